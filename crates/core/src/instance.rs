@@ -1,0 +1,276 @@
+//! The state of one instance: the fold of its commits, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::commit::{Commit, Creation, Open, OpenKind, SeenKey, Update};
+use crate::event::EventKind;
+use crate::id::{IdempotencyKey, InstanceNumber, MessageNumber, Occurrence};
+use crate::limits;
+use crate::message::Message;
+use crate::status::{InstanceInfo, RuntimeStatus};
+use crate::time::Timestamp;
+
+/// All that is needed to take messages and begin turns without reading history.
+///
+/// It holds no events: those that are not yet durable are the partition's, older ones the store's (A39).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceState {
+    /// The status record.
+    pub info: InstanceInfo,
+    /// Key of its rows.
+    pub number: InstanceNumber,
+    /// Events in the history of the current execution.
+    pub history_events: u32,
+    /// Their bytes, as [`crate::event::HistoryEvent::size`] counts.
+    pub history_bytes: u64,
+    /// Number of the next inbox message.
+    pub next_message: MessageNumber,
+    /// Number of the next occurrence.
+    pub next_occurrence: Occurrence,
+    /// Accepted, not yet in history.
+    pub inbox: BTreeMap<MessageNumber, Message>,
+    /// What is waited for, and activities that still have to run.
+    pub open: BTreeMap<Occurrence, Open>,
+    /// Event ids open in the current execution (R33).
+    open_ids: BTreeSet<(OpenClass, i32)>,
+    /// Idempotency keys still valid, oldest first.
+    pub keys: Vec<SeenKey>,
+}
+
+/// The three kinds of completion point back by ids of their own kind (R32).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OpenClass {
+    /// An activity.
+    Task,
+    /// A timer.
+    Timer,
+    /// A child.
+    Child,
+}
+
+impl OpenKind {
+    /// Its class.
+    pub fn class(&self) -> OpenClass {
+        match self {
+            Self::Task { .. } => OpenClass::Task,
+            Self::Timer { .. } => OpenClass::Timer,
+            Self::Child { .. } => OpenClass::Child,
+        }
+    }
+}
+
+impl InstanceState {
+    /// The state after an instance's first commit.
+    pub fn created(number: InstanceNumber, creation: &Creation) -> Self {
+        let start = creation.start.clone();
+        Self {
+            info: creation.info.clone(),
+            number,
+            history_events: 0,
+            history_bytes: 0,
+            next_message: start.number.next(),
+            next_occurrence: creation.next_occurrence,
+            inbox: BTreeMap::from([(start.number, start)]),
+            open: BTreeMap::new(),
+            open_ids: BTreeSet::new(),
+            keys: creation.key.iter().cloned().collect(),
+        }
+    }
+
+    /// The state put together from stored rows.
+    pub fn stored(
+        info: InstanceInfo,
+        number: InstanceNumber,
+        history: (u32, u64),
+        next: (MessageNumber, Occurrence),
+        inbox: Vec<Message>,
+        open: Vec<Open>,
+        keys: Vec<SeenKey>,
+    ) -> Self {
+        let mut state = Self {
+            info,
+            number,
+            history_events: history.0,
+            history_bytes: history.1,
+            next_message: next.0,
+            next_occurrence: next.1,
+            inbox: inbox.into_iter().map(|message| (message.number, message)).collect(),
+            open: BTreeMap::new(),
+            open_ids: BTreeSet::new(),
+            keys,
+        };
+        for item in open {
+            state.open_item(item);
+        }
+        state
+    }
+
+    /// Applies a commit's delta, live and on recovery alike.
+    ///
+    /// # Panics
+    ///
+    /// If the commit was made from another state: that is a bug of ours, and going on would corrupt the instance.
+    pub fn apply(&mut self, commit: &Commit) {
+        assert_eq!(
+            commit.number, self.number,
+            "a commit changes the instance it was made for"
+        );
+        if let Some(update) = commit.update() {
+            self.apply_update(update);
+        }
+    }
+
+    fn apply_update(&mut self, update: &Update) {
+        assert_eq!(
+            update.expected_history, self.history_events,
+            "a commit extends the history it was made from (R26)"
+        );
+        self.info.updated_at = self.info.updated_at.max(update.at);
+        for event in &update.events {
+            self.history_events += 1;
+            self.history_bytes += event.size() as u64;
+        }
+        for number in &update.inbox_taken {
+            let taken = self.inbox.remove(number);
+            assert!(taken.is_some(), "a message is consumed once (R188)");
+        }
+        for occurrence in &update.closed {
+            self.close_item(*occurrence);
+        }
+        for item in &update.opened {
+            self.open_item(item.clone());
+        }
+        for (occurrence, count) in &update.deliveries {
+            if let Some(Open {
+                kind: OpenKind::Task { deliveries, .. },
+                ..
+            }) = self.open.get_mut(occurrence)
+            {
+                *deliveries = *count;
+            }
+        }
+        self.apply_info(update);
+        for message in &update.inbox_added {
+            self.next_message = self.next_message.max(message.number.next());
+            self.inbox.insert(message.number, message.clone());
+        }
+        if let Some(key) = &update.key {
+            self.keys.retain(|seen| seen.until > update.at);
+            if self.keys.len() >= limits::KEYS_PER_INSTANCE_MAX {
+                self.keys.remove(0);
+            }
+            self.keys.push(key.clone());
+        }
+    }
+
+    fn apply_info(&mut self, update: &Update) {
+        if let Some(status) = update.status {
+            assert!(
+                status == self.info.status || self.info.status.may_become(status),
+                "{} may not become {status} (R6)",
+                self.info.status
+            );
+            self.info.status = status;
+        }
+        if let Some(ending) = &update.ending {
+            assert!(self.info.status.is_terminal(), "an ending has a terminal status (R5)");
+            self.info.completed_at = Some(self.info.updated_at);
+            self.info.output.clone_from(&ending.output);
+            self.info.failure.clone_from(&ending.failure);
+            self.info.stalled = None;
+        }
+        if let Some(custom) = &update.custom_status {
+            self.info.custom_status.clone_from(custom);
+        }
+        if let Some(stalled) = &update.stalled {
+            self.info.stalled = stalled.clone().map(Box::new);
+        }
+        if let Some(next) = &update.continued {
+            self.info.execution = next.execution;
+            self.info.ordinal += 1;
+            self.info.input.clone_from(&next.input);
+            self.info.version.clone_from(&next.version);
+            self.history_events = 0;
+            self.history_bytes = 0;
+            self.open_ids.clear();
+        }
+    }
+
+    fn open_item(&mut self, item: Open) {
+        self.next_occurrence = self.next_occurrence.max(item.occurrence.next());
+        if item.ordinal == self.info.ordinal {
+            self.open_ids.insert((item.kind.class(), item.event_id));
+        }
+        self.open.insert(item.occurrence, item);
+    }
+
+    fn close_item(&mut self, occurrence: Occurrence) {
+        let closed = self.open.remove(&occurrence);
+        let Some(item) = closed else {
+            unreachable!("an occurrence is closed once (R34)")
+        };
+        if item.ordinal == self.info.ordinal {
+            self.open_ids.remove(&(item.kind.class(), item.event_id));
+        }
+    }
+
+    /// Whether an occurrence of this id is open in the current execution (R33).
+    pub fn is_open_id(&self, class: OpenClass, event_id: i32) -> bool {
+        self.open_ids.contains(&(class, event_id))
+    }
+
+    /// Whether the key was seen within its time.
+    pub fn has_seen(&self, key: &IdempotencyKey, now: Timestamp) -> bool {
+        self.keys.iter().any(|seen| seen.key == *key && seen.until > now)
+    }
+
+    /// Whether it has not ended.
+    pub fn is_live(&self) -> bool {
+        !self.info.status.is_terminal()
+    }
+
+    /// Whether a turn could begin now. While suspended nothing makes a turn ready (A26).
+    pub fn is_ready(&self, now: Timestamp) -> bool {
+        !self.inbox.is_empty()
+            && self.is_live()
+            && self.info.status != RuntimeStatus::Suspended
+            && self.starts_at().is_none_or(|start| start <= now)
+    }
+
+    /// When the first turn may begin, while that lies ahead of the first turn (R15).
+    pub fn starts_at(&self) -> Option<Timestamp> {
+        if self.has_begun() {
+            None
+        } else {
+            self.info.scheduled_start
+        }
+    }
+
+    /// Whether a turn of it was ever committed.
+    pub fn has_begun(&self) -> bool {
+        self.history_events > 0 || self.info.ordinal > 0
+    }
+
+    /// The status to show once it is not suspended (A26).
+    pub fn status_unsuspended(&self) -> RuntimeStatus {
+        if self.has_begun() {
+            RuntimeStatus::Running
+        } else {
+            RuntimeStatus::Pending
+        }
+    }
+
+    /// The start message, if it is still unread.
+    pub fn start_message(&self) -> Option<&Message> {
+        self.inbox
+            .values()
+            .find(|message| matches!(message.event.kind, EventKind::ExecutionStarted(_)))
+    }
+
+    /// Bytes it takes in memory, roughly, for budgets; cheap, since it is asked for after every commit.
+    pub fn size(&self) -> usize {
+        const MESSAGE: usize = size_of::<Message>() + 64;
+        const OPEN: usize = size_of::<Open>() + 64;
+        size_of::<Self>() + self.info.size() + self.inbox.len() * MESSAGE + self.open.len() * OPEN
+    }
+}

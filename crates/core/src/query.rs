@@ -1,0 +1,52 @@
+//! Filters and pages of listings (R13).
+
+use crate::id::InstanceId;
+use crate::status::{InstanceInfo, RuntimeStatus};
+use crate::time::Timestamp;
+
+/// Which instances; members that are absent or empty do not restrict.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Created at this moment or later.
+    pub created_from: Option<Timestamp>,
+    /// Created before this moment.
+    pub created_before: Option<Timestamp>,
+    /// In one of these statuses.
+    pub statuses: Vec<RuntimeStatus>,
+    /// Of this orchestrator.
+    pub name: Option<String>,
+    /// With an id that starts so.
+    pub id_prefix: Option<String>,
+}
+
+impl Filter {
+    /// Whether the instance is among them.
+    pub fn matches(&self, info: &InstanceInfo) -> bool {
+        self.created_from.is_none_or(|from| info.created_at >= from)
+            && self.created_before.is_none_or(|before| info.created_at < before)
+            && (self.statuses.is_empty() || self.statuses.contains(&info.status))
+            && self.name.as_ref().is_none_or(|name| info.name.as_str() == name)
+            && self
+                .id_prefix
+                .as_ref()
+                .is_none_or(|prefix| info.instance.as_str().starts_with(prefix))
+    }
+}
+
+/// The last row of a page: the next page begins behind it. Order is created time, then id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// Created time of the row.
+    pub created_at: Timestamp,
+    /// Its id.
+    pub instance: InstanceId,
+}
+
+/// One page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Its rows, in order.
+    pub rows: Vec<InstanceInfo>,
+    /// Where the next page begins; absent on the last one.
+    pub next: Option<Cursor>,
+}

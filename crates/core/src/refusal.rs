@@ -1,0 +1,67 @@
+//! The reasons core says no to a caller. Each has a stable word with a page in `docs/errors/`.
+
+use thiserror::Error;
+
+use crate::id::InstanceId;
+use crate::status::RuntimeStatus;
+
+/// A request that was refused; nothing changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "each variant's message says what it means; members are the data in it"
+)]
+pub enum Refusal {
+    #[error("no instance `{instance}` exists")]
+    InstanceNotFound { instance: InstanceId },
+    #[error("cannot start `{instance}`: it already exists and is {status}")]
+    InstanceExists {
+        instance: InstanceId,
+        status: RuntimeStatus,
+    },
+    #[error("instance `{instance}` has ended: it is {status}")]
+    InstanceNotLive {
+        instance: InstanceId,
+        status: RuntimeStatus,
+    },
+    #[error("cannot purge `{instance}`: it is {status}, and only ended instances are purged")]
+    InstanceLive {
+        instance: InstanceId,
+        status: RuntimeStatus,
+    },
+    #[error("`{given}` is no instance id: {why}")]
+    InvalidInstanceId { given: String, why: &'static str },
+    #[error("`{given}` is no hub name: 3 to 50 ASCII letters and digits are, the first a letter")]
+    InvalidHubName { given: String },
+    #[error("`{given}` is no name: 1 to 1024 characters without control characters are")]
+    InvalidName { given: String },
+    #[error("the {what} has {bytes} bytes, and at most {bytes_max} are accepted")]
+    PayloadTooLarge {
+        what: &'static str,
+        bytes: usize,
+        bytes_max: usize,
+    },
+    #[error("instance `{instance}` has {messages} unread messages and takes no more until it reads some")]
+    InboxFull { instance: InstanceId, messages: usize },
+    #[error("the answer carries an old token: the work was handed out again or is no longer wanted")]
+    StaleAnswer,
+}
+
+impl Refusal {
+    /// The stable word of the condition, the same on every surface (A10).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InstanceNotFound { .. } => "instance-not-found",
+            Self::InstanceExists { .. } => "instance-exists",
+            Self::InstanceNotLive { .. } => "instance-not-live",
+            Self::InstanceLive { .. } => "instance-live",
+            Self::InvalidInstanceId { .. } => "invalid-instance-id",
+            Self::InvalidHubName { .. } => "invalid-hub-name",
+            Self::InvalidName { .. } => "invalid-name",
+            Self::PayloadTooLarge { .. } => "payload-too-large",
+            Self::InboxFull { .. } => "inbox-full",
+            Self::StaleAnswer => "stale-answer",
+        }
+    }
+}
