@@ -1,0 +1,364 @@
+//! What a whole group comes to: the last state of an instance counts, and what comes and goes within
+//! the group is never written.
+//!
+//! Folding borrows from the group and touches no table; what it must know of a stored instance it asks
+//! for, once. The result is checked against the commits as core's own fold would: a commit that was not
+//! made from the stored state is refused (R26), and nothing of the group is written.
+
+use std::collections::BTreeMap;
+
+use taskhub_core::commit::{Change, Commit, Continued, Creation, Ending, Open, SeenKey, Update};
+use taskhub_core::event::HistoryEvent;
+use taskhub_core::id::{InstanceNumber, Seq};
+use taskhub_core::message::{Message, OutboxItem};
+use taskhub_core::payload::Payload;
+use taskhub_core::status::{RuntimeStatus, Stall};
+use taskhub_core::time::Timestamp;
+
+use super::hubs::{Counters, Hubs, Part};
+use super::record::{Head, Key, int};
+use super::trouble::Trouble;
+use crate::fence::{check_epoch, check_seq};
+use crate::{Group, PartitionKey, Section};
+
+/// Answers what is stored of an instance.
+pub(super) type Lookup<'l> = dyn FnMut(Key) -> Result<Option<Head>, Trouble> + 'l;
+
+/// Place of an outbox item: part, seq, index.
+pub(super) type OutboxKey = (i64, i64, u32);
+
+/// What a group comes to.
+#[derive(Debug, Default)]
+pub(super) struct Folded<'g> {
+    /// Instances that are there afterwards, by key, so that rows are written in the order of their tables.
+    pub(super) instances: BTreeMap<Key, Instance<'g>>,
+    /// Stored instances that are not.
+    pub(super) removed: BTreeMap<Key, Head>,
+    pub(super) outbox: BTreeMap<OutboxKey, &'g OutboxItem>,
+    /// Stored items that were taken.
+    pub(super) consumed: Vec<OutboxKey>,
+    pub(super) counters: BTreeMap<i64, Counters>,
+    pub(super) commits: u64,
+}
+
+/// What the group comes to for one instance.
+#[derive(Debug)]
+#[expect(
+    clippy::option_option,
+    reason = "as in core's update: absent changes nothing, the inner `None` clears"
+)]
+pub(super) struct Instance<'g> {
+    pub(super) origin: Origin<'g>,
+    pub(super) head: Head,
+    pub(super) runs: Vec<Run<'g>>,
+    /// Stored messages that are gone.
+    pub(super) taken: Vec<i64>,
+    pub(super) added: BTreeMap<i64, &'g Message>,
+    /// Stored occurrences that are closed.
+    pub(super) closed: Vec<i64>,
+    pub(super) opened: BTreeMap<i64, (&'g Open, Option<u32>)>,
+    /// New delivery counts of stored tasks.
+    pub(super) deliveries: BTreeMap<i64, u32>,
+    pub(super) keys: Vec<(i64, &'g SeenKey)>,
+    /// Stored keys that were valid until then are forgotten.
+    pub(super) keys_after: Option<Timestamp>,
+    pub(super) ending: Option<&'g Ending>,
+    pub(super) custom: Option<Option<&'g Payload>>,
+    pub(super) stalled: Option<Option<&'g Stall>>,
+    pub(super) continued: Option<&'g Continued>,
+}
+
+/// Where an instance comes from.
+#[derive(Debug)]
+pub(super) enum Origin<'g> {
+    /// It was there, like this.
+    Stored(Head),
+    /// The group brings it.
+    Created { hub: i64, creation: &'g Creation },
+}
+
+/// Events the group adds to one execution.
+#[derive(Debug)]
+pub(super) struct Run<'g> {
+    pub(super) ordinal: u32,
+    pub(super) first: u32,
+    pub(super) events: Vec<&'g [HistoryEvent]>,
+}
+
+/// Folds a group over what is stored.
+pub(super) fn fold<'g>(group: &'g Group, hubs: &Hubs, lookup: &mut Lookup<'_>) -> Result<Folded<'g>, Trouble> {
+    let mut folded = Folded::default();
+    for section in &group.sections {
+        folded.section(section, hubs, lookup)?;
+    }
+    Ok(folded)
+}
+
+fn contradiction<T>(what: String) -> Result<T, Trouble> {
+    Err(Trouble::Contradiction(what))
+}
+
+impl<'g> Folded<'g> {
+    fn section(&mut self, section: &'g Section, hubs: &Hubs, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
+        let part = hubs.part(&section.partition)?;
+        check_epoch(&section.partition, section.epoch, part.epoch)?;
+        let counters = *self.counters.entry(part.row).or_insert(part.counters);
+        check_seq(section, counters.next_seq)?;
+        let mut next = counters;
+        for commit in &section.commits {
+            self.commit(commit, next.next_seq, part, lookup)?;
+            if let Some(from) = commit.consumed {
+                let sender = PartitionKey {
+                    hub: section.partition.hub.clone(),
+                    index: from.partition,
+                };
+                let key = (hubs.part(&sender)?.row, int(from.seq.0), from.index);
+                if self.outbox.remove(&key).is_none() {
+                    self.consumed.push(key);
+                }
+            }
+            next.next_seq = next.next_seq.next();
+            if let Some(Change::Create(_)) = commit.change {
+                next.next_number = next.next_number.max(commit.number.next());
+            }
+        }
+        self.commits += section.commits.len() as u64;
+        self.counters.insert(part.row, next);
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &'g Commit, seq: Seq, part: &Part, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
+        let key = Key::new(part.row, commit.number);
+        match &commit.change {
+            Some(Change::Create(creation)) => {
+                if let Some(old) = creation.replaces {
+                    self.remove(Key::new(part.row, old), lookup)?;
+                }
+                let created = Instance::created(part.hub, seq, creation);
+                if self.instances.insert(key, created).is_some() {
+                    return contradiction(format!("`{}` is created twice", commit.instance));
+                }
+            }
+            Some(Change::Update(update)) => self.instance(key, lookup)?.update(commit, seq, update)?,
+            Some(Change::Purge) => self.remove(key, lookup)?,
+            None => {}
+        }
+        for (index, item) in (0..).zip(&commit.outbox) {
+            self.outbox.insert((part.row, int(seq.0), index), item);
+        }
+        Ok(())
+    }
+
+    fn instance(&mut self, key: Key, lookup: &mut Lookup<'_>) -> Result<&mut Instance<'g>, Trouble> {
+        if !self.instances.contains_key(&key) {
+            let head = self.stored(key, lookup)?;
+            self.instances.insert(key, Instance::stored(head));
+        }
+        match self.instances.get_mut(&key) {
+            Some(instance) => Ok(instance),
+            None => unreachable!("it was put in just above"),
+        }
+    }
+
+    fn remove(&mut self, key: Key, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
+        let head = match self.instances.remove(&key).map(|instance| instance.origin) {
+            Some(Origin::Created { .. }) => return Ok(()),
+            Some(Origin::Stored(head)) => head,
+            None => self.stored(key, lookup)?,
+        };
+        self.removed.insert(key, head);
+        Ok(())
+    }
+
+    fn stored(&self, key: Key, lookup: &mut Lookup<'_>) -> Result<Head, Trouble> {
+        let head = if self.removed.contains_key(&key) {
+            None
+        } else {
+            lookup(key)?
+        };
+        let InstanceNumber(number) = key.number();
+        head.ok_or_else(|| {
+            Trouble::Contradiction(format!("a commit changes instance number {number}, which is not there"))
+        })
+    }
+
+    /// How many more instances, or fewer, each part has in each status.
+    pub(super) fn count_changes(&self) -> BTreeMap<(i64, RuntimeStatus), i64> {
+        let mut changes = BTreeMap::new();
+        let mut count = |key: Key, status, by| *changes.entry((key.part(), status)).or_insert(0) += by;
+        for (key, head) in &self.removed {
+            count(*key, head.status, -1);
+        }
+        for (key, instance) in &self.instances {
+            match instance.origin {
+                Origin::Stored(before) if before.status == instance.head.status => {}
+                Origin::Stored(before) => {
+                    count(*key, before.status, -1);
+                    count(*key, instance.head.status, 1);
+                }
+                Origin::Created { .. } => count(*key, instance.head.status, 1),
+            }
+        }
+        changes.retain(|_, by| *by != 0);
+        changes
+    }
+}
+
+impl<'g> Instance<'g> {
+    fn new(origin: Origin<'g>, head: Head) -> Self {
+        Self {
+            origin,
+            head,
+            runs: Vec::new(),
+            taken: Vec::new(),
+            added: BTreeMap::new(),
+            closed: Vec::new(),
+            opened: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            keys: Vec::new(),
+            keys_after: None,
+            ending: None,
+            custom: None,
+            stalled: None,
+            continued: None,
+        }
+    }
+
+    fn stored(head: Head) -> Self {
+        Self::new(Origin::Stored(head), head)
+    }
+
+    fn created(hub: i64, seq: Seq, creation: &'g Creation) -> Self {
+        let head = Head {
+            status: creation.info.status,
+            ordinal: creation.info.ordinal,
+            updated_at: creation.info.updated_at,
+            completed_at: creation.info.completed_at,
+            history_events: 0,
+            history_bytes: 0,
+            next_message: creation.start.number.next(),
+            next_occurrence: creation.next_occurrence,
+        };
+        let mut instance = Self::new(Origin::Created { hub, creation }, head);
+        instance.added.insert(int(creation.start.number.0), &creation.start);
+        instance.keys.extend(creation.key.iter().map(|key| (int(seq.0), key)));
+        instance
+    }
+
+    /// Does what core's `InstanceState::apply` does, in the same order.
+    fn update(&mut self, commit: &Commit, seq: Seq, update: &'g Update) -> Result<(), Trouble> {
+        if update.expected_history != self.head.history_events {
+            let (expected, found) = (update.expected_history, self.head.history_events);
+            let id = &commit.instance;
+            return contradiction(format!(
+                "a commit of `{id}` extends a history of {expected} events, which has {found}"
+            ));
+        }
+        self.head.updated_at = self.head.updated_at.max(update.at);
+        self.append(&update.events);
+        for number in &update.inbox_taken {
+            self.take(int(number.0), commit)?;
+        }
+        for occurrence in &update.closed {
+            self.close(int(occurrence.0), commit)?;
+        }
+        for open in &update.opened {
+            self.head.next_occurrence = self.head.next_occurrence.max(open.occurrence.next());
+            self.opened.insert(int(open.occurrence.0), (open, None));
+        }
+        for (occurrence, count) in &update.deliveries {
+            match self.opened.get_mut(&int(occurrence.0)) {
+                Some((_, deliveries)) => *deliveries = Some(*count),
+                None => drop(self.deliveries.insert(int(occurrence.0), *count)),
+            }
+        }
+        self.update_info(update);
+        for message in &update.inbox_added {
+            self.head.next_message = self.head.next_message.max(message.number.next());
+            self.added.insert(int(message.number.0), message);
+        }
+        if let Some(key) = &update.key {
+            self.keys_after = self.keys_after.max(Some(update.at));
+            self.keys.retain(|(_, seen)| seen.until > update.at);
+            self.keys.push((int(seq.0), key));
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, events: &'g [HistoryEvent]) {
+        if events.is_empty() {
+            return;
+        }
+        let (ordinal, first) = (self.head.ordinal, self.head.history_events);
+        match self.runs.last_mut() {
+            Some(run) if run.ordinal == ordinal => run.events.push(events),
+            _ => self.runs.push(Run {
+                ordinal,
+                first,
+                events: vec![events],
+            }),
+        }
+        self.head.history_events += u32::try_from(events.len()).unwrap_or(u32::MAX);
+        self.head.history_bytes += events.iter().map(|event| event.size() as u64).sum::<u64>();
+    }
+
+    fn take(&mut self, number: i64, commit: &Commit) -> Result<(), Trouble> {
+        if self.added.remove(&number).is_some() {
+            return Ok(());
+        }
+        if let Origin::Created { .. } = self.origin {
+            return contradiction(format!("`{}` takes message {number} twice (R188)", commit.instance));
+        }
+        self.taken.push(number);
+        Ok(())
+    }
+
+    fn close(&mut self, occurrence: i64, commit: &Commit) -> Result<(), Trouble> {
+        if self.opened.remove(&occurrence).is_some() {
+            return Ok(());
+        }
+        if let Origin::Created { .. } = self.origin {
+            return contradiction(format!(
+                "`{}` closes occurrence {occurrence} twice (R34)",
+                commit.instance
+            ));
+        }
+        self.closed.push(occurrence);
+        Ok(())
+    }
+
+    fn update_info(&mut self, update: &'g Update) {
+        if let Some(status) = update.status {
+            self.head.status = status;
+        }
+        if let Some(ending) = &update.ending {
+            self.head.completed_at = Some(self.head.updated_at);
+            self.ending = Some(ending);
+            self.stalled = Some(None);
+        }
+        if let Some(custom) = &update.custom_status {
+            self.custom = Some(custom.as_ref());
+        }
+        if let Some(stalled) = &update.stalled {
+            self.stalled = Some(stalled.as_ref());
+        }
+        if let Some(next) = &update.continued {
+            self.continued = Some(next);
+            self.head.ordinal += 1;
+            self.head.history_events = 0;
+            self.head.history_bytes = 0;
+        }
+    }
+
+    /// Whether a status index is concerned.
+    pub(super) fn changes_status(&self) -> bool {
+        matches!(self.origin, Origin::Stored(before) if before.status != self.head.status)
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn len(&self) -> u32 {
+        let count: usize = self.events.iter().map(|events| events.len()).sum();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}

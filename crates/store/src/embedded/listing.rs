@@ -1,0 +1,273 @@
+//! Pages, counts and fingerprints: what may look at many instances reads few rows.
+//!
+//! A listing is a merge of cursors over an index, each in the order of the listing: one cursor for each
+//! wanted status where these have an index, else one over all. Rows are counted before they are filtered.
+
+use std::cell::Cell;
+
+use rusqlite::{CachedStatement, Connection, Row, Rows, params};
+use taskhub_core::id::{HubName, InstanceId};
+use taskhub_core::limits;
+use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_core::time::Timestamp;
+
+use super::hubs;
+use super::reader::{after, complete, instance_id};
+use super::record::{INFO, Key, int, read_info, read_status, uint};
+use super::trouble::Trouble;
+use crate::{Answer, PartitionKey, Query, fingerprint};
+
+const CANDIDATE: &str = "inst, created_at, id, status, name";
+
+pub(super) fn answer(connection: &Connection, query: &Query) -> Result<Answer, Trouble> {
+    match query {
+        Query::Page {
+            hub,
+            filter,
+            after,
+            rows_max,
+        } => {
+            let hub = hubs::find(connection, hub)?;
+            let scan = Scan {
+                connection,
+                hub,
+                filter,
+                after: after.as_ref(),
+                rows_read: Cell::new(0),
+            };
+            scan.page((*rows_max).min(limits::PAGE_ROWS_MAX))
+        }
+        Query::Counts { hub } => counts(connection, hub),
+        Query::Fingerprints {
+            partition,
+            after,
+            rows_max,
+        } => fingerprints(connection, partition, *after, (*rows_max).min(limits::PAGE_ROWS_MAX)),
+    }
+}
+
+/// A row as the index and a look at the table give it.
+struct Candidate {
+    key: Key,
+    created_at: Timestamp,
+    id: InstanceId,
+    status: RuntimeStatus,
+    name: String,
+}
+
+impl Candidate {
+    fn read(row: &Row<'_>) -> Result<Self, Trouble> {
+        Ok(Self {
+            key: Key(row.get(0)?),
+            created_at: Timestamp::from_ticks(row.get(1)?),
+            id: instance_id(row, 2)?,
+            status: read_status(row.get(3)?)?,
+            name: row.get(4)?,
+        })
+    }
+
+    fn place(&self) -> (Timestamp, &str) {
+        (self.created_at, self.id.as_str())
+    }
+}
+
+struct Scan<'q> {
+    connection: &'q Connection,
+    hub: i64,
+    filter: &'q Filter,
+    after: Option<&'q Cursor>,
+    rows_read: Cell<u64>,
+}
+
+impl Scan<'_> {
+    fn page(self, rows_max: usize) -> Result<Answer, Trouble> {
+        // One more, to know whether this is the last page.
+        let mut found = match self.by_prefix(rows_max)? {
+            Some(found) => found,
+            None => self.in_order(rows_max + 1)?,
+        };
+        let is_last = found.len() <= rows_max;
+        found.truncate(rows_max);
+        let last = found.last().map(|row| Cursor {
+            created_at: row.created_at,
+            instance: row.id.clone(),
+        });
+        let next = if is_last { None } else { last };
+        let rows = found.iter().map(|row| self.info(row.key)).collect::<Result<_, _>>()?;
+        Ok(Answer::Page {
+            page: Page { rows, next },
+            rows_read: self.rows_read.get(),
+        })
+    }
+
+    fn info(&self, key: Key) -> Result<InstanceInfo, Trouble> {
+        let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([key.0])?;
+        match rows.next()? {
+            Some(row) => complete(self.connection, read_info(row)?),
+            None => Err(Trouble::Contradiction(
+                "an index names a row that is not there".to_owned(),
+            )),
+        }
+    }
+
+    fn matches(&self, row: &Candidate) -> bool {
+        let filter = self.filter;
+        (filter.statuses.is_empty() || filter.statuses.contains(&row.status))
+            && filter.name.as_ref().is_none_or(|name| *name == row.name)
+            && filter
+                .id_prefix
+                .as_ref()
+                .is_none_or(|prefix| row.id.as_str().starts_with(prefix))
+    }
+
+    /// The place behind which rows count: an id is never empty, so an empty one is before all of a moment.
+    fn begin(&self) -> (i64, &str) {
+        let from = (self.filter.created_from.map_or(i64::MIN, Timestamp::ticks), "");
+        let after = self
+            .after
+            .map(|after| (after.created_at.ticks(), after.instance.as_str()));
+        after.map_or(from, |after| after.max(from))
+    }
+
+    fn end(&self) -> i64 {
+        self.filter.created_before.map_or(i64::MAX, Timestamp::ticks)
+    }
+
+    /// The first matching rows, in order.
+    fn in_order(&self, rows_max: usize) -> Result<Vec<Candidate>, Trouble> {
+        let statuses = indexed_statuses(self.filter);
+        let mut statements = Vec::new();
+        for status in &statuses {
+            statements.push((self.prepare(*status)?, *status));
+        }
+        let mut cursors = Vec::new();
+        for (statement, status) in &mut statements {
+            let (created_at, id) = self.begin();
+            let rows = match status {
+                Some(status) => statement.query(params![self.hub, created_at, id, self.end(), status.number()])?,
+                None => statement.query(params![self.hub, created_at, id, self.end()])?,
+            };
+            cursors.push((rows, None));
+        }
+        let mut found = Vec::new();
+        for (rows, head) in &mut cursors {
+            *head = self.step(rows)?;
+        }
+        while found.len() < rows_max {
+            let first = cursors.iter_mut().filter(|(_, head)| head.is_some());
+            let first = first.min_by(|(_, one), (_, other)| place(one.as_ref()).cmp(&place(other.as_ref())));
+            let Some((rows, head)) = first else { break };
+            if let Some(row) = head.take().filter(|row| self.matches(row)) {
+                found.push(row);
+            }
+            if found.len() < rows_max {
+                *head = self.step(rows)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn step(&self, rows: &mut Rows<'_>) -> Result<Option<Candidate>, Trouble> {
+        let row = rows.next()?.map(Candidate::read).transpose()?;
+        self.rows_read.set(self.rows_read.get() + u64::from(row.is_some()));
+        Ok(row)
+    }
+
+    fn prepare(&self, status: Option<RuntimeStatus>) -> Result<CachedStatement<'_>, Trouble> {
+        // The partial indexes serve only where their condition is written out.
+        let (index, condition) = match status {
+            None => ("instance_created", ""),
+            Some(status) if is_open(status) => ("instance_open", "AND status = ?5 AND status IN (0, 2, 6, 7)"),
+            Some(_) => ("instance_bad", "AND status = ?5 AND status IN (3, 4, 5)"),
+        };
+        let sql = format!(
+            "SELECT {CANDIDATE} FROM instance INDEXED BY {index} WHERE hub = ?1 AND (created_at, id) > (?2, ?3) \
+             AND created_at < ?4 {condition} ORDER BY created_at, id"
+        );
+        Ok(self.connection.prepare_cached(&sql)?)
+    }
+
+    /// All matching rows, if few ids have the prefix; the order of ids is not that of the listing.
+    fn by_prefix(&self, rows_max: usize) -> Result<Option<Vec<Candidate>>, Trouble> {
+        let Some(prefix) = self.filter.id_prefix.as_ref().filter(|prefix| !prefix.is_empty()) else {
+            return Ok(None);
+        };
+        let sql =
+            format!("SELECT {CANDIDATE} FROM instance INDEXED BY instance_id WHERE hub = ?1 AND id >= ?2 ORDER BY id");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![self.hub, prefix])?;
+        let begin = self.begin();
+        let mut found = Vec::new();
+        for _ in 0..=2 * rows_max + 16 {
+            let Some(row) = self.step(&mut rows)?.filter(|row| row.id.as_str().starts_with(prefix)) else {
+                found.sort_unstable_by(|one: &Candidate, other| one.place().cmp(&other.place()));
+                return Ok(Some(found));
+            };
+            let is_behind = (row.created_at.ticks(), row.id.as_str()) > begin;
+            if is_behind && row.created_at.ticks() < self.end() && self.matches(&row) {
+                found.push(row);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Where a cursor stands.
+fn place(head: Option<&Candidate>) -> Option<(Timestamp, &str)> {
+    head.map(Candidate::place)
+}
+
+/// One cursor for each of these; `None` stands for all rows.
+fn indexed_statuses(filter: &Filter) -> Vec<Option<RuntimeStatus>> {
+    if filter.statuses.is_empty() || filter.statuses.contains(&RuntimeStatus::Completed) {
+        return vec![None];
+    }
+    let mut statuses = filter.statuses.clone();
+    statuses.sort_unstable();
+    statuses.dedup();
+    statuses.into_iter().map(Some).collect()
+}
+
+fn is_open(status: RuntimeStatus) -> bool {
+    use RuntimeStatus::{ContinuedAsNew, Pending, Running, Suspended};
+    matches!(status, Running | ContinuedAsNew | Pending | Suspended)
+}
+
+fn counts(connection: &Connection, hub: &HubName) -> Result<Answer, Trouble> {
+    let hub = hubs::find(connection, hub)?;
+    let sql = "SELECT status, sum(n) FROM status_count WHERE part IN (SELECT part FROM part WHERE hub = ?1) \
+         GROUP BY status HAVING sum(n) > 0 ORDER BY status";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([hub])?;
+    let mut counts = Vec::new();
+    while let Some(row) = rows.next()? {
+        counts.push((read_status(row.get(0)?)?, uint(row.get(1)?)));
+    }
+    Ok(Answer::Counts(counts))
+}
+
+fn fingerprints(
+    connection: &Connection,
+    partition: &PartitionKey,
+    behind: Option<taskhub_core::id::InstanceNumber>,
+    rows_max: usize,
+) -> Result<Answer, Trouble> {
+    let part = hubs::find_part(connection, partition)?;
+    let (first, end) = after(part.row, behind);
+    let sql = "SELECT inst, id FROM instance WHERE inst >= ?1 AND inst < ?2 ORDER BY inst LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([first, end, int(rows_max as u64 + 1)])?;
+    let (mut fingerprints, mut last, mut next) = (Vec::new(), None, None);
+    while let Some(row) = rows.next()? {
+        if fingerprints.len() == rows_max {
+            next = last;
+            break;
+        }
+        last = Some(Key(row.get(0)?).number());
+        fingerprints.push(fingerprint(&instance_id(row, 1)?));
+    }
+    Ok(Answer::Fingerprints { fingerprints, next })
+}

@@ -1,0 +1,265 @@
+//! Rows of `instance` and `pending`, both directions side by side.
+
+use bytes::Bytes;
+use rusqlite::Row;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use taskhub_core::commit::{Open, OpenKind, SeenKey};
+use taskhub_core::event::Tags;
+use taskhub_core::id::{ExecutionId, IdempotencyKey, InstanceId, InstanceNumber, MessageNumber, Name, Occurrence};
+use taskhub_core::payload::Payload;
+use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
+use taskhub_core::time::Timestamp;
+
+use super::trouble::Trouble;
+
+/// Larger payloads of a status record have a row of their own.
+pub(super) const INLINE_BYTES_MAX: usize = 8 << 10;
+
+/// Numbers of instances within a partition stay below this.
+const NUMBERS: i64 = 1 << 40;
+
+/// Lanes of `pending`.
+pub(super) const LANE_INBOX: i64 = 0;
+/// See [`LANE_INBOX`].
+pub(super) const LANE_OPEN: i64 = 1;
+/// Kind of an inbox message in `pending`.
+pub(super) const KIND_MESSAGE: i64 = 0;
+/// Kind of an activity in `pending`.
+pub(super) const KIND_TASK: i64 = 1;
+/// Kind of a timer in `pending`.
+pub(super) const KIND_TIMER: i64 = 2;
+/// Kind of a child in `pending`.
+const KIND_CHILD: i64 = 3;
+
+/// Key of all rows of an instance: its partition's row and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key(pub(super) i64);
+
+impl Key {
+    pub(super) fn new(part: i64, number: InstanceNumber) -> Self {
+        let number = int(number.0);
+        assert!((0..NUMBERS).contains(&number), "an instance number has at most 40 bits");
+        Self(part * NUMBERS + number)
+    }
+
+    pub(super) fn part(self) -> i64 {
+        self.0.div_euclid(NUMBERS)
+    }
+
+    pub(super) fn number(self) -> InstanceNumber {
+        InstanceNumber(uint(self.0.rem_euclid(NUMBERS)))
+    }
+
+    /// The keys of a partition: from the first, up to and without the second.
+    pub(super) fn range(part: i64) -> (i64, i64) {
+        (part * NUMBERS, (part + 1) * NUMBERS)
+    }
+}
+
+/// A counter as SQLite keeps it. Ours never come near the sign bit.
+pub(super) fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// And back.
+pub(super) fn uint(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// Checksum of a body.
+pub(super) fn sum(body: &[u8]) -> i64 {
+    xxhash_rust::xxh3::xxh3_64(body).cast_signed()
+}
+
+/// A body whose checksum was right.
+pub(super) fn checked(body: &[u8], stored: i64, what: &str) -> Result<Bytes, Trouble> {
+    if sum(body) == stored {
+        return Ok(Bytes::copy_from_slice(body));
+    }
+    Err(Trouble::Contradiction(format!("the checksum of {what} is wrong")))
+}
+
+/// The parts of an instance row that change with nearly every commit, and that folding needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) status: RuntimeStatus,
+    pub(super) ordinal: u32,
+    pub(super) updated_at: Timestamp,
+    pub(super) completed_at: Option<Timestamp>,
+    pub(super) history_events: u32,
+    pub(super) history_bytes: u64,
+    pub(super) next_message: MessageNumber,
+    pub(super) next_occurrence: Occurrence,
+}
+
+/// Columns of a [`Head`], in the order [`Head::read`] expects.
+pub(super) const HEAD: &str =
+    "status, ordinal, updated_at, completed_at, history_events, history_bytes, next_message, next_occurrence";
+
+impl Head {
+    pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Self, Trouble> {
+        Ok(Self {
+            status: read_status(row.get(first)?)?,
+            ordinal: row.get(first + 1)?,
+            updated_at: Timestamp::from_ticks(row.get(first + 2)?),
+            completed_at: row.get::<_, Option<i64>>(first + 3)?.map(Timestamp::from_ticks),
+            history_events: row.get(first + 4)?,
+            history_bytes: uint(row.get(first + 5)?),
+            next_message: MessageNumber(uint(row.get(first + 6)?)),
+            next_occurrence: Occurrence(uint(row.get(first + 7)?)),
+        })
+    }
+}
+
+pub(super) fn read_status(number: u8) -> Result<RuntimeStatus, Trouble> {
+    RuntimeStatus::from_number(number).ok_or_else(|| Trouble::Contradiction(format!("{number} is no status")))
+}
+
+/// Columns of a status record, in the order [`read_info`] expects; the first is the key.
+pub(super) const INFO: &str = "inst, id, status, ordinal, updated_at, completed_at, history_events, history_bytes, \
+     next_message, next_occurrence, created_at, execution, name, version, stalled_at, stalled_attempts, stalled_reason, \
+     info, custom, output, input";
+
+/// A status record, but for payloads that have rows of their own.
+pub(super) struct InfoRow {
+    pub(super) key: Key,
+    pub(super) head: Head,
+    pub(super) info: InstanceInfo,
+    /// Places in `payload`, and what is to be found there.
+    pub(super) apart: Vec<Place>,
+}
+
+/// Where a payload of a status record is kept when it has a row of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Custom,
+    Output,
+    Input,
+}
+
+impl Place {
+    pub(super) fn number(self) -> i64 {
+        match self {
+            Self::Custom => 0,
+            Self::Output => 1,
+            Self::Input => 2,
+        }
+    }
+
+    pub(super) fn of(self, info: &mut InstanceInfo) -> &mut Option<Payload> {
+        match self {
+            Self::Custom => &mut info.custom_status,
+            Self::Output => &mut info.output,
+            Self::Input => &mut info.input,
+        }
+    }
+}
+
+/// Whether the record holds something that has no column.
+pub(super) fn needs_blob(info: &InstanceInfo) -> bool {
+    info.scheduled_start.is_some() || info.failure.is_some() || !info.tags.is_empty() || info.parent.is_some()
+}
+
+/// The `info` column.
+pub(super) fn write_blob(info: &InstanceInfo) -> Option<Vec<u8>> {
+    needs_blob(info).then(|| taskhub_proto::encode_info(info))
+}
+
+/// Reads a row of [`INFO`]. Columns count over what the blob says of the same thing.
+pub(super) fn read_info(row: &Row<'_>) -> Result<InfoRow, Trouble> {
+    let key = Key(row.get(0)?);
+    let head = Head::read(row, 2)?;
+    let id = row.get_ref(1)?.as_str()?;
+    let instance = InstanceId::new(id).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))?;
+    let blob = row.get_ref(17)?.as_blob_or_null()?;
+    let rest = blob.map(taskhub_proto::decode_info).transpose()?;
+    let stalled = row.get::<_, Option<i64>>(14)?.map(Timestamp::from_ticks);
+    let stalled = match stalled {
+        Some(since) => Some(Box::new(Stall {
+            since,
+            attempts: row.get(15)?,
+            reason: row.get(16)?,
+        })),
+        None => None,
+    };
+    let mut info = InstanceInfo {
+        instance,
+        execution: ExecutionId::new(row.get(11)?),
+        ordinal: head.ordinal,
+        name: Name::stored(row.get_ref(12)?.as_str()?),
+        version: row.get_ref(13)?.as_str_or_null()?.map(Name::stored),
+        status: head.status,
+        created_at: Timestamp::from_ticks(row.get(10)?),
+        updated_at: head.updated_at,
+        completed_at: head.completed_at,
+        scheduled_start: None,
+        input: None,
+        output: None,
+        custom_status: None,
+        failure: None,
+        tags: Tags::new(),
+        parent: None,
+        stalled,
+    };
+    if let Some(rest) = rest {
+        info.scheduled_start = rest.scheduled_start;
+        info.failure = rest.failure;
+        info.tags = rest.tags;
+        info.parent = rest.parent;
+    }
+    let mut apart = Vec::new();
+    for (place, column) in [(Place::Custom, 18), (Place::Output, 19), (Place::Input, 20)] {
+        match row.get_ref(column)? {
+            ValueRef::Null => {}
+            ValueRef::Blob(body) => *place.of(&mut info) = Some(Payload::new(Bytes::copy_from_slice(body))),
+            ValueRef::Integer(_) => apart.push(place),
+            ValueRef::Real(_) | ValueRef::Text(_) => {
+                return Err(Trouble::Contradiction(format!(
+                    "`{}` has a payload of another type",
+                    info.instance
+                )));
+            }
+        }
+    }
+    Ok(InfoRow { key, head, info, apart })
+}
+
+/// A payload as its column holds it: the bytes, or how many there are if they have a row of their own.
+pub(super) fn column(payload: Option<&Payload>) -> ToSqlOutput<'_> {
+    match payload {
+        None => ToSqlOutput::Borrowed(ValueRef::Null),
+        Some(payload) if is_apart(payload) => ToSqlOutput::Borrowed(ValueRef::Integer(int(payload.len() as u64))),
+        Some(payload) => ToSqlOutput::Borrowed(ValueRef::Blob(payload.bytes())),
+    }
+}
+
+/// Whether a payload has a row of its own.
+pub(super) fn is_apart(payload: &Payload) -> bool {
+    payload.len() > INLINE_BYTES_MAX
+}
+
+/// Kind and due time of something open, as `pending` has them.
+pub(super) fn open_columns(open: &Open) -> (i64, Option<i64>) {
+    match &open.kind {
+        OpenKind::Task { .. } => (KIND_TASK, None),
+        OpenKind::Timer { fire_at } => (KIND_TIMER, Some(fire_at.ticks())),
+        OpenKind::Child { .. } => (KIND_CHILD, None),
+    }
+}
+
+/// Reads something open; the column counts over the body.
+pub(super) fn read_open(body: &[u8], deliveries: Option<u32>) -> Result<Open, Trouble> {
+    let mut open = taskhub_proto::decode_open(body)?;
+    if let (Some(count), OpenKind::Task { deliveries, .. }) = (deliveries, &mut open.kind) {
+        *deliveries = count;
+    }
+    Ok(open)
+}
+
+pub(super) fn read_key(key: &str, until: i64) -> Result<SeenKey, Trouble> {
+    let key = IdempotencyKey::new(key).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))?;
+    Ok(SeenKey {
+        key,
+        until: Timestamp::from_ticks(until),
+    })
+}

@@ -1,0 +1,128 @@
+//! The store's own threads. Each runs one call at a time, in the order they were made.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::oneshot;
+
+use super::{SqliteReader, SqliteWriter};
+use crate::blocking::Writer;
+use crate::{Error, Fut, Work};
+
+type Call<T> = Box<dyn FnOnce(&mut T) + Send>;
+
+/// The threads and the way to them.
+#[derive(Debug)]
+pub(super) struct Threads {
+    writer: Option<Sender<Call<SqliteWriter>>>,
+    readers: Option<Sender<Call<SqliteReader>>>,
+    work: Arc<Mutex<Work>>,
+    /// Readers first: the last connection to close is the writer's, which puts the log back into the file.
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    pub(super) fn start(writer: SqliteWriter, readers: Vec<SqliteReader>) -> Result<Self, Error> {
+        let (to_readers, calls) = mpsc::channel();
+        let calls = Arc::new(Mutex::new(calls));
+        let (to_writer, own_calls) = mpsc::channel();
+        let work = Arc::new(Mutex::new(writer.work()));
+        let mut threads = Self {
+            writer: Some(to_writer),
+            readers: Some(to_readers),
+            work,
+            running: Vec::new(),
+        };
+        for reader in readers {
+            let calls = Arc::clone(&calls);
+            threads.spawn("taskhub-store-read", move || serve(reader, &calls))?;
+        }
+        threads.spawn("taskhub-store-write", move || serve(writer, &Mutex::new(own_calls)))?;
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+        self.running
+            .push(thread.map_err(|source| Error::Unavailable { source: source.into() })?);
+        Ok(())
+    }
+
+    /// Has the writer run a call.
+    pub(super) fn write<'a, T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut SqliteWriter) -> Result<T, Error> + Send + 'static,
+    ) -> Fut<'a, T> {
+        let published = Arc::clone(&self.work);
+        ask(self.writer.as_ref(), move |writer: &mut SqliteWriter| {
+            let answer = call(writer);
+            *published.lock().unwrap_or_else(PoisonError::into_inner) = writer.work();
+            answer
+        })
+    }
+
+    /// Has a reader run a call.
+    pub(super) fn read<'a, T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut SqliteReader) -> Result<T, Error> + Send + 'static,
+    ) -> Fut<'a, T> {
+        ask(self.readers.as_ref(), call)
+    }
+
+    pub(super) fn work(&self) -> Work {
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Without a sender a thread ends after the calls that wait.
+        self.readers = None;
+        let writer = self.running.pop();
+        for reader in self.running.drain(..) {
+            join(reader);
+        }
+        self.writer = None;
+        writer.into_iter().for_each(join);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the store panicked");
+    }
+}
+
+/// Sends a call off at once; the future only waits for its answer.
+fn ask<'a, C: 'static, T: Send + 'static>(
+    to: Option<&Sender<Call<C>>>,
+    call: impl FnOnce(&mut C) -> Result<T, Error> + Send + 'static,
+) -> Fut<'a, T> {
+    let (answer, answered) = oneshot::channel();
+    let call: Call<C> = Box::new(move |half| {
+        // Nobody may be waiting any more.
+        let _ = answer.send(call(half));
+    });
+    // If the thread is gone, so is the sender of the answer.
+    let _ = to.map(|to| to.send(call));
+    Box::pin(async move {
+        answered
+            .await
+            .unwrap_or_else(|gone| Err(Error::Unknown { source: gone.into() }))
+    })
+}
+
+/// Runs calls until nobody can make one any more.
+fn serve<T>(mut half: T, calls: &Mutex<Receiver<Call<T>>>) {
+    loop {
+        let next = calls.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(call) = next else { return };
+        // A broken assertion is one caller's trouble, who hears that the outcome is unknown; the next
+        // call takes back what may be open.
+        if catch_unwind(AssertUnwindSafe(|| call(&mut half))).is_err() {
+            tracing::error!("a call to the store panicked");
+        }
+    }
+}

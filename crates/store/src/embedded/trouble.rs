@@ -1,0 +1,86 @@
+//! What SQLite says, in the words of the trait.
+
+use rusqlite::ErrorCode;
+
+use crate::Error;
+
+/// What can go wrong inside a transaction.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// SQLite refused or failed.
+    Sqlite(rusqlite::Error),
+    /// Rows contradict each other, or a commit contradicts the rows.
+    Contradiction(String),
+    /// An answer of the trait, found on the way.
+    Told(Error),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<rusqlite::types::FromSqlError> for Trouble {
+    fn from(error: rusqlite::types::FromSqlError) -> Self {
+        Self::Sqlite(error.into())
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Told(error)
+    }
+}
+
+impl From<taskhub_proto::DecodeError> for Trouble {
+    fn from(error: taskhub_proto::DecodeError) -> Self {
+        Self::Contradiction(error.to_string())
+    }
+}
+
+/// What was being done, which decides what an I/O error means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum During {
+    /// Nothing could have changed.
+    Read,
+    /// The change may or may not be on disk.
+    Write,
+}
+
+impl Trouble {
+    /// The error of the trait; `file` is named where the file itself is the matter.
+    pub(super) fn during(self, during: During, file: &str) -> Error {
+        match self {
+            Self::Told(error) => error,
+            Self::Contradiction(what) => Error::Corrupt {
+                place: file.to_owned(),
+                what,
+            },
+            Self::Sqlite(error) => from_sqlite(error, during, file),
+        }
+    }
+}
+
+fn from_sqlite(error: rusqlite::Error, during: During, file: &str) -> Error {
+    let corrupt = |what: String| Error::Corrupt {
+        place: file.to_owned(),
+        what,
+    };
+    match &error {
+        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DiskFull => Error::Full,
+            // The last: a row is there already, so the commit was not made from what is stored.
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation => {
+                corrupt(error.to_string())
+            }
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted => {
+                Error::Unavailable { source: error.into() }
+            }
+            _ if during == During::Read => Error::Unavailable { source: error.into() },
+            _ => Error::Unknown { source: error.into() },
+        },
+        // A column holds another type, or a text that is none: no statement of ours writes that.
+        _ => corrupt(error.to_string()),
+    }
+}

@@ -1,0 +1,219 @@
+//! Upkeep that looks at everything: whether what is stored twice agrees, and whether every instance can
+//! be loaded (I3, I4, I8, I12).
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+use taskhub_core::event::EventKind;
+
+use super::reader::{history, state};
+use super::record::{INFO, InfoRow, read_info, uint};
+use super::trouble::Trouble;
+use crate::JobReport;
+
+/// A damaged store could have a line for every row.
+const PROBLEMS_MAX: usize = 100;
+
+/// Checks the store that one snapshot shows.
+pub(super) fn verify(connection: &Connection) -> Result<JobReport, Trouble> {
+    let snapshot = connection.unchecked_transaction()?;
+    let mut report = size(&snapshot)?;
+    integrity(&snapshot, &mut report)?;
+    counts(&snapshot, &mut report)?;
+    counters(&snapshot, &mut report)?;
+    chunks(&snapshot, &mut report)?;
+    instances(&snapshot, &mut report)?;
+    orphans(&snapshot, &mut report)?;
+    Ok(report)
+}
+
+/// The size of the file.
+pub(super) fn size(connection: &Connection) -> Result<JobReport, Trouble> {
+    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let bytes: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    Ok(JobReport {
+        problems: Vec::new(),
+        bytes: Some(uint(bytes)),
+    })
+}
+
+impl JobReport {
+    fn problem(&mut self, line: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(line);
+        }
+    }
+}
+
+/// SQLite's own check: structure of the file, and indexes against tables.
+fn integrity(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+    let mut statement = connection.prepare("PRAGMA integrity_check")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let line: String = row.get(0)?;
+        if line != "ok" {
+            report.problem(line);
+        }
+    }
+    Ok(())
+}
+
+type Counts = BTreeMap<(i64, u8), i64>;
+
+fn counts(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+    let read = |sql: &str| -> Result<Counts, Trouble> {
+        let mut statement = connection.prepare(sql)?;
+        let rows = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
+        Ok(rows.collect::<rusqlite::Result<Counts>>()?)
+    };
+    let kept = read("SELECT part, status, n FROM status_count WHERE n <> 0")?;
+    let counted = read("SELECT inst >> 40, status, count(*) FROM instance GROUP BY 1, 2")?;
+    if kept != counted {
+        report.problem(format!(
+            "status counts are {kept:?}, and a full count gives {counted:?} (I8)"
+        ));
+    }
+    Ok(())
+}
+
+/// No number that was given is given again.
+fn counters(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+    let sql = "SELECT part, next_seq, (SELECT max(seq) FROM outbox WHERE outbox.part = part.part), next_number, \
+         (SELECT max(inst) & 0xFFFFFFFFFF FROM instance WHERE inst >= part << 40 AND inst < (part + 1) << 40) FROM part";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let part: i64 = row.get(0)?;
+        for (what, next, used) in [
+            ("commit", row.get(1)?, row.get(2)?),
+            ("instance", row.get(3)?, row.get(4)?),
+        ] {
+            let (next, used): (i64, Option<i64>) = (next, used);
+            if next < 1 || used.is_some_and(|used| used >= next) {
+                report.problem(format!(
+                    "part {part} would give {what} number {next} next, and {used:?} is in use"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Chunks of an execution join, and those of the current one are as many events as its row says.
+fn chunks(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+    let sql = "SELECT inst, history.ordinal, count(*), min(first), max(first + events), sum(events), \
+         max(history.ordinal = instance.ordinal), max(history_events) \
+         FROM history LEFT JOIN instance USING (inst) GROUP BY inst, history.ordinal";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (key, ordinal): (i64, u32) = (row.get(0)?, row.get(1)?);
+        let (first, end, events): (u32, u32, u32) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        if first != 0 || end != events {
+            report.problem(format!(
+                "the history of {key}, execution {ordinal}, has gaps: {events} events, up to {end} (I4)"
+            ));
+        }
+        let is_current: Option<bool> = row.get(6)?;
+        let expected: Option<u32> = row.get(7)?;
+        if is_current == Some(true) && expected != Some(events) {
+            report.problem(format!(
+                "the history of {key} has {events} events, and its row says {expected:?}"
+            ));
+        }
+    }
+    let sql = "SELECT inst, history_events FROM instance WHERE history_events > 0 AND NOT EXISTS \
+         (SELECT 1 FROM history WHERE history.inst = instance.inst AND history.ordinal = instance.ordinal)";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (key, events): (i64, u32) = (row.get(0)?, row.get(1)?);
+        report.problem(format!(
+            "the history of {key} is missing, and its row says {events} events"
+        ));
+    }
+    Ok(())
+}
+
+/// Every instance can be loaded, and its status and its history agree on whether it has ended.
+fn instances(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+    let mut statement = connection.prepare(&format!("SELECT {INFO} FROM instance"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let key: i64 = row.get(0)?;
+        let problem = match read_info(row).and_then(|row| instance(connection, row)) {
+            Ok(problem) => problem,
+            Err(trouble @ Trouble::Sqlite(_)) => return Err(trouble),
+            Err(Trouble::Contradiction(what)) => Some(what),
+            Err(Trouble::Told(error)) => Some(error.to_string()),
+        };
+        if let Some(what) = problem {
+            report.problem(format!("instance {key}: {what}"));
+        }
+    }
+    Ok(())
+}
+
+fn instance(connection: &Connection, row: InfoRow) -> Result<Option<String>, Trouble> {
+    let key = row.key;
+    let state = state(connection, row)?;
+    if state.info.completed_at.is_some() != state.info.status.is_terminal() {
+        return Ok(Some(format!(
+            "it is {}, and its end is at {:?}",
+            state.info.status, state.info.completed_at
+        )));
+    }
+    let last = state.history_events.saturating_sub(1);
+    let mut ended = false;
+    let mut bytes = 0;
+    for chunk in history(connection, key, state.info.ordinal, 0)? {
+        let events = chunk.decode()?;
+        if events.len() != chunk.events as usize {
+            return Ok(Some(format!(
+                "a chunk has {} events and says {}",
+                events.len(),
+                chunk.events
+            )));
+        }
+        bytes += events.iter().map(|event| event.size() as u64).sum::<u64>();
+        let is_last = chunk.first + chunk.events > last;
+        let is_end = |kind: &EventKind| matches!(kind, EventKind::ExecutionCompleted { .. });
+        ended = is_last && events.last().is_some_and(|event| is_end(&event.kind));
+    }
+    if bytes != state.history_bytes {
+        return Ok(Some(format!(
+            "its history has {bytes} bytes, and its row says {}",
+            state.history_bytes
+        )));
+    }
+    let is_terminal = state.info.status.is_terminal();
+    Ok((ended != is_terminal).then(|| {
+        format!(
+            "it is {}, and its history says otherwise (S-atomic-status)",
+            state.info.status
+        )
+    }))
+}
+
+/// Rows whose instance, partition or hub is not there.
+fn orphans(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+    for table in ["payload", "history", "pending", "seen_key"] {
+        let sql = format!("SELECT count(*) FROM {table} WHERE inst NOT IN (SELECT inst FROM instance)");
+        orphans_of(connection, table, &sql, report)?;
+    }
+    for table in ["outbox", "status_count"] {
+        let sql = format!("SELECT count(*) FROM {table} WHERE part NOT IN (SELECT part FROM part)");
+        orphans_of(connection, table, &sql, report)?;
+    }
+    let sql =
+        "SELECT count(*) FROM instance LEFT JOIN part ON part.part = inst >> 40 WHERE part.hub IS NOT instance.hub";
+    orphans_of(connection, "instance", sql, report)
+}
+
+fn orphans_of(connection: &Connection, table: &str, sql: &str, report: &mut JobReport) -> Result<(), Trouble> {
+    let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    if count > 0 {
+        report.problem(format!("{count} rows of `{table}` belong to nothing"));
+    }
+    Ok(())
+}

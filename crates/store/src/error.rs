@@ -1,0 +1,52 @@
+//! What can go wrong below the trait.
+
+use std::error::Error as StdError;
+
+use taskhub_core::id::{Epoch, HubName};
+use thiserror::Error as ThisError;
+
+use crate::PartitionKey;
+
+/// After any of these from `commit`, but `Full` and `Unavailable`, the owner drops the memory of every
+/// partition that is ahead of the disk, claims anew and recovers (A1, A43).
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "each variant's message says what it means; members are the data in it"
+)]
+pub enum Error {
+    #[error("partition {partition} belongs to a newer owner")]
+    Fenced { partition: PartitionKey, by: Option<Epoch> },
+    #[error("the store cannot be reached; nothing was changed")]
+    Unavailable { source: Box<dyn StdError + Send + Sync> },
+    #[error("the store failed; what was under way may or may not be durable")]
+    Unknown { source: Box<dyn StdError + Send + Sync> },
+    #[error("the store has no space left; nothing was changed")]
+    Full,
+    #[error("the store is damaged at {place}: {what}")]
+    Corrupt { place: String, what: String },
+    #[error("no hub `{hub}` exists")]
+    NoSuchHub { hub: HubName },
+    #[error("hub `{hub}` exists already")]
+    HubExists { hub: HubName },
+    #[error("the store in {folder} is in use by process {pid}")]
+    Locked { folder: String, pid: u32 },
+    #[error("the store in {folder} has format {found}, and this version reads up to {known}")]
+    Format { folder: String, found: u32, known: u32 },
+}
+
+impl Error {
+    /// The stable word of the condition (A10).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Fenced { .. } | Self::Unavailable { .. } | Self::Unknown { .. } => "store-unavailable",
+            Self::Full => "store-full",
+            Self::Corrupt { .. } => "store-corrupt",
+            Self::NoSuchHub { .. } => "hub-not-found",
+            Self::HubExists { .. } => "hub-exists",
+            Self::Locked { .. } => "store-locked",
+            Self::Format { .. } => "store-format",
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! A store with faults put in: it fails, or crashes, before, inside or after a call.
+//!
+//! A crash ends everything: from then on each call through the wrapper fails as `Unknown`. The simulator
+//! drops the halves, which is what the death of the process does to them, opens new ones over the same
+//! data, and goes on with [`Faults::restart`]. Which call fails is decided by whoever drives it; nothing
+//! here draws a random number (A5).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use taskhub_core::id::InstanceId;
+use taskhub_core::instance::InstanceState;
+use taskhub_core::time::Timestamp;
+
+use crate::blocking::{Reader, Writer};
+use crate::{
+    Answer, Error, ExecutionKey, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Query,
+    Recovered, Work,
+};
+
+/// A call that may fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each is the method of that name")]
+pub enum Call {
+    Hubs,
+    Claim,
+    Release,
+    Stage,
+    Seal,
+    Maintain,
+    Recover,
+    Load,
+    History,
+    Query,
+}
+
+impl Call {
+    /// Whether it may change what is stored.
+    pub fn is_write(self) -> bool {
+        match self {
+            Self::Hubs | Self::Claim | Self::Release | Self::Stage | Self::Seal | Self::Maintain => true,
+            Self::Recover | Self::Load | Self::History | Self::Query => false,
+        }
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// It goes well.
+    None,
+    /// It is not made: `Unavailable`.
+    FailBefore,
+    /// It is not made, for want of space: `Full`. Reads never have that trouble, and go well.
+    Full,
+    /// It is made and its answer lost: `Unknown`.
+    FailAfter,
+    /// The process dies before it, or inside with the same effect: a group that is staged or about to be
+    /// sealed is gone.
+    CrashInside,
+    /// The process dies after it: a group that was sealed is durable, and nobody was told.
+    CrashAfter,
+}
+
+/// How often each fault happens, in calls out of 1000; what remains of them goes well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the fault of that name")]
+pub struct Rates {
+    pub fail_before: u16,
+    pub full: u16,
+    pub fail_after: u16,
+    pub crash_inside: u16,
+    pub crash_after: u16,
+}
+
+impl Rates {
+    /// The fault that a number below 1000 stands for.
+    fn fault(&self, number: u64) -> Fault {
+        let faults = [
+            (self.fail_before, Fault::FailBefore),
+            (self.full, Fault::Full),
+            (self.fail_after, Fault::FailAfter),
+            (self.crash_inside, Fault::CrashInside),
+            (self.crash_after, Fault::CrashAfter),
+        ];
+        let mut bound = 0;
+        for (rate, fault) in faults {
+            bound += u64::from(rate);
+            if number < bound {
+                return fault;
+            }
+        }
+        Fault::None
+    }
+}
+
+/// What decides, and what happened so far; shared by the halves of one store.
+#[derive(Clone)]
+pub struct Faults(Arc<Mutex<Shared>>);
+
+type Choice = Box<dyn FnMut(Call) -> Fault + Send>;
+
+struct Shared {
+    choose: Choice,
+    calls: u64,
+    is_crashed: bool,
+}
+
+impl Faults {
+    /// Asks `choose` before each call.
+    pub fn new(choose: impl FnMut(Call) -> Fault + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Shared {
+            choose: Box::new(choose),
+            calls: 0,
+            is_crashed: false,
+        })))
+    }
+
+    /// No faults, for a run that only counts calls.
+    pub fn none() -> Self {
+        Self::new(|_| Fault::None)
+    }
+
+    /// One fault, at the n-th call, counted from 0.
+    pub fn at(nth: u64, fault: Fault) -> Self {
+        let mut calls = 0;
+        Self::new(move |_| {
+            calls += 1;
+            if calls == nth + 1 { fault } else { Fault::None }
+        })
+    }
+
+    /// Faults at given rates; `draw` is the caller's random numbers, the same for the same seed.
+    pub fn with_rates(rates: Rates, mut draw: impl FnMut() -> u64 + Send + 'static) -> Self {
+        Self::new(move |_| rates.fault(draw() % 1000))
+    }
+
+    /// Wraps a writer.
+    pub fn writer<W: Writer>(&self, inner: W) -> FaultyWriter<W> {
+        FaultyWriter {
+            faults: self.clone(),
+            inner,
+        }
+    }
+
+    /// Wraps a reader.
+    pub fn reader<R: Reader>(&self, inner: R) -> FaultyReader<R> {
+        FaultyReader {
+            faults: self.clone(),
+            inner,
+        }
+    }
+
+    /// Calls so far, those that failed included.
+    pub fn calls(&self) -> u64 {
+        self.shared().calls
+    }
+
+    /// Whether the process has died.
+    pub fn is_crashed(&self) -> bool {
+        self.shared().is_crashed
+    }
+
+    /// A new process; the halves must be new as well.
+    pub fn restart(&self) {
+        self.shared().is_crashed = false;
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self, call: Call) -> Option<Fault> {
+        let mut shared = self.shared();
+        if shared.is_crashed {
+            return None;
+        }
+        shared.calls += 1;
+        Some((shared.choose)(call))
+    }
+
+    fn crash<T>(&self) -> Result<T, Error> {
+        self.shared().is_crashed = true;
+        lost("the process has died")
+    }
+
+    fn around<T>(&self, call: Call, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        match self.next(call) {
+            None => lost("the process has died"),
+            Some(Fault::FailBefore) => Err(Error::Unavailable {
+                source: "a fault before the call".into(),
+            }),
+            Some(Fault::Full) if call.is_write() => Err(Error::Full),
+            Some(Fault::None | Fault::Full) => run(),
+            Some(Fault::FailAfter) => run().and_then(|_| lost("a fault after the call")),
+            Some(Fault::CrashInside) => {
+                if call == Call::Stage {
+                    // Written, as far as it goes; the writer is dropped before it is sealed.
+                    let _ = run();
+                }
+                self.crash()
+            }
+            Some(Fault::CrashAfter) => run().and_then(|_| self.crash()),
+        }
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = self.shared();
+        out.debug_struct("Faults")
+            .field("calls", &shared.calls)
+            .field("is_crashed", &shared.is_crashed)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lost<T>(what: &'static str) -> Result<T, Error> {
+    Err(Error::Unknown { source: what.into() })
+}
+
+/// A writer with faults.
+#[derive(Debug)]
+pub struct FaultyWriter<W> {
+    faults: Faults,
+    inner: W,
+}
+
+impl<W: Writer> Writer for FaultyWriter<W> {
+    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, Error> {
+        self.faults.around(Call::Hubs, || self.inner.hubs(ask))
+    }
+
+    fn claim(&mut self, partitions: &[PartitionKey], now: Timestamp) -> Result<Vec<Lease>, Error> {
+        self.faults.around(Call::Claim, || self.inner.claim(partitions, now))
+    }
+
+    fn release(&mut self, leases: &[Lease]) -> Result<(), Error> {
+        self.faults.around(Call::Release, || self.inner.release(leases))
+    }
+
+    fn stage(&mut self, group: &Group) -> Result<(), Error> {
+        self.faults.around(Call::Stage, || self.inner.stage(group))
+    }
+
+    fn seal(&mut self) -> Result<(), Error> {
+        self.faults.around(Call::Seal, || self.inner.seal())
+    }
+
+    fn maintain(&mut self, job: Job) -> Result<JobReport, Error> {
+        self.faults.around(Call::Maintain, || self.inner.maintain(job))
+    }
+
+    fn work(&self) -> Work {
+        self.inner.work()
+    }
+}
+
+/// A reader with faults.
+#[derive(Debug)]
+pub struct FaultyReader<R> {
+    faults: Faults,
+    inner: R,
+}
+
+impl<R: Reader> Reader for FaultyReader<R> {
+    fn recover(&mut self, lease: &Lease) -> Result<Vec<Recovered>, Error> {
+        self.faults.around(Call::Recover, || self.inner.recover(lease))
+    }
+
+    fn load(
+        &mut self,
+        partition: &PartitionKey,
+        instances: &[InstanceId],
+    ) -> Result<Vec<Option<InstanceState>>, Error> {
+        self.faults.around(Call::Load, || self.inner.load(partition, instances))
+    }
+
+    fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, Error> {
+        self.faults.around(Call::History, || self.inner.history(of, from))
+    }
+
+    fn query(&mut self, query: &Query) -> Result<Answer, Error> {
+        self.faults.around(Call::Query, || self.inner.query(query))
+    }
+}

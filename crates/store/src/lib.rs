@@ -1,0 +1,357 @@
+//! Where a hub is kept: one trait toward the engine, [`Store`], and the backends behind it.
+//!
+//! ```text
+//!   engine ──Arc<Group>──▶ Store::commit        (the only way state changes)
+//!          ◀─states, events, pages── load · history · query · recover
+//! ```
+//!
+//! A backend knows nothing of the engine and nothing of the other backends. It is tested through this
+//! trait alone, by the conformance suite (feature `testing`), which any other backend can run too.
+
+mod error;
+mod fence;
+
+pub mod blocking;
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+#[cfg(feature = "testing")]
+pub mod faulty;
+pub mod inline;
+pub mod mem;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use taskhub_core::commit::{Commit, Open};
+use taskhub_core::event::HistoryEvent;
+use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Seq};
+use taskhub_core::instance::InstanceState;
+use taskhub_core::message::{OutboxItem, OutboxRef};
+use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::status::RuntimeStatus;
+use taskhub_core::time::Timestamp;
+
+pub use error::Error;
+
+/// What the methods of [`Store`] return: boxed, since they are called once per group commit.
+pub type Fut<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// Number of partitions of a hub unless its creator says otherwise (A15).
+pub const PARTITIONS_DEFAULT: u16 = 8;
+
+/// The partition an instance belongs to: a hash of its id, fixed for the life of the hub (A15).
+pub fn partition_of(instance: &InstanceId, partitions: u16) -> u16 {
+    let hash = xxhash_rust::xxh3::xxh3_64(instance.as_str().as_bytes());
+    // The remainder is below a u16, so the conversion cannot fail.
+    u16::try_from(hash % u64::from(partitions)).unwrap_or(0)
+}
+
+/// A fingerprint of an instance id, for the filter that tells which ids do not exist (A40).
+pub fn fingerprint(instance: &InstanceId) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(instance.as_str().as_bytes(), 1)
+}
+
+/// A partition of a hub.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionKey {
+    /// The hub.
+    pub hub: HubName,
+    /// 0 … partitions − 1.
+    pub index: u16,
+}
+
+impl fmt::Display for PartitionKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.hub, self.index)
+    }
+}
+
+/// The right to commit to a partition: every commit carries its epoch, and a newer one refuses it (R190).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The partition.
+    pub partition: PartitionKey,
+    /// The fence; grows with every claim, on the same node too (A21).
+    pub epoch: Epoch,
+    /// Whether the last owner gave the partition back with [`Store::release`], or there was none: then no
+    /// activity of it can still be running anywhere (A18, A35). A claim clears the mark, a release sets it.
+    pub is_clean: bool,
+}
+
+/// One atomic unit of commits, in order, shared with the writer's thread and never copied (A41).
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Runs of commits. A partition may have several, in causal order (A33).
+    pub sections: Vec<Section>,
+}
+
+/// Consecutive commits of one partition.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// The partition.
+    pub partition: PartitionKey,
+    /// The fence they were made under.
+    pub epoch: Epoch,
+    /// Number of the first; the others follow without a gap.
+    pub first_seq: Seq,
+    /// The commits.
+    pub commits: Vec<Commit>,
+}
+
+/// What is asked about hubs.
+#[derive(Clone, Debug)]
+pub enum HubAsk {
+    /// All of them.
+    List,
+    /// A new one.
+    Create {
+        /// Its name.
+        name: HubName,
+        /// Number of partitions, fixed from then on (A15).
+        partitions: u16,
+        /// When.
+        now: Timestamp,
+    },
+    /// One of them and everything in it; fences all owners.
+    Delete {
+        /// Its name.
+        name: HubName,
+    },
+}
+
+/// A hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubInfo {
+    /// Its name as it was created.
+    pub name: HubName,
+    /// Number of its partitions.
+    pub partitions: u16,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// What the owner of a partition needs before its first step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// Where counting goes on. Exactly one per partition, the first item.
+    Counters {
+        /// Number of the next commit.
+        next_seq: Seq,
+        /// Number of the next instance.
+        next_instance: InstanceNumber,
+    },
+    /// An activity that still has to run, or runs.
+    Task {
+        /// Its instance.
+        instance: InstanceId,
+        /// Key of the instance.
+        number: InstanceNumber,
+        /// The call; always of the kind `Task`.
+        open: Open,
+    },
+    /// A timer that is not fired.
+    Timer {
+        /// Its instance.
+        instance: InstanceId,
+        /// Key of the instance.
+        number: InstanceNumber,
+        /// The timer; always of the kind `Timer`.
+        open: Open,
+    },
+    /// A message its receiver has not taken in yet.
+    Outbox {
+        /// Its place.
+        at: OutboxRef,
+        /// The message.
+        item: OutboxItem,
+    },
+    /// An instance with unread messages.
+    Inbox {
+        /// The instance.
+        instance: InstanceId,
+    },
+}
+
+/// Part of a history: encoded once, when its commit was made, and handed on as these bytes (A3, A39).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryChunk {
+    /// Position of its first event in the history, from 0.
+    pub first: u32,
+    /// How many events it holds.
+    pub events: u32,
+    /// The events as protocol messages, see `taskhub_proto::chunk`.
+    pub body: Bytes,
+}
+
+impl HistoryChunk {
+    /// Decodes the events.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the bytes are no events.
+    pub fn decode(&self) -> Result<Vec<HistoryEvent>, Error> {
+        taskhub_proto::decode_chunk(&self.body).map_err(|source| Error::Corrupt {
+            place: format!("history chunk at event {}", self.first),
+            what: source.to_string(),
+        })
+    }
+}
+
+/// One execution of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutionKey {
+    /// The partition of the instance.
+    pub partition: PartitionKey,
+    /// Key of the instance.
+    pub number: InstanceNumber,
+    /// Ordinal of the execution.
+    pub ordinal: u32,
+}
+
+/// A question over many instances.
+#[derive(Clone, Debug)]
+pub enum Query {
+    /// A page of status records, ordered by created time, then id (R13).
+    Page {
+        /// The hub.
+        hub: HubName,
+        /// Which instances.
+        filter: Filter,
+        /// Begin behind this row.
+        after: Option<Cursor>,
+        /// At most so many rows.
+        rows_max: usize,
+    },
+    /// How many instances there are in each status.
+    Counts {
+        /// The hub.
+        hub: HubName,
+    },
+    /// Fingerprints of the ids in a partition, by ascending instance number (A40).
+    Fingerprints {
+        /// The partition.
+        partition: PartitionKey,
+        /// Begin behind this instance.
+        after: Option<InstanceNumber>,
+        /// At most so many.
+        rows_max: usize,
+    },
+}
+
+/// The answer to a [`Query`], variant by variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Page`.
+    Page {
+        /// The rows and where the next page begins.
+        page: Page,
+        /// Rows that had to be read to find them.
+        rows_read: u64,
+    },
+    /// To `Counts`: only statuses that occur.
+    Counts(Vec<(RuntimeStatus, u64)>),
+    /// To `Fingerprints`; `next` is absent when these were the last.
+    Fingerprints {
+        /// The fingerprints.
+        fingerprints: Vec<u64>,
+        /// Where to go on.
+        next: Option<InstanceNumber>,
+    },
+}
+
+/// How up to date an answer must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Shows every commit that returned before the call.
+    Committed,
+    /// May be a little behind, where that is cheaper.
+    Eventual,
+}
+
+/// Upkeep, in bounded steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Compares everything that is stored twice, and checks what carries checksums (I8, I12).
+    Verify,
+    /// Gives space back.
+    Compact,
+}
+
+/// What a [`Job`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobReport {
+    /// Contradictions, each as a line for people. Empty is good.
+    pub problems: Vec<String>,
+    /// Size of the store in bytes, if the backend knows it.
+    pub bytes: Option<u64>,
+}
+
+/// What a backend can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Name for logs and tables.
+    pub name: &'static str,
+    /// Whether what it acknowledges survives power loss.
+    pub is_durable: bool,
+    /// Whether a group that fails leaves nothing behind, rather than a prefix.
+    pub is_group_atomic: bool,
+}
+
+/// Work done so far, for benchmarks and for tests, which count work and never time it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Groups made durable.
+    pub groups: u64,
+    /// Commits in them.
+    pub commits: u64,
+    /// Rows written or deleted.
+    pub rows: u64,
+    /// Completed syncs of the store's files.
+    pub syncs: u64,
+}
+
+/// A store holds any number of hubs; one value per node, shared by its partitions. Dropping it is safe at any time.
+pub trait Store: Send + Sync + 'static {
+    /// What this backend can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// What it did so far.
+    fn work(&self) -> Work;
+
+    /// Lists, creates, deletes hubs. Answers the hubs concerned.
+    fn hubs<'a>(&'a self, ask: &'a HubAsk) -> Fut<'a, Vec<HubInfo>>;
+
+    /// Takes partitions, also one's own anew. Every claim raises the epoch (A21).
+    fn claim<'a>(&'a self, partitions: &'a [PartitionKey], now: Timestamp) -> Fut<'a, Vec<Lease>>;
+
+    /// Gives partitions back after a clean stop (A18).
+    fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()>;
+
+    /// What an owner needs before its first step, read once after each claim.
+    fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>>;
+
+    /// The only way state changes. `Ok`: all of it is durable. `Err`: nothing is (or, without
+    /// `is_group_atomic`, a prefix in order). A section with an old epoch fails the group as `Fenced`.
+    fn commit(&self, group: Arc<Group>) -> Fut<'_, ()>;
+
+    /// States of instances of one partition, in the order asked for.
+    fn load<'a>(
+        &'a self,
+        partition: &'a PartitionKey,
+        instances: &'a [InstanceId],
+    ) -> Fut<'a, Vec<Option<InstanceState>>>;
+
+    /// Chunks of a history from an event on, in order, without a gap.
+    fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>>;
+
+    /// Answers a question over many instances.
+    fn query<'a>(&'a self, query: &'a Query, freshness: Freshness) -> Fut<'a, Answer>;
+
+    /// Does a piece of upkeep.
+    fn maintain(&self, job: Job) -> Fut<'_, JobReport>;
+}

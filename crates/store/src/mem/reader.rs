@@ -1,0 +1,173 @@
+//! Reading: every answer is made by looking at everything.
+
+use taskhub_core::commit::{Open, OpenKind};
+use taskhub_core::id::{InstanceId, InstanceNumber};
+use taskhub_core::instance::InstanceState;
+use taskhub_core::limits;
+use taskhub_core::message::OutboxRef;
+use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+
+use super::MemData;
+use super::tables::{Hub, Partition};
+use crate::blocking::Reader;
+use crate::fence::check_epoch;
+use crate::{Answer, Error, ExecutionKey, HistoryChunk, Lease, PartitionKey, Query, Recovered, fingerprint};
+
+/// A reading half.
+#[derive(Clone, Debug)]
+pub struct MemReader {
+    data: MemData,
+}
+
+impl MemReader {
+    pub(super) fn new(data: MemData) -> Self {
+        Self { data }
+    }
+}
+
+impl Reader for MemReader {
+    fn recover(&mut self, lease: &Lease) -> Result<Vec<Recovered>, Error> {
+        let tables = self.data.tables();
+        let partition = tables.partition(&lease.partition)?;
+        check_epoch(&lease.partition, lease.epoch, partition.epoch)?;
+        let mut items = vec![Recovered::Counters {
+            next_seq: partition.next_seq,
+            next_instance: partition.next_instance,
+        }];
+        for (&number, instance) in &partition.instances {
+            let id = &instance.state.info.instance;
+            items.extend(
+                instance
+                    .state
+                    .open
+                    .values()
+                    .filter_map(|open| recovered_open(id, number, open)),
+            );
+            if !instance.state.inbox.is_empty() {
+                items.push(Recovered::Inbox { instance: id.clone() });
+            }
+        }
+        for (&(seq, index), item) in &partition.outbox {
+            let at = OutboxRef {
+                partition: lease.partition.index,
+                seq,
+                index,
+            };
+            items.push(Recovered::Outbox { at, item: item.clone() });
+        }
+        Ok(items)
+    }
+
+    fn load(
+        &mut self,
+        partition: &PartitionKey,
+        instances: &[InstanceId],
+    ) -> Result<Vec<Option<InstanceState>>, Error> {
+        let tables = self.data.tables();
+        let partition = tables.partition(partition)?;
+        let find = |id| {
+            partition
+                .instances
+                .get(partition.numbers.get(id)?)
+                .map(|instance| instance.state.clone())
+        };
+        Ok(instances.iter().map(find).collect())
+    }
+
+    fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, Error> {
+        let tables = self.data.tables();
+        let instance = tables.partition(&of.partition)?.instances.get(&of.number);
+        let events = instance.and_then(|instance| instance.history.get(&of.ordinal)?.get(from as usize..));
+        let Some(events) = events.filter(|events| !events.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        Ok(vec![HistoryChunk {
+            first: from,
+            events: count,
+            body: taskhub_proto::encode_chunk(events),
+        }])
+    }
+
+    fn query(&mut self, query: &Query) -> Result<Answer, Error> {
+        let tables = self.data.tables();
+        match query {
+            Query::Page {
+                hub,
+                filter,
+                after,
+                rows_max,
+            } => Ok(page(
+                tables.hub(hub)?,
+                filter,
+                after.as_ref(),
+                (*rows_max).min(limits::PAGE_ROWS_MAX),
+            )),
+            Query::Counts { hub } => Ok(Answer::Counts(counts(tables.hub(hub)?))),
+            Query::Fingerprints {
+                partition,
+                after,
+                rows_max,
+            } => Ok(fingerprints(tables.partition(partition)?, *after, *rows_max)),
+        }
+    }
+}
+
+fn recovered_open(id: &InstanceId, number: InstanceNumber, open: &Open) -> Option<Recovered> {
+    let (instance, open) = (id.clone(), open.clone());
+    match open.kind {
+        OpenKind::Task { .. } => Some(Recovered::Task { instance, number, open }),
+        OpenKind::Timer { .. } => Some(Recovered::Timer { instance, number, open }),
+        OpenKind::Child { .. } => None,
+    }
+}
+
+fn infos(hub: &Hub) -> impl Iterator<Item = &InstanceInfo> {
+    hub.partitions
+        .iter()
+        .flat_map(|partition| partition.instances.values())
+        .map(|instance| &instance.state.info)
+}
+
+fn page(hub: &Hub, filter: &Filter, after: Option<&Cursor>, rows_max: usize) -> Answer {
+    let place = |info: &InstanceInfo| Cursor {
+        created_at: info.created_at,
+        instance: info.instance.clone(),
+    };
+    let mut found: Vec<&InstanceInfo> = infos(hub)
+        .filter(|info| filter.matches(info) && after.is_none_or(|after| place(info) > *after))
+        .collect();
+    found.sort_by_cached_key(|info| place(info));
+    let rows: Vec<InstanceInfo> = found.iter().take(rows_max).copied().cloned().collect();
+    let next = if found.len() > rows.len() {
+        rows.last().map(place)
+    } else {
+        None
+    };
+    Answer::Page {
+        page: Page { rows, next },
+        rows_read: infos(hub).count() as u64,
+    }
+}
+
+fn counts(hub: &Hub) -> Vec<(RuntimeStatus, u64)> {
+    let count = |status| infos(hub).filter(|info| info.status == status).count() as u64;
+    let all = RuntimeStatus::ALL.into_iter().map(|status| (status, count(status)));
+    all.filter(|(_, count)| *count > 0).collect()
+}
+
+fn fingerprints(partition: &Partition, after: Option<InstanceNumber>, rows_max: usize) -> Answer {
+    let behind = after.map_or(InstanceNumber(0), InstanceNumber::next);
+    let mut rows = partition.instances.range(behind..);
+    let found: Vec<(InstanceNumber, u64)> = rows
+        .by_ref()
+        .take(rows_max)
+        .map(|(number, instance)| (*number, fingerprint(&instance.state.info.instance)))
+        .collect();
+    let next = rows.next().and_then(|_| found.last()).map(|(number, _)| *number);
+    Answer::Fingerprints {
+        fingerprints: found.into_iter().map(|(_, print)| print).collect(),
+        next,
+    }
+}

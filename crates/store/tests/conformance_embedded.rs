@@ -1,0 +1,15 @@
+//! The embedded store does what every backend must.
+
+mod scratch;
+
+use scratch::Scratch;
+use taskhub_store::embedded::{EmbeddedStore, Options};
+
+fn open(folder: Scratch) -> (EmbeddedStore, Scratch) {
+    match EmbeddedStore::open(folder.path(), Options::default()) {
+        Ok(store) => (store, folder),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+taskhub_store::conformance!(open(Scratch::new()), reopen = open);

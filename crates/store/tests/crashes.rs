@@ -1,0 +1,337 @@
+//! A crash at every call to the store: what was acknowledged is there, and what was not is there as a
+//! whole or not at all (I1, I10).
+
+mod scratch;
+
+use std::sync::Arc;
+
+use scratch::Scratch;
+use taskhub_core::action::ActionKind;
+use taskhub_core::event::Tags;
+use taskhub_core::id::{InstanceId, Seq};
+use taskhub_core::message::Outcome;
+use taskhub_core::payload::Payload;
+use taskhub_core::query::Filter;
+use taskhub_store::blocking::{Reader, Writer};
+use taskhub_store::conformance::{Owner, block_on, done, instance, name};
+use taskhub_store::embedded::{self, Options, SqliteReader, SqliteWriter, Synchronous};
+use taskhub_store::faulty::{Call, Fault, Faults, FaultyReader, FaultyWriter, Rates};
+use taskhub_store::inline::Inline;
+use taskhub_store::mem::{MemData, MemStore};
+use taskhub_store::{Answer, Error, Freshness, Group, HubAsk, Job, Lease, Query, Recovered, Store};
+
+const HUB: &str = "Crashes";
+const PARTITIONS: u16 = 2;
+const OFF: Options = Options {
+    synchronous: Synchronous::Off,
+    bytes_max: None,
+};
+
+/// Something that outlives a process.
+trait Medium {
+    type Writer: Writer + 'static;
+    type Reader: Reader + 'static;
+    fn open(&self) -> (Self::Writer, Self::Reader);
+}
+
+impl Medium for MemData {
+    type Writer = taskhub_store::mem::MemWriter;
+    type Reader = taskhub_store::mem::MemReader;
+
+    fn open(&self) -> (Self::Writer, Self::Reader) {
+        (self.writer(), self.reader())
+    }
+}
+
+impl Medium for Scratch {
+    type Writer = SqliteWriter;
+    type Reader = SqliteReader;
+
+    fn open(&self) -> (Self::Writer, Self::Reader) {
+        let writer = SqliteWriter::open(self.path(), OFF).unwrap_or_else(|error| panic!("{error}"));
+        let reader = SqliteReader::open(self.path()).unwrap_or_else(|error| panic!("{error}"));
+        (writer, reader)
+    }
+}
+
+type FaultyStore<M> = Inline<FaultyWriter<<M as Medium>::Writer>, FaultyReader<<M as Medium>::Reader>>;
+
+fn open<M: Medium>(medium: &M, faults: &Faults) -> FaultyStore<M> {
+    let (writer, reader) = medium.open();
+    Inline::new(
+        embedded::capabilities(OFF),
+        faults.writer(writer),
+        faults.reader(reader),
+    )
+}
+
+/// Groups of a small plan with parents, children, events and ends, and what they lead to.
+fn plan() -> (Vec<Group>, MemData) {
+    let data = MemData::new();
+    let store = MemStore::over(&data);
+    let mut owner = Owner::new(&store, HUB, PARTITIONS);
+    let mut groups = Vec::new();
+    for number in 0..2 {
+        let (parent, child) = (
+            instance(&format!("parent-{number}")),
+            instance(&format!("child-{number}")),
+        );
+        owner.start(&parent);
+        owner.turn(&parent, vec![call(), start(&child)]);
+        take(&mut owner, &store, &mut groups);
+        owner.deliver();
+        owner.answer_task(&parent, Outcome::Completed(Some(Payload::text("1"))));
+        take(&mut owner, &store, &mut groups);
+        owner.complete(&child, None);
+        owner.deliver();
+        take(&mut owner, &store, &mut groups);
+        owner.complete(&parent, None);
+        if number % 2 == 0 {
+            owner.with(&child, |state, _| taskhub_core::control::purge(state).ok());
+        }
+        take(&mut owner, &store, &mut groups);
+    }
+    (groups, data)
+}
+
+fn call() -> ActionKind {
+    ActionKind::ScheduleTask {
+        name: name("SayHello"),
+        version: None,
+        input: None,
+        tags: Tags::new(),
+    }
+}
+
+fn start(child: &InstanceId) -> ActionKind {
+    ActionKind::CreateSubOrchestration {
+        instance: Some(child.clone()),
+        name: name("Child"),
+        version: None,
+        input: None,
+        tags: Tags::new(),
+    }
+}
+
+fn take(owner: &mut Owner<'_>, store: &dyn Store, groups: &mut Vec<Group>) {
+    let group = owner.take_group();
+    let copy = Group {
+        sections: group.sections.clone(),
+    };
+    done(store.commit(Arc::new(copy)));
+    groups.push(group);
+}
+
+/// The same group under the fences of now.
+fn under(group: &Group, leases: &[Lease]) -> Arc<Group> {
+    let mut sections = group.sections.clone();
+    for section in &mut sections {
+        let lease = leases.iter().find(|lease| lease.partition == section.partition);
+        section.epoch = lease.map_or(section.epoch, |lease| lease.epoch);
+    }
+    Arc::new(Group { sections })
+}
+
+/// Next numbers of the partitions before each group and after the last.
+fn positions(groups: &[Group]) -> Vec<Vec<Seq>> {
+    let mut next = vec![Seq(1); usize::from(PARTITIONS)];
+    let mut positions = vec![next.clone()];
+    for section in groups.iter().map(|group| &group.sections) {
+        for section in section {
+            next[usize::from(section.partition.index)].0 += section.commits.len() as u64;
+        }
+        positions.push(next.clone());
+    }
+    positions
+}
+
+struct Run<'p> {
+    groups: &'p [Group],
+    positions: Vec<Vec<Seq>>,
+    acknowledged: usize,
+}
+
+impl Run<'_> {
+    /// Creates the hub if need be, claims, finds out how far the store is, and commits the rest.
+    fn go_on(&mut self, store: &dyn Store) -> Result<(), Error> {
+        let now = taskhub_core::time::Timestamp::from_micros(1);
+        let name = taskhub_store::conformance::hub(HUB);
+        if block_on(store.hubs(&HubAsk::List))?.is_empty() {
+            let partitions = PARTITIONS;
+            block_on(store.hubs(&HubAsk::Create {
+                name: name.clone(),
+                partitions,
+                now,
+            }))?;
+        }
+        let keys: Vec<_> = (0..PARTITIONS)
+            .map(|index| taskhub_store::PartitionKey {
+                hub: name.clone(),
+                index,
+            })
+            .collect();
+        let leases = block_on(store.claim(&keys, now))?;
+        let mut found = Vec::new();
+        for lease in &leases {
+            match block_on(store.recover(lease))?.first() {
+                Some(Recovered::Counters { next_seq, .. }) => found.push(*next_seq),
+                other => panic!("counters come first, not {other:?}"),
+            }
+        }
+        let at = self.positions.iter().position(|position| *position == found);
+        let Some(at) = at else {
+            panic!("half a group is there: {found:?}")
+        };
+        assert!(at >= self.acknowledged, "an acknowledged group is gone");
+        assert!(at <= self.acknowledged + 1, "a group is there that was never sent");
+        self.acknowledged = at;
+        while let Some(group) = self.groups.get(self.acknowledged) {
+            block_on(store.commit(under(group, &leases)))?;
+            self.acknowledged += 1;
+        }
+        Ok(())
+    }
+}
+
+/// What two stores tell of the hub.
+fn told(store: &dyn Store) -> (Answer, Answer, Vec<Vec<Option<taskhub_core::instance::InstanceState>>>) {
+    let hub = taskhub_store::conformance::hub(HUB);
+    let page = Query::Page {
+        hub: hub.clone(),
+        filter: Filter::default(),
+        after: None,
+        rows_max: 1000,
+    };
+    let counts = Query::Counts { hub: hub.clone() };
+    let Answer::Page { page, .. } = done(store.query(&page, Freshness::Committed)) else {
+        panic!("a page was asked for")
+    };
+    let ids: Vec<InstanceId> = page.rows.iter().map(|row| row.instance.clone()).collect();
+    let states = (0..PARTITIONS)
+        .map(|index| {
+            let partition = taskhub_store::PartitionKey {
+                hub: hub.clone(),
+                index,
+            };
+            let own: Vec<InstanceId> = ids
+                .iter()
+                .filter(|id| taskhub_store::partition_of(id, PARTITIONS) == index)
+                .cloned()
+                .collect();
+            done(store.load(&partition, &own))
+        })
+        .collect();
+    let rows_read = 0;
+    (
+        Answer::Page { page, rows_read },
+        done(store.query(&counts, Freshness::Committed)),
+        states,
+    )
+}
+
+/// Runs the plan with faults until it is through; answers how many processes that took.
+fn survive<M: Medium>(medium: &M, faults: &Faults, groups: &[Group], expected: &MemData) -> usize {
+    let mut run = Run {
+        groups,
+        positions: positions(groups),
+        acknowledged: 0,
+    };
+    let mut processes = 0;
+    loop {
+        processes += 1;
+        let store = open(medium, faults);
+        let result = run.go_on(&store);
+        drop(store);
+        match result {
+            Ok(()) => break,
+            Err(Error::Unknown { .. } | Error::Unavailable { .. } | Error::Full) => faults.restart(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let store = open(medium, &Faults::none());
+    assert_eq!(told(&store), told(&MemStore::over(expected)));
+    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
+    processes
+}
+
+const FAULTS: [Fault; 5] = [
+    Fault::FailBefore,
+    Fault::Full,
+    Fault::FailAfter,
+    Fault::CrashInside,
+    Fault::CrashAfter,
+];
+
+fn sweep<M: Medium>(medium: impl Fn() -> M) {
+    let (groups, expected) = plan();
+    let calm = Faults::none();
+    assert_eq!(survive(&medium(), &calm, &groups, &expected), 1);
+    assert_eq!(calm.calls(), 1 + 1 + 1 + 2 + 2 * groups.len() as u64);
+    for nth in 0..calm.calls() {
+        for fault in FAULTS {
+            let faults = Faults::at(nth, fault);
+            let processes = survive(&medium(), &faults, &groups, &expected);
+            let is_harmless = processes == 1;
+            let is_read = matches!(nth, 3 | 4);
+            assert_eq!(is_harmless, fault == Fault::Full && is_read, "{fault:?} at call {nth}");
+        }
+    }
+}
+
+#[test]
+fn a_fault_at_any_call_loses_nothing_in_memory() {
+    sweep(MemData::new);
+}
+
+#[test]
+fn a_fault_at_any_call_loses_nothing_in_the_embedded_store() {
+    sweep(Scratch::new);
+}
+
+#[test]
+fn many_faults_lose_nothing() {
+    let (groups, expected) = plan();
+    let rates = Rates {
+        fail_before: 20,
+        full: 20,
+        fail_after: 40,
+        crash_inside: 60,
+        crash_after: 60,
+    };
+    let mut most = 0;
+    for seed in 1..40_u64 {
+        let mut state = seed;
+        let draw = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        let faults = Faults::with_rates(rates, draw);
+        most = most.max(survive(&Scratch::new(), &faults, &groups, &expected));
+    }
+    assert!(most > 5, "the faults happened: {most} processes at most");
+}
+
+#[test]
+fn after_a_crash_nothing_answers_until_the_restart() {
+    let data = MemData::new();
+    let faults = Faults::new(|call| {
+        if call == Call::Claim {
+            Fault::CrashInside
+        } else {
+            Fault::None
+        }
+    });
+    let store = open(&data, &faults);
+    let list = |store: &dyn Store| block_on(store.hubs(&HubAsk::List));
+    assert!(list(&store).is_ok());
+    assert!(matches!(
+        block_on(store.claim(&[], taskhub_core::time::Timestamp::default())),
+        Err(Error::Unknown { .. })
+    ));
+    assert!(faults.is_crashed());
+    assert!(matches!(list(&store), Err(Error::Unknown { .. })));
+    faults.restart();
+    assert!(list(&open(&data, &faults)).is_ok());
+}

@@ -1,0 +1,366 @@
+//! What the embedded store does that others need not: rows that are never written, syncs that are
+//! counted, a disk that fills up, damage that is found.
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+mod scratch;
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use scratch::Scratch;
+use taskhub_core::action::{ActionKind, Completion};
+use taskhub_core::control;
+use taskhub_core::event::Tags;
+use taskhub_core::id::InstanceId;
+use taskhub_core::message::{Outcome, StartRequest};
+use taskhub_core::payload::Payload;
+use taskhub_store::blocking::{Reader, Writer};
+use taskhub_store::conformance::{Owner, block_on, done, instance, name};
+use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous};
+use taskhub_store::mem::MemStore;
+use taskhub_store::{Answer, Error, Freshness, Group, HubAsk, Job, Query, Section, Store};
+
+const OFF: Options = Options {
+    synchronous: Synchronous::Off,
+    bytes_max: None,
+};
+
+fn open(scratch: &Scratch, options: Options) -> EmbeddedStore {
+    EmbeddedStore::open(scratch.path(), options).unwrap()
+}
+
+fn call() -> ActionKind {
+    ActionKind::ScheduleTask {
+        name: name("SayHello"),
+        version: None,
+        input: None,
+        tags: Tags::new(),
+    }
+}
+
+fn complete() -> ActionKind {
+    ActionKind::CompleteOrchestration(Completion::Completed(None))
+}
+
+fn rows(store: &dyn Store, owner: &mut Owner<'_>) -> u64 {
+    let before = store.work().rows;
+    owner.flush();
+    store.work().rows - before
+}
+
+#[test]
+fn what_comes_and_goes_within_a_group_makes_no_row() {
+    let scratch = Scratch::new();
+    let store = open(&scratch, OFF);
+    let mut owner = Owner::new(&store, "Rows", 1);
+    let id = instance("order-1");
+    owner.start(&id);
+    owner.turn(&id, vec![call()]);
+    owner.answer_task(&id, Outcome::Completed(None));
+    owner.turn(&id, vec![complete()]);
+    assert_eq!(rows(&store, &mut owner), 4, "instance, history, status count, counters");
+    let id = instance("order-2");
+    owner.start(&id);
+    owner.turn(&id, vec![call()]);
+    assert_eq!(rows(&store, &mut owner), 5, "and the open task");
+    owner.answer_task(&id, Outcome::Completed(None));
+    owner.turn(&id, vec![call()]);
+    assert_eq!(
+        rows(&store, &mut owner),
+        5,
+        "instance, history, one task goes, one comes, counters"
+    );
+    owner.answer_task(&id, Outcome::Completed(None));
+    owner.turn(&id, vec![complete()]);
+    assert_eq!(
+        rows(&store, &mut owner),
+        6,
+        "instance, history, task, two counts, counters"
+    );
+    owner.start(&instance("order-3"));
+    owner.complete(&instance("order-3"), None);
+    owner.with(&instance("order-3"), |state, _| control::purge(state).ok());
+    assert_eq!(
+        rows(&store, &mut owner),
+        1,
+        "the counters know that there was something"
+    );
+    owner.check();
+}
+
+#[test]
+fn there_is_one_sync_for_each_group() {
+    let scratch = Scratch::new();
+    let store = open(&scratch, Options::default());
+    let mut owner = Owner::new(&store, "Syncs", 4);
+    let before = store.work();
+    for group in 0..20 {
+        for number in 0..30 {
+            owner.start(&instance(&format!("order-{group}-{number}")));
+        }
+        owner.flush();
+    }
+    let work = store.work();
+    assert_eq!(work.groups - before.groups, 20);
+    assert_eq!(work.commits - before.commits, 600);
+    assert_eq!(work.syncs - before.syncs, 20);
+    done(store.commit(Arc::new(Group::default())));
+    assert_eq!(store.work().syncs, work.syncs, "nothing to write, nothing to wait for");
+    assert!(store.capabilities().is_durable);
+}
+
+#[test]
+fn without_syncs_nothing_is_promised() {
+    let scratch = Scratch::new();
+    let store = open(&scratch, OFF);
+    let mut owner = Owner::new(&store, "Syncs", 1);
+    owner.start(&instance("order-1"));
+    owner.check();
+    assert_eq!(store.work().syncs, 0);
+    assert!(!store.capabilities().is_durable);
+}
+
+/// A group with this much in it.
+fn large(owner: &mut Owner<'_>, id: &InstanceId, bytes: usize) {
+    owner.start_with(&StartRequest {
+        input: Some(Payload::new(vec![7; bytes])),
+        ..Owner::request(id)
+    });
+}
+
+#[test]
+fn the_log_stays_short() {
+    let scratch = Scratch::new();
+    let store = open(&scratch, OFF);
+    let mut owner = Owner::new(&store, "Log", 1);
+    for number in 0..40 {
+        large(&mut owner, &instance(&format!("order-{number}")), 2 << 20);
+        owner.flush();
+        let log = std::fs::metadata(scratch.path().join("store.db-wal")).unwrap().len();
+        assert!(log < 32 << 20, "{log} bytes after {number} groups of 4 MiB");
+    }
+    owner.check();
+}
+
+/// A writer with the hub of an owner whose own store is in memory, so that its groups fit.
+fn writer(scratch: &Scratch, owner: &Owner<'_>) -> SqliteWriter {
+    let mut writer = SqliteWriter::open(scratch.path(), OFF).unwrap();
+    let keys: Vec<_> = owner.leases().into_iter().map(|lease| lease.partition).collect();
+    let partitions = u16::try_from(keys.len()).unwrap();
+    let create = HubAsk::Create {
+        name: owner.hub().clone(),
+        partitions,
+        now: owner.now,
+    };
+    writer.hubs(&create).unwrap();
+    assert_eq!(writer.claim(&keys, owner.now).unwrap(), owner.leases());
+    writer
+}
+
+fn count(scratch: &Scratch, table: &str) -> i64 {
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+        .unwrap()
+}
+
+#[test]
+fn a_full_disk_refuses_the_group_and_is_over_when_there_is_room() {
+    let (scratch, mem) = (Scratch::new(), MemStore::empty());
+    let mut owner = Owner::new(&mem, "Full", 1);
+    let mut writer = writer(&scratch, &owner);
+    let mut reader = SqliteReader::open(scratch.path()).unwrap();
+    writer.limit(Some(3 << 20)).unwrap();
+    let small = instance("small");
+    large(&mut owner, &small, 1_000_000);
+    owner.complete(&small, None);
+    let group = owner.take_group();
+    writer.stage(&group).unwrap();
+    writer.seal().unwrap();
+    large(&mut owner, &instance("large"), 3 << 20);
+    let refused = owner.take_group();
+    for _ in 0..3 {
+        let error = writer.stage(&refused).unwrap_err();
+        assert!(matches!(error, Error::Full), "{error}");
+        assert_eq!(error.code(), "store-full");
+    }
+    let partition = owner.lease(0).partition.clone();
+    let ids = [instance("large"), small.clone()];
+    let found = reader.load(&partition, &ids).unwrap();
+    assert!(found[0].is_none(), "nothing is half there");
+    assert_eq!(found[1].as_ref(), owner.state(&small), "reads go on");
+    writer.limit(Some(16 << 20)).unwrap();
+    writer.stage(&refused).unwrap();
+    writer.seal().unwrap();
+    assert_eq!(
+        reader.load(&partition, &ids[..1]).unwrap()[0].as_ref(),
+        owner.state(&ids[0])
+    );
+    assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn purging_makes_room_on_a_full_disk() {
+    let (scratch, mem) = (Scratch::new(), MemStore::empty());
+    let mut owner = Owner::new(&mem, "Full", 1);
+    let mut writer = writer(&scratch, &owner);
+    let mut commit = |owner: &mut Owner<'_>| {
+        writer.stage(&owner.take_group()).unwrap();
+        writer.seal().unwrap();
+    };
+    let ids: Vec<InstanceId> = (0..9).map(|number| instance(&format!("order-{number}"))).collect();
+    for id in &ids {
+        large(&mut owner, id, 500_000);
+        owner.complete(id, None);
+        if id != &ids[8] {
+            commit(&mut owner);
+        }
+    }
+    let waiting = owner.take_group();
+    let size = writer.maintain(Job::Compact).unwrap().bytes.unwrap();
+    writer.limit(Some(size)).unwrap();
+    assert!(matches!(writer.stage(&waiting), Err(Error::Full)));
+    let first_seq = waiting.sections[0].first_seq;
+    owner.with(&ids[0], |state, _| control::purge(state).ok());
+    let mut purge = owner.take_group();
+    // The refused group took two numbers, which are still to be given.
+    purge.sections[0].first_seq = first_seq;
+    writer.stage(&purge).unwrap();
+    writer.seal().unwrap();
+    let mut waiting = waiting;
+    waiting.sections[0].first_seq = first_seq.next();
+    writer.stage(&waiting).unwrap();
+    writer.seal().unwrap();
+    assert_eq!(count(&scratch, "instance"), 8);
+    assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_staged_and_not_sealed_is_gone_with_its_writer() {
+    let (scratch, mem) = (Scratch::new(), MemStore::empty());
+    let mut owner = Owner::new(&mem, "Staged", 2);
+    let mut first = writer(&scratch, &owner);
+    let mut reader = SqliteReader::open(scratch.path()).unwrap();
+    let id = instance("order-1");
+    owner.start(&id);
+    let group = owner.take_group();
+    first.stage(&group).unwrap();
+    let partition = owner.lease(owner.partition_of(&id)).partition.clone();
+    assert_eq!(
+        reader.load(&partition, std::slice::from_ref(&id)).unwrap(),
+        [None],
+        "nobody sees it yet"
+    );
+    drop(first);
+    let mut second = SqliteWriter::open(scratch.path(), OFF).unwrap();
+    assert_eq!(count(&scratch, "instance"), 0);
+    second.stage(&group).unwrap();
+    // Another call instead of the seal takes it back as well.
+    second.stage(&group).unwrap();
+    second.maintain(Job::Compact).unwrap();
+    assert_eq!(count(&scratch, "instance"), 0);
+    second.stage(&group).unwrap();
+    second.seal().unwrap();
+    assert_eq!(count(&scratch, "instance"), 1);
+}
+
+/// A group of one section under an owner's fence.
+fn refused_as_corrupt(writer: &mut SqliteWriter, group: &Group, expected: &str) {
+    match writer.stage(group) {
+        Err(Error::Corrupt { what, .. }) => assert!(what.contains(expected), "{what}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_commit_that_was_not_made_from_what_is_stored_is_refused() {
+    let (scratch, mem) = (Scratch::new(), MemStore::empty());
+    let mut owner = Owner::new(&mem, "Wrong", 1);
+    let mut writer = writer(&scratch, &owner);
+    let id = instance("order-1");
+    owner.start(&id);
+    owner.turn(&id, vec![call()]);
+    let start = owner.take_group();
+    owner.answer_task(&id, Outcome::Completed(None));
+    let answer = owner.take_group();
+    owner.turn(&id, vec![complete()]);
+    let turn = owner.take_group();
+    let at = |group: &Group, seq: u64| {
+        let section = Section {
+            first_seq: taskhub_core::id::Seq(seq),
+            ..group.sections[0].clone()
+        };
+        Group {
+            sections: vec![section],
+        }
+    };
+    refused_as_corrupt(&mut writer, &at(&answer, 1), "is not there");
+    writer.stage(&start).unwrap();
+    writer.seal().unwrap();
+    refused_as_corrupt(&mut writer, &at(&turn, 3), "which is not there");
+    writer.stage(&answer).unwrap();
+    writer.seal().unwrap();
+    refused_as_corrupt(&mut writer, &at(&answer, 4), "which is not there");
+    writer.stage(&turn).unwrap();
+    writer.seal().unwrap();
+    refused_as_corrupt(&mut writer, &at(&turn, 5), "extends a history of 3 events");
+    refused_as_corrupt(&mut writer, &at(&start, 5), "UNIQUE");
+    assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn calls_are_made_when_they_are_called_and_in_that_order() {
+    let scratch = Scratch::new();
+    let store = open(&scratch, OFF);
+    let mut owner = Owner::new(&store, "Calls", 1);
+    let id = instance("order-1");
+    owner.start(&id);
+    let first = store.commit(Arc::new(owner.take_group()));
+    owner.complete(&id, None);
+    let second = store.commit(Arc::new(owner.take_group()));
+    // Waited for in the other order, and the first not at all.
+    block_on(second).unwrap();
+    drop(first);
+    owner.check();
+}
+
+#[test]
+fn readers_and_a_writer_work_at_the_same_time() {
+    let scratch = Scratch::new();
+    let store = Arc::new(open(&scratch, OFF));
+    let mut owner = Owner::new(&*store, "Busy", 2);
+    let partition = owner.lease(0).partition.clone();
+    let is_done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, partition, is_done) = (Arc::clone(&store), partition.clone(), Arc::clone(&is_done));
+            std::thread::spawn(move || {
+                let mut seen = 0;
+                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let query = Query::Counts {
+                        hub: partition.hub.clone(),
+                    };
+                    let Answer::Counts(counts) = done(store.query(&query, Freshness::Committed)) else {
+                        panic!("counts were asked for")
+                    };
+                    let all = counts.iter().map(|(_, count)| count).sum::<u64>();
+                    assert!(
+                        all >= seen && all.is_multiple_of(10),
+                        "a group is seen as a whole: {all} after {seen}"
+                    );
+                    seen = all;
+                }
+            })
+        })
+        .collect();
+    for group in 0..200 {
+        for number in 0..10 {
+            owner.start(&instance(&format!("order-{group}-{number}")));
+        }
+        owner.flush();
+    }
+    is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    owner.check();
+}

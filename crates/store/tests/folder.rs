@@ -1,0 +1,180 @@
+//! Who may open a folder, and what is refused in it.
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+mod scratch;
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use scratch::Scratch;
+use taskhub_core::time::Timestamp;
+use taskhub_store::conformance::{done, hub};
+use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter};
+use taskhub_store::{Error, HubAsk, Store};
+
+fn open(folder: &Path) -> Result<EmbeddedStore, Error> {
+    EmbeddedStore::open(folder, Options::default())
+}
+
+fn create_hub(store: &EmbeddedStore, name: &str) {
+    let now = Timestamp::from_micros(1);
+    done(store.hubs(&HubAsk::Create {
+        name: hub(name),
+        partitions: 2,
+        now,
+    }));
+}
+
+#[test]
+fn a_second_opener_is_told_who_has_the_store() {
+    let scratch = Scratch::new();
+    let first = open(scratch.path()).unwrap();
+    let error = open(scratch.path()).unwrap_err();
+    assert_eq!(error.code(), "store-locked");
+    let Error::Locked { folder, pid } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (folder.as_str(), *pid),
+        (&*scratch.path().to_string_lossy(), std::process::id())
+    );
+    create_hub(&first, "Mine");
+    drop(first);
+    let second = open(scratch.path()).unwrap();
+    assert_eq!(done(second.hubs(&HubAsk::List)).len(), 1);
+}
+
+#[test]
+fn a_lock_of_a_dead_process_is_taken_over() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path().join("lock"), "4000000000\nleft behind\n").unwrap();
+    let store = open(scratch.path()).unwrap();
+    let error = open(scratch.path()).unwrap_err();
+    assert!(
+        matches!(error, Error::Locked { pid, .. } if pid == std::process::id()),
+        "{error}"
+    );
+    drop(store);
+}
+
+#[test]
+fn a_folder_is_made_where_there_is_none() {
+    let scratch = Scratch::new();
+    let folder = scratch.path().join("a/b c");
+    create_hub(&open(&folder).unwrap(), "Mine");
+    assert_eq!(done(open(&folder).unwrap().hubs(&HubAsk::List)).len(), 1);
+}
+
+#[test]
+fn a_closed_store_is_one_file_and_a_lock() {
+    let scratch = Scratch::new();
+    create_hub(&open(scratch.path()).unwrap(), "Mine");
+    let mut names: Vec<String> = std::fs::read_dir(scratch.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["lock", "store.db"]);
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let scratch = Scratch::new();
+    drop(open(scratch.path()).unwrap());
+    let file = scratch.path().join("store.db");
+    Connection::open(&file)
+        .unwrap()
+        .pragma_update(None, "user_version", 2)
+        .unwrap();
+    let before = std::fs::read(&file).unwrap();
+    let error = open(scratch.path()).unwrap_err();
+    assert_eq!(error.code(), "store-format");
+    assert!(matches!(error, Error::Format { found: 2, known: 1, .. }), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+fn refuses(content: impl FnOnce(&Path)) -> String {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("store.db");
+    content(&file);
+    let before = std::fs::read(&file).unwrap();
+    let error = open(scratch.path()).unwrap_err();
+    assert_eq!(error.code(), "store-corrupt");
+    let Error::Corrupt { place, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(place.as_str(), file.to_string_lossy(), "the file is named");
+    assert_eq!(std::fs::read(&file).unwrap(), before, "and was not touched");
+    error.to_string()
+}
+
+#[test]
+fn a_file_that_is_no_store_is_refused_and_left_alone() {
+    let text = refuses(|file| std::fs::write(file, "dear diary\n".repeat(1000)).unwrap());
+    assert!(text.contains("not a database"), "{text}");
+    let text = refuses(|file| {
+        Connection::open(file)
+            .unwrap()
+            .execute_batch("CREATE TABLE diary (day TEXT)")
+            .unwrap();
+    });
+    assert!(text.contains("not one of this program"), "{text}");
+    let text = refuses(|file| {
+        Connection::open(file)
+            .unwrap()
+            .execute_batch("PRAGMA application_id = 7; PRAGMA user_version = 1")
+            .unwrap();
+    });
+    assert!(text.contains("not one of this program"), "{text}");
+}
+
+#[test]
+fn an_empty_file_becomes_a_store() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path().join("store.db"), "").unwrap();
+    create_hub(&open(scratch.path()).unwrap(), "Mine");
+}
+
+#[test]
+fn a_store_that_was_cut_short_is_refused() {
+    let scratch = Scratch::new();
+    create_hub(&open(scratch.path()).unwrap(), "Mine");
+    let file = scratch.path().join("store.db");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let error = match open(scratch.path()) {
+        Err(error) => error,
+        // What is missing may not be needed to open it; then the check finds it.
+        Ok(store) => {
+            let report = taskhub_store::conformance::block_on(store.maintain(taskhub_store::Job::Verify));
+            match report {
+                Err(error) => error,
+                Ok(report) => panic!("half a file was taken for a whole one: {report:?}"),
+            }
+        }
+    };
+    assert_eq!(error.code(), "store-corrupt", "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = open(&file).unwrap_err();
+    assert_eq!(error.code(), "store-unavailable");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("file"), "{source}");
+}
+
+#[test]
+fn a_reader_needs_a_store() {
+    let scratch = Scratch::new();
+    assert_eq!(
+        SqliteReader::open(scratch.path()).unwrap_err().code(),
+        "store-unavailable"
+    );
+    let writer = SqliteWriter::open(scratch.path(), Options::default()).unwrap();
+    SqliteReader::open(scratch.path()).unwrap();
+    drop(writer);
+}
