@@ -1,0 +1,392 @@
+//! The node's second synchronous value: activities that wait, those that run, and results that are not
+//! yet durable (A35).
+//!
+//! It holds what a partition says is open, hands it out fairly within the limits, and keeps a result
+//! until the commit that took note of it is durable. What it knows is lost with the process; the
+//! partitions announce their open calls again when they recover.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use taskhub_core::failure::{self, Failure};
+use taskhub_core::id::{InstanceId, Name};
+use taskhub_core::limits;
+use taskhub_core::message::Outcome;
+use taskhub_store::PartitionKey;
+
+use crate::io::TaskOffer;
+use crate::worker::{ActivityCall, Cancellation, TaskKey};
+
+/// Token of one hand-out of an activity; an answer with another one has no effect (R24).
+pub type Token = u64;
+
+/// What the dispatcher is told.
+#[derive(Debug)]
+pub enum Event {
+    /// A call is open; told once when it is made, and again after each recovery.
+    Offer(TaskOffer),
+    /// Nobody wants its result any more.
+    Withdraw(TaskKey),
+    /// A worker has a result.
+    Done {
+        /// The call.
+        key: TaskKey,
+        /// The token it was handed out with.
+        token: Token,
+        /// The result.
+        outcome: Outcome,
+    },
+    /// The result of the call was taken note of, durably.
+    Settled(TaskKey),
+    /// The partition has lost its memory and will announce its open calls anew.
+    Reset(PartitionKey),
+    /// The partition has announced all of them; what it did not name is no longer wanted.
+    Announced(PartitionKey),
+    /// Hand out nothing more (R206).
+    Drain,
+}
+
+/// What the dispatcher wants done.
+#[derive(Debug)]
+pub enum Order {
+    /// Run this activity.
+    Run {
+        /// The call.
+        call: ActivityCall,
+        /// The token its answer must carry.
+        token: Token,
+    },
+    /// Tell the partition a result.
+    Result {
+        /// The call.
+        key: TaskKey,
+        /// The result.
+        outcome: Outcome,
+    },
+    /// Have the partition put down that the call is handed out again; it offers it anew then (R183).
+    Redeliver {
+        /// The call.
+        key: TaskKey,
+        /// Deliveries that were lost so far.
+        deliveries: u32,
+    },
+}
+
+/// How many activities may run at once.
+#[derive(Clone, Debug, Default)]
+pub struct Capacity {
+    /// Of all names together.
+    pub overall: usize,
+    /// Of single names; others are only bound by `overall`.
+    pub by_name: HashMap<Name, usize>,
+}
+
+/// The value.
+#[derive(Debug)]
+pub struct Dispatcher {
+    capacity: Capacity,
+    waiting: BTreeMap<Name, NameQueue>,
+    /// Names that have something to hand out, each once, in the order they are served.
+    names: VecDeque<Name>,
+    calls: HashMap<TaskKey, Call>,
+    running: usize,
+    next_token: Token,
+    is_draining: bool,
+}
+
+#[derive(Debug)]
+struct Call {
+    state: CallState,
+    /// Named again since its partition was reset.
+    is_confirmed: bool,
+}
+
+#[derive(Debug)]
+enum CallState {
+    Waiting(Box<TaskOffer>),
+    /// Its redelivery is being put down.
+    Announcing,
+    Running {
+        token: Token,
+        name: Name,
+        cancellation: Cancellation,
+    },
+    Answered(Outcome),
+}
+
+/// Waiting calls of one activity, round robin by instance so that none starves the others (R168).
+#[derive(Debug, Default)]
+struct NameQueue {
+    by_instance: HashMap<InstanceId, VecDeque<TaskKey>>,
+    turns: VecDeque<InstanceId>,
+    running: usize,
+    is_listed: bool,
+}
+
+impl NameQueue {
+    fn push(&mut self, key: TaskKey) {
+        let queue = self.by_instance.entry(key.instance.clone()).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(key.instance.clone());
+        }
+        queue.push_back(key);
+    }
+
+    fn pop(&mut self) -> Option<TaskKey> {
+        let instance = self.turns.pop_front()?;
+        let queue = self.by_instance.get_mut(&instance)?;
+        let key = queue.pop_front();
+        if queue.is_empty() {
+            self.by_instance.remove(&instance);
+        } else {
+            self.turns.push_back(instance);
+        }
+        key
+    }
+}
+
+impl Dispatcher {
+    /// A dispatcher with nothing to do.
+    pub fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            waiting: BTreeMap::new(),
+            names: VecDeque::new(),
+            calls: HashMap::new(),
+            running: 0,
+            next_token: 0,
+            is_draining: false,
+        }
+    }
+
+    /// Takes one event in and says what follows from it.
+    pub fn step(&mut self, event: Event, out: &mut Vec<Order>) {
+        match event {
+            Event::Offer(offer) => self.offer(offer, out),
+            Event::Withdraw(key) => self.withdraw(&key),
+            Event::Done { key, token, outcome } => self.done(key, token, outcome, out),
+            Event::Settled(key) => self.settled(&key),
+            Event::Reset(partition) => {
+                for call in self.of_partition(&partition) {
+                    call.is_confirmed = false;
+                }
+            }
+            Event::Announced(partition) => self.announced(&partition),
+            Event::Drain => self.is_draining = true,
+        }
+        self.hand_out(out);
+    }
+
+    fn of_partition(&mut self, partition: &PartitionKey) -> impl Iterator<Item = &mut Call> {
+        self.calls
+            .iter_mut()
+            .filter(|(key, _)| key.partition == *partition)
+            .map(|(_, call)| call)
+    }
+
+    fn offer(&mut self, offer: TaskOffer, out: &mut Vec<Order>) {
+        if let Some(call) = self.calls.get_mut(&offer.key) {
+            call.is_confirmed = true;
+            match &call.state {
+                // Those that run go on; a result that did not become durable is told again.
+                CallState::Running { .. } | CallState::Waiting(_) => return,
+                CallState::Answered(outcome) => {
+                    out.push(Order::Result {
+                        key: offer.key,
+                        outcome: outcome.clone(),
+                    });
+                    return;
+                }
+                CallState::Announcing => {}
+            }
+        }
+        let deliveries = offer.deliveries + u32::from(offer.may_be_running);
+        if deliveries >= limits::DELIVERIES_MAX {
+            self.give_up(offer, deliveries, out);
+        } else if offer.may_be_running {
+            let key = offer.key;
+            self.calls.insert(
+                key.clone(),
+                Call {
+                    state: CallState::Announcing,
+                    is_confirmed: true,
+                },
+            );
+            out.push(Order::Redeliver { key, deliveries });
+        } else {
+            self.enqueue(offer);
+        }
+    }
+
+    /// A call whose every delivery was lost fails, which the orchestrator can catch (R184).
+    fn give_up(&mut self, offer: TaskOffer, deliveries: u32, out: &mut Vec<Order>) {
+        let name = &offer.name;
+        let message = format!(
+            "activity `{name}` was handed out {deliveries} times, and each time the process ended before it answered"
+        );
+        let outcome = Outcome::Failed(Box::new(Failure::new(failure::POISON, message).non_retriable()));
+        self.calls.insert(
+            offer.key.clone(),
+            Call {
+                state: CallState::Answered(outcome.clone()),
+                is_confirmed: true,
+            },
+        );
+        out.push(Order::Result {
+            key: offer.key,
+            outcome,
+        });
+    }
+
+    fn enqueue(&mut self, offer: TaskOffer) {
+        let key = offer.key.clone();
+        let queue = self.waiting.entry(offer.name.clone()).or_default();
+        queue.push(key.clone());
+        if !queue.is_listed {
+            queue.is_listed = true;
+            self.names.push_back(offer.name.clone());
+        }
+        self.calls.insert(
+            key,
+            Call {
+                state: CallState::Waiting(Box::new(offer)),
+                is_confirmed: true,
+            },
+        );
+    }
+
+    fn withdraw(&mut self, key: &TaskKey) {
+        match self.calls.get(key).map(|call| &call.state) {
+            // Its answer still has to free its place.
+            Some(CallState::Running { cancellation, .. }) => cancellation.cancel(),
+            Some(CallState::Waiting(_) | CallState::Announcing | CallState::Answered(_)) => {
+                self.calls.remove(key);
+            }
+            None => {}
+        }
+    }
+
+    fn done(&mut self, key: TaskKey, token: Token, outcome: Outcome, out: &mut Vec<Order>) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let CallState::Running {
+            token: current,
+            name,
+            cancellation,
+        } = &call.state
+        else {
+            return;
+        };
+        if *current != token {
+            return;
+        }
+        let (name, is_cancelled) = (name.clone(), cancellation.is_cancelled());
+        self.running -= 1;
+        if is_cancelled {
+            self.calls.remove(&key);
+        } else {
+            call.state = CallState::Answered(outcome.clone());
+            out.push(Order::Result { key, outcome });
+        }
+        if let Some(queue) = self.waiting.get_mut(&name) {
+            queue.running -= 1;
+            if queue.turns.is_empty() && queue.running == 0 {
+                self.waiting.remove(&name);
+                self.names.retain(|listed| *listed != name);
+            } else if !queue.is_listed && !queue.turns.is_empty() {
+                queue.is_listed = true;
+                self.names.push_back(name);
+            }
+        }
+    }
+
+    fn settled(&mut self, key: &TaskKey) {
+        if let Some(Call {
+            state: CallState::Answered(_),
+            ..
+        }) = self.calls.get(key)
+        {
+            self.calls.remove(key);
+        }
+    }
+
+    fn announced(&mut self, partition: &PartitionKey) {
+        let stale = self
+            .calls
+            .iter()
+            .filter(|(key, call)| key.partition == *partition && !call.is_confirmed);
+        let stale: Vec<TaskKey> = stale.map(|(key, _)| key.clone()).collect();
+        for key in stale {
+            self.withdraw(&key);
+        }
+    }
+
+    /// Hands out what the limits allow: names in turn, within a name instances in turn.
+    fn hand_out(&mut self, out: &mut Vec<Order>) {
+        while self.running < self.capacity.overall && !self.is_draining {
+            let Some(name) = self.names.pop_front() else { return };
+            let limit = self.capacity.by_name.get(&name).copied().unwrap_or(usize::MAX);
+            let Some(queue) = self.waiting.get_mut(&name) else {
+                continue;
+            };
+            let key = if queue.running < limit { queue.pop() } else { None };
+            let Some(key) = key else {
+                // Comes back when one of its calls is done, or a new one is offered.
+                queue.is_listed = false;
+                continue;
+            };
+            self.names.push_back(name.clone());
+            // One that was withdrawn while it waited is no longer known, or known as another hand-out.
+            let Some(call) = self.calls.get_mut(&key) else { continue };
+            let CallState::Waiting(offer) = &call.state else {
+                continue;
+            };
+            queue.running += 1;
+            self.running += 1;
+            let token = self.next_token;
+            self.next_token += 1;
+            let cancellation = Cancellation::default();
+            let handed_out = ActivityCall {
+                key,
+                event_id: offer.event_id,
+                name: name.clone(),
+                version: offer.version.clone(),
+                input: offer.input.clone(),
+                tags: offer.tags.clone(),
+                attempt: offer.deliveries + 1,
+                cancellation: cancellation.clone(),
+            };
+            call.state = CallState::Running {
+                token,
+                name,
+                cancellation,
+            };
+            out.push(Order::Run {
+                call: handed_out,
+                token,
+            });
+        }
+    }
+
+    /// Activities that run now.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Activities that wait, run, or whose result is not yet durable.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether there is nothing to do and nothing to keep.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Cancels everything that runs, when the grace of a stop is over (R206).
+    pub fn cancel_all(&self) {
+        for call in self.calls.values() {
+            if let CallState::Running { cancellation, .. } = &call.state {
+                cancellation.cancel();
+            }
+        }
+    }
+}

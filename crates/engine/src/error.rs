@@ -1,0 +1,45 @@
+//! What a caller of the hub can be told besides an answer.
+
+use taskhub_core::refusal::Refusal;
+use taskhub_store::Error as StoreError;
+use thiserror::Error as ThisError;
+
+/// Why a call gave no answer.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request was refused; nothing changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store could not do it.
+    #[error("the hub's store failed")]
+    Store(#[from] StoreError),
+    /// The partition lost its memory while the call was under way; whether it took effect is unknown. Call again.
+    #[error("the hub restarted its work while the call was under way; it may or may not have taken effect")]
+    Unavailable,
+    /// Not durable within the time allowed; whether it takes effect is unknown (R191).
+    #[error("the store did not confirm the call in time; it may or may not take effect")]
+    TimedOut,
+    /// Too much is waiting already (P8).
+    #[error("the hub has {waiting} requests waiting and takes no more for the moment")]
+    Overloaded {
+        /// Requests in the queue.
+        waiting: usize,
+    },
+    /// The hub is shutting down or has shut down.
+    #[error("the hub is stopped")]
+    Stopped,
+}
+
+impl Error {
+    /// The stable word of the condition (A10).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::Store(error) => error.code(),
+            Self::Unavailable | Self::Stopped => "store-unavailable",
+            Self::TimedOut => "timed-out",
+            Self::Overloaded { .. } => "overloaded",
+        }
+    }
+}

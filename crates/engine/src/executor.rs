@@ -1,0 +1,412 @@
+//! A partition thread: takes what is in its queue, runs the turns that became ready, hands the commits to
+//! the open group, and only then passes messages on to other threads (A32, A33).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskhub_core::id::{Epoch, Fence, InstanceId};
+use taskhub_store::{ExecutionKey, Lease};
+use tokio::sync::oneshot;
+
+use crate::dispatcher::Event;
+use crate::group::{Batch, Release};
+use crate::hub::To;
+use crate::io::{Input, Output};
+use crate::partition::{Counts, Partition};
+use crate::queue::Queue;
+use crate::shared::{Pulse, Shared, ThreadLink};
+use crate::worker::{TurnItem, TurnOutcome, Worker};
+
+/// Most inputs taken in before turns begin.
+const ROUND_INPUTS_MAX: usize = 1024;
+/// Most times that turns beget turns within a round: an orchestration that continues as new for ever
+/// must not keep the others waiting (R93).
+const ROUND_PASSES_MAX: usize = 32;
+/// Longest sleep of an idle thread.
+const IDLE_MAX: Duration = Duration::from_mins(1);
+
+/// Longest sleep towards a timer: the wall clock may step forward meanwhile, which makes it due (R52).
+const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
+
+/// What a partition thread is told.
+#[derive(Debug)]
+pub(crate) enum ThreadInput {
+    /// Something for one of its partitions.
+    Partition(u16, Input<To>),
+    /// Serve this partition from now on; these are its first outputs.
+    Adopt(Box<Partition<To>>, Vec<Output<To>>),
+    /// Drop all partitions and say so.
+    Drop(oneshot::Sender<()>),
+    /// End this round, then give the partitions back.
+    Drain(oneshot::Sender<Vec<Lease>>),
+    /// Say how the partitions are doing.
+    Report(oneshot::Sender<Report>),
+}
+
+/// How the partitions of a thread are doing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// What happened in them.
+    pub counts: Counts,
+    /// Instances in memory.
+    pub instances: usize,
+    /// Bytes they take, roughly.
+    pub instance_bytes: usize,
+    /// Bytes that workers keep live, roughly.
+    pub live_bytes: usize,
+}
+
+pub(crate) struct Executor {
+    shared: Arc<Shared>,
+    queue: Arc<Queue<ThreadInput>>,
+    inputs: VecDeque<ThreadInput>,
+    pulse: Arc<Pulse>,
+    worker: Box<dyn Worker>,
+    partitions: BTreeMap<u16, Partition<To>>,
+    /// Messages between partitions of this thread.
+    local: VecDeque<(u16, Input<To>)>,
+    /// Messages to partitions of other threads, passed on behind their commits (A29).
+    outgoing: Vec<(u16, Input<To>)>,
+    /// Effects that wait for nothing.
+    free: Vec<Release>,
+    loads: BTreeMap<u16, Vec<InstanceId>>,
+    out: Vec<Output<To>>,
+    draining: Option<oneshot::Sender<Vec<Lease>>>,
+}
+
+impl Executor {
+    pub(crate) fn new(shared: Arc<Shared>, link: ThreadLink) -> Self {
+        let worker = shared.functions.worker();
+        Self {
+            shared,
+            queue: link.inputs,
+            inputs: VecDeque::new(),
+            pulse: link.pulse,
+            worker,
+            partitions: BTreeMap::new(),
+            local: VecDeque::new(),
+            outgoing: Vec::new(),
+            free: Vec::new(),
+            loads: BTreeMap::new(),
+            out: Vec::new(),
+            draining: None,
+        }
+    }
+
+    /// Serves until told to stop, or until nobody can tell it anything any more.
+    pub(crate) fn run(mut self) {
+        while self.round() && !self.pulse.is_given_up() {}
+    }
+
+    fn round(&mut self) -> bool {
+        let pause = self.pause();
+        if !self.queue.take(&mut self.inputs, ROUND_INPUTS_MAX, pause) {
+            return false;
+        }
+        while let Some(input) = self.inputs.pop_front() {
+            self.take(input);
+        }
+        self.tick();
+        self.run_turns();
+        self.hand_over();
+        if let Some(done) = self.draining.take() {
+            let leases = self
+                .partitions
+                .values()
+                .map(|partition| partition.lease().clone())
+                .collect();
+            self.drop_partitions();
+            let _nobody_waits = done.send(leases);
+        }
+        true
+    }
+
+    /// How long there is nothing to do unless something comes.
+    fn pause(&self) -> Duration {
+        if self.partitions.values().any(Partition::has_ready) {
+            return Duration::ZERO;
+        }
+        let next = self.partitions.values().filter_map(Partition::next_tick).min();
+        next.map_or(IDLE_MAX, |at| at.since(self.shared.clock.now()).min(CLOCK_STEP_MAX))
+    }
+
+    fn take(&mut self, input: ThreadInput) {
+        match input {
+            ThreadInput::Partition(index, input) => self.step(index, input),
+            ThreadInput::Adopt(partition, outputs) => {
+                let key = partition.key().clone();
+                self.partitions.insert(key.index, *partition);
+                self.out = outputs;
+                self.carry_out(key.index);
+                self.free.push(Release::Task(Event::Announced(key)));
+            }
+            ThreadInput::Drop(done) => {
+                self.drop_partitions();
+                let _nobody_waits = done.send(());
+            }
+            ThreadInput::Drain(done) => self.draining = Some(done),
+            ThreadInput::Report(to) => {
+                let _nobody_waits = to.send(self.report());
+            }
+        }
+    }
+
+    fn step(&mut self, index: u16, input: Input<To>) {
+        let now = self.shared.clock.now();
+        // Inputs for a partition that is being reloaded mean nothing; whoever sent them hears of it.
+        let Some(partition) = self.partitions.get_mut(&index) else {
+            return;
+        };
+        partition.step(input, now, &mut self.out);
+        self.carry_out(index);
+    }
+
+    /// Delivers messages between partitions of this thread; deliveries may cause more.
+    fn deliver_local(&mut self) {
+        while let Some((index, input)) = self.local.pop_front() {
+            self.step(index, input);
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.shared.clock.now();
+        let is_due = |partition: &Partition<To>| partition.next_tick().is_some_and(|at| at <= now);
+        let due: Vec<u16> = self
+            .partitions
+            .iter()
+            .filter(|(_, partition)| is_due(partition))
+            .map(|(index, _)| *index)
+            .collect();
+        for index in due {
+            self.step(index, Input::Tick);
+        }
+    }
+
+    fn run_turns(&mut self) {
+        // What waits for nothing does not wait for user code either.
+        self.release_free();
+        for _ in 0..ROUND_PASSES_MAX {
+            self.deliver_local();
+            let ready: Vec<u16> = self
+                .partitions
+                .iter()
+                .filter(|(_, partition)| partition.has_ready())
+                .map(|(index, _)| *index)
+                .collect();
+            if ready.is_empty() {
+                break;
+            }
+            let now = self.shared.clock.now();
+            for index in ready {
+                if let Some(partition) = self.partitions.get_mut(&index) {
+                    partition.turns(now, &mut self.out);
+                }
+                self.carry_out(index);
+            }
+        }
+    }
+
+    /// Does what a partition wants done. Turns run here and now, after the commits made before them;
+    /// their answers are further inputs.
+    fn carry_out(&mut self, index: u16) {
+        let mut turns = Vec::new();
+        for output in std::mem::take(&mut self.out) {
+            match output {
+                Output::Commit { seq, commit } => {
+                    if let Some(partition) = self.partitions.get(&index) {
+                        self.pulse
+                            .batch()
+                            .push(partition.key(), partition.lease().epoch, seq, commit);
+                    }
+                }
+                Output::Load(instance) => self.loads.entry(index).or_default().push(instance),
+                Output::History {
+                    instance,
+                    fence,
+                    execution,
+                } => self.read_history(instance, fence, execution),
+                Output::Turn(item) => turns.push(item),
+                Output::Evict(instance) => {
+                    let partition = self.shared.partition(index);
+                    self.worker.evict(&partition, &instance);
+                }
+                Output::Message { at, item } => {
+                    let target = self.shared.partition_of(&item.target);
+                    let input = Input::Message { at, item };
+                    if self.partitions.contains_key(&target) {
+                        self.local.push_back((target, input));
+                    } else {
+                        self.outgoing.push((target, input));
+                    }
+                }
+                Output::Dispatch { seq, offer } => self.hold(index, seq, Release::Task(Event::Offer(offer))),
+                Output::Withdraw { seq, key } => self.hold(index, seq, Release::Task(Event::Withdraw(key))),
+                Output::Settled { seq, key } => self.hold(index, seq, Release::Task(Event::Settled(key))),
+                Output::Reply { seq, to, reply } => self.hold(index, seq, Release::Reply(to, reply)),
+            }
+        }
+        for item in turns {
+            self.run_turn(index, &item);
+        }
+    }
+
+    fn hold(&mut self, index: u16, seq: taskhub_core::id::Seq, release: Release) {
+        let is_durable = self
+            .partitions
+            .get(&index)
+            .is_some_and(|partition| seq <= partition.durable());
+        if is_durable {
+            self.free.push(release);
+        } else {
+            self.pulse.batch().releases.push(release);
+        }
+    }
+
+    fn run_turn(&mut self, index: u16, item: &TurnItem) {
+        self.pulse.begin(&item.instance);
+        let outcome = self.worker.turn(item);
+        self.pulse.end();
+        if self.pulse.is_given_up() || matches!(outcome, TurnOutcome::Out) {
+            return;
+        }
+        let input = Input::Turned {
+            instance: item.instance.clone(),
+            fence: item.fence,
+            outcome,
+        };
+        self.step(index, input);
+    }
+
+    /// Commits first, then the messages they cause (A33).
+    fn hand_over(&mut self) {
+        self.deliver_local();
+        self.pulse.hand_over(&self.shared.group);
+        if self.pulse.is_given_up() {
+            return;
+        }
+        for (index, input) in std::mem::take(&mut self.outgoing) {
+            self.shared.send(index, input);
+        }
+        self.release_free();
+        for (index, instances) in std::mem::take(&mut self.loads) {
+            let Some(epoch) = self.partitions.get(&index).map(|partition| partition.lease().epoch) else {
+                continue;
+            };
+            let shared = Arc::clone(&self.shared);
+            self.shared.spawn(load(shared, index, epoch, instances));
+        }
+    }
+
+    fn release_free(&mut self) {
+        let free = std::mem::take(&mut self.free);
+        if !free.is_empty() && !self.pulse.is_given_up() {
+            self.shared.release(free);
+        }
+    }
+
+    fn read_history(&self, instance: InstanceId, fence: Fence, execution: ExecutionKey) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.spawn(async move {
+            let index = execution.partition.index;
+            let read = async {
+                let mut events = Vec::new();
+                for chunk in shared.store.history(&execution, 0).await? {
+                    events.extend(chunk.decode()?);
+                }
+                Ok::<_, taskhub_store::Error>(events)
+            };
+            let input = match read.await {
+                Ok(events) => Input::History {
+                    instance,
+                    fence,
+                    events,
+                },
+                Err(error) => {
+                    let reason = format!("its history cannot be read: {error}");
+                    Input::Turned {
+                        instance,
+                        fence,
+                        outcome: TurnOutcome::Failed { reason },
+                    }
+                }
+            };
+            shared.send(index, input);
+        });
+    }
+
+    fn drop_partitions(&mut self) {
+        for partition in std::mem::take(&mut self.partitions).into_values() {
+            // A live future of a dropped partition knows things that may never have happened (A22).
+            self.worker.forget(partition.key());
+        }
+        self.local.clear();
+        self.outgoing.clear();
+        self.loads.clear();
+        *self.pulse.batch() = Batch::default();
+        self.free.clear();
+    }
+
+    fn report(&self) -> Report {
+        let mut report = Report {
+            live_bytes: self.worker.live_bytes(),
+            ..Report::default()
+        };
+        for partition in self.partitions.values() {
+            let (instances, instance_bytes) = partition.memory();
+            report.add(&Report {
+                counts: partition.counts(),
+                instances,
+                instance_bytes,
+                live_bytes: 0,
+            });
+        }
+        report
+    }
+}
+
+impl Report {
+    /// Adds another thread's or partition's figures.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.counts.turns += other.counts.turns;
+        self.counts.dropped += other.counts.dropped;
+        self.counts.replays += other.counts.replays;
+        self.counts.failed_turns += other.counts.failed_turns;
+        self.instances += other.instances;
+        self.instance_bytes += other.instance_bytes;
+        self.live_bytes += other.live_bytes;
+    }
+}
+
+/// Reads states. What cannot be read is one instance's trouble, not its neighbours' (R187).
+async fn load(shared: Arc<Shared>, index: u16, epoch: Epoch, instances: Vec<InstanceId>) {
+    let partition = shared.partition(index);
+    if let Ok(states) = shared.store.load(&partition, &instances).await {
+        for (instance, state) in instances.into_iter().zip(states) {
+            shared.send(
+                index,
+                Input::Loaded {
+                    instance,
+                    state: state.map(Box::new),
+                    epoch,
+                },
+            );
+        }
+        return;
+    }
+    for instance in instances {
+        let input = match shared.store.load(&partition, std::slice::from_ref(&instance)).await {
+            Ok(mut states) => Input::Loaded {
+                instance,
+                state: states.pop().flatten().map(Box::new),
+                epoch,
+            },
+            Err(error) => Input::Unreadable {
+                instance,
+                what: error.to_string(),
+                epoch,
+            },
+        };
+        shared.send(index, input);
+    }
+}

@@ -1,0 +1,166 @@
+//! Group commit: what the partition threads hand over gathers while the store writes the group before it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use taskhub_core::commit::Commit;
+use taskhub_core::id::{Epoch, Seq};
+use taskhub_store::{Group, PartitionKey, Section};
+use tokio::sync::Notify;
+
+use crate::dispatcher::Event;
+use crate::hub::To;
+use crate::io::Reply;
+
+/// Most commits in one group, so that filling the next overlaps with writing this one (A34).
+pub(crate) const GROUP_COMMITS_MAX: usize = 2048;
+
+/// What one round of a partition thread hands over: commits in causal order, and what waits for them.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) sections: Vec<Section>,
+    pub(crate) releases: Vec<Release>,
+    commits: usize,
+}
+
+/// An effect that is let go once everything handed over before it is durable (A36).
+#[derive(Debug)]
+pub(crate) enum Release {
+    Reply(To, Reply),
+    Task(Event),
+}
+
+impl Batch {
+    /// Adds a commit behind those of its partition.
+    pub(crate) fn push(&mut self, partition: &PartitionKey, epoch: Epoch, seq: Seq, commit: Commit) {
+        self.commits += 1;
+        if let Some(last) = self.sections.last_mut()
+            && last.partition == *partition
+        {
+            last.commits.push(commit);
+            return;
+        }
+        self.sections.push(Section {
+            partition: partition.clone(),
+            epoch,
+            first_seq: seq,
+            commits: vec![commit],
+        });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sections.is_empty() && self.releases.is_empty()
+    }
+}
+
+/// The group that is being filled.
+#[derive(Debug, Default)]
+pub(crate) struct OpenGroup {
+    batches: Mutex<Batches>,
+    filled: Notify,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Batches {
+    waiting: VecDeque<Batch>,
+    is_writing: bool,
+    is_closed: bool,
+}
+
+/// A group taken for writing.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) group: Arc<Group>,
+    pub(crate) releases: Vec<Release>,
+}
+
+impl Taken {
+    /// Up to which commit each partition in it becomes durable.
+    pub(crate) fn upto(&self) -> BTreeMap<PartitionKey, Seq> {
+        let last = |section: &Section| Seq(section.first_seq.0 + section.commits.len() as u64 - 1);
+        self.group
+            .sections
+            .iter()
+            .map(|section| (section.partition.clone(), last(section)))
+            .collect()
+    }
+}
+
+impl OpenGroup {
+    fn lock(&self) -> MutexGuard<'_, Batches> {
+        // A panic while the lock is held leaves a list of whole batches behind.
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a batch over.
+    pub(crate) fn hand_over(&self, batch: Batch) {
+        self.lock().waiting.push_back(batch);
+        self.filled.notify_one();
+    }
+
+    /// Waits for batches and takes those that go into one group; `None` once closed and empty.
+    pub(crate) async fn take(&self) -> Option<Taken> {
+        loop {
+            {
+                let mut batches = self.lock();
+                batches.is_writing = false;
+                if let Some(taken) = take_waiting(&mut batches) {
+                    batches.is_writing = true;
+                    return Some(taken);
+                }
+                self.emptied.notify_waiters();
+                if batches.is_closed {
+                    return None;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Throws away what is not written: the memory it came from is dropped (A1).
+    pub(crate) fn discard(&self) {
+        let discarded = std::mem::take(&mut self.lock().waiting);
+        drop(discarded);
+    }
+
+    /// Waits until everything handed over is written.
+    pub(crate) async fn flush(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            let mut emptied = std::pin::pin!(emptied);
+            // Registered before the look, so that an emptying in between is not missed.
+            emptied.as_mut().enable();
+            {
+                let batches = self.lock();
+                if batches.waiting.is_empty() && !batches.is_writing {
+                    return;
+                }
+            }
+            emptied.await;
+        }
+    }
+
+    /// Ends [`OpenGroup::take`] once everything is written.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.filled.notify_one();
+    }
+}
+
+fn take_waiting(batches: &mut Batches) -> Option<Taken> {
+    let first = batches.waiting.pop_front()?;
+    let (mut sections, mut releases, mut commits) = (first.sections, first.releases, first.commits);
+    while let Some(next) = batches.waiting.front()
+        && commits + next.commits <= GROUP_COMMITS_MAX
+    {
+        let Some(next) = batches.waiting.pop_front() else { break };
+        commits += next.commits;
+        sections.extend(next.sections);
+        releases.extend(next.releases);
+    }
+    Some(Taken {
+        group: Arc::new(Group { sections }),
+        releases,
+    })
+}

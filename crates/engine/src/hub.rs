@@ -1,0 +1,540 @@
+//! The façade: a hub's verbs. Fronts and the library decode, call one of these, and encode.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use taskhub_core::event::HistoryEvent;
+use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
+use taskhub_core::message::StartRequest;
+use taskhub_core::payload::Payload;
+use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::refusal::Refusal;
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_store::{Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::clock::{Clock, SystemClock};
+use crate::dispatcher::{Capacity, Dispatcher, Event};
+use crate::error::Error;
+use crate::executor::{Report, ThreadInput};
+use crate::io::{Input, Reply, Request, WaitFor};
+use crate::partition::Destination;
+use crate::run::{LOST_THREADS_MAX, Supervisor, commit_groups};
+use crate::shared::{Parts, Shared};
+use crate::worker::Functions;
+
+/// A call not durable within this time answers "timed out", outcome unknown (R191).
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Requests that may wait for an answer; more are refused at once (P8).
+const REQUESTS_MAX: usize = 100_000;
+/// Shortest time a stop gives a thread to end its round.
+const DRAIN_MIN: Duration = Duration::from_secs(1);
+/// Ids per page while purging by filter (A42).
+const PURGE_PAGE: usize = 1_000;
+
+/// How a hub is run.
+#[derive(Clone)]
+pub struct Options {
+    /// Partitions of a hub that is created now; an existing one keeps its number (A15).
+    pub partitions: u16,
+    /// Threads that serve them.
+    pub threads: usize,
+    /// Activities that may run at once.
+    pub activities_max: usize,
+    /// Limits of single activities.
+    pub activities_by_name: HashMap<Name, usize>,
+    /// Budget of instances in memory, in bytes; what is idle beyond it is read again when needed.
+    pub memory_bytes_max: usize,
+    /// A turn that takes longer costs its thread (A33).
+    pub turn_limit: Duration,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            partitions: PARTITIONS_DEFAULT,
+            threads: 1,
+            activities_max: 1_000,
+            activities_by_name: HashMap::new(),
+            memory_bytes_max: 512 << 20,
+            turn_limit: Duration::from_secs(10),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Options")
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the answer to a request goes.
+#[derive(Debug)]
+pub struct To(oneshot::Sender<Reply>);
+
+impl To {
+    pub(crate) fn answer(self, reply: Reply) {
+        // A caller that went away wants no answer.
+        let _nobody_listens = self.0.send(reply);
+    }
+}
+
+impl Destination for To {
+    fn is_gone(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// A running hub. Dropping it ends its threads; [`Hub::stop`] does so without leaving work half done.
+#[derive(Debug)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+/// A purge by filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Instances that are gone.
+    pub count: u64,
+}
+
+impl Hub {
+    /// Opens a hub on a store, and creates it there if need be.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store says.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime, since activities run on it.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        name: HubName,
+        options: Options,
+        functions: Arc<dyn Functions>,
+    ) -> Result<Self, Error> {
+        let partitions = open_hub(store.as_ref(), &name, &options).await?;
+        let capacity = Capacity {
+            overall: options.activities_max.max(1),
+            by_name: options.activities_by_name.clone(),
+        };
+        let shared = Arc::new(Shared::new(Parts {
+            hub: name,
+            partitions,
+            store,
+            functions,
+            clock: Arc::clone(&options.clock),
+            runtime: Handle::current(),
+            dispatcher: Dispatcher::new(capacity),
+        }));
+        let hub = Self {
+            shared: Arc::clone(&shared),
+        };
+        shared.spawn_main(commit_groups(Arc::clone(&shared)));
+        let mut supervisor = Supervisor::new(Arc::clone(&shared), options);
+        supervisor.start().await?;
+        shared.spawn_main(supervisor.supervise());
+        Ok(hub)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &HubName {
+        &self.shared.hub
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// Starts an instance. When this returns it is durable.
+    ///
+    /// # Errors
+    ///
+    /// `instance-exists` as the request's policy says (R136), and as all calls.
+    pub async fn start(&self, request: StartRequest) -> Result<(), Error> {
+        let instance = request.instance.clone();
+        self.change(&instance, Request::Start(Box::new(request))).await
+    }
+
+    /// The status record of an instance, absent if there is none (R12).
+    ///
+    /// # Errors
+    ///
+    /// As all calls: the store failed, the hub is stopped or overloaded.
+    pub async fn info(&self, instance: &InstanceId) -> Result<Option<InstanceInfo>, Error> {
+        self.read(instance, || Request::Info, Some(CALL_DEADLINE)).await
+    }
+
+    /// The history of an instance's current execution, absent if there is no such instance.
+    ///
+    /// # Errors
+    ///
+    /// As all calls.
+    pub async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryEvent>>, Error> {
+        // The answer waits for the last commit it shows, so the store has all of it by now.
+        let Some(info) = self.info(instance).await? else {
+            return Ok(None);
+        };
+        let partition = self.shared.partition(self.shared.partition_of(instance));
+        let stored = self
+            .shared
+            .store
+            .load(&partition, std::slice::from_ref(instance))
+            .await?;
+        let Some(state) = stored.into_iter().flatten().next() else {
+            return Ok(None);
+        };
+        let ordinal = state.info.ordinal.max(info.ordinal);
+        let execution = ExecutionKey {
+            partition,
+            number: state.number,
+            ordinal,
+        };
+        let mut events = Vec::new();
+        for chunk in self.shared.store.history(&execution, 0).await? {
+            events.extend(chunk.decode()?);
+        }
+        Ok(Some(events))
+    }
+
+    /// A page of status records, by created time, then id (R13).
+    ///
+    /// # Errors
+    ///
+    /// As all calls.
+    pub async fn query(&self, filter: Filter, after: Option<Cursor>, rows_max: usize) -> Result<Page, Error> {
+        let query = Query::Page {
+            hub: self.shared.hub.clone(),
+            filter,
+            after,
+            rows_max,
+        };
+        match self.shared.store.query(&query, Freshness::Committed).await? {
+            Answer::Page { page, .. } => Ok(page),
+            Answer::Counts(_) | Answer::Fingerprints { .. } => unreachable!("a page is answered with a page"),
+        }
+    }
+
+    /// How many instances there are in each status.
+    ///
+    /// # Errors
+    ///
+    /// As all calls.
+    pub async fn counts(&self) -> Result<Vec<(RuntimeStatus, u64)>, Error> {
+        let query = Query::Counts {
+            hub: self.shared.hub.clone(),
+        };
+        match self.shared.store.query(&query, Freshness::Committed).await? {
+            Answer::Counts(counts) => Ok(counts),
+            Answer::Page { .. } | Answer::Fingerprints { .. } => unreachable!("counts are answered with counts"),
+        }
+    }
+
+    /// Raises an event (R77). When this returns it is durable.
+    ///
+    /// # Errors
+    ///
+    /// `instance-not-found`, `instance-not-live` (R81), `inbox-full` (R86), and as all calls.
+    pub async fn raise_event(
+        &self,
+        instance: &InstanceId,
+        name: Name,
+        input: Option<Payload>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<(), Error> {
+        self.change(instance, Request::Raise { name, input, key }).await
+    }
+
+    /// Ends an instance at once (A25).
+    ///
+    /// # Errors
+    ///
+    /// `instance-not-found`, `instance-not-live`, and as all calls.
+    pub async fn terminate(&self, instance: &InstanceId, reason: Option<Payload>, recurse: bool) -> Result<(), Error> {
+        self.change(instance, Request::Terminate { reason, recurse }).await
+    }
+
+    /// Sets an instance aside until it is resumed (R108).
+    ///
+    /// # Errors
+    ///
+    /// `instance-not-found`, `instance-not-live`, and as all calls.
+    pub async fn suspend(&self, instance: &InstanceId, reason: Option<Payload>) -> Result<(), Error> {
+        self.change(instance, Request::Suspend { reason }).await
+    }
+
+    /// Lets a suspended instance go on (R111).
+    ///
+    /// # Errors
+    ///
+    /// `instance-not-found`, `instance-not-live`, and as all calls.
+    pub async fn resume(&self, instance: &InstanceId, reason: Option<Payload>) -> Result<(), Error> {
+        self.change(instance, Request::Resume { reason }).await
+    }
+
+    /// Removes an ended instance and says how many went (R129).
+    ///
+    /// # Errors
+    ///
+    /// `instance-live` if it has not ended, and as all calls.
+    pub async fn purge(&self, instance: &InstanceId) -> Result<Purged, Error> {
+        match self.change(instance, Request::Purge).await {
+            Ok(()) => Ok(Purged { count: 1 }),
+            Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(Purged { count: 0 }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the ended instances among those the filter names; without statuses, all ended ones
+    /// (R130). Works in bounded steps, each through its partition (A42).
+    ///
+    /// # Errors
+    ///
+    /// As all calls; what was purged before stays so.
+    pub async fn purge_where(&self, mut filter: Filter) -> Result<Purged, Error> {
+        let is_ended = |status: &RuntimeStatus| status.is_terminal();
+        if filter.statuses.is_empty() {
+            filter.statuses = RuntimeStatus::ALL.into_iter().filter(is_ended).collect();
+        } else {
+            filter.statuses.retain(is_ended);
+            if filter.statuses.is_empty() {
+                return Ok(Purged { count: 0 });
+            }
+        }
+        let mut purged = Purged { count: 0 };
+        let mut after = None;
+        loop {
+            let page = self.query(filter.clone(), after, PURGE_PAGE).await?;
+            let mut answers = Vec::with_capacity(page.rows.len());
+            for row in &page.rows {
+                answers.push(self.send(&row.instance, Request::Purge)?);
+            }
+            for answer in answers {
+                match self.receive(answer, Some(CALL_DEADLINE)).await {
+                    Ok(_) => purged.count += 1,
+                    // Purged by someone else, or started anew, since the page was read.
+                    Err(Error::Refused(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(purged);
+            }
+        }
+    }
+
+    /// Waits until an instance has begun or ended, however long that takes. The caller may give up by
+    /// dropping the future.
+    ///
+    /// # Errors
+    ///
+    /// `instance-not-found`, also when it is purged meanwhile, and as all calls.
+    pub async fn wait(&self, instance: &InstanceId, wait: WaitFor) -> Result<InstanceInfo, Error> {
+        let info = self.read(instance, || Request::Wait(wait), None).await?;
+        info.ok_or_else(|| {
+            Refusal::InstanceNotFound {
+                instance: instance.clone(),
+            }
+            .into()
+        })
+    }
+
+    /// Ends the hub's work: no activity is handed out any more, those that run get `grace` to finish,
+    /// everything acknowledged is on disk (R206, R209).
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot take the partitions back; everything acknowledged is safe even so.
+    pub async fn stop(&self, grace: Duration) -> Result<(), Error> {
+        let shared = &self.shared;
+        shared.dispatch(Event::Drain);
+        shared.is_stopping.store(true, Ordering::Release);
+        if timeout(grace, self.activities_end()).await.is_err() {
+            shared.dispatcher().cancel_all();
+        }
+        // The answers of the last activities are in the queues of the threads, behind which this comes.
+        let mut leases = Vec::new();
+        for link in shared.links() {
+            let (done, drained) = oneshot::channel();
+            link.inputs.push(ThreadInput::Drain(done));
+            if let Ok(Ok(given_back)) = timeout(grace.max(DRAIN_MIN), drained).await {
+                leases.extend(given_back);
+            }
+        }
+        shared.group.flush().await;
+        shared.store.release(&leases).await?;
+        self.close();
+        // The store is free for the next opener once this hub is dropped.
+        let _late = timeout(grace.max(DRAIN_MIN), shared.ended()).await;
+        Ok(())
+    }
+
+    async fn activities_end(&self) {
+        loop {
+            let ended = self.shared.activity_ended.notified();
+            let mut ended = std::pin::pin!(ended);
+            // Registered before the look, so that an end in between is not missed.
+            ended.as_mut().enable();
+            if self.shared.dispatcher().running() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    fn close(&self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        for link in self.shared.links() {
+            link.inputs.close();
+        }
+        self.shared.group.close();
+        self.shared.reload.notify_one();
+    }
+
+    /// How the partitions are doing.
+    pub async fn report(&self) -> Report {
+        let mut total = Report::default();
+        for link in self.shared.links() {
+            let (to, report) = oneshot::channel();
+            link.inputs.push(ThreadInput::Report(to));
+            if let Ok(report) = report.await {
+                total.add(&report);
+            }
+        }
+        total
+    }
+
+    /// Whether so many threads were lost to blocked turns that the process had better be restarted (A33).
+    pub fn is_unhealthy(&self) -> bool {
+        self.shared.lost_threads.load(Ordering::Acquire) >= LOST_THREADS_MAX
+    }
+
+    /// How often the memory of the partitions was dropped and read anew.
+    pub fn reloads(&self) -> u64 {
+        self.shared.reloads.load(Ordering::Acquire)
+    }
+
+    async fn change(&self, instance: &InstanceId, request: Request) -> Result<(), Error> {
+        let answer = self.send(instance, request)?;
+        self.receive(answer, Some(CALL_DEADLINE)).await.map(|_| ())
+    }
+
+    /// Reads are asked again when a reload took the answer away.
+    async fn read(
+        &self,
+        instance: &InstanceId,
+        request: impl Fn() -> Request,
+        deadline: Option<Duration>,
+    ) -> Result<Option<InstanceInfo>, Error> {
+        loop {
+            let answer = self.send(instance, request())?;
+            match self.receive(answer, deadline).await {
+                Ok(Reply::Info(info)) => return Ok(info.map(|info| *info)),
+                Ok(Reply::Done | Reply::Refused(_) | Reply::Unreadable(_)) => {
+                    unreachable!("reads are answered with a status record")
+                }
+                Err(Error::Unavailable) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn send(&self, instance: &InstanceId, request: Request) -> Result<Pending, Error> {
+        if self.shared.is_stopping() {
+            return Err(Error::Stopped);
+        }
+        // A wait may last for ever, so it is no sign of overload.
+        let is_counted = !matches!(request, Request::Wait(_));
+        let waiting = self
+            .shared
+            .requests
+            .fetch_add(usize::from(is_counted), Ordering::AcqRel);
+        let (to, answer) = oneshot::channel();
+        let pending = Pending {
+            shared: Arc::clone(&self.shared),
+            is_counted,
+            answer,
+        };
+        if is_counted && waiting >= REQUESTS_MAX {
+            return Err(Error::Overloaded { waiting });
+        }
+        let index = self.shared.partition_of(instance);
+        self.shared.send(
+            index,
+            Input::Request {
+                instance: instance.clone(),
+                request,
+                to: To(to),
+            },
+        );
+        Ok(pending)
+    }
+
+    async fn receive(&self, mut pending: Pending, deadline: Option<Duration>) -> Result<Reply, Error> {
+        let answer = match deadline {
+            None => (&mut pending.answer).await,
+            Some(deadline) => timeout(deadline, &mut pending.answer)
+                .await
+                .map_err(|_| Error::TimedOut)?,
+        };
+        match answer {
+            Ok(Reply::Refused(refusal)) => Err(Error::Refused(refusal)),
+            Ok(Reply::Unreadable(what)) => Err(StoreError::Corrupt {
+                place: "the instance".to_owned(),
+                what,
+            }
+            .into()),
+            Ok(reply) => Ok(reply),
+            Err(_) if self.shared.is_stopping() => Err(Error::Stopped),
+            Err(_) => Err(Error::Unavailable),
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A request on its way.
+struct Pending {
+    shared: Arc<Shared>,
+    is_counted: bool,
+    answer: oneshot::Receiver<Reply>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.shared
+            .requests
+            .fetch_sub(usize::from(self.is_counted), Ordering::AcqRel);
+    }
+}
+
+/// Finds the hub in the store, or creates it; answers its number of partitions.
+async fn open_hub(store: &dyn Store, name: &HubName, options: &Options) -> Result<u16, Error> {
+    let find = |hubs: Vec<taskhub_store::HubInfo>| hubs.into_iter().find(|hub| hub.name == *name);
+    if let Some(found) = find(store.hubs(&HubAsk::List).await?) {
+        return Ok(found.partitions);
+    }
+    let create = HubAsk::Create {
+        name: name.clone(),
+        partitions: options.partitions.max(1),
+        now: options.clock.now(),
+    };
+    store.hubs(&create).await?;
+    Ok(options.partitions.max(1))
+}

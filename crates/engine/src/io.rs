@@ -1,0 +1,260 @@
+//! What goes into a partition and what comes out of it. The shell and the simulator move these; neither
+//! side of a partition knows the other.
+//!
+//! `R` is where an answer goes: a channel in the shell, a number in the simulator.
+
+use taskhub_core::commit::Commit;
+use taskhub_core::event::{HistoryEvent, Tags};
+use taskhub_core::id::{Epoch, Fence, IdempotencyKey, InstanceId, Name, Seq};
+use taskhub_core::instance::InstanceState;
+use taskhub_core::message::{OutboxItem, OutboxRef, Outcome, StartRequest};
+use taskhub_core::payload::Payload;
+use taskhub_core::refusal::Refusal;
+use taskhub_core::status::InstanceInfo;
+use taskhub_store::ExecutionKey;
+
+use crate::worker::{TaskKey, TurnItem, TurnOutcome};
+
+/// What a partition is told.
+#[derive(Debug)]
+pub enum Input<R> {
+    /// A client wants something of an instance.
+    Request {
+        /// The instance.
+        instance: InstanceId,
+        /// What is wanted.
+        request: Request,
+        /// Where the answer goes.
+        to: R,
+    },
+    /// Another partition of the node says something to an instance (A29).
+    Message {
+        /// The outbox item's place.
+        at: OutboxRef,
+        /// The item.
+        item: OutboxItem,
+    },
+    /// The state asked for with [`Output::Load`], as the store has it.
+    Loaded {
+        /// The instance.
+        instance: InstanceId,
+        /// Its state, if there is one.
+        state: Option<Box<InstanceState>>,
+        /// The epoch of the partition that asked. What was read for an earlier one may be out of date, and is
+        /// ignored (A21).
+        epoch: Epoch,
+    },
+    /// The store cannot read the instance: it alone is out of service (R187).
+    Unreadable {
+        /// The instance.
+        instance: InstanceId,
+        /// What is wrong.
+        what: String,
+        /// The epoch of the partition that asked.
+        epoch: Epoch,
+    },
+    /// The durable events asked for with [`Output::History`], from the first on.
+    History {
+        /// The instance.
+        instance: InstanceId,
+        /// The turn they are for.
+        fence: Fence,
+        /// The events.
+        events: Vec<HistoryEvent>,
+    },
+    /// What a worker made of a turn.
+    Turned {
+        /// The instance.
+        instance: InstanceId,
+        /// The turn's token.
+        fence: Fence,
+        /// The outcome.
+        outcome: TurnOutcome,
+    },
+    /// The result of an activity, from the dispatcher, which has checked its token (A23).
+    TaskDone {
+        /// The call.
+        key: TaskKey,
+        /// The result.
+        outcome: Outcome,
+    },
+    /// The dispatcher is about to hand out a call again, which is put down first (R183).
+    TaskRedelivered {
+        /// The call.
+        key: TaskKey,
+        /// Deliveries that were lost so far.
+        deliveries: u32,
+    },
+    /// Everything up to this commit is durable; the partition trims what it kept for that.
+    Durable(Seq),
+    /// Fingerprints of stored ids, in pieces (A40).
+    Fingerprints {
+        /// Some of them.
+        fingerprints: Vec<u64>,
+        /// Whether these were the last.
+        is_last: bool,
+        /// The epoch of the partition they were read for. The last piece for an earlier one would make the
+        /// filter deny ids that exist.
+        epoch: Epoch,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What a client wants of one instance.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Start it.
+    Start(Box<StartRequest>),
+    /// Its status record.
+    Info,
+    /// Raise an event.
+    Raise {
+        /// Name of the event.
+        name: Name,
+        /// Its payload.
+        input: Option<Payload>,
+        /// Makes a repetition a no-op.
+        key: Option<IdempotencyKey>,
+    },
+    /// End it.
+    Terminate {
+        /// Why.
+        reason: Option<Payload>,
+        /// Whether its children end too.
+        recurse: bool,
+    },
+    /// Set it aside.
+    Suspend {
+        /// Why.
+        reason: Option<Payload>,
+    },
+    /// Let it go on.
+    Resume {
+        /// Why.
+        reason: Option<Payload>,
+    },
+    /// Remove it.
+    Purge,
+    /// Answer once it got so far.
+    Wait(WaitFor),
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// The first committed turn.
+    Started,
+    /// A terminal status.
+    Ended,
+}
+
+impl WaitFor {
+    /// Whether an instance has got so far.
+    pub fn is_met(self, info: &InstanceInfo) -> bool {
+        let status = info.status;
+        match self {
+            Self::Started => status.is_terminal() || status == taskhub_core::status::RuntimeStatus::Running,
+            Self::Ended => status.is_terminal(),
+        }
+    }
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Accepted; a repetition or a request without effect counts as accepted too.
+    Done,
+    /// The status record; absent if there is no such instance.
+    Info(Option<Box<InstanceInfo>>),
+    /// Refused; nothing changed.
+    Refused(Refusal),
+    /// The instance cannot be read; the text says why.
+    Unreadable(String),
+}
+
+/// What a partition wants done. A `seq` names the commit that must be durable first.
+#[derive(Debug)]
+pub enum Output<R> {
+    /// Make this commit durable, after those before it. It is applied in memory already.
+    Commit {
+        /// Its number, one above the last.
+        seq: Seq,
+        /// The commit.
+        commit: Commit,
+    },
+    /// Read an instance's state.
+    Load(InstanceId),
+    /// Read the durable part of a history.
+    History {
+        /// The instance.
+        instance: InstanceId,
+        /// The turn it is for.
+        fence: Fence,
+        /// The execution.
+        execution: ExecutionKey,
+    },
+    /// Have a turn run. May run ahead of the disk; its answer counts only if its cause got there.
+    Turn(TurnItem),
+    /// Drop what a worker keeps live for the instance.
+    Evict(InstanceId),
+    /// Hand a message to another partition of the node; may run ahead of the disk, behind its commit (A29).
+    Message {
+        /// Its place.
+        at: OutboxRef,
+        /// The message.
+        item: OutboxItem,
+    },
+    /// Have an activity run.
+    Dispatch {
+        /// After this commit.
+        seq: Seq,
+        /// The call.
+        offer: TaskOffer,
+    },
+    /// Nobody wants the result of this call any more.
+    Withdraw {
+        /// After this commit.
+        seq: Seq,
+        /// The call.
+        key: TaskKey,
+    },
+    /// The result of this call was taken note of; the dispatcher may forget it (A35).
+    Settled {
+        /// After this commit.
+        seq: Seq,
+        /// The call.
+        key: TaskKey,
+    },
+    /// Answer a client.
+    Reply {
+        /// After this commit (A24).
+        seq: Seq,
+        /// Where to.
+        to: R,
+        /// The answer.
+        reply: Reply,
+    },
+}
+
+/// An activity call to be handed out.
+#[derive(Clone, Debug)]
+pub struct TaskOffer {
+    /// The call.
+    pub key: TaskKey,
+    /// Id of its TaskScheduled event.
+    pub event_id: i32,
+    /// Name of the activity.
+    pub name: Name,
+    /// Its version.
+    pub version: Option<Name>,
+    /// Its input.
+    pub input: Option<Payload>,
+    /// Labels of the call.
+    pub tags: Tags,
+    /// Deliveries that were lost, as far as stored.
+    pub deliveries: u32,
+    /// Whether an earlier process may have handed it out and ended uncleanly: then the next hand-out is
+    /// a redelivery (A35).
+    pub may_be_running: bool,
+}

@@ -1,0 +1,30 @@
+//! Runs a hub: queues, turns, timers, dispatch and group commit around the pure core.
+
+pub mod clock;
+pub mod dispatcher;
+mod error;
+mod executor;
+pub mod flaw;
+mod group;
+pub mod hub;
+pub mod io;
+pub mod partition;
+mod queue;
+mod run;
+mod shared;
+mod slot;
+pub mod timers;
+pub mod worker;
+
+use std::time::Duration;
+
+pub use error::Error;
+pub use executor::Report;
+pub use hub::{Hub, Options};
+pub use io::WaitFor;
+
+/// Pause before the delivery after `attempts` failed ones: 1 s, doubling, at most 5 min (R184).
+fn backoff(attempts: u32) -> Duration {
+    const PAUSE_MAX: Duration = Duration::from_mins(5);
+    Duration::from_secs(1 << attempts.saturating_sub(1).min(9)).min(PAUSE_MAX)
+}

@@ -1,0 +1,434 @@
+//! One partition: a synchronous value that owns the instances hashed to it, keeps their state in memory
+//! and is ahead of the disk (A1).
+//!
+//! [`Partition::step`] takes one input in; [`Partition::turns`] begins the turns that became ready and is
+//! called when the input queue is empty (A32). Both apply commits to memory at once, number them, and say
+//! in their outputs which commit each effect waits for. Nothing here waits, locks, or reads a clock.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use taskhub_core::Ids;
+use taskhub_core::commit::{Change, Commit, Open, OpenKind, Update};
+use taskhub_core::control;
+use taskhub_core::id::{ExecutionId, Fence, InstanceId, InstanceNumber, Occurrence, Seq};
+use taskhub_core::instance::InstanceState;
+use taskhub_core::limits;
+use taskhub_core::message::{OutboxItem, OutboxRef, Outcome};
+use taskhub_core::status::{InstanceInfo, Stall};
+use taskhub_core::time::Timestamp;
+use taskhub_core::turn;
+use taskhub_store::{ExecutionKey, Lease, PartitionKey, Recovered, fingerprint};
+
+use crate::flaw::{Flaw, Flaws};
+use crate::io::{Input, Output, Reply, TaskOffer, WaitFor};
+use crate::slot::{IdFilter, Memory, Slot, TailPart};
+use crate::timers::{Cause, Timers};
+use crate::worker::{TaskKey, TurnItem, TurnOutcome};
+
+mod commits;
+mod requests;
+mod turns;
+
+/// What a partition is made with, besides what the store recovered.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The right to commit.
+    pub lease: Lease,
+    /// Seed of the ids it makes.
+    pub seed: u64,
+    /// Budget of its instances in memory, in bytes.
+    pub memory_bytes_max: usize,
+    /// Instances whose turns are not begun in this process any more, and why (A33).
+    pub set_aside: Vec<(InstanceId, String)>,
+    /// Whether this is the first recovery of the process, so that an unclean end of an earlier one matters (A35).
+    pub is_first: bool,
+    /// Bugs put in on purpose; none, outside tests.
+    pub flaws: Flaws,
+}
+
+/// Counts of what happened in a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Turns begun.
+    pub turns: u64,
+    /// Answers and results that came too late and were dropped (R24, R34).
+    pub dropped: u64,
+    /// Turns that needed the history.
+    pub replays: u64,
+    /// Turns that gave no answer (R184).
+    pub failed_turns: u64,
+}
+
+/// The value.
+#[derive(Debug)]
+pub struct Partition<R> {
+    key: PartitionKey,
+    lease: Lease,
+    ids: IdSource,
+    fence_counter: u64,
+    next_seq: Seq,
+    durable: Seq,
+    memory: Memory,
+    filter: IdFilter,
+    timers: Timers,
+    ready: VecDeque<InstanceId>,
+    /// Inputs that wait for a state to be loaded.
+    parked: HashMap<InstanceId, Vec<Parked<R>>>,
+    waiters: HashMap<InstanceId, Vec<(WaitFor, R)>>,
+    /// Commits with events that are not yet durable.
+    undurable: VecDeque<(Seq, InstanceId)>,
+    /// Begin no turn in this process any more.
+    held: HashSet<InstanceId>,
+    /// Those of them whose reason is yet to be put down, once they are loaded.
+    set_aside: HashMap<InstanceId, String>,
+    counts: Counts,
+    last_now: Timestamp,
+    flaws: Flaws,
+}
+
+#[derive(Debug)]
+enum Parked<R> {
+    Input(Input<R>),
+    Fire(InstanceNumber, Occurrence),
+    Nothing,
+}
+
+/// Where the partition's ids come from (A44).
+#[derive(Debug)]
+struct IdSource {
+    random: fastrand::Rng,
+    next_instance: InstanceNumber,
+}
+
+impl Ids for IdSource {
+    fn execution(&mut self) -> ExecutionId {
+        ExecutionId::new(self.random.u128(..).to_be_bytes())
+    }
+
+    fn instance_number(&mut self) -> InstanceNumber {
+        let number = self.next_instance;
+        self.next_instance = number.next();
+        number
+    }
+}
+
+/// Whether an answer that waits in vain is still wanted.
+pub trait Destination {
+    /// Whether nobody listens any more.
+    fn is_gone(&self) -> bool;
+}
+
+impl<R: Destination> Partition<R> {
+    /// Makes a partition from what the store recovered. Its outputs are the work that was left.
+    ///
+    /// # Panics
+    ///
+    /// If the recovered items do not begin with the counters, which every backend must give first.
+    pub fn recover(setup: Setup, recovered: Vec<Recovered>, now: Timestamp, out: &mut Vec<Output<R>>) -> Self {
+        let mut items = recovered.into_iter();
+        let Some(Recovered::Counters {
+            next_seq,
+            next_instance,
+        }) = items.next()
+        else {
+            unreachable!("recovered items begin with the counters")
+        };
+        let mut partition = Self {
+            key: setup.lease.partition.clone(),
+            ids: IdSource {
+                random: fastrand::Rng::with_seed(setup.seed),
+                next_instance,
+            },
+            fence_counter: 0,
+            next_seq,
+            durable: Seq(next_seq.0.saturating_sub(1)),
+            memory: Memory::new(setup.memory_bytes_max),
+            filter: IdFilter::default(),
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            parked: HashMap::new(),
+            waiters: HashMap::new(),
+            undurable: VecDeque::new(),
+            held: setup.set_aside.iter().map(|(instance, _)| instance.clone()).collect(),
+            set_aside: setup.set_aside.iter().cloned().collect(),
+            counts: Counts::default(),
+            last_now: now,
+            flaws: setup.flaws,
+            lease: setup.lease,
+        };
+        let may_be_running = setup.is_first && !partition.lease.is_clean;
+        for item in items {
+            partition.take_recovered(item, may_be_running, out);
+        }
+        for (instance, _) in setup.set_aside {
+            partition.locate(&instance, || Parked::Nothing, out);
+        }
+        partition
+    }
+
+    fn take_recovered(&mut self, item: Recovered, may_be_running: bool, out: &mut Vec<Output<R>>) {
+        match item {
+            Recovered::Counters { .. } => unreachable!("counters come once per partition"),
+            Recovered::Task { instance, number, open } => {
+                let offer = self.offer(&instance, number, &open, may_be_running);
+                out.extend(offer.map(|offer| Output::Dispatch {
+                    seq: self.durable,
+                    offer,
+                }));
+            }
+            Recovered::Timer { instance, number, open } => {
+                if let OpenKind::Timer { fire_at } = open.kind {
+                    self.timers.add_timer(instance, number, open.occurrence, fire_at);
+                }
+            }
+            Recovered::Outbox { at, item } => out.push(Output::Message { at, item }),
+            Recovered::Inbox { instance } => {
+                self.locate(&instance, || Parked::Nothing, out);
+            }
+        }
+    }
+
+    /// Takes one input in. Begins no turn.
+    pub fn step(&mut self, input: Input<R>, now: Timestamp, out: &mut Vec<Output<R>>) {
+        let now = self.advance(now);
+        match input {
+            Input::Durable(seq) => self.trim(seq),
+            Input::Tick => self.fire_due(now, out),
+            Input::Fingerprints { epoch, .. } | Input::Unreadable { epoch, .. } | Input::Loaded { epoch, .. }
+                if epoch != self.lease.epoch => {}
+            Input::Fingerprints {
+                fingerprints, is_last, ..
+            } => self.filter.add_stored(fingerprints, is_last),
+            Input::Unreadable { instance, what, .. } => self.unreadable(&instance, &what, out),
+            Input::Loaded { instance, state, .. } => self.loaded(&instance, state.map(|state| *state), out),
+            Input::Request { ref instance, .. }
+            | Input::History { ref instance, .. }
+            | Input::Turned { ref instance, .. } => {
+                let instance = instance.clone();
+                self.for_instance(&instance, input, out);
+            }
+            Input::Message { ref item, .. } => {
+                let instance = item.target.clone();
+                self.for_instance(&instance, input, out);
+            }
+            Input::TaskDone { ref key, .. } | Input::TaskRedelivered { ref key, .. } => {
+                let instance = key.instance.clone();
+                self.for_instance(&instance, input, out);
+            }
+        }
+    }
+
+    /// Time in a partition never goes back (A27).
+    fn advance(&mut self, now: Timestamp) -> Timestamp {
+        self.last_now = self.last_now.max(now);
+        self.last_now
+    }
+
+    fn for_instance(&mut self, instance: &InstanceId, input: Input<R>, out: &mut Vec<Output<R>>) {
+        let mut input = Some(input);
+        let is_here = self.locate(instance, || input.take().map_or(Parked::Nothing, Parked::Input), out);
+        if let Some(input) = input.filter(|_| is_here) {
+            self.apply_input(instance, input, out);
+        }
+    }
+
+    /// Whether the instance's state, or its absence, is known now. If not, the state is asked for and
+    /// `parked` waits for it.
+    fn locate(&mut self, instance: &InstanceId, parked: impl FnOnce() -> Parked<R>, out: &mut Vec<Output<R>>) -> bool {
+        if let Some(waiting) = self.parked.get_mut(instance) {
+            // Behind what waits already, so that nothing overtakes (R189).
+            waiting.push(parked());
+            return false;
+        }
+        if self.memory.get_mut(instance).is_some() || !self.filter.may_exist(fingerprint(instance)) {
+            return true;
+        }
+        self.parked.insert(instance.clone(), vec![parked()]);
+        out.push(Output::Load(instance.clone()));
+        false
+    }
+
+    fn loaded(&mut self, instance: &InstanceId, state: Option<InstanceState>, out: &mut Vec<Output<R>>) {
+        let Some(parked) = self.parked.remove(instance) else {
+            return;
+        };
+        if let Some(state) = state {
+            if let Some(at) = state.starts_at() {
+                self.timers.add_ready(instance.clone(), at);
+            }
+            let slot = Slot::new(Some(state), self.durable);
+            self.memory.insert(instance, slot);
+            self.memory.weigh(instance);
+        }
+        if let Some(reason) = self.set_aside.remove(instance) {
+            self.stall(instance, reason, out);
+        }
+        for waiting in parked {
+            match waiting {
+                Parked::Input(input) => self.apply_input(instance, input, out),
+                Parked::Fire(number, occurrence) => self.fire(instance, &[(number, occurrence)], out),
+                Parked::Nothing => {}
+            }
+        }
+        self.mark_ready(instance);
+    }
+
+    /// Refuses what waited for an instance that cannot be read. Messages to it stay in their outboxes.
+    fn unreadable(&mut self, instance: &InstanceId, what: &str, out: &mut Vec<Output<R>>) {
+        tracing::error!(hub = %self.key.hub, %instance, what, "an instance cannot be read");
+        for waiting in self.parked.remove(instance).unwrap_or_default() {
+            if let Parked::Input(Input::Request { to, .. }) = waiting {
+                out.push(Output::Reply {
+                    seq: self.durable,
+                    to,
+                    reply: Reply::Unreadable(what.to_owned()),
+                });
+            }
+        }
+    }
+
+    fn apply_input(&mut self, instance: &InstanceId, input: Input<R>, out: &mut Vec<Output<R>>) {
+        match input {
+            Input::Request { request, to, .. } => self.request(instance, request, to, out),
+            Input::Message { at, item } => self.receive(at, &item, out),
+            Input::History { fence, events, .. } => self.take_history(instance, fence, events, out),
+            Input::Turned { fence, outcome, .. } => self.turned(instance, fence, outcome, out),
+            Input::TaskDone { key, outcome } => self.task_done(key, &outcome, out),
+            Input::TaskRedelivered { key, deliveries } => self.task_redelivered(&key, deliveries, out),
+            Input::Loaded { .. }
+            | Input::Unreadable { .. }
+            | Input::Durable(_)
+            | Input::Fingerprints { .. }
+            | Input::Tick => {
+                unreachable!("these inputs are not about the state of one instance")
+            }
+        }
+    }
+
+    fn state(&self, instance: &InstanceId) -> Option<&InstanceState> {
+        self.memory.get(instance)?.state.as_ref()
+    }
+
+    fn receive(&mut self, at: OutboxRef, item: &OutboxItem, out: &mut Vec<Output<R>>) {
+        let state = self.memory.get(&item.target).and_then(|slot| slot.state.as_ref());
+        let mut commit = control::receive(state, item, at, &mut self.ids, self.last_now);
+        if self.flaws.has(Flaw::ReceiptKeepsMessage) {
+            commit.consumed = None;
+        }
+        self.commit(commit, None, out);
+    }
+
+    fn task_done(&mut self, key: TaskKey, outcome: &Outcome, out: &mut Vec<Output<R>>) {
+        let state = self.state(&key.instance).filter(|state| state.number == key.number);
+        let commit =
+            state.and_then(|state| control::complete_task(state, key.occurrence, outcome.clone(), self.last_now));
+        let seq = if let Some(commit) = commit {
+            self.commit(commit, Some(key.occurrence), out)
+        } else {
+            self.counts.dropped += 1;
+            self.last_seq()
+        };
+        out.push(Output::Settled { seq, key });
+    }
+
+    fn task_redelivered(&mut self, key: &TaskKey, deliveries: u32, out: &mut Vec<Output<R>>) {
+        let Some(state) = self.state(&key.instance).filter(|state| state.number == key.number) else {
+            return;
+        };
+        let Some(commit) = control::redeliver_task(state, key.occurrence, deliveries, self.last_now) else {
+            return;
+        };
+        let seq = self.commit(commit, None, out);
+        let open = self
+            .state(&key.instance)
+            .and_then(|state| state.open.get(&key.occurrence));
+        let offer = open.and_then(|open| self.offer(&key.instance, key.number, open, false));
+        out.extend(offer.map(|offer| Output::Dispatch { seq, offer }));
+    }
+
+    /// Fires what is due. Timers of one instance fire by due time, then by creation (R46).
+    fn fire_due(&mut self, now: Timestamp, out: &mut Vec<Output<R>>) {
+        let mut firing: Vec<(InstanceId, Vec<(InstanceNumber, Occurrence)>)> = Vec::new();
+        while let Some(due) = self.timers.take_due(now) {
+            match due.cause {
+                Cause::Ready => {
+                    if self.locate(&due.instance, || Parked::Nothing, out) {
+                        self.mark_ready(&due.instance);
+                    }
+                }
+                Cause::Timer(number, occurrence) => match firing.last_mut() {
+                    Some((instance, fired)) if *instance == due.instance => fired.push((number, occurrence)),
+                    _ => firing.push((due.instance, vec![(number, occurrence)])),
+                },
+            }
+        }
+        for (instance, fired) in firing {
+            if self.locate(&instance, || Parked::Nothing, out) {
+                self.fire(&instance, &fired, out);
+            } else if let Some(parked) = self.parked.get_mut(&instance) {
+                parked.extend(
+                    fired
+                        .into_iter()
+                        .map(|(number, occurrence)| Parked::Fire(number, occurrence)),
+                );
+            }
+        }
+    }
+
+    /// Fires timers of an instance; those of an earlier one with its id mean nothing (R137).
+    fn fire(&mut self, instance: &InstanceId, fired: &[(InstanceNumber, Occurrence)], out: &mut Vec<Output<R>>) {
+        let commit = self.state(instance).and_then(|state| {
+            let own = fired.iter().filter(|(number, _)| *number == state.number);
+            let own: Vec<Occurrence> = own.map(|(_, occurrence)| *occurrence).collect();
+            control::fire_timers(state, &own, self.last_now)
+        });
+        if let Some(commit) = commit {
+            self.commit(commit, None, out);
+        }
+    }
+
+    /// Number of the last commit made.
+    pub fn last_seq(&self) -> Seq {
+        Seq(self.next_seq.0.saturating_sub(1))
+    }
+
+    /// Number up to which everything is durable.
+    pub fn durable(&self) -> Seq {
+        self.durable
+    }
+
+    /// When [`Input::Tick`] has something to do next.
+    pub fn next_tick(&self) -> Option<Timestamp> {
+        self.timers.next_at()
+    }
+
+    /// Whether a turn is ready to begin.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Its name.
+    pub fn key(&self) -> &PartitionKey {
+        &self.key
+    }
+
+    /// The right it commits under.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Instances in memory, and their bytes.
+    pub fn memory(&self) -> (usize, usize) {
+        (self.memory.len(), self.memory.bytes())
+    }
+
+    /// The status record of an instance as memory has it, ahead of the disk; for checkers.
+    pub fn peek(&self, instance: &InstanceId) -> Option<&InstanceInfo> {
+        self.state(instance).map(|state| &state.info)
+    }
+}

@@ -1,0 +1,187 @@
+//! Beginning turns, and what becomes of their answers.
+
+use super::{
+    Destination, ExecutionKey, Fence, InstanceId, InstanceNumber, InstanceState, Output, Partition, Stall, Timestamp,
+    TurnItem, TurnOutcome, control, limits, turn,
+};
+
+impl<R: Destination> Partition<R> {
+    /// Begins every turn that is ready, and forgets instances when the budget is exceeded.
+    pub fn turns(&mut self, now: Timestamp, out: &mut Vec<Output<R>>) {
+        let now = self.advance(now);
+        while let Some(instance) = self.ready.pop_front() {
+            let counter = self.fence_counter;
+            let Some(slot) = self.memory.get_mut(&instance) else {
+                continue;
+            };
+            slot.is_queued = false;
+            let is_waiting = slot.turn.is_none() && slot.retry_at.is_none_or(|at| at <= now);
+            let Some(state) = slot.state.as_ref().filter(|state| is_waiting && state.is_ready(now)) else {
+                continue;
+            };
+            if let Some(reason) = over_limit(state) {
+                self.stall_for_good(&instance, reason, out);
+                continue;
+            }
+            let fence = Fence {
+                epoch: self.lease.epoch,
+                counter,
+            };
+            let turn = turn::begin(state, fence, now);
+            let item = TurnItem {
+                partition: self.key.clone(),
+                instance,
+                execution: turn.execution,
+                fence,
+                past_events: turn.expected_history,
+                past: (turn.expected_history == 0).then(Vec::new),
+                new_events: turn.events.clone(),
+            };
+            slot.retry_at = None;
+            slot.turn = Some(turn);
+            self.fence_counter += 1;
+            self.counts.turns += 1;
+            out.push(Output::Turn(item));
+        }
+        out.extend(self.memory.evict(self.durable, now).into_iter().map(Output::Evict));
+    }
+
+    pub(super) fn turned(
+        &mut self,
+        instance: &InstanceId,
+        fence: Fence,
+        outcome: TurnOutcome,
+        out: &mut Vec<Output<R>>,
+    ) {
+        let ids = &mut self.ids;
+        let slot = self.memory.get_mut(instance);
+        let current = slot.and_then(|slot| {
+            let is_current = slot.turn.as_ref().is_some_and(|turn| turn.fence == fence);
+            if is_current { Some(slot) } else { None }
+        });
+        let (Some(slot), outcome) = (current, outcome) else {
+            self.counts.dropped += 1;
+            return;
+        };
+        let (Some(state), Some(turn)) = (&slot.state, &slot.turn) else {
+            return;
+        };
+        match outcome {
+            TurnOutcome::Out => {}
+            TurnOutcome::NeedsHistory => {
+                let key = (state.number, state.info.ordinal);
+                self.counts.replays += 1;
+                out.push(Output::History {
+                    instance: instance.clone(),
+                    fence,
+                    execution: self.execution_key(key),
+                });
+            }
+            TurnOutcome::Failed { reason } => {
+                slot.turn = None;
+                self.counts.failed_turns += 1;
+                self.stall(instance, reason, out);
+            }
+            TurnOutcome::Answer(answer) => match turn::finish(state, turn, answer, ids, self.last_now) {
+                Ok(commit) => {
+                    slot.turn = None;
+                    self.commit(commit, None, out);
+                }
+                Err(_) => self.counts.dropped += 1,
+            },
+        }
+    }
+
+    pub(super) fn execution_key(&self, (number, ordinal): (InstanceNumber, u32)) -> ExecutionKey {
+        ExecutionKey {
+            partition: self.key.clone(),
+            number,
+            ordinal,
+        }
+    }
+
+    /// Sends a turn out again, now with its history (R27).
+    pub(super) fn take_history(
+        &mut self,
+        instance: &InstanceId,
+        fence: Fence,
+        events: Vec<taskhub_core::event::HistoryEvent>,
+        out: &mut Vec<Output<R>>,
+    ) {
+        let Some(slot) = self.memory.get(instance) else { return };
+        let (Some(state), Some(turn)) = (&slot.state, &slot.turn) else {
+            return;
+        };
+        if turn.fence != fence {
+            return;
+        }
+        let key = (state.number, state.info.ordinal);
+        let item = |past| TurnItem {
+            partition: self.key.clone(),
+            instance: instance.clone(),
+            execution: turn.execution,
+            fence,
+            past_events: turn.expected_history,
+            past: Some(past),
+            new_events: turn.events.clone(),
+        };
+        out.push(match slot.past(events, turn.expected_history as usize) {
+            Some(past) => Output::Turn(item(past)),
+            None => Output::History {
+                instance: instance.clone(),
+                fence,
+                execution: self.execution_key(key),
+            },
+        });
+    }
+
+    /// Puts down that a turn failed, and when it is tried again (R184).
+    pub(super) fn stall(&mut self, instance: &InstanceId, reason: String, out: &mut Vec<Output<R>>) {
+        let now = self.last_now;
+        let is_held = self.held.contains(instance);
+        let Some(state) = self.state(instance).filter(|state| state.is_live()) else {
+            return;
+        };
+        let earlier = state.info.stalled.as_deref();
+        let since = earlier.map_or(now, |stall| stall.since);
+        let counted = earlier.map_or(1, |stall| stall.attempts + 1);
+        let attempts = if is_held {
+            counted.max(limits::DELIVERIES_MAX)
+        } else {
+            counted
+        };
+        tracing::warn!(hub = %self.key.hub, %instance, attempts, reason, "a turn failed");
+        let stall = Stall {
+            since,
+            reason,
+            attempts,
+        };
+        let retry_at = (!stall.is_final()).then(|| now.plus(crate::backoff(attempts)));
+        let commit = control::stall(state, Some(stall), now);
+        match retry_at {
+            Some(at) => self.timers.add_ready(instance.clone(), at),
+            None => {
+                self.held.insert(instance.clone());
+            }
+        }
+        if let Some(slot) = self.memory.get_mut(instance) {
+            slot.retry_at = retry_at;
+        }
+        self.commit(commit, None, out);
+    }
+
+    pub(super) fn stall_for_good(&mut self, instance: &InstanceId, reason: String, out: &mut Vec<Output<R>>) {
+        self.held.insert(instance.clone());
+        self.stall(instance, reason, out);
+    }
+}
+
+/// Why an instance may not grow any more (R172).
+fn over_limit(state: &InstanceState) -> Option<String> {
+    let events = state.history_events >= limits::HISTORY_EVENTS_MAX;
+    let bytes = state.history_bytes >= limits::HISTORY_BYTES_MAX;
+    (events || bytes).then(|| {
+        let (events, bytes) = (state.history_events, state.history_bytes);
+        format!("its history has {events} events and {bytes} bytes, which is the limit; continue as new earlier, or terminate it")
+    })
+}

@@ -1,0 +1,194 @@
+//! A worker simple enough to be read at a glance, for tests of the shell around it.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests, which fail by panicking")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use taskhub_core::action::{Action, ActionKind, Completion, TurnAnswer};
+use taskhub_core::event::{EventKind, HistoryEvent, Tags};
+use taskhub_core::failure::Failure;
+use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::message::{Outcome, ReusePolicy, StartRequest};
+use taskhub_core::payload::Payload;
+use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
+use taskhub_engine::{Hub, Options};
+use taskhub_store::mem::{MemData, MemStore};
+use taskhub_store::{PartitionKey, Store};
+use tokio::sync::Semaphore;
+
+/// Orchestrators: `Steps` (as many activities in a row as its input says), `Wait` (an event `Go`),
+/// `Panic` (no answer), `Loop` (blocks until [`Plain::unblock`]).
+#[derive(Clone)]
+pub(crate) struct Plain {
+    pub(crate) activities_run: Arc<AtomicUsize>,
+    /// Activities wait for a permit each.
+    pub(crate) gate: Arc<Semaphore>,
+    unblock: Arc<AtomicUsize>,
+}
+
+impl Plain {
+    /// Activities that run at once.
+    pub(crate) fn new() -> Self {
+        Self::gated(Semaphore::MAX_PERMITS)
+    }
+
+    /// Activities of which only so many get through.
+    pub(crate) fn gated(permits: usize) -> Self {
+        Self {
+            activities_run: Arc::default(),
+            gate: Arc::new(Semaphore::new(permits)),
+            unblock: Arc::default(),
+        }
+    }
+
+    /// Lets the orchestrators that loop return.
+    pub(crate) fn unblock(&self) {
+        self.unblock.store(1, Ordering::Release);
+    }
+}
+
+struct PlainWorker(Plain, HashMap<InstanceId, Vec<HistoryEvent>>);
+
+impl Functions for Plain {
+    fn worker(&self) -> Box<dyn Worker> {
+        Box::new(PlainWorker(self.clone(), HashMap::new()))
+    }
+
+    fn activity(&self, call: ActivityCall) -> ActivityFuture {
+        let (run, gate) = (Arc::clone(&self.activities_run), Arc::clone(&self.gate));
+        Box::pin(async move {
+            tokio::select! {
+                () = call.cancellation.cancelled() => Outcome::Failed(Box::new(Failure::new("Cancelled", "cancelled"))),
+                permit = gate.acquire() => {
+                    permit.unwrap().forget();
+                    run.fetch_add(1, Ordering::AcqRel);
+                    Outcome::Completed(call.input)
+                }
+            }
+        })
+    }
+}
+
+impl Worker for PlainWorker {
+    fn turn(&mut self, item: &TurnItem) -> TurnOutcome {
+        let live = self
+            .1
+            .remove(&item.instance)
+            .filter(|live| live.len() == item.past_events as usize);
+        let Some(mut events) = item.past.clone().or(live) else {
+            return TurnOutcome::NeedsHistory;
+        };
+        events.extend(item.new_events.iter().cloned());
+        let mut name = String::new();
+        let mut steps = 0;
+        let mut done = 0;
+        let mut raised = false;
+        for event in &events {
+            match &event.kind {
+                EventKind::ExecutionStarted(started) => {
+                    name = started.name.to_string();
+                    steps = started
+                        .input
+                        .as_ref()
+                        .map_or(0, |input| input.to_text().parse().unwrap());
+                }
+                EventKind::TaskCompleted { .. } => done += 1,
+                EventKind::EventRaised { .. } => raised = true,
+                _ => {}
+            }
+        }
+        let schedule = |index: i32| Action {
+            id: index,
+            kind: ActionKind::ScheduleTask {
+                name: Name::new("Step").unwrap(),
+                version: None,
+                input: Some(Payload::text("x")),
+                tags: Tags::new(),
+            },
+        };
+        let complete = Action {
+            id: 99,
+            kind: ActionKind::CompleteOrchestration(Completion::Completed(Some(Payload::text("ok")))),
+        };
+        let actions = match name.as_str() {
+            "Panic" => {
+                return TurnOutcome::Failed {
+                    reason: "it panicked".to_owned(),
+                };
+            }
+            "Loop" => {
+                while self.0.unblock.load(Ordering::Acquire) == 0 {
+                    std::thread::yield_now();
+                }
+                vec![complete]
+            }
+            "Wait" if !raised => Vec::new(),
+            "Steps" if done < steps => vec![schedule(done)],
+            _ => vec![complete],
+        };
+        // The action events of this turn take their places in history too.
+        events.extend(
+            actions
+                .iter()
+                .map(|_| HistoryEvent::inbound(item.new_events[0].at, EventKind::OrchestratorStarted)),
+        );
+        self.1.insert(item.instance.clone(), events);
+        TurnOutcome::Answer(TurnAnswer {
+            fence: item.fence,
+            actions,
+            custom_status: None,
+            events_processed: None,
+        })
+    }
+
+    fn evict(&mut self, _partition: &PartitionKey, instance: &InstanceId) {
+        self.1.remove(instance);
+    }
+
+    fn forget(&mut self, _partition: &PartitionKey) {
+        self.1.clear();
+    }
+
+    fn live_bytes(&self) -> usize {
+        0
+    }
+}
+
+pub(crate) fn id(text: &str) -> InstanceId {
+    InstanceId::new(text).unwrap()
+}
+
+pub(crate) fn start(instance: &str, name: &str, input: Option<&str>) -> StartRequest {
+    StartRequest {
+        instance: id(instance),
+        name: Name::new(name).unwrap(),
+        version: None,
+        input: input.map(Payload::text),
+        tags: Tags::new(),
+        scheduled_start: None,
+        execution: None,
+        reuse: ReusePolicy::default(),
+        key: None,
+    }
+}
+
+pub(crate) async fn open(data: &MemData, functions: &Plain) -> Hub {
+    open_with(data, functions, Options::default()).await
+}
+
+pub(crate) async fn open_with(data: &MemData, functions: &Plain, options: Options) -> Hub {
+    let store: Arc<dyn Store> = Arc::new(MemStore::over(data));
+    Hub::open(
+        store,
+        HubName::new("TestHub").unwrap(),
+        options,
+        Arc::new(functions.clone()),
+    )
+    .await
+    .unwrap()
+}
+
+pub(crate) const GRACE: Duration = Duration::from_secs(20);

@@ -1,0 +1,194 @@
+//! The shell around partitions and dispatcher, on the store in memory.
+
+mod common;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use common::{GRACE, Plain, id, open, open_with, start};
+use taskhub_core::query::Filter;
+use taskhub_core::status::RuntimeStatus;
+use taskhub_engine::{Error, Options, WaitFor};
+use taskhub_store::mem::MemData;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_orchestration_of_three_activities_takes_four_groups() {
+    let data = MemData::new();
+    let hub = open(&data, &Plain::new()).await;
+    let before = hub.store().work().groups;
+    hub.start(start("one", "Steps", Some("3"))).await.unwrap();
+    let info = hub.wait(&id("one"), WaitFor::Ended).await.unwrap();
+    assert_eq!(info.status, RuntimeStatus::Completed);
+    assert_eq!(hub.store().work().groups - before, 4);
+    let names: Vec<_> = hub
+        .history(&id("one"))
+        .await
+        .unwrap()
+        .unwrap()
+        .iter()
+        .map(|event| event.kind.name())
+        .collect();
+    assert_eq!(names.first(), Some(&"OrchestratorStarted"));
+    assert_eq!(names.last(), Some(&"ExecutionCompleted"));
+    assert_eq!(names.len(), 2 + 3 * 3 + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_orchestrations_share_groups_and_all_complete() {
+    let data = MemData::new();
+    let functions = Plain::new();
+    let hub = open_with(
+        &data,
+        &functions,
+        Options {
+            threads: 2,
+            ..Options::default()
+        },
+    )
+    .await;
+    let instances: Vec<String> = (0..1000).map(|index| format!("i{index}")).collect();
+    for instance in &instances {
+        hub.start(start(instance, "Steps", Some("3"))).await.unwrap();
+    }
+    for instance in &instances {
+        assert_eq!(
+            hub.wait(&id(instance), WaitFor::Ended).await.unwrap().status,
+            RuntimeStatus::Completed
+        );
+    }
+    assert_eq!(functions.activities_run.load(Ordering::Acquire), 3000);
+    assert_eq!(hub.counts().await.unwrap(), vec![(RuntimeStatus::Completed, 1000)]);
+    assert_eq!(hub.purge_where(Filter::default()).await.unwrap().count, 1000);
+    assert_eq!(hub.counts().await.unwrap(), Vec::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_goes_on_where_it_was_after_a_restart() {
+    let data = MemData::new();
+    let functions = Plain::gated(1);
+    let hub = open(&data, &functions).await;
+    hub.start(start("one", "Steps", Some("3"))).await.unwrap();
+    hub.start(start("two", "Wait", None)).await.unwrap();
+    hub.wait(&id("one"), WaitFor::Started).await.unwrap();
+    drop(hub);
+    functions.gate.add_permits(10);
+    let hub = open(&data, &functions).await;
+    assert_eq!(
+        hub.wait(&id("one"), WaitFor::Ended).await.unwrap().status,
+        RuntimeStatus::Completed
+    );
+    hub.raise_event(&id("two"), taskhub_core::id::Name::new("Go").unwrap(), None, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        hub.wait(&id("two"), WaitFor::Ended).await.unwrap().status,
+        RuntimeStatus::Completed
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s_drain() {
+    let data = MemData::new();
+    let functions = Plain::gated(0);
+    let hub = open(&data, &functions).await;
+    hub.start(start("one", "Steps", Some("1"))).await.unwrap();
+    hub.wait(&id("one"), WaitFor::Started).await.unwrap();
+    let stopping = hub.stop(GRACE);
+    // The activity that runs may finish within the grace, and its result is kept.
+    functions.gate.add_permits(1);
+    stopping.await.unwrap();
+    assert!(matches!(hub.info(&id("one")).await, Err(Error::Stopped)));
+    assert_eq!(functions.activities_run.load(Ordering::Acquire), 1);
+    let hub = open(&data, &functions).await;
+    assert_eq!(
+        hub.wait(&id("one"), WaitFor::Ended).await.unwrap().status,
+        RuntimeStatus::Completed
+    );
+    assert_eq!(functions.activities_run.load(Ordering::Acquire), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_turn_sets_its_instance_aside_and_no_other() {
+    let data = MemData::new();
+    let hub = open(&data, &Plain::new()).await;
+    hub.start(start("bad", "Panic", None)).await.unwrap();
+    hub.start(start("good", "Steps", Some("2"))).await.unwrap();
+    assert_eq!(
+        hub.wait(&id("good"), WaitFor::Ended).await.unwrap().status,
+        RuntimeStatus::Completed
+    );
+    let info = hub.info(&id("bad")).await.unwrap().unwrap();
+    let stall = info.stalled.unwrap();
+    assert_eq!(
+        (info.status, stall.reason.as_str()),
+        (RuntimeStatus::Pending, "it panicked")
+    );
+    hub.terminate(&id("bad"), None, false).await.unwrap();
+    assert_eq!(hub.info(&id("bad")).await.unwrap().unwrap().stalled, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_blocks_its_thread_is_left_behind() {
+    let data = MemData::new();
+    let functions = Plain::new();
+    let hub = open_with(
+        &data,
+        &functions,
+        Options {
+            turn_limit: Duration::from_millis(300),
+            ..Options::default()
+        },
+    )
+    .await;
+    hub.start(start("good", "Wait", None)).await.unwrap();
+    // Its start is acknowledged all the same: what was committed before the turn is handed over for it.
+    hub.start(start("bad", "Loop", None)).await.unwrap();
+    // Whoever called while the thread was stuck is told to call again.
+    let good = id("good");
+    let go = || hub.raise_event(&good, taskhub_core::id::Name::new("Go").unwrap(), None, None);
+    while let Err(error) = go().await {
+        assert!(matches!(error, Error::Unavailable), "{error}");
+    }
+    assert_eq!(
+        hub.wait(&id("good"), WaitFor::Ended).await.unwrap().status,
+        RuntimeStatus::Completed
+    );
+    let stall = hub.info(&id("bad")).await.unwrap().unwrap().stalled.unwrap();
+    assert!(stall.is_final() && stall.reason.contains("did not return"), "{stall:?}");
+    assert!(!hub.is_unhealthy());
+    functions.unblock();
+    hub.stop(GRACE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_evicted_is_read_again() {
+    let data = MemData::new();
+    let hub = open_with(
+        &data,
+        &Plain::new(),
+        Options {
+            memory_bytes_max: 0,
+            ..Options::default()
+        },
+    )
+    .await;
+    for index in 0..50 {
+        hub.start(start(&format!("i{index}"), "Wait", None)).await.unwrap();
+    }
+    for index in 0..50 {
+        hub.wait(&id(&format!("i{index}")), WaitFor::Started).await.unwrap();
+    }
+    hub.start(start("last", "Steps", Some("1"))).await.unwrap();
+    hub.wait(&id("last"), WaitFor::Ended).await.unwrap();
+    assert!(hub.report().await.instances < 50, "idle instances leave memory");
+    for index in 0..50 {
+        let instance = id(&format!("i{index}"));
+        hub.raise_event(&instance, taskhub_core::id::Name::new("Go").unwrap(), None, None)
+            .await
+            .unwrap();
+        assert_eq!(
+            hub.wait(&instance, WaitFor::Ended).await.unwrap().status,
+            RuntimeStatus::Completed
+        );
+    }
+}
