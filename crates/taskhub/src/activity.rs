@@ -1,0 +1,175 @@
+//! Activities: the functions that act. They run at least once per call, so side effects should be
+//! idempotent under [`ActivityContext::stable_key`].
+
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use taskhub_core::event::Tags;
+use taskhub_core::failure::Failure;
+use taskhub_core::id::{InstanceId, Name};
+use taskhub_core::message::Outcome;
+use taskhub_core::payload::Payload;
+use taskhub_engine::worker::{ActivityCall, Cancellation};
+use tokio::sync::Semaphore;
+
+use crate::error::{ACTIVITY_TIMEOUT, PANIC, panic_message};
+use crate::registry::{ActivityEntry, ActivityFn};
+
+/// What an activity knows of its call. Cloning it is cheap.
+#[derive(Clone)]
+pub struct ActivityContext {
+    call: Arc<ActivityCall>,
+}
+
+impl ActivityContext {
+    pub(crate) fn new(call: ActivityCall) -> Self {
+        Self { call: Arc::new(call) }
+    }
+
+    /// Name it was called by.
+    pub fn name(&self) -> &str {
+        self.call.name.as_str()
+    }
+
+    /// Version it is called under.
+    pub fn version(&self) -> Option<&str> {
+        self.call.version.as_ref().map(Name::as_str)
+    }
+
+    /// Id of the instance that called it.
+    pub fn instance_id(&self) -> &InstanceId {
+        &self.call.key.instance
+    }
+
+    /// Id of the call's TaskScheduled event.
+    pub fn task_id(&self) -> i32 {
+        self.call.event_id
+    }
+
+    /// Labels of the call.
+    pub fn tags(&self) -> &Tags {
+        &self.call.tags
+    }
+
+    /// 1 for the first delivery of this call, one more for each that was lost with its worker. A retry
+    /// by policy is another call, and begins with 1 again.
+    pub fn attempt(&self) -> u32 {
+        self.call.attempt
+    }
+
+    /// A key that is the same for every delivery of this call and for no other call: give it to whatever
+    /// is called outside, so that doing it twice does it once.
+    pub fn stable_key(&self) -> String {
+        self.call.stable_key()
+    }
+
+    /// Whether nobody wants the result any more: the time is up, or the instance has ended (R60).
+    pub fn is_cancelled(&self) -> bool {
+        self.call.cancellation.is_cancelled()
+    }
+
+    /// Waits until nobody wants the result any more.
+    pub async fn cancelled(&self) {
+        self.call.cancellation.cancelled().await;
+    }
+
+    pub(crate) fn cancellation(&self) -> Cancellation {
+        self.call.cancellation.clone()
+    }
+}
+
+impl fmt::Debug for ActivityContext {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "ActivityContext({} of `{}`, attempt {})",
+            self.name(),
+            self.instance_id(),
+            self.attempt()
+        )
+    }
+}
+
+/// How an activity runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ActivityOptions {
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl ActivityOptions {
+    /// No limits but those of the hub.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// At most so many calls of it run at once on this node (R59).
+    #[must_use]
+    pub fn concurrency(mut self, calls_max: usize) -> Self {
+        self.concurrency = Some(calls_max.max(1));
+        self
+    }
+
+    /// A call that takes longer fails with the type `ActivityTimeout`, which a retry policy may answer. An
+    /// async activity is dropped then; a blocking one is told by its context, and its result is ignored.
+    #[must_use]
+    pub fn start_to_close(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+/// Runs a call to its end, whatever that is.
+pub(crate) async fn perform(entry: &ActivityEntry, call: ActivityCall, blocking: Arc<Semaphore>) -> Outcome {
+    let context = ActivityContext::new(call);
+    let (name, cancellation) = (context.name().to_owned(), context.cancellation());
+    let input = context.call.input.clone();
+    let ended = match &entry.function {
+        ActivityFn::Async(function) => {
+            // Called within the future, so that a panic before the first await is caught too.
+            let function = Arc::clone(function);
+            let running = AssertUnwindSafe(async move { function(context, input).await }).catch_unwind();
+            limited(running, entry.options.timeout).await
+        }
+        ActivityFn::Blocking(function) => {
+            let Ok(permit) = blocking.acquire_owned().await else {
+                unreachable!("the semaphore of blocking activities is never closed");
+            };
+            let function = Arc::clone(function);
+            let running = tokio::task::spawn_blocking(move || {
+                // Held until the function returns, which may be after its time-out.
+                let _permit = permit;
+                std::panic::catch_unwind(AssertUnwindSafe(|| function(context, input)))
+            });
+            let joined = running.map(|joined| joined.unwrap_or_else(|error| Err(Box::new(error.to_string()))));
+            limited(joined, entry.options.timeout).await
+        }
+    };
+    outcome(ended.unwrap_or_else(|timeout| {
+        cancellation.cancel();
+        let message = format!("activity `{name}` was not done after {timeout:?}");
+        Ok(Err(Failure::new(ACTIVITY_TIMEOUT, message)))
+    }))
+}
+
+/// A result, a failure, or a panic.
+pub(crate) type Ended = std::thread::Result<Result<Option<Payload>, Failure>>;
+
+async fn limited(running: impl Future<Output = Ended>, timeout: Option<Duration>) -> Result<Ended, Duration> {
+    match timeout {
+        None => Ok(running.await),
+        Some(timeout) => tokio::time::timeout(timeout, running).await.map_err(|_| timeout),
+    }
+}
+
+pub(crate) fn outcome(ended: Ended) -> Outcome {
+    match ended {
+        Ok(Ok(result)) => Outcome::Completed(result),
+        Ok(Err(failure)) => Outcome::Failed(Box::new(failure)),
+        Err(panic) => Outcome::Failed(Box::new(Failure::new(PANIC, panic_message(&*panic)))),
+    }
+}

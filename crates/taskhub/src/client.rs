@@ -1,0 +1,515 @@
+//! Start, query, steer, wait for and purge instances: the article's operations under Rust names.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use taskhub_core::event::{EventKind, HistoryEvent, Tags};
+use taskhub_core::failure::Failure;
+use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
+use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::payload::Payload;
+use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::refusal::Refusal;
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_core::time::Timestamp;
+use taskhub_engine::{Error as EngineError, Hub as Engine, WaitFor};
+use taskhub_store::Error as StoreError;
+use thiserror::Error as ThisError;
+use uuid::Uuid;
+
+use crate::codec;
+
+/// Rows that a listing without pages reads at a time.
+const PAGE_ROWS: usize = 1_000;
+
+/// Why a call to a hub gave no answer, or an instance no result.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum HubError {
+    /// The hub refused or could not do it.
+    #[error(transparent)]
+    Hub(#[from] EngineError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Functions cannot be registered so.
+    #[error("the functions cannot be registered: {problems}")]
+    Registry {
+        /// All of them, for people.
+        problems: String,
+    },
+    /// A value cannot be written or read as what it should be.
+    #[error("{}", .failure.message)]
+    Codec {
+        /// What is wrong with it.
+        failure: Box<Failure>,
+    },
+    /// The instance that was waited for failed.
+    #[error("instance `{instance}` failed: {failure}")]
+    Failed {
+        /// The instance.
+        instance: InstanceId,
+        /// Its failure.
+        failure: Box<Failure>,
+    },
+    /// The instance that was waited for was terminated.
+    #[error("instance `{instance}` was terminated{}", .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
+    Terminated {
+        /// The instance.
+        instance: InstanceId,
+        /// Why, if it was said.
+        reason: Option<String>,
+    },
+}
+
+impl HubError {
+    /// The stable word of the condition (A10); each has a page in `docs/errors/`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Hub(error) => error.code(),
+            Self::Store(error) => error.code(),
+            Self::Registry { .. } | Self::Codec { .. } => "invalid-argument",
+            Self::Failed { .. } | Self::Terminated { .. } => "instance-not-live",
+        }
+    }
+}
+
+impl From<Refusal> for HubError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Hub(refusal.into())
+    }
+}
+
+/// What a start may say besides name and input.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    instance_id: Option<String>,
+    version: Option<String>,
+    tags: Tags,
+    at: Option<Timestamp>,
+    reuse: ReusePolicy,
+    key: Option<String>,
+}
+
+impl StartOptions {
+    /// Nothing said.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The id of the instance; a random one unless said otherwise.
+    #[must_use]
+    pub fn instance_id(mut self, id: &str) -> Self {
+        self.instance_id = Some(id.to_owned());
+        self
+    }
+
+    /// The version to run under (R159).
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        self.version = Some(version.to_owned());
+        self
+    }
+
+    /// A label.
+    #[must_use]
+    pub fn tag(mut self, key: &str, value: &str) -> Self {
+        self.tags.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Not to start before this moment (R15).
+    #[must_use]
+    pub fn at(mut self, moment: Timestamp) -> Self {
+        self.at = Some(moment);
+        self
+    }
+
+    /// What may become of an existing instance with the id. Unless said otherwise it is replaced when it
+    /// has ended, and the start is refused while it is live (R136).
+    #[must_use]
+    pub fn reuse(mut self, policy: ReusePolicy) -> Self {
+        self.reuse = policy;
+        self
+    }
+
+    /// Makes a repeated start with the same key succeed without effect for 24 hours, so that a start whose
+    /// answer was lost can be repeated. With a key and no id, the id is derived from the key (R139, A31).
+    #[must_use]
+    pub fn idempotency_key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+}
+
+/// What [`Client::get_status_with`] answers besides the status record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatusOptions {
+    /// The history too.
+    pub show_history: bool,
+    /// In the history, also the results of activities and children.
+    pub show_history_output: bool,
+    /// The input too, of the instance and in its history.
+    pub show_input: bool,
+}
+
+/// An instance's status record, and its history if asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The record.
+    pub info: InstanceInfo,
+    /// The history of the current execution.
+    pub history: Option<Vec<HistoryEvent>>,
+}
+
+/// Which instances. All of them, unless restricted.
+#[derive(Clone, Debug, Default)]
+pub struct StatusFilter(Filter);
+
+impl StatusFilter {
+    /// All instances.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Created at this moment or later.
+    #[must_use]
+    pub fn created_from(mut self, moment: Timestamp) -> Self {
+        self.0.created_from = Some(moment);
+        self
+    }
+
+    /// Created before this moment.
+    #[must_use]
+    pub fn created_to(mut self, moment: Timestamp) -> Self {
+        self.0.created_before = Some(moment);
+        self
+    }
+
+    /// In one of these statuses.
+    #[must_use]
+    pub fn statuses(mut self, statuses: impl IntoIterator<Item = RuntimeStatus>) -> Self {
+        self.0.statuses = statuses.into_iter().collect();
+        self
+    }
+
+    /// Of this orchestrator.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.0.name = Some(name.to_owned());
+        self
+    }
+
+    /// With an id that starts so.
+    #[must_use]
+    pub fn instance_id_prefix(mut self, prefix: &str) -> Self {
+        self.0.id_prefix = Some(prefix.to_owned());
+        self
+    }
+}
+
+/// The way to the instances of a hub. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    engine: Arc<Engine>,
+}
+
+impl Client {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    /// Starts an orchestration under a random id. When this returns it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-name`, `payload-too-large`, an input that cannot be written as JSON, or the hub's trouble.
+    pub async fn start_new(&self, name: &str, input: impl Serialize) -> Result<InstanceId, HubError> {
+        self.start_new_with(name, input, StartOptions::new()).await
+    }
+
+    /// Starts an orchestration. When this returns it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::start_new`]; also `invalid-instance-id`, and `instance-exists` as the policy says (R136).
+    pub async fn start_new_with(
+        &self,
+        name: &str,
+        input: impl Serialize,
+        options: StartOptions,
+    ) -> Result<InstanceId, HubError> {
+        let instance = instance_id(&options)?;
+        let request = StartRequest {
+            instance: instance.clone(),
+            name: Name::new(name)?,
+            version: options.version.as_deref().map(Name::new).transpose()?,
+            input: encode(&input, "the input")?,
+            tags: options.tags,
+            scheduled_start: options.at,
+            execution: None,
+            reuse: options.reuse,
+            key: options.key.as_deref().map(IdempotencyKey::new).transpose()?,
+        };
+        self.engine.start(request).await?;
+        Ok(instance)
+    }
+
+    /// The status record of an instance, without its input; absent if there is no such instance.
+    ///
+    /// # Errors
+    ///
+    /// The hub's trouble.
+    pub async fn get_status(&self, instance: &InstanceId) -> Result<Option<Status>, HubError> {
+        self.get_status_with(instance, StatusOptions::default()).await
+    }
+
+    /// The status record of an instance and what else is asked for; absent if there is no such instance.
+    ///
+    /// # Errors
+    ///
+    /// The hub's trouble.
+    pub async fn get_status_with(
+        &self,
+        instance: &InstanceId,
+        options: StatusOptions,
+    ) -> Result<Option<Status>, HubError> {
+        let Some(mut info) = self.engine.info(instance).await? else {
+            return Ok(None);
+        };
+        if !options.show_input {
+            info.input = None;
+        }
+        let mut history = if options.show_history {
+            self.engine.history(instance).await?
+        } else {
+            None
+        };
+        for event in history.iter_mut().flatten() {
+            hide(&mut event.kind, options);
+        }
+        Ok(Some(Status { info, history }))
+    }
+
+    /// The status records of all instances, by created time, then id.
+    ///
+    /// # Errors
+    ///
+    /// The hub's trouble.
+    pub async fn get_status_all(&self) -> Result<Vec<InstanceInfo>, HubError> {
+        self.get_status_by(StatusFilter::new()).await
+    }
+
+    /// The status records of some instances, by created time, then id.
+    ///
+    /// # Errors
+    ///
+    /// The hub's trouble.
+    pub async fn get_status_by(&self, filter: StatusFilter) -> Result<Vec<InstanceInfo>, HubError> {
+        let mut rows = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.get_status_page(filter.clone(), after, PAGE_ROWS).await?;
+            rows.extend(page.rows);
+            after = page.next;
+            if after.is_none() {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// A page of status records. The next one begins where `next` says; a page may hold fewer rows than
+    /// asked for. An instance that is there all the while is on exactly one page (R13).
+    ///
+    /// # Errors
+    ///
+    /// The hub's trouble.
+    pub async fn get_status_page(
+        &self,
+        filter: StatusFilter,
+        after: Option<Cursor>,
+        rows_max: usize,
+    ) -> Result<Page, HubError> {
+        Ok(self.engine.query(filter.0, after, rows_max).await?)
+    }
+
+    /// Raises an event. When this returns it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// `instance-not-found`, `instance-not-live`, `inbox-full`, or as [`Client::start_new`].
+    pub async fn raise_event(
+        &self,
+        instance: &InstanceId,
+        name: &str,
+        payload: impl Serialize,
+    ) -> Result<(), HubError> {
+        let payload = encode(&payload, "the event payload")?;
+        Ok(self
+            .engine
+            .raise_event(instance, Name::new(name)?, payload, None)
+            .await?)
+    }
+
+    /// The same with a key, which makes a repetition succeed without effect for 24 hours (R83).
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::raise_event`].
+    pub async fn raise_event_once(
+        &self,
+        instance: &InstanceId,
+        name: &str,
+        payload: impl Serialize,
+        key: &str,
+    ) -> Result<(), HubError> {
+        let payload = encode(&payload, "the event payload")?;
+        let key = IdempotencyKey::new(key)?;
+        Ok(self
+            .engine
+            .raise_event(instance, Name::new(name)?, payload, Some(key))
+            .await?)
+    }
+
+    /// Ends an instance at once; its children go on (R100, R104).
+    ///
+    /// # Errors
+    ///
+    /// `instance-not-found`, `instance-not-live`, or the hub's trouble.
+    pub async fn terminate(&self, instance: &InstanceId, reason: &str) -> Result<(), HubError> {
+        Ok(self
+            .engine
+            .terminate(instance, Some(Payload::text(reason)), false)
+            .await?)
+    }
+
+    /// Ends an instance at once, and its children with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::terminate`].
+    pub async fn terminate_recursive(&self, instance: &InstanceId, reason: &str) -> Result<(), HubError> {
+        Ok(self
+            .engine
+            .terminate(instance, Some(Payload::text(reason)), true)
+            .await?)
+    }
+
+    /// Sets an instance aside until it is resumed (R108).
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::terminate`].
+    pub async fn suspend(&self, instance: &InstanceId, reason: &str) -> Result<(), HubError> {
+        Ok(self.engine.suspend(instance, Some(Payload::text(reason))).await?)
+    }
+
+    /// Lets a suspended instance go on (R111).
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::terminate`].
+    pub async fn resume(&self, instance: &InstanceId, reason: &str) -> Result<(), HubError> {
+        Ok(self.engine.resume(instance, Some(Payload::text(reason))).await?)
+    }
+
+    /// Waits until an instance has begun, and answers its status record. To give up earlier, drop the future.
+    ///
+    /// # Errors
+    ///
+    /// `instance-not-found`, or the hub's trouble.
+    pub async fn wait_for_start(&self, instance: &InstanceId) -> Result<InstanceInfo, HubError> {
+        Ok(self.engine.wait(instance, WaitFor::Started).await?)
+    }
+
+    /// Waits until an instance has ended, however it ended, and answers its status record.
+    ///
+    /// # Errors
+    ///
+    /// `instance-not-found`, or the hub's trouble.
+    pub async fn wait_for_end(&self, instance: &InstanceId) -> Result<InstanceInfo, HubError> {
+        Ok(self.engine.wait(instance, WaitFor::Ended).await?)
+    }
+
+    /// Waits until an instance has completed, and answers its result.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::Failed`] and [`HubError::Terminated`] if it ended so, a result that is no `T`, and as
+    /// [`Client::wait_for_end`].
+    pub async fn wait_for_completion<T: DeserializeOwned>(&self, instance: &InstanceId) -> Result<T, HubError> {
+        let info = self.wait_for_end(instance).await?;
+        let instance = info.instance;
+        match info.status {
+            RuntimeStatus::Completed => {
+                let result = codec::decode(
+                    info.output.as_ref(),
+                    format_args!("the result of instance `{instance}`"),
+                );
+                result.map_err(|failure| HubError::Codec {
+                    failure: Box::new(failure),
+                })
+            }
+            RuntimeStatus::Failed => Err(HubError::Failed {
+                instance,
+                failure: info.failure.unwrap_or_default(),
+            }),
+            _ => Err(HubError::Terminated {
+                instance,
+                reason: info.output.as_ref().map(Payload::to_text),
+            }),
+        }
+    }
+
+    /// Removes an ended instance and everything about it; says how many went, 0 or 1 (R129).
+    ///
+    /// # Errors
+    ///
+    /// `instance-live` if it has not ended, or the hub's trouble.
+    pub async fn purge_instance_history(&self, instance: &InstanceId) -> Result<u64, HubError> {
+        Ok(self.engine.purge(instance).await?.count)
+    }
+
+    /// Removes the ended instances among some; without statuses in the filter, all ended ones (R130).
+    ///
+    /// # Errors
+    ///
+    /// The hub's trouble; what was removed before stays so.
+    pub async fn purge_instance_history_by(&self, filter: StatusFilter) -> Result<u64, HubError> {
+        Ok(self.engine.purge_where(filter.0).await?.count)
+    }
+}
+
+/// The id of a new instance: the given one, one derived from the key, or a random one (R2, A31).
+fn instance_id(options: &StartOptions) -> Result<InstanceId, Refusal> {
+    match (&options.instance_id, &options.key) {
+        (Some(id), _) => InstanceId::new(id),
+        (None, Some(key)) => InstanceId::new(&Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).simple().to_string()),
+        (None, None) => InstanceId::new(&Uuid::new_v4().simple().to_string()),
+    }
+}
+
+fn encode(value: &impl Serialize, what: &str) -> Result<Option<Payload>, HubError> {
+    codec::encode(value, what).map_err(|failure| HubError::Codec {
+        failure: Box::new(failure),
+    })
+}
+
+/// Takes out of an event what was not asked for.
+fn hide(kind: &mut EventKind, options: StatusOptions) {
+    match kind {
+        EventKind::ExecutionStarted(started) if !options.show_input => started.input = None,
+        EventKind::TaskScheduled { input, .. } | EventKind::SubOrchestrationInstanceCreated { input, .. }
+            if !options.show_input =>
+        {
+            *input = None;
+        }
+        EventKind::TaskCompleted { result, .. } | EventKind::SubOrchestrationInstanceCompleted { result, .. }
+            if !options.show_history_output =>
+        {
+            *result = None;
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,68 @@
+//! Values of user code as payloads: JSON. What has nothing to say (`()`, `None`) is absent.
+
+use std::fmt::Display;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use taskhub_core::failure::Failure;
+use taskhub_core::payload::Payload;
+
+use crate::error::{DESERIALIZATION, SERIALIZATION};
+
+const NULL: &[u8] = b"null";
+
+/// Writes a value; `what` names it in the failure.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, what: impl Display) -> Result<Option<Payload>, Failure> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) if bytes == NULL => Ok(None),
+        Ok(bytes) => Ok(Some(Payload::new(bytes))),
+        Err(error) => {
+            let type_name = std::any::type_name::<T>();
+            let message = format!("cannot write {what}, a `{type_name}`, as JSON: {error}");
+            Err(Failure::new(SERIALIZATION, message).non_retriable())
+        }
+    }
+}
+
+/// Reads a value; `what` names it in the failure. The same bytes fail again, so no retry helps.
+pub(crate) fn decode<T: DeserializeOwned>(payload: Option<&Payload>, what: impl Display) -> Result<T, Failure> {
+    let bytes = payload.map_or(NULL, |payload| payload.bytes());
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (type_name, given) = (std::any::type_name::<T>(), describe(payload));
+        let message = format!("cannot read {what} as `{type_name}`: {error}; it is {given}");
+        Failure::new(DESERIALIZATION, message).non_retriable()
+    })
+}
+
+/// The payload in a message: short ones in full, since the mistake is mostly seen at a glance.
+fn describe(payload: Option<&Payload>) -> String {
+    const SHOWN_BYTES_MAX: usize = 80;
+    match payload {
+        None => "absent".to_owned(),
+        Some(payload) if payload.len() <= SHOWN_BYTES_MAX => format!("`{}`", payload.to_text()),
+        Some(payload) => format!("{} bytes long", payload.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_absent_and_reads_back() {
+        assert_eq!(encode(&(), "x").unwrap(), None);
+        assert_eq!(encode(&None::<u8>, "x").unwrap(), None);
+        decode::<()>(None, "x").unwrap();
+        assert_eq!(decode::<Option<u8>>(None, "x").unwrap(), None);
+        assert_eq!(encode("", "x").unwrap().unwrap().to_text(), "\"\"");
+    }
+
+    #[test]
+    fn a_wrong_payload_is_named_with_the_type_that_was_expected() {
+        let failure = decode::<u32>(Some(&Payload::text("\"seven\"")), "the input of activity `Add`").unwrap_err();
+        let start = "cannot read the input of activity `Add` as `u32`: invalid type: string \"seven\", expected u32";
+        assert!(failure.message.starts_with(start), "{}", failure.message);
+        assert!(failure.message.ends_with("it is `\"seven\"`"), "{}", failure.message);
+        assert!(failure.non_retriable);
+    }
+}

@@ -1,0 +1,311 @@
+//! A hub in this process: functions, a store, and the engine between them.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use taskhub_core::id::{HubName, Name};
+use taskhub_engine::clock::Clock;
+use taskhub_engine::{Hub as Engine, Options};
+use taskhub_store::Store;
+use taskhub_store::embedded::EmbeddedStore;
+use taskhub_store::mem::MemStore;
+
+use crate::activity::{ActivityContext, ActivityOptions};
+use crate::client::{Client, HubError};
+use crate::orchestrator::OrchestrationContext;
+use crate::registry::{IntoError, Registry};
+use crate::worker::{OnNonDeterminism, RegisteredFunctions, WorkerOptions};
+
+/// How long [`Hub::stop`] lets running activities finish, unless told otherwise (R206).
+pub const STOP_PERIOD: Duration = Duration::from_secs(30);
+
+/// A running hub. Dropping it is safe at any time; [`Hub::stop`] lets running activities finish first.
+///
+/// ```
+/// use taskhub::{ActivityContext, Hub, OrchestrationContext, Result};
+///
+/// async fn say_hello(_: ActivityContext, city: String) -> Result<String> {
+///     Ok(format!("Hello {city}!"))
+/// }
+///
+/// async fn hello_sequence(ctx: OrchestrationContext, _: ()) -> Result<Vec<String>> {
+///     let mut greetings = Vec::new();
+///     for city in ["Tokyo", "Seattle", "London"] {
+///         greetings.push(ctx.call_activity("E1_SayHello", city).await?);
+///     }
+///     Ok(greetings)
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<()> {
+/// let hub = Hub::builder("SampleHub")
+///     .orchestrator("E1_HelloSequence", hello_sequence)
+///     .activity("E1_SayHello", say_hello)
+///     .in_memory()
+///     .await?;
+/// let id = hub.client().start_new("E1_HelloSequence", ()).await?;
+/// let greetings: Vec<String> = hub.client().wait_for_completion(&id).await?;
+/// assert_eq!(greetings, ["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Hub {
+    engine: Arc<Engine>,
+}
+
+impl Hub {
+    /// Begins a hub with this name: 3 to 50 letters and digits, the first a letter.
+    pub fn builder(name: &str) -> HubBuilder {
+        HubBuilder {
+            name: name.to_owned(),
+            registry: Registry::new(),
+            options: Options::default(),
+            worker: WorkerOptions::default(),
+        }
+    }
+
+    /// The way to start, query and steer instances. Cheap to clone.
+    pub fn client(&self) -> Client {
+        Client::new(Arc::clone(&self.engine))
+    }
+
+    /// The engine under it, for figures and for fronts.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Ends the hub's work: no activity is begun any more, those that run get `grace` to finish, and
+    /// everything acknowledged is on disk when this returns (R206, R209).
+    ///
+    /// # Errors
+    ///
+    /// If the store fails; everything acknowledged is safe even so.
+    pub async fn stop(&self, grace: Duration) -> Result<(), HubError> {
+        Ok(self.engine.stop(grace).await?)
+    }
+}
+
+/// What a hub is made of, before it is opened.
+pub struct HubBuilder {
+    name: String,
+    registry: Registry,
+    options: Options,
+    worker: WorkerOptions,
+}
+
+impl fmt::Debug for HubBuilder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("HubBuilder")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HubBuilder {
+    /// Takes the functions of a registry in the place of those added so far.
+    #[must_use]
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Adds an orchestrator, see [`Registry::orchestrator`].
+    #[must_use]
+    pub fn orchestrator<F, Fut, I, O, E>(mut self, name: &str, function: F) -> Self
+    where
+        F: Fn(OrchestrationContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, E>> + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        self.registry = self.registry.orchestrator(name, function);
+        self
+    }
+
+    /// Adds an activity, see [`Registry::activity`].
+    #[must_use]
+    pub fn activity<F, Fut, I, O, E>(self, name: &str, function: F) -> Self
+    where
+        F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, E>> + Send + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        self.activity_with(name, ActivityOptions::new(), function)
+    }
+
+    /// Adds an activity with limits of its own, see [`Registry::activity_with`].
+    #[must_use]
+    pub fn activity_with<F, Fut, I, O, E>(mut self, name: &str, options: ActivityOptions, function: F) -> Self
+    where
+        F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, E>> + Send + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        self.registry = self.registry.activity_with(name, options, function);
+        self
+    }
+
+    /// Adds an activity that blocks its thread, see [`Registry::blocking_activity`].
+    #[must_use]
+    pub fn blocking_activity<F, I, O, E>(mut self, name: &str, function: F) -> Self
+    where
+        F: Fn(ActivityContext, I) -> Result<O, E> + Send + Sync + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        self.registry = self.registry.blocking_activity(name, function);
+        self
+    }
+
+    /// Adds an activity that blocks its thread, with limits of its own, see [`Registry::blocking_activity_with`].
+    #[must_use]
+    pub fn blocking_activity_with<F, I, O, E>(mut self, name: &str, options: ActivityOptions, function: F) -> Self
+    where
+        F: Fn(ActivityContext, I) -> Result<O, E> + Send + Sync + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        self.registry = self.registry.blocking_activity_with(name, options, function);
+        self
+    }
+
+    /// Blocking activities that may run at once; 64 unless said otherwise.
+    #[must_use]
+    pub fn blocking_max(mut self, calls_max: usize) -> Self {
+        self.worker.blocking_max = calls_max;
+        self
+    }
+
+    /// Activities that may run at once; 1 000 unless said otherwise. Limits of single ones are in
+    /// [`ActivityOptions`].
+    #[must_use]
+    pub fn activities_max(mut self, calls_max: usize) -> Self {
+        self.options.activities_max = calls_max;
+        self
+    }
+
+    /// Partitions, if the hub is created now; 8 unless said otherwise (A15).
+    #[must_use]
+    pub fn partitions(mut self, partitions: u16) -> Self {
+        self.options.partitions = partitions;
+        self
+    }
+
+    /// Threads that run orchestrators; 1 unless said otherwise.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.options.threads = threads;
+        self
+    }
+
+    /// Budget of instances in memory, in bytes. What is idle beyond it is read again when needed.
+    #[must_use]
+    pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
+        self.options.memory_bytes_max = bytes;
+        self
+    }
+
+    /// Budget of live orchestrators between turns, in bytes per thread. What is idle beyond it is replayed
+    /// when needed.
+    #[must_use]
+    pub fn live_bytes_max(mut self, bytes: usize) -> Self {
+        self.worker.live_bytes_max = bytes;
+        self
+    }
+
+    /// Runs every turn a second time by replay and compares (A28): for development and tests.
+    #[must_use]
+    pub fn check_replay(mut self, check: bool) -> Self {
+        self.worker.check_replay = check;
+        self
+    }
+
+    /// What becomes of an instance whose code does not repeat its history; it fails unless said otherwise.
+    #[must_use]
+    pub fn on_nondeterminism(mut self, reaction: OnNonDeterminism) -> Self {
+        self.worker.on_nondeterminism = reaction;
+        self
+    }
+
+    /// How long a turn may block its thread before the thread is given up and the instance set aside;
+    /// 10 s unless said otherwise (A33).
+    #[must_use]
+    pub fn turn_limit(mut self, limit: Duration) -> Self {
+        self.options.turn_limit = limit;
+        self
+    }
+
+    /// Where the time comes from; the machine's clock unless said otherwise.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.options.clock = clock;
+        self
+    }
+
+    /// Opens the hub on the embedded store in a folder, which is made if need be. One process at a time may
+    /// have it.
+    ///
+    /// # Errors
+    ///
+    /// `store-locked` if a process has the folder, `store-format`, `store-corrupt`, and as [`HubBuilder::open_with`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime with time enabled, on which activities run.
+    pub async fn open(self, folder: impl AsRef<Path>) -> Result<Hub, HubError> {
+        let store = EmbeddedStore::open(folder.as_ref(), taskhub_store::embedded::Options::default())?;
+        self.open_with(Arc::new(store)).await
+    }
+
+    /// Opens the hub in memory; nothing outlives it. For tests and trials.
+    ///
+    /// # Errors
+    ///
+    /// As [`HubBuilder::open_with`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime with time enabled.
+    pub async fn in_memory(self) -> Result<Hub, HubError> {
+        self.open_with(Arc::new(MemStore::empty())).await
+    }
+
+    /// Opens the hub on a store, where it is created if need be.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-hub-name`, a name registered twice, or whatever the store says.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime with time enabled.
+    pub async fn open_with(mut self, store: Arc<dyn Store>) -> Result<Hub, HubError> {
+        let name = HubName::new(&self.name).map_err(taskhub_engine::Error::from)?;
+        if !self.registry.problems().is_empty() {
+            let problems = self.registry.problems().join("; ");
+            return Err(HubError::Registry { problems });
+        }
+        let limits = self
+            .registry
+            .activity_limits()
+            .map(|(name, limit)| (Name::stored(name), limit));
+        self.options.activities_by_name = limits.collect();
+        let functions = Arc::new(RegisteredFunctions::new(self.registry, self.worker));
+        let engine = Engine::open(store, name, self.options, functions).await?;
+        Ok(Hub {
+            engine: Arc::new(engine),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Durable functions in Rust: orchestrators written as async functions that survive the end of their
+//! process, and the activities they call, kept in a store that is part of the program.
+//!
+//! ```
+//! use taskhub::{ActivityContext, Hub, OrchestrationContext, Result};
+//!
+//! async fn say_hello(_: ActivityContext, city: String) -> Result<String> {
+//!     Ok(format!("Hello {city}!"))
+//! }
+//!
+//! async fn hello_sequence(ctx: OrchestrationContext, _: ()) -> Result<Vec<String>> {
+//!     let mut greetings = Vec::new();
+//!     for city in ["Tokyo", "Seattle", "London"] {
+//!         greetings.push(ctx.call_activity("E1_SayHello", city).await?);
+//!     }
+//!     Ok(greetings)
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! let hub = Hub::builder("SampleHub")
+//!     .orchestrator("E1_HelloSequence", hello_sequence)
+//!     .activity("E1_SayHello", say_hello)
+//!     .in_memory() // or open(".taskhub"), which keeps it on disk
+//!     .await?;
+//! let id = hub.client().start_new("E1_HelloSequence", ()).await?;
+//! let greetings: Vec<String> = hub.client().wait_for_completion(&id).await?;
+//! assert_eq!(greetings.len(), 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * [`OrchestrationContext`] is what an orchestrator works with; [`join_all`], [`select`] and their
+//!   siblings await several of its calls at once.
+//! * [`ActivityContext`] is what an activity knows of its call, [`RetryPolicy`] how often it is repeated.
+//! * [`Hub`] runs them, [`Client`] starts, queries and steers instances.
+//! * [`testing::TestHub`] runs them in a test, under a virtual clock, and replays every turn.
+//!
+//! What it is not: a way to make any future durable. An orchestrator must be deterministic and await
+//! nothing but what its context made; the guide in `docs/guide` says what that means. Nor is it a queue:
+//! an activity runs at least once, and only its result is applied exactly once.
+
+mod activity;
+mod client;
+mod codec;
+mod divergence;
+pub mod error;
+mod events;
+mod guid;
+mod hub;
+mod ledger;
+mod log;
+mod orchestrator;
+mod registry;
+mod replay;
+mod retry;
+mod task;
+pub mod testing;
+pub mod worker;
+
+pub use activity::{ActivityContext, ActivityOptions};
+pub use client::{Client, HubError, StartOptions, Status, StatusFilter, StatusOptions};
+pub use error::{Error, Failure, Result, TaskFailed};
+pub use hub::{Hub, HubBuilder, STOP_PERIOD};
+pub use orchestrator::{CallOptions, ContinueOptions, OrchestrationContext};
+pub use registry::{IntoError, Registry};
+pub use retry::{RetryAttempt, RetryPolicy};
+pub use task::{Call, EventWait, EventWaitFor, First, Timer, join, join_all, select, select_all, try_join_all};
+pub use taskhub_core::event::{EventKind, HistoryEvent, Tags};
+pub use taskhub_core::id::{ExecutionId, InstanceId};
+pub use taskhub_core::message::ReusePolicy;
+pub use taskhub_core::payload::Payload;
+pub use taskhub_core::query::{Cursor, Page};
+pub use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+pub use taskhub_core::time::Timestamp;
+pub use tracing::Level;
+
+/// The guide, compiled and run.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/orchestrators.md")]
+    mod orchestrators {}
+    #[doc = include_str!("../../../docs/guide/determinism.md")]
+    mod determinism {}
+    #[doc = include_str!("../../../docs/guide/activities.md")]
+    mod activities {}
+    #[doc = include_str!("../../../docs/guide/testing.md")]
+    mod testing {}
+}

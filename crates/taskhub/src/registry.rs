@@ -1,0 +1,284 @@
+//! Names and the functions behind them.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use taskhub_core::failure::Failure;
+use taskhub_core::id::Name;
+use taskhub_core::payload::Payload;
+
+use crate::activity::{ActivityContext, ActivityOptions};
+use crate::codec;
+use crate::error::Error;
+use crate::orchestrator::OrchestrationContext;
+use crate::replay::OrchestratorFuture;
+
+type OrchestratorFn = dyn Fn(OrchestrationContext, Option<Payload>) -> OrchestratorFuture + Send + Sync;
+type AsyncResult = Pin<Box<dyn Future<Output = Result<Option<Payload>, Failure>> + Send>>;
+type AsyncFn = dyn Fn(ActivityContext, Option<Payload>) -> AsyncResult + Send + Sync;
+type BlockingFn = dyn Fn(ActivityContext, Option<Payload>) -> Result<Option<Payload>, Failure> + Send + Sync;
+
+/// What a function may fail with: any standard error, text, a boxed error, [`Error`], or a type such as
+/// `anyhow::Error`.
+pub trait IntoError: Into<Box<dyn StdError + Send + Sync>> {}
+
+impl<E: Into<Box<dyn StdError + Send + Sync>>> IntoError for E {}
+
+/// Orchestrators and activities by name.
+///
+/// ```
+/// use taskhub::{ActivityContext, OrchestrationContext, Registry, Result};
+///
+/// async fn greet(ctx: OrchestrationContext, name: String) -> Result<String> {
+///     Ok(ctx.call_activity("SayHello", name).await?)
+/// }
+/// async fn say_hello(_: ActivityContext, name: String) -> Result<String> {
+///     Ok(format!("Hello {name}!"))
+/// }
+/// let registry = Registry::new().orchestrator("Greet", greet).activity("SayHello", say_hello);
+/// assert_eq!(registry.problems(), [] as [String; 0]);
+/// ```
+#[derive(Clone, Default)]
+pub struct Registry {
+    orchestrators: BTreeMap<String, Arc<OrchestratorFn>>,
+    activities: BTreeMap<String, Arc<ActivityEntry>>,
+    problems: Vec<String>,
+}
+
+/// An activity and how it runs.
+pub(crate) struct ActivityEntry {
+    pub(crate) function: ActivityFn,
+    pub(crate) options: ActivityOptions,
+}
+
+pub(crate) enum ActivityFn {
+    Async(Arc<AsyncFn>),
+    Blocking(Arc<BlockingFn>),
+}
+
+impl Registry {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an orchestrator: an async function of its context and its input. Its future need not be `Send`.
+    #[must_use]
+    pub fn orchestrator<F, Fut, I, O, E>(self, name: &str, function: F) -> Self
+    where
+        F: Fn(OrchestrationContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, E>> + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        let shown = name.to_owned();
+        self.add_orchestrator(name, move |ctx, input: Option<Payload>| {
+            let started = codec::decode(input.as_ref(), format_args!("the input of orchestrator `{shown}`"))
+                .map(|input| function(ctx.clone(), input));
+            Box::pin(async move {
+                let output = started.map_err(Error::from_failure)?.await.map_err(Error::of)?;
+                codec::encode(&output, format_args!("the output of orchestrator `{}`", ctx.name()))
+                    .map_err(Error::from_failure)
+            })
+        })
+    }
+
+    /// Adds an orchestrator that takes and gives bytes as they are.
+    #[must_use]
+    pub fn orchestrator_raw<F, Fut, E>(self, name: &str, function: F) -> Self
+    where
+        F: Fn(OrchestrationContext, Option<Payload>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Payload>, E>> + 'static,
+        E: IntoError + 'static,
+    {
+        self.add_orchestrator(name, move |ctx, input| {
+            let running = function(ctx, input);
+            Box::pin(async move { running.await.map_err(Error::of) })
+        })
+    }
+
+    /// Adds an activity: an async function of its context and its input.
+    #[must_use]
+    pub fn activity<F, Fut, I, O, E>(self, name: &str, function: F) -> Self
+    where
+        F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, E>> + Send + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        self.activity_with(name, ActivityOptions::new(), function)
+    }
+
+    /// Adds an activity with limits.
+    #[must_use]
+    pub fn activity_with<F, Fut, I, O, E>(self, name: &str, options: ActivityOptions, function: F) -> Self
+    where
+        F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, E>> + Send + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        let run = move |context: ActivityContext, input: Option<Payload>| -> AsyncResult {
+            let name = context.name().to_owned();
+            match read_input(&name, input.as_ref()) {
+                Ok(input) => {
+                    let running = function(context, input);
+                    Box::pin(async move { write_output(&name, running.await) })
+                }
+                Err(failure) => Box::pin(std::future::ready(Err(failure))),
+            }
+        };
+        self.add_activity(name, options, ActivityFn::Async(Arc::new(run)))
+    }
+
+    /// Adds an activity that blocks its thread: it runs on a pool of its own.
+    #[must_use]
+    pub fn blocking_activity<F, I, O, E>(self, name: &str, function: F) -> Self
+    where
+        F: Fn(ActivityContext, I) -> Result<O, E> + Send + Sync + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        self.blocking_activity_with(name, ActivityOptions::new(), function)
+    }
+
+    /// Adds an activity that blocks its thread, with limits.
+    #[must_use]
+    pub fn blocking_activity_with<F, I, O, E>(self, name: &str, options: ActivityOptions, function: F) -> Self
+    where
+        F: Fn(ActivityContext, I) -> Result<O, E> + Send + Sync + 'static,
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: IntoError + 'static,
+    {
+        let run = move |context: ActivityContext, input: Option<Payload>| {
+            let name = context.name().to_owned();
+            let input = read_input(&name, input.as_ref())?;
+            write_output(&name, function(context, input))
+        };
+        self.add_activity(name, options, ActivityFn::Blocking(Arc::new(run)))
+    }
+
+    /// Adds an activity that takes and gives bytes as they are.
+    #[must_use]
+    pub fn activity_raw<F, Fut, E>(self, name: &str, options: ActivityOptions, function: F) -> Self
+    where
+        F: Fn(ActivityContext, Option<Payload>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Payload>, E>> + Send + 'static,
+        E: IntoError + 'static,
+    {
+        let run = move |context: ActivityContext, input: Option<Payload>| -> AsyncResult {
+            let running = function(context, input);
+            Box::pin(async move { running.await.map_err(|error| Error::of(error).into_failure()) })
+        };
+        self.add_activity(name, options, ActivityFn::Async(Arc::new(run)))
+    }
+
+    /// What is wrong with the names: none at all, or one used twice. A hub does not open with such a registry.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Names of the orchestrators.
+    pub fn orchestrators(&self) -> impl Iterator<Item = &str> {
+        self.orchestrators.keys().map(String::as_str)
+    }
+
+    /// Names of the activities.
+    pub fn activities(&self) -> impl Iterator<Item = &str> {
+        self.activities.keys().map(String::as_str)
+    }
+
+    fn add_orchestrator(
+        mut self,
+        name: &str,
+        function: impl Fn(OrchestrationContext, Option<Payload>) -> OrchestratorFuture + Send + Sync + 'static,
+    ) -> Self {
+        self.check_name("orchestrator", name);
+        if self.orchestrators.insert(name.to_owned(), Arc::new(function)).is_some() {
+            self.problems.push(format!("orchestrator `{name}` is registered twice"));
+        }
+        self
+    }
+
+    fn add_activity(mut self, name: &str, options: ActivityOptions, function: ActivityFn) -> Self {
+        self.check_name("activity", name);
+        if self
+            .activities
+            .insert(name.to_owned(), Arc::new(ActivityEntry { function, options }))
+            .is_some()
+        {
+            self.problems.push(format!("activity `{name}` is registered twice"));
+        }
+        self
+    }
+
+    fn check_name(&mut self, what: &str, name: &str) {
+        if let Err(refusal) = Name::new(name) {
+            self.problems.push(format!("{what}: {refusal}"));
+        }
+    }
+
+    pub(crate) fn find_orchestrator(&self, name: &str) -> Option<&OrchestratorFn> {
+        self.orchestrators.get(name).map(|function| &**function)
+    }
+
+    /// Activities that have a limit of their own, with it.
+    pub(crate) fn activity_limits(&self) -> impl Iterator<Item = (&str, usize)> {
+        let limited = self.activities.iter();
+        limited.filter_map(|(name, entry)| Some((name.as_str(), entry.options.concurrency?)))
+    }
+
+    pub(crate) fn find_activity(&self, name: &str) -> Option<&Arc<ActivityEntry>> {
+        self.activities.get(name)
+    }
+
+    /// Says that a name is missing and which are there (R166).
+    pub(crate) fn orchestrator_missing(&self, name: &str) -> String {
+        missing("orchestrator", name, self.orchestrators())
+    }
+
+    /// Says that a name is missing and which are there (R58).
+    pub(crate) fn activity_missing(&self, name: &str) -> String {
+        missing("activity", name, self.activities())
+    }
+}
+
+fn missing<'a>(what: &str, name: &str, registered: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<String> = registered.map(|name| format!("`{name}`")).collect();
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    };
+    format!("no {what} `{name}` is registered; registered: {known}")
+}
+
+fn read_input<I: DeserializeOwned>(name: &str, input: Option<&Payload>) -> Result<I, Failure> {
+    codec::decode(input, format_args!("the input of activity `{name}`"))
+}
+
+fn write_output<O: Serialize, E: IntoError>(name: &str, ended: Result<O, E>) -> Result<Option<Payload>, Failure> {
+    let output = ended.map_err(|error| Error::of(error).into_failure())?;
+    codec::encode(&output, format_args!("the output of activity `{name}`"))
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Registry")
+            .field("orchestrators", &self.orchestrators.keys())
+            .field("activities", &self.activities.keys())
+            .field("problems", &self.problems)
+            .finish()
+    }
+}

@@ -1,0 +1,413 @@
+//! One execution in memory: its future, fed with events one at a time.
+//!
+//! Recorded history goes in with `is_replaying` true, new events with false. After each event the code
+//! runs until it blocks again (R22). It is polled by the thread that feeds it and by nobody else.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, ThreadId};
+
+use taskhub_core::action::{Action, ActionKind, Completion};
+use taskhub_core::event::{EventKind, ExecutionStarted, HistoryEvent};
+use taskhub_core::failure::Failure;
+use taskhub_core::payload::Payload;
+use taskhub_core::status::RuntimeStatus;
+
+use crate::divergence::{self, Divergence};
+use crate::error::{Error, FOREIGN_AWAIT, ORCHESTRATOR_NOT_REGISTERED, panic_message};
+use crate::ledger::{CallOutcome, Identity, Shared, wake};
+use crate::orchestrator::OrchestrationContext;
+use crate::registry::Registry;
+
+/// Future of an orchestrator; it stays on its thread (A33).
+pub(crate) type OrchestratorFuture = Pin<Box<dyn Future<Output = Result<Option<Payload>, Error>>>>;
+
+/// Why a turn has no answer.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The code panicked (A38).
+    Panicked(String),
+    /// It does not repeat its history.
+    Diverged(Divergence),
+}
+
+/// What a turn came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) actions: Vec<Action>,
+    pub(crate) custom_status: Option<Payload>,
+}
+
+impl Answered {
+    /// Whether the execution is over.
+    pub(crate) fn is_end(&self) -> bool {
+        self.actions
+            .last()
+            .is_some_and(|action| matches!(action.kind, ActionKind::CompleteOrchestration(_)))
+    }
+}
+
+/// The code of one execution.
+pub(crate) struct Execution {
+    shared: Rc<Shared>,
+    future: Option<OrchestratorFuture>,
+    root: Arc<Root>,
+    waker: Waker,
+    ended: Option<Ended>,
+    events: u32,
+    bytes: usize,
+}
+
+enum Ended {
+    Returned(Option<Payload>),
+    Continued,
+    Failed(Box<Failure>),
+}
+
+impl Execution {
+    /// An execution that has seen nothing yet. `None` if the events hold no start.
+    pub(crate) fn of(mut events: impl Iterator<Item = impl std::borrow::Borrow<HistoryEvent>>) -> Option<Self> {
+        let identity = events.find_map(|event| match &event.borrow().kind {
+            EventKind::ExecutionStarted(started) => Some(identify(started)),
+            _ => None,
+        })?;
+        let root = Arc::new(Root::default());
+        let waker = Waker::from(Arc::clone(&root));
+        Some(Self {
+            shared: Shared::new(identity),
+            future: None,
+            root,
+            waker,
+            ended: None,
+            events: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Makes it a mere check of a turn that has an answer already: it logs nothing.
+    pub(crate) fn into_check(self) -> Self {
+        self.shared.ledger.borrow_mut().is_check = true;
+        self
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// Length of the history once the last answer is committed.
+    pub(crate) fn history_events(&self) -> u32 {
+        self.events
+    }
+
+    /// Bytes it takes, roughly: its future, and the payloads it was fed.
+    pub(crate) fn size(&self) -> usize {
+        let future = self.future.as_ref().map_or(0, |future| size_of_val(&**future));
+        size_of::<Self>() + size_of::<Shared>() + future + self.bytes
+    }
+
+    /// Runs one turn: the recorded history, if it has not seen that yet, and the new events.
+    pub(crate) fn turn(
+        &mut self,
+        registry: &Registry,
+        past: &[HistoryEvent],
+        new: &[HistoryEvent],
+    ) -> Result<Answered, Stop> {
+        self.root.enter();
+        let answered = self.feed_turn(registry, past, new);
+        self.root.leave();
+        answered
+    }
+
+    fn feed_turn(
+        &mut self,
+        registry: &Registry,
+        past: &[HistoryEvent],
+        new: &[HistoryEvent],
+    ) -> Result<Answered, Stop> {
+        if !past.is_empty() {
+            self.shared.ledger.borrow_mut().is_replaying = true;
+            for event in past {
+                self.feed(registry, event)?;
+            }
+            if self.ended.is_some() {
+                return Err(Stop::Diverged(divergence::early_end()));
+            }
+            self.shared.ledger.borrow_mut().end_past().map_err(Stop::Diverged)?;
+        }
+        self.shared.ledger.borrow_mut().is_replaying = false;
+        for event in new {
+            self.feed(registry, event)?;
+        }
+        Ok(self.answer())
+    }
+
+    /// Runs through a whole recorded history without answering anything (R43).
+    pub(crate) fn retrace(&mut self, registry: &Registry, history: &[HistoryEvent]) -> Result<(), Stop> {
+        self.shared.ledger.borrow_mut().is_replaying = true;
+        self.root.enter();
+        let fed = history.iter().try_for_each(|event| self.feed(registry, event));
+        self.root.leave();
+        fed?;
+        let end = history.last().and_then(|event| match event.kind {
+            EventKind::ExecutionCompleted { status, .. } => Some(status),
+            _ => None,
+        });
+        let diverged = match (end, &self.ended) {
+            // It was ended from outside, wherever it was.
+            (Some(RuntimeStatus::Terminated), _) => return Ok(()),
+            (Some(_), None) => Err(divergence::late_end()),
+            // A history whose execution continued as new has no end of its own.
+            (Some(_), Some(_)) | (None, Some(Ended::Continued)) => Ok(()),
+            (None, Some(_)) => Err(divergence::early_end()),
+            (None, None) => self.shared.ledger.borrow_mut().end_past(),
+        };
+        diverged.map_err(Stop::Diverged)
+    }
+
+    fn feed(&mut self, registry: &Registry, event: &HistoryEvent) -> Result<(), Stop> {
+        self.bytes += event.size();
+        self.events += 1;
+        self.shared.ledger.borrow_mut().events_seen = self.events;
+        match &event.kind {
+            EventKind::OrchestratorStarted => self.shared.ledger.borrow_mut().now = event.at,
+            EventKind::ExecutionStarted(started) => self.start(registry, started)?,
+            EventKind::TaskCompleted {
+                task_scheduled_id: id,
+                result,
+            }
+            | EventKind::SubOrchestrationInstanceCompleted {
+                task_scheduled_id: id,
+                result,
+            } => {
+                self.complete(*id, Ok(result.clone()), event)?;
+            }
+            EventKind::TaskFailed {
+                task_scheduled_id: id,
+                failure,
+            }
+            | EventKind::SubOrchestrationInstanceFailed {
+                task_scheduled_id: id,
+                failure,
+            } => {
+                self.complete(*id, Err(failure.clone()), event)?;
+            }
+            EventKind::TimerFired { timer_id, .. } => self.complete(*timer_id, Ok(None), event)?,
+            EventKind::EventRaised { .. } => {
+                let waker = self.shared.ledger.borrow_mut().raise(event.clone());
+                wake(waker);
+                self.run()?;
+            }
+            EventKind::TaskScheduled { .. }
+            | EventKind::TimerCreated { .. }
+            | EventKind::SubOrchestrationInstanceCreated { .. }
+            | EventKind::EventSent { .. } => {
+                let confirmed = self.shared.ledger.borrow_mut().confirm(event.id, &event.kind);
+                confirmed.map_err(Stop::Diverged)?;
+            }
+            // Whether an instance is suspended is not the code's business; an ended one has no turns.
+            EventKind::ExecutionSuspended { .. }
+            | EventKind::ExecutionResumed { .. }
+            | EventKind::ExecutionTerminated { .. }
+            | EventKind::ExecutionCompleted { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, registry: &Registry, started: &ExecutionStarted) -> Result<(), Stop> {
+        let Some(orchestrator) = registry.find_orchestrator(started.name.as_str()) else {
+            let message = registry.orchestrator_missing(started.name.as_str());
+            self.fail(Failure::new(ORCHESTRATOR_NOT_REGISTERED, message).non_retriable());
+            return Ok(());
+        };
+        let ctx = OrchestrationContext {
+            shared: Rc::clone(&self.shared),
+        };
+        let made = catch_unwind(AssertUnwindSafe(|| orchestrator(ctx, started.input.clone())));
+        self.future = Some(made.map_err(|panic| Stop::Panicked(panic_message(&*panic)))?);
+        self.root.is_woken.store(true, Ordering::Relaxed);
+        self.run()
+    }
+
+    fn complete(&mut self, id: i32, outcome: CallOutcome, event: &HistoryEvent) -> Result<(), Stop> {
+        let completed = self.shared.ledger.borrow_mut().complete(id, outcome);
+        match completed {
+            Ok(waker) => wake(waker),
+            Err(()) => self.warn_of(id, event),
+        }
+        self.run()
+    }
+
+    fn warn_of(&self, id: i32, event: &HistoryEvent) {
+        if self.shared.ledger.borrow().is_replaying {
+            return;
+        }
+        let Identity {
+            instance, execution, ..
+        } = self.identity();
+        let event = event.kind.name();
+        tracing::warn!(%instance, %execution, id, event, "ignored the completion of a call that was never made");
+    }
+
+    /// Runs the code until it blocks or ends. It is polled only if something woke it.
+    fn run(&mut self) -> Result<(), Stop> {
+        let Some(future) = &mut self.future else {
+            return Ok(());
+        };
+        let mut polled = Poll::Pending;
+        while polled.is_pending() && self.root.is_woken.swap(false, Ordering::AcqRel) {
+            let mut context = Context::from_waker(&self.waker);
+            let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+            polled = poll.map_err(|panic| Stop::Panicked(panic_message(&*panic)))?;
+        }
+        let has_waits = self.shared.ledger.borrow().parked() > 0;
+        let is_foreign = self.root.is_foreign.load(Ordering::Acquire);
+        match polled {
+            Poll::Ready(returned) if !is_foreign => self.end(returned),
+            Poll::Pending if !is_foreign && has_waits => Ok(()),
+            _ => {
+                self.fail(foreign_await(self.identity()));
+                Ok(())
+            }
+        }
+    }
+
+    /// The orchestrator has returned: the execution is over, whatever is open (R28).
+    fn end(&mut self, returned: Result<Option<Payload>, Error>) -> Result<(), Stop> {
+        self.drop_future()?;
+        let is_continued = self.shared.ledger.borrow().continued.is_some();
+        self.ended = Some(match returned {
+            Ok(_) if is_continued => Ended::Continued,
+            Err(error) if error.is_continued() && is_continued => Ended::Continued,
+            Ok(result) => Ended::Returned(result),
+            Err(error) => Ended::Failed(Box::new(error.into_failure())),
+        });
+        Ok(())
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        // Its outcome stands already; a panic of what it drops changes nothing any more.
+        let _ = self.drop_future();
+        self.ended = Some(Ended::Failed(Box::new(failure)));
+    }
+
+    /// What the code still held is dropped before the answer is made up, since events it was given and
+    /// did not use go back into the buffer then.
+    fn drop_future(&mut self) -> Result<(), Stop> {
+        let future = self.future.take();
+        catch_unwind(AssertUnwindSafe(|| drop(future))).map_err(|panic| Stop::Panicked(panic_message(&*panic)))
+    }
+
+    fn answer(&mut self) -> Answered {
+        let mut ledger = self.shared.ledger.borrow_mut();
+        let mut actions = ledger.take_actions();
+        self.events +=
+            u32::try_from(actions.iter().filter(|action| is_recorded(&action.kind)).count()).unwrap_or(u32::MAX);
+        ledger.events_seen = self.events;
+        let ended = self.ended.take().map(|ended| match ended {
+            Ended::Returned(result) => Completion::Completed(result),
+            Ended::Failed(failure) => Completion::Failed(failure),
+            Ended::Continued => {
+                let events = std::mem::take(&mut ledger.events);
+                match ledger.continued.take() {
+                    Some(next) => Completion::ContinuedAsNew {
+                        input: next.input,
+                        version: next.version,
+                        carried: if next.keeps_events {
+                            events.into_unconsumed()
+                        } else {
+                            Vec::new()
+                        },
+                    },
+                    None => unreachable!("an execution continues because it asked to"),
+                }
+            }
+        });
+        let id = ledger.next_id();
+        actions.extend(ended.map(|ended| Action {
+            id,
+            kind: ActionKind::CompleteOrchestration(ended),
+        }));
+        Answered {
+            actions,
+            custom_status: ledger.custom_status.take(),
+        }
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        // What user code does when it is dropped must not reach whoever evicts it.
+        let _ = self.drop_future();
+    }
+}
+
+fn identify(started: &ExecutionStarted) -> Identity {
+    Identity {
+        instance: started.instance.clone(),
+        execution: started.execution,
+        name: started.name.clone(),
+        version: started.version.clone(),
+        parent: started.parent.clone(),
+        tags: started.tags.clone(),
+    }
+}
+
+/// Whether the commit of an action makes an event, which is how long the history gets.
+fn is_recorded(kind: &ActionKind) -> bool {
+    match kind {
+        ActionKind::ScheduleTask { .. }
+        | ActionKind::CreateTimer { .. }
+        | ActionKind::CreateSubOrchestration { .. }
+        | ActionKind::SendEvent { .. } => true,
+        ActionKind::CancelTimer { .. }
+        | ActionKind::TerminateOrchestration { .. }
+        | ActionKind::CompleteOrchestration(_) => false,
+    }
+}
+
+fn foreign_await(Identity { name, .. }: &Identity) -> Failure {
+    let message = format!(
+        "orchestrator `{name}` awaits something that its context did not make, such as a sleep, a channel or a request. \
+         Nothing would wake it after a restart: use the context's timers, events and calls, and put all other work into \
+         activities"
+    );
+    Failure::new(FOREIGN_AWAIT, message).non_retriable()
+}
+
+/// The waker at the root of an execution. Only the thread of a turn may wake it, within the turn:
+/// anything else wakes for reasons that no history holds (A37).
+#[derive(Default)]
+struct Root {
+    is_woken: AtomicBool,
+    is_foreign: AtomicBool,
+    turn: Mutex<Option<ThreadId>>,
+}
+
+impl Root {
+    fn enter(&self) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current().id());
+    }
+
+    fn leave(&self) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Wake for Root {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let turn = *self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn != Some(thread::current().id()) {
+            self.is_foreign.store(true, Ordering::Release);
+        }
+        self.is_woken.store(true, Ordering::Release);
+    }
+}

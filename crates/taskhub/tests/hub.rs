@@ -1,0 +1,241 @@
+//! A whole hub in memory: what a program that embeds it sees.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use taskhub::{
+    ActivityContext, ActivityOptions, Client, Error, Hub, HubBuilder, HubError, InstanceId, OrchestrationContext,
+    Result, RuntimeStatus, StartOptions, StatusFilter, StatusOptions, join_all,
+};
+use taskhub_store::mem::{MemData, MemStore};
+
+const NO_TIME: Duration = Duration::ZERO;
+
+async fn say_hello(_: ActivityContext, city: String) -> Result<String> {
+    Ok(format!("Hello {city}!"))
+}
+
+async fn hello_sequence(ctx: OrchestrationContext, (): ()) -> Result<Vec<String>> {
+    let mut greetings = Vec::new();
+    for city in ["Tokyo", "Seattle", "London"] {
+        greetings.push(ctx.call_activity("E1_SayHello", city).await?);
+    }
+    Ok(greetings)
+}
+
+/// Adds up what the event `Add` brings until that is 0, and shows the sum.
+async fn adder(ctx: OrchestrationContext, mut sum: u64) -> Result<u64> {
+    loop {
+        ctx.set_custom_status(sum)?;
+        let step: u64 = ctx.wait_for_external_event("Add").await?;
+        if step == 0 {
+            return Ok(sum);
+        }
+        sum += step;
+    }
+}
+
+async fn failing(_: OrchestrationContext, text: String) -> Result<()> {
+    Err(Error::new("Boom", text))
+}
+
+fn builder() -> HubBuilder {
+    Hub::builder("SampleHub")
+        .orchestrator("E1_HelloSequence", hello_sequence)
+        .orchestrator("Adder", adder)
+        .orchestrator("Failing", failing)
+        .activity("E1_SayHello", say_hello)
+        .check_replay(true)
+}
+
+/// Waits until an instance shows a custom status, by what it is told to do in between: nothing.
+async fn shows(client: &Client, id: &InstanceId, wanted: &str) {
+    loop {
+        let status = client.get_status(id).await.ok().flatten();
+        let shown = status
+            .and_then(|status| status.info.custom_status)
+            .map(|shown| shown.to_text());
+        if shown.as_deref() == Some(wanted) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn s_create_get() {
+    let hub = builder().in_memory().await.unwrap();
+    let client = hub.client();
+    let id = client.start_new("E1_HelloSequence", ()).await.unwrap();
+    assert_eq!(id.as_str().len(), 32);
+    let greetings: Vec<String> = client.wait_for_completion(&id).await.unwrap();
+    assert_eq!(greetings, ["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
+
+    let options = StatusOptions {
+        show_history: true,
+        show_history_output: false,
+        show_input: false,
+    };
+    let status = client.get_status_with(&id, options).await.unwrap().unwrap();
+    assert_eq!(status.info.status, RuntimeStatus::Completed);
+    assert!(status.info.created_at <= status.info.updated_at);
+    assert_eq!(status.history.unwrap().len(), 12);
+    assert_eq!(
+        client.get_status(&InstanceId::new("none").unwrap()).await.unwrap(),
+        None
+    );
+    hub.stop(NO_TIME).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failure_and_a_termination_are_told_to_whoever_waits() {
+    let hub = builder().in_memory().await.unwrap();
+    let client = hub.client();
+    let id = client.start_new("Failing", "no way").await.unwrap();
+    match client.wait_for_completion::<()>(&id).await {
+        Err(HubError::Failed { failure, .. }) => assert_eq!(failure.to_string(), "Boom: no way"),
+        other => panic!("{other:?}"),
+    }
+    let id = client.start_new("Adder", 0).await.unwrap();
+    client.terminate(&id, "enough").await.unwrap();
+    match client.wait_for_completion::<u64>(&id).await {
+        Err(HubError::Terminated { reason, .. }) => assert_eq!(reason.as_deref(), Some("enough")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(
+        client.raise_event(&id, "Add", 1).await.unwrap_err().code(),
+        "instance-not-live"
+    );
+}
+
+#[tokio::test]
+async fn events_reach_an_instance_also_when_it_is_suspended() {
+    let hub = builder().in_memory().await.unwrap();
+    let client = hub.client();
+    let id = client.start_new("Adder", 0).await.unwrap();
+    client.raise_event(&id, "add", 1).await.unwrap();
+    shows(&client, &id, "1").await;
+    client.suspend(&id, "a pause").await.unwrap();
+    client.raise_event(&id, "Add", 2).await.unwrap();
+    let status = client.get_status(&id).await.unwrap().unwrap();
+    assert_eq!(status.info.status, RuntimeStatus::Suspended);
+    client.resume(&id, "go on").await.unwrap();
+    client.raise_event_once(&id, "Add", 0, "the end").await.unwrap();
+    assert_eq!(client.wait_for_completion::<u64>(&id).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn instances_are_listed_by_filter_and_page_and_purged_the_same_way() {
+    let hub = builder().in_memory().await.unwrap();
+    let client = hub.client();
+    for number in 0..5 {
+        let options = StartOptions::new().instance_id(&format!("failing-{number}"));
+        let id = client.start_new_with("Failing", "on purpose", options).await.unwrap();
+        client.wait_for_end(&id).await.unwrap();
+    }
+    let live = client.start_new("Adder", 0).await.unwrap();
+    client.wait_for_start(&live).await.unwrap();
+    assert_eq!(client.get_status_all().await.unwrap().len(), 6);
+    let failed = StatusFilter::new().statuses([RuntimeStatus::Failed]).name("Failing");
+    assert_eq!(client.get_status_by(failed.clone()).await.unwrap().len(), 5);
+    let first = client.get_status_page(failed.clone(), None, 2).await.unwrap();
+    let rest = client.get_status_page(failed.clone(), first.next, 10).await.unwrap();
+    assert_eq!((first.rows.len(), rest.rows.len(), rest.next), (2, 3, None));
+
+    let last = client.get_status(&live).await.unwrap().unwrap().info;
+    let none = StatusFilter::new().created_to(first.rows[0].created_at);
+    assert_eq!(client.get_status_by(none).await.unwrap(), []);
+    let newest = StatusFilter::new().created_from(last.created_at);
+    assert_eq!(client.get_status_by(newest).await.unwrap().len(), 1);
+
+    assert_eq!(
+        client.purge_instance_history(&live).await.unwrap_err().code(),
+        "instance-live"
+    );
+    assert_eq!(client.purge_instance_history(&first.rows[0].instance).await.unwrap(), 1);
+    assert_eq!(client.purge_instance_history(&first.rows[0].instance).await.unwrap(), 0);
+    assert_eq!(client.purge_instance_history_by(StatusFilter::new()).await.unwrap(), 4);
+    assert_eq!(client.get_status_all().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_instance_goes_on_after_a_restart_and_with_no_budget_for_live_futures() {
+    let data = MemData::new();
+    let open = || builder().live_bytes_max(0).open_with(Arc::new(MemStore::over(&data)));
+    let hub = open().await.unwrap();
+    let ids = ["a", "b", "c"].map(|id| StartOptions::new().instance_id(id));
+    for options in ids {
+        let id = hub.client().start_new_with("Adder", 0, options).await.unwrap();
+        hub.client().raise_event(&id, "Add", 5).await.unwrap();
+        shows(&hub.client(), &id, "5").await;
+    }
+    hub.stop(NO_TIME).await.unwrap();
+    drop(hub);
+    let hub = open().await.unwrap();
+    for id in ["a", "b", "c"].map(|id| InstanceId::new(id).unwrap()) {
+        hub.client().raise_event(&id, "Add", 6).await.unwrap();
+        hub.client().raise_event(&id, "Add", 0).await.unwrap();
+        assert_eq!(hub.client().wait_for_completion::<u64>(&id).await.unwrap(), 11);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_on_disk_goes_on_in_the_next_process() {
+    let folder = std::env::temp_dir().join(format!("taskhub-hub-{}", std::process::id()));
+    let hub = builder().open(&folder).await.unwrap();
+    let id = hub.client().start_new("Adder", 0).await.unwrap();
+    hub.client().raise_event(&id, "Add", 5).await.unwrap();
+    shows(&hub.client(), &id, "5").await;
+    hub.stop(NO_TIME).await.unwrap();
+    drop(hub);
+    let hub = builder().open(&folder).await.unwrap();
+    hub.client().raise_event(&id, "Add", 6).await.unwrap();
+    hub.client().raise_event(&id, "Add", 0).await.unwrap();
+    assert_eq!(hub.client().wait_for_completion::<u64>(&id).await.unwrap(), 11);
+    hub.stop(NO_TIME).await.unwrap();
+    drop(hub);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn no_more_calls_of_an_activity_run_at_once_than_it_allows() {
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, peak) = (Arc::clone(&running), Arc::clone(&most));
+    let work = move |_: ActivityContext, (): ()| {
+        let (now, peak) = (Arc::clone(&now), Arc::clone(&peak));
+        async move {
+            peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, Error>(())
+        }
+    };
+    let fan_out = async |ctx: OrchestrationContext, width: usize| -> Result<usize> {
+        let results = join_all((0..width).map(|_| ctx.call_activity::<()>("Work", ()))).await;
+        Ok(results.into_iter().flatten().count())
+    };
+    let hub = Hub::builder("SampleHub")
+        .orchestrator("FanOut", fan_out)
+        .activity_with("Work", ActivityOptions::new().concurrency(3), work)
+        .in_memory()
+        .await
+        .unwrap();
+    let id = hub.client().start_new("FanOut", 50).await.unwrap();
+    assert_eq!(hub.client().wait_for_completion::<usize>(&id).await.unwrap(), 50);
+    assert!((1..=3).contains(&most.load(Ordering::SeqCst)));
+}
+
+#[tokio::test]
+async fn a_name_registered_twice_keeps_the_hub_closed() {
+    let twice = builder().activity("E1_SayHello", say_hello).in_memory().await;
+    let error = twice.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the functions cannot be registered: activity `E1_SayHello` is registered twice"
+    );
+    assert_eq!(
+        Hub::builder("x").in_memory().await.unwrap_err().code(),
+        "invalid-hub-name"
+    );
+}

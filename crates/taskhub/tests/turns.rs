@@ -1,0 +1,468 @@
+//! Turns and replay: what code sees, what its answer becomes, and what non-determinism looks like.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use taskhub::testing::{TestHub, retrace};
+use taskhub::{Error, EventKind, OrchestrationContext, Registry, Result, RuntimeStatus, join, join_all};
+
+const NON_DETERMINISM: &str = "NonDeterministicOrchestrationError";
+
+async fn hello_sequence(ctx: OrchestrationContext, (): ()) -> Result<Vec<String>> {
+    let mut greetings = Vec::new();
+    for city in ["Tokyo", "Seattle", "London"] {
+        greetings.push(ctx.call_activity("E1_SayHello", city).await?);
+    }
+    Ok(greetings)
+}
+
+fn kinds(hub: &TestHub, id: &taskhub::InstanceId) -> Vec<String> {
+    hub.history(id)
+        .iter()
+        .map(|event| format!("{} {}", event.kind.name(), event.id))
+        .collect()
+}
+
+fn echo(hub: &mut TestHub, names: &[&str]) {
+    for name in names {
+        hub.fake_activity(name, |input: serde_json::Value| Ok::<_, Error>(input));
+    }
+}
+
+#[test]
+fn s_hello_sequence() {
+    let mut hub = TestHub::new(Registry::new().orchestrator("E1_HelloSequence", hello_sequence));
+    hub.fake_activity("E1_SayHello", |city: String| Ok::<_, Error>(format!("Hello {city}!")));
+    let id = hub.start("E1_HelloSequence", ());
+    hub.run();
+    let greetings: Vec<String> = hub.output(&id).unwrap();
+    assert_eq!(greetings, ["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
+    let wanted = [
+        "OrchestratorStarted -1",
+        "ExecutionStarted -1",
+        "TaskScheduled 0",
+        "OrchestratorStarted -1",
+        "TaskCompleted -1",
+        "TaskScheduled 1",
+        "OrchestratorStarted -1",
+        "TaskCompleted -1",
+        "TaskScheduled 2",
+        "OrchestratorStarted -1",
+        "TaskCompleted -1",
+        "ExecutionCompleted 3",
+    ];
+    assert_eq!(kinds(&hub, &id), wanted);
+}
+
+#[test]
+fn a_restart_before_every_turn_changes_nothing() {
+    let mut hub = TestHub::new(Registry::new().orchestrator("E1_HelloSequence", hello_sequence));
+    hub.fake_activity_taking("E1_SayHello", Duration::from_secs(1), |city: String| {
+        Ok::<_, Error>(city)
+    });
+    let id = hub.start("E1_HelloSequence", ());
+    for _ in 0..4 {
+        hub.restart().advance(Duration::from_secs(1));
+    }
+    assert_eq!(hub.output::<Vec<String>>(&id).unwrap().len(), 3);
+}
+
+async fn changed(ctx: OrchestrationContext, (): ()) -> Result<()> {
+    ctx.wait_for_external_event::<()>("Next").await?;
+    ctx.call_activity::<()>("Work", ()).await?;
+    Ok(())
+}
+
+/// Runs `before` until it waits for the event `Next` or a result that takes long, deploys `after`, and
+/// gives the failure that ends the instance.
+fn redeployed<A, B>(before: A, after: B) -> taskhub::Failure
+where
+    A: AsyncFn(OrchestrationContext) -> Result<()> + Clone + Send + Sync + 'static,
+    B: AsyncFn(OrchestrationContext) -> Result<()> + Clone + Send + Sync + 'static,
+{
+    let before = move |ctx, (): ()| {
+        let before = before.clone();
+        async move { before(ctx).await }
+    };
+    let after = move |ctx, (): ()| {
+        let after = after.clone();
+        async move { after(ctx).await }
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Changing", before));
+    echo(&mut hub, &["Work", "Other"]);
+    let id = hub.start_as("order-17", "Changing", ());
+    hub.settle();
+    assert_eq!(hub.status(&id), RuntimeStatus::Running);
+    hub.deploy(Registry::new().orchestrator("Changing", after));
+    hub.raise_event(&id, "Next", ()).unwrap();
+    hub.settle();
+    let failure = hub.output::<()>(&id).unwrap_err();
+    assert_eq!(
+        (failure.error_type.as_str(), failure.non_retriable),
+        (NON_DETERMINISM, true)
+    );
+    assert!(
+        failure.message.contains("`Changing` of instance `order-17`"),
+        "{failure}"
+    );
+    assert_eq!(hub.info(&id).failure.as_deref(), Some(&failure));
+    failure
+}
+
+async fn work_then_wait(ctx: OrchestrationContext) -> Result<()> {
+    ctx.call_activity::<()>("Work", ()).await?;
+    Ok(ctx.wait_for_external_event("Next").await?)
+}
+
+#[test]
+fn s_nondet_missing() {
+    let failure = redeployed(work_then_wait, async |ctx: OrchestrationContext| {
+        Ok(ctx.wait_for_external_event("Next").await?)
+    });
+    let wanted = "a previous execution scheduled activity `Work` with id 0, and the current one has not";
+    assert!(failure.message.contains(wanted), "{failure}");
+}
+
+#[test]
+fn s_nondet_kind() {
+    let failure = redeployed(work_then_wait, async |ctx: OrchestrationContext| {
+        ctx.create_timer(Duration::from_secs(1)).await;
+        Ok(())
+    });
+    let wanted =
+        "a previous execution scheduled activity `Work` with id 0, and the current one a timer for 2024-01-01T00:00:01";
+    assert!(failure.message.contains(wanted), "{failure}");
+}
+
+#[test]
+fn s_nondet_name() {
+    let failure = redeployed(work_then_wait, async |ctx: OrchestrationContext| {
+        Ok(ctx.call_activity("Other", ()).await?)
+    });
+    let wanted = "a previous execution scheduled activity `Work` with id 0, and the current one activity `Other`";
+    assert!(failure.message.contains(wanted), "{failure}");
+}
+
+#[test]
+fn an_action_that_the_history_lacks_is_non_determinism() {
+    let before = async |ctx: OrchestrationContext| Ok(ctx.wait_for_external_event("Next").await?);
+    let failure = redeployed(before, work_then_wait);
+    let wanted = "the code schedules activity `Work` with id 0, and at this point the history has nothing of it";
+    assert!(failure.message.contains(wanted), "{failure}");
+}
+
+#[test]
+fn an_end_where_the_history_goes_on_is_non_determinism() {
+    let before = async |ctx: OrchestrationContext| Ok(ctx.wait_for_external_event("Next").await?);
+    let failure = redeployed(before, async |_| Ok(()));
+    assert!(
+        failure
+            .message
+            .contains("the code ends at a point where the recorded execution went on"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn names_that_differ_in_case_only_are_the_same() {
+    let mut hub = TestHub::new(Registry::new().orchestrator("Changing", changed));
+    echo(&mut hub, &["Work", "WORK"]);
+    let id = hub.start("Changing", ());
+    hub.raise_event(&id, "Next", ()).unwrap();
+    hub.fake_activity_taking("Work", Duration::from_secs(9), |(): ()| Ok::<_, Error>(()));
+    hub.settle();
+    let other_case = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
+        ctx.wait_for_external_event::<()>("NEXT").await?;
+        Ok(ctx.call_activity("WORK", ()).await?)
+    };
+    hub.deploy(Registry::new().orchestrator("Changing", other_case));
+    hub.run();
+    hub.output::<()>(&id).unwrap();
+}
+
+#[test]
+fn a_turn_that_a_replay_answers_otherwise_fails_at_once() {
+    thread_local! {
+        static CALLS: Cell<u32> = const { Cell::new(0) };
+    }
+    let reckless = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
+        let call = CALLS.get();
+        CALLS.set(call + 1);
+        Ok(ctx.call_activity(&format!("Work{call}"), ()).await?)
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Reckless", reckless));
+    echo(&mut hub, &["Work0", "Work1"]);
+    let failure = hub.run_orchestrator::<()>("Reckless", ()).unwrap_err();
+    assert_eq!(failure.error_type, NON_DETERMINISM);
+    let wanted = "the turn scheduled activity `Work0` with id 0, and when it was replayed activity `Work1` with id 0";
+    assert!(failure.message.contains(wanted), "{failure}");
+    assert_eq!(hub.activity_calls(), []);
+}
+
+#[test]
+fn s_replay_check() {
+    let registry = || Registry::new().orchestrator("E1_HelloSequence", hello_sequence);
+    let mut hub = TestHub::new(registry());
+    hub.fake_activity("E1_SayHello", |city: String| Ok::<_, Error>(city));
+    let id = hub.start("E1_HelloSequence", ());
+    hub.run();
+    let history = hub.history(&id).to_vec();
+    retrace(&registry(), &history).unwrap();
+    retrace(&registry(), &history[..6]).unwrap();
+    let longer = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
+        hello_sequence(ctx.clone(), ()).await?;
+        Ok(ctx.wait_for_external_event("More").await?)
+    };
+    let failure = retrace(&Registry::new().orchestrator("E1_HelloSequence", longer), &history).unwrap_err();
+    assert!(
+        failure
+            .message
+            .contains("the recorded execution ended, and at this point the code does not"),
+        "{failure}"
+    );
+    let shorter = async |_: OrchestrationContext, (): ()| Ok::<_, Error>(());
+    let failure = retrace(&Registry::new().orchestrator("E1_HelloSequence", shorter), &history).unwrap_err();
+    assert!(
+        failure.message.contains("scheduled activity `E1_SayHello` with id 0"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn s_fail_fanout_replay() {
+    let fan_out = async |ctx: OrchestrationContext, (): ()| -> Result<usize> {
+        let results = join_all((0..50).map(|place| ctx.call_activity::<u32>("Work", place))).await;
+        Ok(results.iter().filter(|result| result.is_err()).count())
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("FanOut", fan_out));
+    hub.fake_activity(
+        "Work",
+        |place: u32| if place % 5 < 2 { Err("broken") } else { Ok(place) },
+    );
+    assert_eq!(hub.run_orchestrator::<usize>("FanOut", ()).unwrap(), 20);
+}
+
+#[test]
+fn s_return_with_open_tasks() {
+    let hasty = async |ctx: OrchestrationContext, (): ()| -> Result<&'static str> {
+        let _work = ctx.call_activity::<()>("Work", ());
+        let _timer = ctx.create_timer(Duration::from_hours(1));
+        let _child = ctx.call_sub_orchestrator::<()>("Child", ());
+        ctx.wait_for_external_event::<()>("Go").await?;
+        Ok("done")
+    };
+    let child =
+        async |ctx: OrchestrationContext, (): ()| -> Result<()> { Ok(ctx.wait_for_external_event("Stop").await?) };
+    let mut hub = TestHub::new(
+        Registry::new()
+            .orchestrator("Hasty", hasty)
+            .orchestrator("Child", child),
+    );
+    hub.fake_activity_taking("Work", Duration::from_mins(1), |(): ()| Ok::<_, Error>(()));
+    let id = hub.start_as("p", "Hasty", ());
+    hub.settle();
+    hub.raise_event(&id, "Go", ()).unwrap();
+    hub.settle();
+    assert_eq!(hub.output::<String>(&id).unwrap(), "done");
+    assert_eq!(hub.pending_count(), 1, "the activity runs on, the timer does not");
+    let child = taskhub::InstanceId::new("p:0002").unwrap();
+    assert_eq!(hub.status(&child), RuntimeStatus::Running);
+    hub.run();
+    assert_eq!(kinds(&hub, &id).last().unwrap(), "ExecutionCompleted 3");
+}
+
+#[test]
+fn s_throw_with_open_tasks() {
+    let failing = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
+        let _child = ctx.call_sub_orchestrator::<()>("Child", ());
+        ctx.call_activity::<()>("Work", ()).await?;
+        Ok(())
+    };
+    let child =
+        async |ctx: OrchestrationContext, (): ()| -> Result<()> { Ok(ctx.wait_for_external_event("Stop").await?) };
+    let mut hub = TestHub::new(
+        Registry::new()
+            .orchestrator("Failing", failing)
+            .orchestrator("Child", child),
+    );
+    hub.fake_activity("Work", |(): ()| Err::<(), _>(Error::new("Boom", "it broke")));
+    let id = hub.start("Failing", ());
+    hub.run();
+    let failure = hub.output::<()>(&id).unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "TaskFailed: activity `Work` failed: Boom: it broke"
+    );
+    assert_eq!(failure.inner.unwrap().error_type, "Boom");
+    assert_eq!(
+        hub.info(&id).output.as_ref().unwrap().to_text(),
+        "TaskFailed: activity `Work` failed: Boom: it broke"
+    );
+}
+
+#[test]
+fn a_call_that_is_never_awaited_is_made_all_the_same() {
+    let careless = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
+        drop(ctx.call_activity::<()>("Work", 1));
+        ctx.call_activity::<()>("Work", 2).await?;
+        Ok(())
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Careless", careless));
+    echo(&mut hub, &["Work"]);
+    hub.fake_activity("Work", |_: u32| Ok::<_, Error>(()));
+    hub.run_orchestrator::<()>("Careless", ()).unwrap();
+    assert_eq!(hub.call_count("Work"), 2);
+}
+
+#[test]
+fn awaiting_something_foreign_fails_at_once() {
+    let sleeper = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
+        ctx.call_activity::<()>("Work", ()).await?;
+        std::future::pending::<()>().await;
+        Ok(())
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Sleeper", sleeper));
+    echo(&mut hub, &["Work"]);
+    let failure = hub.run_orchestrator::<()>("Sleeper", ()).unwrap_err();
+    assert_eq!(failure.error_type, "ForeignAwaitError");
+    assert!(
+        failure
+            .message
+            .contains("orchestrator `Sleeper` awaits something that its context did not make"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_wake_from_outside_of_a_turn_fails_the_instance() {
+    let senders = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&senders);
+    let foreign = move |ctx: OrchestrationContext, (): ()| {
+        let senders = Arc::clone(&kept);
+        async move {
+            let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+            senders.lock().unwrap().push(sender);
+            let (_, _) = join(ctx.wait_for_external_event::<()>("Go"), receiver).await;
+            Ok::<_, Error>(())
+        }
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Foreign", foreign));
+    let id = hub.start("Foreign", ());
+    hub.settle();
+    assert_eq!(hub.status(&id), RuntimeStatus::Running);
+    for sender in senders.lock().unwrap().drain(..) {
+        // The receiver of the replayed turn is gone.
+        let _sent = sender.send(());
+    }
+    hub.raise_event(&id, "Go", ()).unwrap();
+    hub.settle();
+    assert_eq!(hub.output::<()>(&id).unwrap_err().error_type, "ForeignAwaitError");
+}
+
+#[test]
+fn an_orchestrator_that_is_not_registered_fails_its_instance_and_names_those_that_are() {
+    let mut hub = TestHub::new(
+        Registry::new()
+            .orchestrator("A", hello_sequence)
+            .orchestrator("B", hello_sequence),
+    );
+    let failure = hub.run_orchestrator::<()>("C", ()).unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "OrchestratorNotRegisteredError: no orchestrator `C` is registered; registered: `A`, `B`"
+    );
+}
+
+#[test]
+fn an_input_of_the_wrong_type_fails_with_function_and_type() {
+    let add = async |_: OrchestrationContext, number: u32| -> Result<u32> { Ok(number + 1) };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Add", add));
+    let failure = hub.run_orchestrator::<u32>("Add", "seven").unwrap_err();
+    assert_eq!(failure.error_type, "DeserializationError");
+    assert!(
+        failure
+            .message
+            .starts_with("cannot read the input of orchestrator `Add` as `u32`"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_result_of_the_wrong_type_fails_the_call() {
+    let mut hub = TestHub::new(Registry::new().orchestrator("E1_HelloSequence", hello_sequence));
+    hub.fake_activity("E1_SayHello", |_: String| Ok::<_, Error>(7));
+    let failure = hub.run_orchestrator::<Vec<String>>("E1_HelloSequence", ()).unwrap_err();
+    let wanted = "cannot read the result of activity `E1_SayHello` as `alloc::string::String`";
+    assert!(failure.message.contains(wanted), "{failure}");
+}
+
+#[test]
+fn a_panic_sets_the_instance_aside_with_its_message() {
+    let shaky = async |_: OrchestrationContext, number: u32| -> Result<()> {
+        assert!(number > 7, "{number} is too small");
+        Ok(())
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Shaky", shaky));
+    let failure = hub.run_orchestrator::<()>("Shaky", 3).unwrap_err();
+    assert!(
+        failure
+            .message
+            .contains("stalled because orchestrator `Shaky` panicked: 3 is too small"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_panic_in_an_activity_is_a_failure() {
+    let mut hub = TestHub::new(Registry::new().orchestrator("E1_HelloSequence", hello_sequence));
+    hub.fake_activity("E1_SayHello", |city: String| -> Result<String> {
+        panic!("no way to {city}")
+    });
+    let failure = hub.run_orchestrator::<Vec<String>>("E1_HelloSequence", ()).unwrap_err();
+    assert_eq!(failure.inner.unwrap().to_string(), "Panic: no way to Tokyo");
+}
+
+#[test]
+fn an_activity_that_is_not_registered_fails_the_call_for_good() {
+    let mut hub = TestHub::new(Registry::new().orchestrator("E1_HelloSequence", hello_sequence));
+    let failure = hub.run_orchestrator::<Vec<String>>("E1_HelloSequence", ()).unwrap_err();
+    let cause = failure.inner.unwrap();
+    assert_eq!(
+        cause.to_string(),
+        "ActivityNotRegisteredError: no activity `E1_SayHello` is registered; registered: none"
+    );
+    assert!(cause.non_retriable);
+}
+
+#[test]
+fn time_and_ids_are_the_same_on_replay() {
+    let timely = async |ctx: OrchestrationContext, (): ()| -> Result<Vec<String>> {
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(format!("{} {} {}", ctx.now(), ctx.new_guid(), ctx.random()));
+            // Anything that changed on replay would change this input, and with it the turn.
+            ctx.call_activity::<()>("Show", seen.join(",")).await?;
+            ctx.create_timer(Duration::from_mins(1)).await;
+        }
+        Ok(seen)
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Timely", timely));
+    hub.fake_activity("Show", |_: String| Ok::<_, Error>(()));
+    let seen: Vec<String> = hub.run_orchestrator("Timely", ()).unwrap();
+    assert!(seen[0].starts_with("2024-01-01T00:00:00.0000000Z "), "{seen:?}");
+    assert!(seen[1].starts_with("2024-01-01T00:01:00.0010000Z "), "{seen:?}");
+}
+
+#[test]
+fn history_keeps_the_input_as_it_was_given() {
+    let mut hub = TestHub::new(Registry::new().orchestrator_raw("Raw", async |_, input| Ok::<_, Error>(input)));
+    let id = hub.start("Raw", serde_json::json!({"b": 1, "a": 2}));
+    hub.run();
+    let EventKind::ExecutionStarted(started) = &hub.history(&id)[1].kind else {
+        panic!()
+    };
+    assert_eq!(started.input, hub.info(&id).output);
+}
