@@ -1,0 +1,37 @@
+//! The functions of the article, each pattern in a file of its own: examples to copy from, and something
+//! to start when one wants to look at a hub at work.
+//!
+//! ```
+//! use taskhub::Registry;
+//! use taskhub_samples::{Purger, register};
+//!
+//! let registry = register(Registry::new(), &Purger::default());
+//! assert!(registry.orchestrators().any(|name| name == "E1_HelloSequence"));
+//! ```
+
+pub mod approval;
+pub mod counter;
+pub mod echo;
+pub mod fan_out;
+pub mod hello;
+pub mod monitor;
+pub mod scheduled_purge;
+pub mod singleton;
+
+pub use scheduled_purge::Purger;
+
+use taskhub::Registry;
+
+/// Adds all samples. The purger is what the scheduled purge calls; it can be connected to a client once
+/// the hub is open.
+#[must_use]
+pub fn register(registry: Registry, purger: &Purger) -> Registry {
+    let registry = hello::register(registry);
+    let registry = echo::register(registry);
+    let registry = counter::register(registry);
+    let registry = approval::register(registry);
+    let registry = fan_out::register(registry);
+    let registry = monitor::register(registry);
+    let registry = singleton::register(registry);
+    scheduled_purge::register(registry, purger)
+}

@@ -1,0 +1,171 @@
+//! A timer that comes again and again: every day at noon, what ended long ago is purged.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use croner::errors::CronError;
+use croner::parser::{CronParser, Seconds};
+use croner::{CivilDate, CivilDateTime, CivilTime, CronDateTime, Resolution, Weekday};
+use jiff::civil::DateTime;
+use jiff::{SignedDuration, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use taskhub::{Client, Error, OrchestrationContext, Registry, Result, StatusFilter, Timestamp};
+
+/// When to purge, and what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Schedule {
+    /// Second, minute, hour, day of the month, month, day of the week; in UTC.
+    pub cron: String,
+    /// Ended instances that were created so many days ago go.
+    pub keep_days: u64,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            cron: "0 0 12 * * *".to_owned(),
+            keep_days: 30,
+        }
+    }
+}
+
+type Purging = Pin<Box<dyn Future<Output = Result<u64>> + Send>>;
+type Purge = dyn Fn(Timestamp) -> Purging + Send + Sync;
+
+/// What the activity calls. Functions are registered before a hub is open and its client exists, so this
+/// is connected later; until then the activity fails, and its retries wait for it.
+#[derive(Clone, Default)]
+pub struct Purger {
+    purge: Arc<OnceLock<Box<Purge>>>,
+}
+
+impl Purger {
+    /// Connects a function that purges the ended instances created before a moment and counts them. The
+    /// first connection stays.
+    pub fn connect<F, Fut>(&self, purge: F)
+    where
+        F: Fn(Timestamp) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<u64>> + Send + 'static,
+    {
+        self.purge
+            .get_or_init(|| Box::new(move |before| Box::pin(purge(before))));
+    }
+
+    /// Connects the client of a hub.
+    pub fn connect_client(&self, client: &Client) {
+        let client = client.clone();
+        self.connect(move |before| {
+            let client = client.clone();
+            async move {
+                let old = StatusFilter::new().created_to(before);
+                Ok(client.purge_instance_history_by(old).await?)
+            }
+        });
+    }
+
+    async fn purge(&self, before: &str) -> Result<u64> {
+        let before =
+            Timestamp::parse(before).ok_or_else(|| Error::msg(format!("`{before}` is no time")).non_retriable())?;
+        let Some(purge) = self.purge.get() else {
+            return Err(Error::new("NotConnected", "the purger is not connected to a hub yet"));
+        };
+        purge(before).await
+    }
+}
+
+impl fmt::Debug for Purger {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Purger(connected: {})", self.purge.get().is_some())
+    }
+}
+
+/// Purges at each time of the schedule, for ever. Its custom status is the last count.
+///
+/// # Errors
+///
+/// If the cron expression is none, or a purge fails in spite of its retries.
+pub async fn scheduled_purge(ctx: OrchestrationContext, schedule: Option<Schedule>) -> Result<()> {
+    let schedule = schedule.unwrap_or_default();
+    let next = next_time(&schedule.cron, ctx.now())?;
+    ctx.create_timer_at(next).await;
+    let before = days_before(ctx.now(), schedule.keep_days).to_string();
+    let patient = taskhub::RetryPolicy::new(5, Duration::from_mins(1)).backoff_coefficient(2.0);
+    let count: u64 = ctx.call_activity_with("PurgeOldInstances", before, patient).await?;
+    ctx.set_custom_status(format!("{count} instances purged"))?;
+    ctx.continue_as_new(schedule)
+}
+
+/// The first moment after `now` that a cron expression with seconds names, in UTC.
+///
+/// # Errors
+///
+/// If the expression is none, or names no moment before the year 10000.
+pub fn next_time(cron: &str, now: Timestamp) -> Result<Timestamp> {
+    let pattern = CronParser::builder().seconds(Seconds::Required).build().parse(cron)?;
+    let (seconds, _) = now.parts();
+    let now = Utc(TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(seconds)?));
+    let next = pattern.find_next_occurrence(&now, false)?;
+    Ok(Timestamp::from_parts(
+        TimeZone::UTC.to_timestamp(next.0)?.as_second(),
+        0,
+    ))
+}
+
+fn days_before(now: Timestamp, days: u64) -> Timestamp {
+    const TICKS_PER_DAY: i64 = 24 * 3600 * 10_000_000;
+    let ticks = i64::try_from(days).unwrap_or(i64::MAX).saturating_mul(TICKS_PER_DAY);
+    Timestamp::from_ticks(now.ticks().saturating_sub(ticks).max(0))
+}
+
+/// The calendar as the cron library wants it.
+#[derive(Clone)]
+struct Utc(DateTime);
+
+impl CronDateTime for Utc {
+    fn to_civil(&self) -> CivilDateTime {
+        let part = |value: i8| u32::try_from(value).unwrap_or_default();
+        let (date, time) = (self.0.date(), self.0.time());
+        let date = CivilDate::from_ymd_opt(i32::from(date.year()), part(date.month()), part(date.day()));
+        let time = CivilTime::from_hms_opt(part(time.hour()), part(time.minute()), part(time.second()));
+        match (date, time) {
+            (Some(date), Some(time)) => CivilDateTime::new(date, time),
+            _ => unreachable!("both libraries know the same days and times"),
+        }
+    }
+
+    fn civil_weekday(&self) -> Weekday {
+        let days = self.0.weekday().to_sunday_zero_offset();
+        Weekday::from_days_from_sunday(u32::try_from(days).unwrap_or_default())
+    }
+
+    fn resolve_civil(&self, civil: CivilDateTime) -> Result<Resolution<Self>, CronError> {
+        let part = |value: u32| i8::try_from(value).map_err(|_| CronError::InvalidDate);
+        let year = i16::try_from(civil.year()).map_err(|_| CronError::InvalidDate)?;
+        let (month, day) = (part(civil.month())?, part(civil.day())?);
+        let (hour, minute, second) = (part(civil.hour())?, part(civil.minute())?, part(civil.second())?);
+        let moment = DateTime::new(year, month, day, hour, minute, second, 0).map_err(|_| CronError::InvalidDate)?;
+        Ok(Resolution::Single(Self(moment)))
+    }
+
+    fn checked_add_seconds(&self, seconds: i64) -> Option<Self> {
+        self.0.checked_add(SignedDuration::from_secs(seconds)).ok().map(Self)
+    }
+
+    fn cmp_instant(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+pub(crate) fn register(registry: Registry, purger: &Purger) -> Registry {
+    let purger = purger.clone();
+    registry
+        .orchestrator("ScheduledPurge", scheduled_purge)
+        .activity("PurgeOldInstances", move |_, before: String| {
+            let purger = purger.clone();
+            async move { purger.purge(&before).await }
+        })
+}

@@ -1,0 +1,220 @@
+//! Each sample once, under a virtual clock.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use taskhub::testing::TestHub;
+use taskhub::{Registry, RuntimeStatus, Timestamp};
+use taskhub_samples::approval::{Decision, Request};
+use taskhub_samples::monitor::Watch;
+use taskhub_samples::scheduled_purge::{Schedule, next_time};
+use taskhub_samples::{Purger, register};
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn hub() -> TestHub {
+    TestHub::new(register(Registry::new(), &Purger::default()))
+}
+
+/// A folder of this test alone, removed at its end.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("taskhub-samples-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _kept_if_it_cannot_go = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn hello_world_greets_its_input() {
+    for (input, greeting) in [
+        (json!("Ada"), "Hello Ada!"),
+        (Value::Null, "Hello World!"),
+        (json!({"counter": 1}), "Hello {\"counter\":1}!"),
+    ] {
+        assert_eq!(hub().run_orchestrator::<String>("HelloWorld", input).unwrap(), greeting);
+    }
+}
+
+#[test]
+fn the_sequence_greets_three_cities() {
+    let greetings: Vec<String> = hub().run_orchestrator("E1_HelloSequence", ()).unwrap();
+    assert_eq!(greetings, ["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
+}
+
+#[test]
+fn echo_returns_what_it_was_given() {
+    let mut hub = hub();
+    for input in [json!({"b": 1, "a": [2, null]}), Value::Null] {
+        assert_eq!(hub.run_orchestrator::<Value>("Echo", &input).unwrap(), input);
+    }
+}
+
+#[test]
+fn wait_event_returns_the_payload_of_go() {
+    let mut hub = hub();
+    let id = hub.start("WaitEvent", ());
+    hub.run();
+    hub.raise_event(&id, "go", json!({"x": 1})).unwrap();
+    hub.run();
+    assert_eq!(hub.output::<Value>(&id).unwrap(), json!({"x": 1}));
+}
+
+#[test]
+fn fail_fails_with_its_input() {
+    let failure = hub().run_orchestrator::<()>("Fail", "so be it").unwrap_err();
+    assert_eq!(failure.to_string(), "SampleFailure: so be it");
+}
+
+#[test]
+fn counter_reads_a_file() {
+    let folder = Folder::new("counter");
+    fs::write(folder.path("data.json"), r#"{"counter": 3}"#).unwrap();
+    let data: Value = hub().run_orchestrator("Counter", folder.path("data.json")).unwrap();
+    assert_eq!(data, json!({"counter": 3}));
+    let failure = hub()
+        .run_orchestrator::<Value>("Counter", folder.path("none.json"))
+        .unwrap_err();
+    assert!(failure.message.contains("cannot read"), "{failure}");
+}
+
+#[test]
+fn an_approval_in_time_decides() {
+    for (answer, decision) in [(true, Decision::Approved), (false, Decision::Rejected)] {
+        let mut hub = hub();
+        let id = hub.start(
+            "ApprovalFlow",
+            Request {
+                what: "holidays".to_owned(),
+                timeout_seconds: 60,
+            },
+        );
+        hub.settle();
+        assert_eq!(hub.custom_status(&id).unwrap(), "\"waiting for approval of holidays\"");
+        hub.raise_event(&id, "Approval", answer).unwrap();
+        hub.settle();
+        assert_eq!(hub.output::<Decision>(&id).unwrap(), decision);
+    }
+}
+
+#[test]
+fn without_an_approval_it_is_escalated() {
+    let mut hub = hub();
+    assert_eq!(
+        hub.run_orchestrator::<Decision>("ApprovalFlow", ()).unwrap(),
+        Decision::Escalated
+    );
+    assert_eq!(hub.call_count("Escalate"), 1);
+}
+
+#[test]
+fn fan_out_adds_up_all_files() {
+    let folder = Folder::new("fan-out");
+    fs::create_dir_all(folder.path("below")).unwrap();
+    for (name, size) in [("a", 10), ("b", 20), ("below/c", 12)] {
+        fs::write(folder.path(name), vec![0; size]).unwrap();
+    }
+    let mut hub = hub();
+    assert_eq!(hub.run_orchestrator::<u64>("FanOutFiles", folder.path("")).unwrap(), 42);
+    assert_eq!(hub.call_count("FileSize"), 3);
+}
+
+#[test]
+fn the_monitor_looks_until_the_file_is_there() {
+    let watch = |looks_left| Watch {
+        path: "report.pdf".to_owned(),
+        interval_seconds: 3600,
+        looks_left,
+    };
+    let mut hub = hub();
+    let mut looks = 0;
+    hub.fake_activity("FileExists", move |_: String| {
+        looks += 1;
+        Ok::<_, taskhub::Error>(looks == 4)
+    });
+    let id = hub.start("Monitor", watch(9));
+    hub.run();
+    assert!(hub.output::<bool>(&id).unwrap());
+    assert_eq!(hub.earlier_histories(&id).len(), 3);
+    hub.fake_activity("FileExists", |_: String| Ok::<_, taskhub::Error>(false));
+    assert!(!hub.run_orchestrator::<bool>("Monitor", watch(2)).unwrap());
+}
+
+#[test]
+fn the_singleton_counts_until_it_is_stopped() {
+    let mut hub = hub();
+    let id = hub.start_as("singleton", "Singleton", ());
+    hub.advance(Duration::from_secs(10 * 60 + 5));
+    hub.raise_event(&id, "Stop", ()).unwrap();
+    hub.settle();
+    assert_eq!(hub.output::<u64>(&id).unwrap(), 10);
+}
+
+#[test]
+fn the_scheduled_purge_comes_at_noon_each_day() {
+    let purger = Purger::default();
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    purger.connect(move |before| {
+        seen.lock().unwrap().push(before.to_string());
+        async { Ok(7) }
+    });
+    let mut hub = TestHub::new(register(Registry::new(), &purger));
+    let id = hub.start(
+        "ScheduledPurge",
+        Schedule {
+            keep_days: 10,
+            ..Schedule::default()
+        },
+    );
+    hub.advance(DAY * 3);
+    assert_eq!(hub.status(&id), RuntimeStatus::Running);
+    assert_eq!(hub.custom_status(&id).unwrap(), "\"7 instances purged\"");
+    let days: Vec<String> = times.lock().unwrap().iter().map(|time| time[..16].to_owned()).collect();
+    assert_eq!(days, ["2023-12-22T12:00", "2023-12-23T12:00", "2023-12-24T12:00"]);
+}
+
+#[test]
+fn a_purger_that_is_not_connected_is_tried_again() {
+    let purger = Purger::default();
+    let mut hub = TestHub::new(register(Registry::new(), &purger));
+    let id = hub.start("ScheduledPurge", ());
+    hub.advance(DAY / 2 + Duration::from_secs(30));
+    assert_eq!(hub.call_count("PurgeOldInstances"), 1);
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&count);
+    purger.connect(move |_| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        async { Ok(0) }
+    });
+    hub.advance(Duration::from_hours(1));
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    assert_eq!(hub.status(&id), RuntimeStatus::Running);
+}
+
+#[test]
+fn cron_expressions_name_moments_in_utc() {
+    let now = Timestamp::parse("2024-02-28T12:00:00Z").unwrap();
+    let next = |cron: &str| next_time(cron, now).map(|next| next.to_string());
+    assert_eq!(next("0 0 12 * * *").unwrap(), "2024-02-29T12:00:00.0000000Z");
+    assert_eq!(next("30 15 * * * *").unwrap(), "2024-02-28T12:15:30.0000000Z");
+    assert_eq!(next("0 0 0 * * MON").unwrap(), "2024-03-04T00:00:00.0000000Z");
+    next("every noon").unwrap_err();
+}
