@@ -37,7 +37,17 @@ const ALLOWED: [(&str, &str, &[&str]); 11] = [
         "taskhub-sim",
         &["taskhub-core", "taskhub-engine", "taskhub-store", "taskhub"],
     ),
-    ("crates/e2e", "taskhub-e2e", &["taskhub", "taskhub-samples"]),
+    (
+        "crates/e2e",
+        "taskhub-e2e",
+        &[
+            "taskhub-core",
+            "taskhub-engine",
+            "taskhub-store",
+            "taskhub",
+            "taskhub-samples",
+        ],
+    ),
     ("xtask", "xtask", &[]),
 ];
 

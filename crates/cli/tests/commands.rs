@@ -1,0 +1,127 @@
+//! The built binary from outside.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
+
+fn taskhub(args: &[&str]) -> Output {
+    Command::new(TASKHUB).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn demo_runs_three_orchestrations_and_says_what_was_written() {
+    let output = taskhub(&["demo", "--once"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    for part in [
+        r#"Completed: ["Hello Tokyo!","Hello Seattle!","Hello London!"]"#,
+        "Completed: 42",
+        r#"Completed: "Approved""#,
+        "history of E1_HelloSequence",
+        "TaskScheduled #2 E1_SayHello \"London\"",
+        "written to disk: ",
+        "bytes  store.db",
+    ] {
+        assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+    }
+}
+
+#[test]
+fn two_demos_at_once_do_not_disturb_each_other() {
+    let demos: Vec<_> = (0..2)
+        .map(|_| {
+            Command::new(TASKHUB)
+                .arg("demo")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for demo in demos {
+        let output = demo.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout).matches("Completed: ").count(), 3);
+    }
+}
+
+#[test]
+fn a_kept_demo_store_is_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let keep = folder.path().to_str().unwrap();
+    for _ in 0..2 {
+        let output = taskhub(&["demo", "--keep", keep]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("the store is kept"));
+    }
+    assert!(folder.path().join("store/store.db").exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_a_store_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = taskhub(&["demo", "--keep", file.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = text(&output.stderr);
+    assert!(
+        said.starts_with("error[store-unavailable]: cannot open the store in ")
+            && said.contains(file.path().to_str().unwrap()),
+        "{said}"
+    );
+}
+
+#[test]
+fn version_and_completions_are_printed() {
+    assert_eq!(
+        text(&taskhub(&["version"]).stdout),
+        format!("taskhub {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = taskhub(&["completions", shell]);
+        assert!(
+            output.status.success() && text(&output.stdout).contains("demo"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_named_and_exits_with_2() {
+    for (args, named) in [
+        (&["demmo"][..], "demmo"),
+        (&["demo", "--kep"], "--kep"),
+        (&["completions", "csh"], "csh"),
+        (&[], "Usage"),
+    ] {
+        let output = taskhub(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(
+            text(&output.stderr).contains(named),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn a_small_benchmark_reports_the_same_figures_as_a_table_and_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = |extra: &[&str]| {
+        let folder: &Path = folder.path();
+        let fixed = ["bench", "latency", "--count", "5", "--folder", folder.to_str().unwrap()];
+        let output = taskhub(&[&fixed[..], extra].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(bench(&[]).contains("groups                                     4.0000 each"));
+    let json: serde_json::Value = serde_json::from_str(&bench(&["--json"])).unwrap();
+    assert_eq!(json[1]["groups"]["value"], 4.0);
+    assert_eq!(json[0]["groups"]["value"], 2.0);
+}
