@@ -53,9 +53,11 @@ pub fn begin(state: &InstanceState, fence: Fence, now: Timestamp) -> Turn {
     let mut taken = Vec::new();
     let mut bytes = 0;
     let mut started_at = now.max(state.info.updated_at);
-    for message in in_delivery_order(state).take(limits::TURN_MESSAGES_MAX) {
+    for message in in_delivery_order(state) {
         bytes += message.size();
-        if bytes > limits::TURN_BYTES_MAX && !taken.is_empty() {
+        // Carried events count too: what code buffers it would carry on again, generation after generation.
+        let is_full = bytes > limits::TURN_BYTES_MAX || events.len() > limits::TURN_MESSAGES_MAX;
+        if is_full && !taken.is_empty() {
             break;
         }
         started_at = started_at.max(message.event.at);
