@@ -66,6 +66,10 @@ impl Slot {
     }
 }
 
+/// Instances looked at in one go while the budget is exceeded: when nearly all are busy, looking at all of
+/// them again and again would cost more than the memory.
+const VISITS_MAX: usize = 1_024;
+
 /// All instances a partition has in memory, under a budget.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -111,18 +115,20 @@ impl Memory {
         }
     }
 
-    /// Forgets instances until the budget is met: those that no one used lately, that are wholly
+    /// Forgets instances until the budget is met, or enough were looked at for now: those that no one used lately, that are wholly
     /// durable, and that wait for nothing but messages and timers.
     pub(crate) fn evict(&mut self, durable: Seq, now: Timestamp) -> Vec<InstanceId> {
         let mut evicted = Vec::new();
-        let mut visits = 2 * self.clock.len();
+        let mut visits = VISITS_MAX.min(2 * self.clock.len());
         while self.bytes > self.bytes_max && visits > 0 {
             visits -= 1;
             let Some(instance) = self.clock.pop_front() else { break };
             let Some(slot) = self.slots.get_mut(&instance) else {
                 continue;
             };
-            let is_busy = slot.turn.is_some() || slot.is_queued || slot.retry_at.is_some() || slot.seq > durable;
+            // A moment that is past keeps nothing: what came of it is ready, or waits for something else.
+            let is_retried = slot.retry_at.is_some_and(|at| at > now);
+            let is_busy = slot.turn.is_some() || slot.is_queued || is_retried || slot.seq > durable;
             let is_ready = slot.state.as_ref().is_some_and(|state| state.is_ready(now));
             if is_busy || is_ready || std::mem::take(&mut slot.is_referenced) {
                 self.clock.push_back(instance);

@@ -1,5 +1,6 @@
 //! A crash at every call to the store: what was acknowledged is there, and what was not is there as a
 //! whole or not at all (I1, I10).
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 mod scratch;
 
@@ -334,4 +335,76 @@ fn after_a_crash_nothing_answers_until_the_restart() {
     assert!(matches!(list(&store), Err(Error::Unknown { .. })));
     faults.restart();
     assert!(list(&open(&data, &faults)).is_ok());
+}
+
+/// How many groups of the plan a copied folder holds, after the check found it in order.
+fn groups_in(folder: &Scratch, groups: &[Group]) -> usize {
+    let store = open(folder, &Faults::none());
+    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
+    let keys: Vec<_> = (0..PARTITIONS)
+        .map(|index| taskhub_store::PartitionKey {
+            hub: taskhub_store::conformance::hub(HUB),
+            index,
+        })
+        .collect();
+    if done(store.hubs(&HubAsk::List)).is_empty() {
+        return 0;
+    }
+    let leases = done(store.claim(&keys, taskhub_core::time::Timestamp::default()));
+    let counters = |lease: &Lease| match done(store.recover(lease)).first() {
+        Some(Recovered::Counters { next_seq, .. }) => *next_seq,
+        other => panic!("counters come first, not {other:?}"),
+    };
+    let found: Vec<Seq> = leases.iter().map(counters).collect();
+    match positions(groups).iter().position(|position| *position == found) {
+        Some(at) => at,
+        None => panic!("half a group is there: {found:?}"),
+    }
+}
+
+/// A copy of the files as a power cut would leave them, with the log as given.
+fn after_power_cut(folder: &Scratch, log: &[u8]) -> Scratch {
+    let copy = Scratch::new();
+    let paths = |name: &str| (folder.path().join(name), copy.path().join(name));
+    let (from, to) = paths("store.db");
+    std::fs::copy(from, to).unwrap();
+    std::fs::write(paths("store.db-wal").1, log).unwrap();
+    copy
+}
+
+#[test]
+fn a_log_cut_short_or_torn_holds_whole_groups_only() {
+    const CUTS: usize = 60;
+    let (groups, expected) = plan();
+    let folder = Scratch::new();
+    let (writer, reader) = Medium::open(&folder);
+    let store = Inline::new(embedded::capabilities(OFF), writer, reader);
+    let mut run = Run {
+        groups: &groups,
+        positions: positions(&groups),
+        acknowledged: 0,
+    };
+    run.go_on(&store).unwrap();
+    let log = std::fs::read(folder.path().join("store.db-wal")).unwrap();
+    assert_eq!(
+        groups_in(&after_power_cut(&folder, &log), &groups),
+        groups.len(),
+        "a kill loses nothing"
+    );
+    let mut last = 0;
+    let mut seen = std::collections::BTreeSet::new();
+    for cut in 0..=CUTS {
+        let length = log.len() * cut / CUTS;
+        let short = groups_in(&after_power_cut(&folder, &log[..length]), &groups);
+        assert!(short >= last, "more of the log, and fewer groups");
+        // The same, but what was not written yet is there as something else.
+        let mut torn = log.clone();
+        torn[length..].fill(0x5a);
+        assert_eq!(groups_in(&after_power_cut(&folder, &torn), &groups), short);
+        last = short;
+        seen.insert(short);
+    }
+    assert_eq!(last, groups.len());
+    assert!(seen.len() > groups.len() / 2, "the cuts lie between groups: {seen:?}");
+    assert_eq!(told(&store), told(&MemStore::over(&expected)));
 }

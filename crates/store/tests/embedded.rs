@@ -12,6 +12,7 @@ use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::event::Tags;
 use taskhub_core::id::InstanceId;
+use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_store::blocking::{Reader, Writer};
@@ -304,6 +305,18 @@ fn a_commit_that_was_not_made_from_what_is_stored_is_refused() {
     writer.seal().unwrap();
     refused_as_corrupt(&mut writer, &at(&turn, 5), "extends a history of 3 events");
     refused_as_corrupt(&mut writer, &at(&start, 5), "UNIQUE");
+    let stall = |state: &InstanceState, now| control::stall(state, None, now);
+    owner.with(&id, stall);
+    let late = owner.take_group();
+    owner.with(&id, |state, _| control::purge(state).ok());
+    let purge = owner.take_group();
+    let commits = [&purge, &late].map(|group| group.sections[0].commits[0].clone());
+    let mut both = at(&purge, 5);
+    both.sections[0].commits = commits.into();
+    refused_as_corrupt(&mut writer, &both, "is not there");
+    both.sections[0].commits.reverse();
+    writer.stage(&both).unwrap();
+    writer.seal().unwrap();
     assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
 }
 

@@ -1,6 +1,8 @@
 //! Orchestrators that do not give their thread back, and those that panic: each is set aside by itself,
 //! and the hub goes on (R184, A33, A38). And: one process at a time has a store.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

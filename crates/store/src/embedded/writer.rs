@@ -122,11 +122,21 @@ impl SqliteWriter {
                 self.count_sync(rows > 0);
                 Ok(answer)
             }
-            Err(trouble) => {
-                self.abandon();
-                Err(self.error(trouble, During::Write))
-            }
+            Err(trouble) => Err(self.fail(trouble)),
         }
+    }
+
+    /// Takes back what failed. On a full disk the log is written back, after which it is used from its
+    /// beginning again: that may be all the room that the next attempt needs (A43).
+    fn fail(&mut self, trouble: impl Into<Trouble>) -> Error {
+        self.abandon();
+        let error = self.error(trouble, During::Write);
+        if let Error::Full = error
+            && let Err(error) = self.wal("PASSIVE")
+        {
+            tracing::debug!(%error, "the log could not be written back either");
+        }
+        error
     }
 
     fn count_sync(&mut self, has_written: bool) {
@@ -222,10 +232,7 @@ impl Writer for SqliteWriter {
                 self.staged = Some(staged);
                 Ok(())
             }
-            Err(trouble) => {
-                self.abandon();
-                Err(self.error(trouble, During::Write))
-            }
+            Err(trouble) => Err(self.fail(trouble)),
         }
     }
 
@@ -238,8 +245,7 @@ impl Writer for SqliteWriter {
             .prepare_cached("COMMIT")
             .and_then(|mut commit| commit.execute([]));
         if let Err(error) = commit {
-            self.abandon();
-            return Err(self.error(error, During::Write));
+            return Err(self.fail(error));
         }
         self.hubs.count(&staged.counters);
         self.work.groups += 1;

@@ -140,10 +140,11 @@ impl Owner<'_> {
             let page = self.page(filter, after.as_ref(), rows_max);
             assert!(page.rows.len() <= rows_max, "a page is no longer than asked for");
             rows.extend(page.rows);
-            after = page.next;
-            if after.is_none() {
+            if page.next.is_none() {
                 return rows;
             }
+            assert!(page.next > after, "a page begins behind the one before");
+            after = page.next;
         }
     }
 
