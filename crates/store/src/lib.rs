@@ -329,7 +329,8 @@ pub trait Store: Send + Sync + 'static {
     /// Takes partitions, also one's own anew. Every claim raises the epoch (A21).
     fn claim<'a>(&'a self, partitions: &'a [PartitionKey], now: Timestamp) -> Fut<'a, Vec<Lease>>;
 
-    /// Gives partitions back after a clean stop (A18).
+    /// Gives partitions back after a clean stop (A18); nothing can be committed under these leases any more.
+    /// A lease that another owner has taken is left alone.
     fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()>;
 
     /// What an owner needs before its first step, read once after each claim.
@@ -346,7 +347,8 @@ pub trait Store: Send + Sync + 'static {
         instances: &'a [InstanceId],
     ) -> Fut<'a, Vec<Option<InstanceState>>>;
 
-    /// Chunks of a history from an event on, in order, without a gap.
+    /// Chunks of a history from an event on, in order, without a gap; the first begins exactly there. What does
+    /// not exist has none.
     fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>>;
 
     /// Answers a question over many instances.
