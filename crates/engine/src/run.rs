@@ -174,9 +174,10 @@ impl Supervisor {
     fn give_up(&mut self, number: usize, instance: InstanceId) {
         self.lost_threads += 1;
         tracing::error!(hub = %self.shared.hub, %instance, lost = self.lost_threads, "a turn blocks its thread, which is given up");
-        let seconds = self.options.turn_limit.as_secs();
+        let limit = self.options.turn_limit;
         let reason = format!(
-            "a turn did not return within {seconds} s, so its thread was given up; the instance is not run any more in this process"
+            "a turn did not return within {limit:?}, so its thread was given up; \
+             the instance is not run any more in this process"
         );
         self.set_aside.push((instance, reason));
         match self.spawn_thread(number) {

@@ -5,10 +5,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use taskhub::{ActivityContext, Client, Hub, HubBuilder, InstanceId, OrchestrationContext, Result, RuntimeStatus};
+use taskhub::{
+    ActivityContext, Client, Error, Hub, HubBuilder, InstanceId, OrchestrationContext, Result, RuntimeStatus,
+};
 
 const TURN_LIMIT: Duration = Duration::from_millis(400);
 
@@ -30,12 +32,21 @@ impl Drop for Folder {
     }
 }
 
-/// Ends the loops when the test does, so that no thread of them burns on.
-struct Release(Arc<AtomicBool>);
+/// What the blocking turns share with the test.
+#[derive(Default)]
+struct Turns {
+    /// Ends the loop.
+    is_over: AtomicBool,
+    /// Turns that came back.
+    late: AtomicUsize,
+}
+
+/// Ends the loop when the test does, so that its thread does not burn on.
+struct Release(Arc<Turns>);
 
 impl Drop for Release {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        self.0.is_over.store(true, Ordering::Release);
     }
 }
 
@@ -47,29 +58,40 @@ async fn hello(ctx: OrchestrationContext, city: String) -> Result<String> {
     Ok(ctx.call_activity("SayHello", city).await?)
 }
 
+/// Is under way all the while.
+async fn waits(ctx: OrchestrationContext, (): ()) -> Result<String> {
+    let city: String = ctx.wait_for_external_event("City").await?;
+    Ok(ctx.call_activity("SayHello", city).await?)
+}
+
 async fn panics(ctx: OrchestrationContext, (): ()) -> Result<()> {
     let _: String = ctx.call_activity("SayHello", "Tokyo").await?;
     panic!("no such city");
 }
 
-async fn sleeps(_: OrchestrationContext, (): ()) -> Result<()> {
-    std::thread::sleep(TURN_LIMIT * 4);
-    Ok(())
-}
-
-fn builder(is_over: &Arc<AtomicBool>) -> HubBuilder {
-    let is_over = Arc::clone(is_over);
+fn builder(turns: &Arc<Turns>) -> HubBuilder {
+    let (spun, slept) = (Arc::clone(turns), Arc::clone(turns));
     let spins = move |_: OrchestrationContext, (): ()| {
-        let is_over = Arc::clone(&is_over);
+        let turns = Arc::clone(&spun);
         async move {
-            while !is_over.load(Ordering::Acquire) {
+            while !turns.is_over.load(Ordering::Acquire) {
                 std::hint::spin_loop();
             }
-            Ok::<_, taskhub::Error>(())
+            turns.late.fetch_add(1, Ordering::AcqRel);
+            Ok::<_, Error>(())
+        }
+    };
+    let sleeps = move |_: OrchestrationContext, (): ()| {
+        let turns = Arc::clone(&slept);
+        async move {
+            std::thread::sleep(TURN_LIMIT * 4); // tidy:allow: it is what must not be done
+            turns.late.fetch_add(1, Ordering::AcqRel);
+            Ok::<_, Error>(())
         }
     };
     Hub::builder("SampleHub")
         .orchestrator("Hello", hello)
+        .orchestrator("Waits", waits)
         .orchestrator("Panics", panics)
         .orchestrator("Sleeps", sleeps)
         .orchestrator("Spins", spins)
@@ -77,7 +99,7 @@ fn builder(is_over: &Arc<AtomicBool>) -> HubBuilder {
         .turn_limit(TURN_LIMIT)
 }
 
-/// Other instances complete, those that are under way as well as new ones.
+/// Another instance completes.
 async fn goes_on(client: &Client) {
     let id = client.start_new("Hello", "Oslo").await.unwrap();
     let greeting: String = client.wait_for_completion(&id).await.unwrap();
@@ -92,7 +114,7 @@ async fn set_aside(client: &Client, id: &InstanceId) -> String {
         if let Some(stall) = status.info.stalled {
             return stall.reason;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::task::yield_now().await;
     }
 }
 
@@ -105,11 +127,13 @@ async fn is_terminated(client: &Client, id: &InstanceId) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_blocks_or_panics_is_set_aside_by_itself_and_can_be_terminated() {
     let folder = Folder::new("blocked");
-    let is_over = Arc::new(AtomicBool::new(false));
-    let _release = Release(Arc::clone(&is_over));
-    let hub = builder(&is_over).open(&folder.0).await.unwrap();
+    let turns = Arc::<Turns>::default();
+    let _release = Release(Arc::clone(&turns));
+    let hub = builder(&turns).open(&folder.0).await.unwrap();
     let client = hub.client();
     goes_on(&client).await;
+    let waiting = client.start_new("Waits", ()).await.unwrap();
+    client.wait_for_start(&waiting).await.unwrap();
 
     let cases = [
         ("Spins", "a turn did not return within", 1),
@@ -125,14 +149,20 @@ async fn what_blocks_or_panics_is_set_aside_by_itself_and_can_be_terminated() {
         goes_on(&client).await;
         stuck.push(id);
     }
-    // A thread that comes back late finds that nobody listens any more.
-    tokio::time::sleep(TURN_LIMIT * 4).await;
+    // Threads that come back late find that nobody listens to them any more.
+    turns.is_over.store(true, Ordering::Release);
+    while turns.late.load(Ordering::Acquire) < 2 {
+        tokio::task::yield_now().await;
+    }
+    goes_on(&client).await;
     for id in &stuck {
         let status = client.get_status(id).await.unwrap().unwrap();
         assert!(status.info.stalled.is_some(), "`{id}` is {status:?}");
         is_terminated(&client, id).await;
     }
-    goes_on(&client).await;
+    client.raise_event(&waiting, "City", "Tokyo").await.unwrap();
+    let greeting: String = client.wait_for_completion(&waiting).await.unwrap();
+    assert_eq!(greeting, "Hello Tokyo!");
     assert!(!hub.engine().is_unhealthy());
     hub.stop(Duration::ZERO).await.unwrap();
 }
@@ -140,9 +170,9 @@ async fn what_blocks_or_panics_is_set_aside_by_itself_and_can_be_terminated() {
 #[tokio::test]
 async fn a_folder_in_use_is_refused_with_the_process_that_has_it() {
     let folder = Folder::new("in-use");
-    let is_over = Arc::new(AtomicBool::new(false));
-    let first = builder(&is_over).open(&folder.0).await.unwrap();
-    let error = builder(&is_over).open(&folder.0).await.unwrap_err();
+    let turns = Arc::<Turns>::default();
+    let first = builder(&turns).open(&folder.0).await.unwrap();
+    let error = builder(&turns).open(&folder.0).await.unwrap_err();
     assert_eq!(error.code(), "store-locked");
     assert!(
         error.to_string().contains(&format!("process {}", std::process::id())),

@@ -40,13 +40,7 @@ const ALLOWED: [(&str, &str, &[&str]); 11] = [
     (
         "crates/e2e",
         "taskhub-e2e",
-        &[
-            "taskhub-core",
-            "taskhub-engine",
-            "taskhub-store",
-            "taskhub",
-            "taskhub-samples",
-        ],
+        &["taskhub-core", "taskhub-store", "taskhub"],
     ),
     ("xtask", "xtask", &[]),
 ];

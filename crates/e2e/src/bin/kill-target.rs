@@ -1,0 +1,139 @@
+//! A program that uses the library, and that drivers kill: starts jobs, sees to their end those that
+//! earlier runs left, and tells what happens.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskhub::{Client, Hub, HubError, InstanceId, RuntimeStatus, StatusFilter};
+use taskhub_e2e::Result;
+use taskhub_e2e::facts::Fact;
+use taskhub_e2e::split::SplitStore;
+use taskhub_e2e::target::Target;
+use taskhub_e2e::workload::{EVENT, HUB, JOB, Job, registry};
+use taskhub_store::Store;
+use taskhub_store::embedded::{EmbeddedStore, Options};
+use tokio::task::JoinSet;
+
+/// More than all jobs together can have, so that no call waits for another's end.
+const ACTIVITIES_MAX: usize = 100_000;
+
+/// Time over which the starts of a wave are spread, so that some are answered while others are asked.
+const WAVE_MICROS: u64 = 5_000;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.downcast_ref().map_or("error", HubError::code);
+            Fact::Closed(code.to_owned(), error.to_string()).tell();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let target = Target::parse(std::env::args().skip(1))?;
+    let jobs = target.jobs()?;
+    // Before the hub opens, so that no signal finds the default, which is death.
+    let mut signals = Signals::new()?;
+    let hub = Hub::builder(HUB)
+        .registry(registry())
+        .activities_max(ACTIVITIES_MAX)
+        .open_with(open(&target)?)
+        .await?;
+    Fact::Ready.tell();
+    let is_done = tokio::select! {
+        done = work(hub.client(), &target, jobs) => done.map(|()| true)?,
+        () = signals.come() => false,
+    };
+    hub.stop(Duration::from_millis(target.grace_ms)).await?;
+    if is_done { Fact::Finished } else { Fact::Stopped }.tell();
+    Ok(())
+}
+
+fn open(target: &Target) -> Result<Arc<dyn Store>, HubError> {
+    let store = EmbeddedStore::open(&target.folder, Options::default())?;
+    Ok(if target.split_commits {
+        Arc::new(SplitStore::new(store))
+    } else {
+        Arc::new(store)
+    })
+}
+
+/// Ctrl-C, and where there is one the signal by which a supervisor asks for the end.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn come(&mut self) {
+        let _pressed = tokio::signal::ctrl_c().await;
+    }
+}
+
+/// Sees everything that is live to its end, and starts `jobs` in waves.
+async fn work(client: Client, target: &Target, jobs: Vec<u32>) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    let live = StatusFilter::new().statuses([RuntimeStatus::Pending, RuntimeStatus::Running]);
+    for info in client.get_status_by(live).await? {
+        let job = Job::read(info.input.as_ref()).ok_or("an instance is no job")?;
+        tasks.spawn(follow(client.clone(), info.instance, job));
+    }
+    for wave in jobs.chunks(target.wave.max(1)) {
+        for &number in wave {
+            let step_ms = target.step_ms;
+            tasks.spawn(start(client.clone(), Job { number, step_ms }));
+        }
+        tokio::time::sleep(Duration::from_millis(target.wave_pause_ms)).await;
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+async fn start(client: Client, job: Job) {
+    tokio::time::sleep(Duration::from_micros(fastrand::u64(..WAVE_MICROS))).await;
+    Fact::Asked(job.number).tell();
+    match client.start_new_with(JOB, job, job.start()).await {
+        Ok(instance) => {
+            Fact::Acked(job.number, instance.to_string()).tell();
+            follow(client, instance, job).await;
+        }
+        Err(error) => Fact::Failed(job.number, error.code().to_owned()).tell(),
+    }
+}
+
+/// Raises a job's event once it runs, and waits for its end.
+async fn follow(client: Client, instance: InstanceId, job: Job) {
+    let seen = async {
+        client.wait_for_start(&instance).await?;
+        let key = job.event_key();
+        client.raise_event_once(&instance, EVENT, job.number, &key).await?;
+        Fact::Raised(job.number).tell();
+        client.wait_for_end(&instance).await
+    };
+    match seen.await {
+        Ok(info) => Fact::Ended(job.number, info.status.to_string()).tell(),
+        Err(error) => Fact::Failed(job.number, error.code().to_owned()).tell(),
+    }
+}

@@ -1,0 +1,78 @@
+//! A program that uses the library, and that is watched while it does: one call after another, each with a
+//! line when it is answered and the hub has nothing else to do.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskhub::{Client, Hub, StartOptions, Timestamp};
+use taskhub_e2e::Result;
+use taskhub_e2e::facts::Fact;
+use taskhub_e2e::workload::{EVENT, HUB, JOB, Job, registry};
+use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
+
+const JOBS: u32 = 10;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            Fact::Closed("error".to_owned(), error.to_string()).tell();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let folder = args.next().ok_or("usage: trace-target FOLDER [--unsynced]")?;
+    let synchronous = match args.next() {
+        Some(_) => Synchronous::Off,
+        None => Synchronous::Full,
+    };
+    let options = Options {
+        synchronous,
+        ..Options::default()
+    };
+    let store = EmbeddedStore::open(folder.as_ref(), options)?;
+    let hub = Hub::builder(HUB)
+        .registry(registry())
+        .open_with(Arc::new(store))
+        .await?;
+    for number in 0..JOBS {
+        work(&hub.client(), number).await?;
+    }
+    hub.stop(Duration::from_secs(1)).await?;
+    Fact::Finished.tell();
+    Ok(())
+}
+
+/// Each step waits for the one before, so that what is written belongs to what is acknowledged next.
+async fn work(client: &Client, number: u32) -> Result<()> {
+    let job = Job { number, step_ms: 1 };
+    let acked = |what: &str| Fact::Acked(number, what.to_owned()).tell();
+
+    // Not yet begun: nothing follows from the start, and the event waits.
+    let options = job.start().at(Timestamp::MAX);
+    let later = client.start_new_with(JOB, job, options).await?;
+    acked("started");
+    client.raise_event(&later, EVENT, number).await?;
+    acked("raised");
+    client.terminate(&later, "enough").await?;
+    acked("terminated");
+    client.purge_instance_history(&later).await?;
+    acked("purged");
+
+    // One that runs: when it has ended, nothing is left to write.
+    let options = StartOptions::new().instance_id(&format!("whole-{number}"));
+    let whole = client.start_new_with(JOB, job, options).await?;
+    client.raise_event(&whole, EVENT, number).await?;
+    let answer: u64 = client.wait_for_completion(&whole).await?;
+    acked("completed");
+    if answer == job.output() {
+        Ok(())
+    } else {
+        Err("a job gave another answer".into())
+    }
+}

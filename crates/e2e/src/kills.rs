@@ -1,0 +1,316 @@
+//! The driver: starts `kill-target`, kills it at random moments, starts it again, and checks what is left
+//! (reliability: C1, and C8 for the locks that killed programs leave).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::Result;
+use crate::checker::{self, Checked, Expected};
+use crate::facts::Fact;
+use crate::life::Life;
+use crate::table::Kill;
+use crate::target::Target;
+use crate::workload::Job;
+
+/// How long after the line that decides about a kill it comes, in microseconds: while a wave is under way.
+const DELAY_MICROS: Range<u64> = 0..4_000;
+/// One kill in so many comes at any other moment.
+const RANDOM_EVERY: u32 = 5;
+/// When the other kills come, in milliseconds after the hub is open.
+const RANDOM_MILLIS: Range<u64> = 200..600;
+
+/// What is done, and how hard it must be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `kill-target`.
+    pub program: PathBuf,
+    /// Folder for the store and the lists of starts.
+    pub folder: PathBuf,
+    /// Jobs in all.
+    pub instances: u32,
+    /// Kills that must hit the program at work.
+    pub rounds: usize,
+    /// Kills after which it is given up.
+    pub rounds_max: usize,
+    /// Starts without an answer at such a kill, at least.
+    pub unanswered_min: usize,
+    /// Instances in mid-activity at such a kill, at least.
+    pub active_min: usize,
+    /// Decides when the program is killed.
+    pub seed: u64,
+    /// What the program is told, but for folder and starts.
+    pub target: Target,
+    /// Whether the first violation ends it.
+    pub stops_at_violation: bool,
+}
+
+impl Settings {
+    /// What the promise asks for: ten kills, each with 50 starts without an answer and 500 instances in
+    /// mid-activity.
+    pub fn new(program: &Path, folder: &Path, instances: u32, seed: u64) -> Self {
+        let mut target = Target::new(folder.join("store"));
+        (target.wave, target.wave_pause_ms, target.step_ms) = (200, 125, 250);
+        Self {
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            instances,
+            rounds: 10,
+            rounds_max: 60,
+            unanswered_min: 50,
+            active_min: 500,
+            seed,
+            target,
+            stops_at_violation: false,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The kills.
+    pub kills: Vec<Kill>,
+    /// What the checker found in the end; the violations are those of all checks.
+    pub checked: Checked,
+    /// Time of the last check.
+    pub check_time: Duration,
+    /// Starts that were acknowledged in the end.
+    pub acked: usize,
+    /// Starts with an id whose answer was lost.
+    pub lost: usize,
+    /// How many of them had not taken effect, and were repeated in the end.
+    pub repeated: usize,
+}
+
+impl Report {
+    /// Kills that hit the program at work.
+    pub fn hits(&self) -> usize {
+        self.kills.iter().filter(|kill| kill.is_hit).count()
+    }
+}
+
+/// What the driver knows from the facts it was told.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// Starts still to be sent, or to be sent again.
+    remaining: VecDeque<u32>,
+    acked: BTreeMap<u32, String>,
+    /// Asked in an earlier run, without an answer.
+    unknown: BTreeSet<u32>,
+    /// Asked in this run, without an answer yet.
+    asked: BTreeSet<u32>,
+    asked_total: usize,
+    /// Activities that run, by job.
+    active: BTreeMap<u32, u32>,
+    troubles: Vec<String>,
+}
+
+impl Ledger {
+    fn take(&mut self, fact: Fact) {
+        match fact {
+            Fact::Asked(job) => {
+                self.asked.insert(job);
+                self.asked_total += 1;
+            }
+            Fact::Acked(job, instance) => {
+                self.asked.remove(&job);
+                self.unknown.remove(&job);
+                self.acked.insert(job, instance);
+            }
+            Fact::Begun(job, _, _) => *self.active.entry(job).or_default() += 1,
+            Fact::Done(job, _) => {
+                if let Some(running) = self.active.get_mut(&job) {
+                    *running -= 1;
+                }
+                self.active.retain(|_, running| *running > 0);
+            }
+            Fact::Failed(job, code) => self.troubles.push(format!("a call about job {job} gave {code}")),
+            Fact::Closed(code, text) => self
+                .troubles
+                .push(format!("the hub could not be opened: {code}: {text}")),
+            Fact::Ready | Fact::Raised(_) | Fact::Ended(..) | Fact::Finished | Fact::Stopped => {}
+        }
+    }
+
+    /// A run begins: what it is told to start is no longer to be sent by another one.
+    fn begin(&mut self) -> Vec<u32> {
+        self.asked_total = 0;
+        self.remaining.iter().copied().collect()
+    }
+
+    /// A run was killed. What it did not answer is unknown; if it has a key, it is sent again.
+    fn killed(&mut self) -> (usize, usize) {
+        let asked = std::mem::take(&mut self.asked);
+        let counts = (asked.len(), std::mem::take(&mut self.active).len());
+        self.unknown.extend(asked);
+        let is_open = |job: &u32| !self.acked.contains_key(job);
+        let is_sent_again = |job: &u32| is_open(job) && (has_key(*job) || !self.unknown.contains(job));
+        self.remaining.retain(is_sent_again);
+        counts
+    }
+
+    fn expected(&self, is_finished: bool) -> Expected {
+        Expected {
+            acked: self.acked.clone(),
+            unknown: self.unknown.clone(),
+            is_finished,
+        }
+    }
+}
+
+fn has_key(number: u32) -> bool {
+    Job { number, step_ms: 0 }.has_key()
+}
+
+/// When a kill comes.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// In the middle of a wave: so many starts were asked for, and then a little later.
+    Asked(usize, Duration),
+    /// So long after the hub is open.
+    Age(Duration),
+}
+
+/// Kills and checks.
+///
+/// # Errors
+///
+/// The program hangs or cannot be run, or the store cannot be read at all.
+pub fn run(settings: &Settings) -> Result<Report> {
+    let mut rng = Rng::with_seed(settings.seed);
+    let mut report = Report::default();
+    let mut ledger = Ledger {
+        remaining: (0..settings.instances).collect(),
+        ..Ledger::default()
+    };
+    while report.hits() < settings.rounds && report.kills.len() < settings.rounds_max && !ledger.remaining.is_empty() {
+        let moment = moment(settings, &ledger, report.hits(), &mut rng);
+        let Some(mut kill) = life(settings, &mut ledger, Some(moment))? else {
+            break;
+        };
+        let found = checker::check_copy(&settings.target.folder, &ledger.expected(false))?;
+        kill.violations = found.violations.len();
+        report.checked.violations.extend(found.violations);
+        report.kills.push(kill);
+        if settings.stops_at_violation && !report.checked.violations.is_empty() {
+            return Ok(report);
+        }
+    }
+    life(settings, &mut ledger, None)?;
+    finish(settings, &mut ledger, &mut report)?;
+    Ok(report)
+}
+
+/// As many starts per run as leave enough for the runs to come.
+fn moment(settings: &Settings, ledger: &Ledger, hits: usize, rng: &mut Rng) -> Moment {
+    if rng.u32(..RANDOM_EVERY) == 0 {
+        return Moment::Age(Duration::from_millis(rng.u64(RANDOM_MILLIS)));
+    }
+    let share = ledger.remaining.len() / (settings.rounds - hits + 1).max(2);
+    let starts = rng.usize(share * 3 / 4..=share * 5 / 4).max(1);
+    // Not at the edge of a wave, where nothing is under way.
+    let starts = starts - starts % settings.target.wave + settings.target.wave * 4 / 5;
+    let delay = Duration::from_micros(rng.u64(DELAY_MICROS));
+    Moment::Asked(starts.min(ledger.remaining.len()), delay)
+}
+
+/// One run, until it is killed or, without a moment for that, has done everything.
+fn life(settings: &Settings, ledger: &mut Ledger, moment: Option<Moment>) -> Result<Option<Kill>> {
+    let starts = ledger.begin();
+    let life = Life::begin(command(settings, &starts)?)?;
+    let mut kill = Kill::default();
+    // The first fact is that it is ready, or why it is not.
+    while let Some(fact) = life.fact()? {
+        let is_ready = fact == Fact::Ready;
+        ledger.take(fact);
+        if is_ready {
+            kill.ready = life.age();
+            break;
+        }
+    }
+    if let Some(moment) = moment {
+        wait(&life, ledger, moment)?;
+        kill.age = life.age();
+        for fact in life.kill()? {
+            ledger.take(fact);
+        }
+        kill.asked = ledger.asked_total;
+        (kill.unanswered, kill.active) = ledger.killed();
+        kill.is_hit = kill.unanswered >= settings.unanswered_min && kill.active >= settings.active_min;
+        return Ok(Some(kill));
+    }
+    let (status, facts) = life.end()?;
+    let is_finished = facts.last() == Some(&Fact::Finished);
+    for fact in facts {
+        ledger.take(fact);
+    }
+    ledger.killed();
+    if !status.success() || !is_finished {
+        return Err(format!("the program ended with {status}: {:?}", ledger.troubles).into());
+    }
+    Ok(None)
+}
+
+/// Listens until the moment has come, or the program has ended.
+fn wait(life: &Life, ledger: &mut Ledger, moment: Moment) -> Result<()> {
+    let until = match moment {
+        Moment::Age(age) => life.age() + age,
+        Moment::Asked(starts, delay) => {
+            while ledger.asked_total < starts {
+                let Some(fact) = life.fact()? else { return Ok(()) };
+                ledger.take(fact);
+            }
+            life.age() + delay
+        }
+    };
+    while let Some(fact) = life.fact_before(until) {
+        ledger.take(fact);
+    }
+    Ok(())
+}
+
+fn command(settings: &Settings, starts: &[u32]) -> Result<std::process::Command> {
+    let mut list = String::new();
+    for job in starts {
+        writeln!(list, "{job}")?;
+    }
+    let path = settings.folder.join("starts");
+    std::fs::write(&path, list)?;
+    let mut target = settings.target.clone();
+    target.starts = Some(path);
+    Ok(target.command(&settings.program))
+}
+
+/// All have ended: checks them; repeats the starts that did not take effect, and checks again.
+fn finish(settings: &Settings, ledger: &mut Ledger, report: &mut Report) -> Result<()> {
+    let folder = &settings.target.folder;
+    report.lost = ledger.unknown.len();
+    let first = checker::check_folder(folder, &ledger.expected(true))?;
+    report.checked.violations.extend(first.violations);
+    report.repeated = first.absent.len();
+    ledger.remaining = first.absent.iter().copied().collect();
+    ledger.unknown.retain(|job| first.absent.contains(job));
+    for job in (0..settings.instances).filter(|job| !first.absent.contains(job)) {
+        // What is there without an answer stays there; the id is known from the number.
+        ledger.acked.entry(job).or_insert_with(|| format!("job-{job}"));
+    }
+    if !ledger.remaining.is_empty() {
+        life(settings, ledger, None)?;
+    }
+    let begun = crate::now();
+    let last = checker::check_folder(folder, &ledger.expected(true))?;
+    report.check_time = begun.elapsed();
+    report.acked = ledger.acked.len();
+    let mut violations = std::mem::take(&mut report.checked.violations);
+    violations.extend(last.violations.iter().cloned());
+    violations.append(&mut ledger.troubles);
+    violations.sort();
+    violations.dedup();
+    report.checked = Checked { violations, ..last };
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! How `kill-target` is told what to do.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::Result;
+
+/// Its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Folder of the store.
+    pub folder: PathBuf,
+    /// A file with the numbers of the jobs to start, a line each; none without it.
+    pub starts: Option<PathBuf>,
+    /// Starts that are sent nearly at once, each by a task of its own.
+    pub wave: usize,
+    /// Pause before the next ones.
+    pub wave_pause_ms: u64,
+    /// How long an activity takes.
+    pub step_ms: u64,
+    /// What running activities are given when the program is told to stop.
+    pub grace_ms: u64,
+    /// Commits in two groups what belongs in one, to see that the checker notices.
+    pub split_commits: bool,
+}
+
+impl Target {
+    /// With nothing to start.
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            starts: None,
+            wave: 1,
+            wave_pause_ms: 0,
+            step_ms: 10,
+            grace_ms: 30_000,
+            split_commits: false,
+        }
+    }
+
+    /// The command that runs the program so.
+    pub fn command(&self, program: &std::path::Path) -> Command {
+        let mut command = Command::new(program);
+        command.arg("--folder").arg(&self.folder);
+        if let Some(starts) = &self.starts {
+            command.arg("--starts").arg(starts);
+        }
+        command.arg("--wave").arg(self.wave.to_string());
+        for (name, value) in [
+            ("--wave-pause-ms", self.wave_pause_ms),
+            ("--step-ms", self.step_ms),
+            ("--grace-ms", self.grace_ms),
+        ] {
+            command.arg(name).arg(value.to_string());
+        }
+        if self.split_commits {
+            command.arg("--split-commits");
+        }
+        command
+    }
+
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    ///
+    /// One that is unknown, misses its value, or is no number where it must be.
+    pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
+        let mut target = Self::new(PathBuf::new());
+        let mut args = args.into_iter();
+        while let Some(name) = args.next() {
+            if name == "--split-commits" {
+                target.split_commits = true;
+                continue;
+            }
+            let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
+            match name.as_str() {
+                "--folder" => target.folder = value.into(),
+                "--starts" => target.starts = Some(value.into()),
+                "--wave" => target.wave = value.parse()?,
+                "--wave-pause-ms" => target.wave_pause_ms = value.parse()?,
+                "--step-ms" => target.step_ms = value.parse()?,
+                "--grace-ms" => target.grace_ms = value.parse()?,
+                _ => return Err(format!("{name} is unknown").into()),
+            }
+        }
+        if target.folder.as_os_str().is_empty() {
+            return Err("--folder is missing".into());
+        }
+        Ok(target)
+    }
+
+    /// The jobs to start.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or holds something else than numbers.
+    pub fn jobs(&self) -> Result<Vec<u32>> {
+        let Some(starts) = &self.starts else {
+            return Ok(Vec::new());
+        };
+        let text = std::fs::read_to_string(starts)?;
+        Ok(text.lines().map(str::parse).collect::<Result<_, _>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_command_says_is_what_is_read() {
+        let mut target = Target::new("a folder".into());
+        target.starts = Some("a file".into());
+        (target.wave, target.step_ms, target.split_commits) = (7, 8, true);
+        let command = target.command("program".as_ref());
+        let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
+        assert_eq!(Target::parse(args).unwrap(), target);
+        for wrong in [&["--wave"][..], &["--wave", "x"], &["--else", "1"], &[]] {
+            assert!(Target::parse(wrong.iter().map(|&word| word.to_owned())).is_err());
+        }
+    }
+}
