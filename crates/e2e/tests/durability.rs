@@ -27,7 +27,7 @@ fn traced(args: &[&str]) -> Order {
 }
 
 #[test]
-fn each_acknowledgement_comes_behind_a_completed_sync_of_what_it_is_about() {
+fn a_traced_run_has_a_completed_sync_of_what_it_is_about_behind_each_acknowledgement() {
     let order = traced(&[]);
     assert_eq!(order.violations, Vec::<String>::new());
     assert_eq!((order.acks, order.acks_with_writes), (50, 50), "{order:?}");
@@ -35,7 +35,7 @@ fn each_acknowledgement_comes_behind_a_completed_sync_of_what_it_is_about() {
 }
 
 #[test]
-fn the_same_check_fails_when_the_store_does_not_sync() {
+fn a_traced_run_that_does_not_sync_fails_the_same_check() {
     let order = traced(&["--unsynced"]);
     assert_eq!((order.acks, order.acks_with_writes), (50, 50), "{order:?}");
     assert!(order.violations.len() >= order.acks, "{order:?}");
