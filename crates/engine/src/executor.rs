@@ -34,8 +34,10 @@ const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum ThreadInput {
     /// Something for one of its partitions.
     Partition(u16, Input<To>),
-    /// Serve this partition from now on; these are its first outputs.
-    Adopt(Box<Partition<To>>, Vec<Output<To>>),
+    /// Serve this partition from now on.
+    Adopt(Box<Partition<To>>),
+    /// These are its first outputs; told once every partition of the hub is served.
+    Begin(u16, Vec<Output<To>>),
     /// Drop all partitions and say so.
     Drop(oneshot::Sender<()>),
     /// End this round, then give the partitions back.
@@ -109,6 +111,7 @@ impl Executor {
         }
         self.tick();
         self.run_turns();
+        self.evict();
         self.hand_over();
         if let Some(done) = self.draining.take() {
             let leases = self
@@ -134,12 +137,14 @@ impl Executor {
     fn take(&mut self, input: ThreadInput) {
         match input {
             ThreadInput::Partition(index, input) => self.step(index, input),
-            ThreadInput::Adopt(partition, outputs) => {
-                let key = partition.key().clone();
-                self.partitions.insert(key.index, *partition);
+            ThreadInput::Adopt(partition) => {
+                self.partitions.insert(partition.key().index, *partition);
+            }
+            ThreadInput::Begin(index, outputs) => {
                 self.out = outputs;
-                self.carry_out(key.index);
-                self.free.push(Release::Task(Event::Announced(key)));
+                self.carry_out(index);
+                self.free
+                    .push(Release::Task(Event::Announced(self.shared.partition(index))));
             }
             ThreadInput::Drop(done) => {
                 self.drop_partitions();
@@ -204,6 +209,18 @@ impl Executor {
                 }
                 self.carry_out(index);
             }
+        }
+    }
+
+    /// Gives memory back also when only reads brought it in.
+    fn evict(&mut self) {
+        let now = self.shared.clock.now();
+        let indexes: Vec<u16> = self.partitions.keys().copied().collect();
+        for index in indexes {
+            if let Some(partition) = self.partitions.get_mut(&index) {
+                partition.evict(now, &mut self.out);
+            }
+            self.carry_out(index);
         }
     }
 

@@ -64,6 +64,8 @@ pub(crate) struct OpenGroup {
 #[derive(Debug, Default)]
 struct Batches {
     waiting: VecDeque<Batch>,
+    /// A group has failed: what was made on top of it must not become durable (R188).
+    is_refusing: bool,
     is_writing: bool,
     is_closed: bool,
 }
@@ -93,10 +95,19 @@ impl OpenGroup {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a batch over.
+    /// Hands a batch over. After a failed group it is dropped, which tells those who wait for it.
     pub(crate) fn hand_over(&self, batch: Batch) {
-        self.lock().waiting.push_back(batch);
-        self.filled.notify_one();
+        let mut batches = self.lock();
+        if !batches.is_refusing {
+            batches.waiting.push_back(batch);
+            drop(batches);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Accepts batches again, once no memory is left that the failed group was part of.
+    pub(crate) fn accept(&self) {
+        self.lock().is_refusing = false;
     }
 
     /// Waits for batches and takes those that go into one group; `None` once closed and empty.
@@ -118,9 +129,14 @@ impl OpenGroup {
         }
     }
 
-    /// Throws away what is not written: the memory it came from is dropped (A1).
+    /// Throws away what is not written, and what is still handed over until the memory it comes from is
+    /// dropped (A1).
     pub(crate) fn discard(&self) {
-        let discarded = std::mem::take(&mut self.lock().waiting);
+        let discarded = {
+            let mut batches = self.lock();
+            batches.is_refusing = true;
+            std::mem::take(&mut batches.waiting)
+        };
         drop(discarded);
     }
 

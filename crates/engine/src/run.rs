@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::dispatcher::Event;
 use crate::executor::{Executor, ThreadInput};
 use crate::group::Taken;
-use crate::hub::Options;
-use crate::io::Input;
+use crate::hub::{Options, To};
+use crate::io::{Input, Output};
 use crate::partition::{Partition, Setup};
 use crate::queue::Queue;
 use crate::shared::{Pulse, Shared, ThreadLink};
@@ -82,17 +82,30 @@ impl Supervisor {
         let shared = Arc::clone(&self.shared);
         let keys: Vec<_> = (0..shared.partitions).map(|index| shared.partition(index)).collect();
         let leases = shared.store.claim(&keys, shared.clock.now()).await?;
+        let mut begun = Vec::new();
         for lease in leases {
             shared.dispatch(Event::Reset(lease.partition.clone()));
-            self.adopt(lease).await?;
+            begun.push(self.recover(lease).await?);
+        }
+        // All are served before the first says anything: a message to one that is not would be lost until
+        // the next reload.
+        let mut first_outputs = Vec::new();
+        for (partition, outputs) in begun {
+            let (index, epoch) = (partition.key().index, partition.lease().epoch);
+            shared.send_to_thread(usize::from(index), ThreadInput::Adopt(Box::new(partition)));
+            first_outputs.push((index, epoch, outputs));
+        }
+        for (index, epoch, outputs) in first_outputs {
+            shared.send_to_thread(usize::from(index), ThreadInput::Begin(index, outputs));
+            shared.spawn(Arc::clone(&shared).fill_filter(index, epoch));
         }
         self.is_first = false;
         Ok(())
     }
 
-    async fn adopt(&mut self, lease: Lease) -> Result<(), StoreError> {
+    async fn recover(&self, lease: Lease) -> Result<(Partition<To>, Vec<Output<To>>), StoreError> {
         let shared = &self.shared;
-        let (index, epoch) = (lease.partition.index, lease.epoch);
+        let index = lease.partition.index;
         let recovered = shared.store.recover(&lease).await?;
         let is_ours = |(instance, _): &&(InstanceId, String)| shared.partition_of(instance) == index;
         let setup = Setup {
@@ -105,9 +118,7 @@ impl Supervisor {
         };
         let mut outputs = Vec::new();
         let partition = Partition::recover(setup, recovered, shared.clock.now(), &mut outputs);
-        shared.send_to_thread(usize::from(index), ThreadInput::Adopt(Box::new(partition), outputs));
-        shared.spawn(Arc::clone(shared).fill_filter(index, epoch));
-        Ok(())
+        Ok((partition, outputs))
     }
 
     /// Reloads whenever asked to, and watches the threads, until the hub stops.
@@ -158,6 +169,7 @@ impl Supervisor {
         }
         tracing::warn!(hub = %self.shared.hub, count, "dropping the memory of all partitions and reading them anew");
         self.drop_all().await;
+        self.shared.group.accept();
         // What was handed over by whole rounds is consistent; a failed store has discarded it already.
         self.shared.group.flush().await;
         while let Err(error) = self.claim_all().await {

@@ -36,7 +36,8 @@ pub enum OnNonDeterminism {
 /// How registered functions are run.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
-    /// Bytes of orchestrators kept live per partition thread, roughly. The one that ran last stays in any case.
+    /// Bytes of orchestrators kept live per partition thread, roughly. The one that ran last stays in any case,
+    /// unless this is 0, which keeps none.
     pub live_bytes_max: usize,
     /// Runs every turn again from the start of its history and compares what it asks for (A28). Costly: for
     /// development and tests.
@@ -156,7 +157,9 @@ impl LiveWorker {
             self.live
                 .insert(item.partition.clone(), HashMap::from([(item.instance.clone(), live)]));
         }
-        while self.bytes > self.options.live_bytes_max && self.by_use.len() > 1 {
+        // One that is larger than the whole budget would be replayed at every turn.
+        let spared = usize::from(self.options.live_bytes_max > 0);
+        while self.bytes > self.options.live_bytes_max && self.by_use.len() > spared {
             let Some((_, (partition, instance))) = self.by_use.pop_first() else {
                 break;
             };

@@ -6,7 +6,7 @@ use super::{
 };
 
 impl<R: Destination> Partition<R> {
-    /// Begins every turn that is ready, and forgets instances when the budget is exceeded.
+    /// Begins every turn that is ready.
     pub fn turns(&mut self, now: Timestamp, out: &mut Vec<Output<R>>) {
         let now = self.advance(now);
         while let Some(instance) = self.ready.pop_front() {
@@ -43,6 +43,11 @@ impl<R: Destination> Partition<R> {
             self.counts.turns += 1;
             out.push(Output::Turn(item));
         }
+    }
+
+    /// Forgets idle instances while the budget is exceeded; called at the end of each round.
+    pub fn evict(&mut self, now: Timestamp, out: &mut Vec<Output<R>>) {
+        let now = self.advance(now);
         out.extend(self.memory.evict(self.durable, now).into_iter().map(Output::Evict));
     }
 

@@ -1,0 +1,91 @@
+//! Listings and counts against the reference.
+
+use std::collections::BTreeMap;
+
+use taskhub_core::query::Filter;
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_core::time::Timestamp;
+use taskhub_store::{Answer, Query};
+
+use crate::Violation;
+use crate::checks::store_failed;
+use crate::library::LIBRARY;
+use crate::machine::SCRIPTED;
+use crate::world::World;
+
+/// Lists and counts are those of what is durable (I8, R13).
+pub(crate) fn agree(world: &mut World) -> Result<(), Violation> {
+    let statuses: Vec<RuntimeStatus> = if world.rng.bool() {
+        Vec::new()
+    } else {
+        RuntimeStatus::ALL.into_iter().filter(|_| world.rng.bool()).collect()
+    };
+    let name = [None, Some(SCRIPTED), Some(LIBRARY)];
+    let prefix = [None, Some("i"), Some("i1"), Some("shared")];
+    let now = world.wall();
+    let mut some_time = || {
+        world
+            .rng
+            .bool()
+            .then(|| Timestamp::from_micros(now.micros() - world.rng.i64(0..1_000_000)))
+    };
+    let (created_from, created_before) = (some_time(), some_time());
+    let filter = Filter {
+        created_from,
+        created_before,
+        statuses,
+        name: world.rng.choice(name).flatten().map(str::to_owned),
+        id_prefix: world.rng.choice(prefix).flatten().map(str::to_owned),
+    };
+    let rows_max = world.rng.usize(1..=5);
+    let (hub, mut after, mut rows) = (world.hub.clone(), None, Vec::new());
+    loop {
+        let query = Query::Page {
+            hub: hub.clone(),
+            filter: filter.clone(),
+            after,
+            rows_max,
+        };
+        let answer = world
+            .disk
+            .look(|reader| reader.query(&query))
+            .map_err(|error| store_failed(&error))?;
+        let Answer::Page { page, .. } = answer else {
+            return Err(Violation::new("store", format!("{answer:?} is no page")));
+        };
+        rows.extend(page.rows);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    let infos = world.journal.present().map(|book| &book.state.info);
+    let mut wanted: Vec<&InstanceInfo> = infos.filter(|info| filter.matches(info)).collect();
+    wanted.sort_by_key(|info| (info.created_at, info.instance.clone()));
+    if !rows.iter().eq(wanted.iter().copied()) {
+        return Err(Violation::new(
+            "I8",
+            format!("{filter:?} lists {rows:?} and should list {wanted:?}"),
+        ));
+    }
+    counts(world)
+}
+
+fn counts(world: &mut World) -> Result<(), Violation> {
+    let query = Query::Counts { hub: world.hub.clone() };
+    let answer = world
+        .disk
+        .look(|reader| reader.query(&query))
+        .map_err(|error| store_failed(&error))?;
+    let mut wanted: BTreeMap<RuntimeStatus, u64> = BTreeMap::new();
+    for book in world.journal.present() {
+        *wanted.entry(book.state.info.status).or_default() += 1;
+    }
+    match answer {
+        Answer::Counts(counts) if counts.iter().copied().collect::<BTreeMap<_, _>>() == wanted => Ok(()),
+        other => Err(Violation::new(
+            "I8",
+            format!("the store counts {other:?}, and there are {wanted:?}"),
+        )),
+    }
+}

@@ -1,0 +1,355 @@
+//! The simulated world: a node, its store, its clients and workers, and time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use fastrand::Rng;
+use taskhub_core::id::{Fence, HubName, InstanceId, Seq};
+use taskhub_core::time::Timestamp;
+use taskhub_engine::dispatcher::{Dispatcher, Token};
+use taskhub_engine::io::Input;
+use taskhub_engine::partition::{Destination, Partition};
+use taskhub_engine::worker::TaskKey;
+use taskhub_store::{Group, Lease, PartitionKey, Section};
+
+use crate::disk::{CrashPoint, Disk, Medium};
+use crate::fault::{Fault, Rates, Tally};
+use crate::journal::Journal;
+use crate::library::Library;
+use crate::scripted::Scripted;
+use crate::trace::Trace;
+use crate::{Violation, checks};
+
+mod calm;
+mod clients;
+mod groups;
+mod lives;
+mod reads;
+mod schedule;
+mod shell;
+mod work;
+
+pub(crate) use clients::{Op, OpState};
+use groups::{Held, Writing};
+use work::Job;
+
+/// A bug that is put in on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A reload does not claim, so that tokens are issued a second time (against A21).
+    EpochReused,
+    /// Live orchestrators survive a reload and are trusted (against A22).
+    LiveOverReload,
+    /// Terminate waits for the turn that is out (against A25).
+    TerminateWaitsForTurn,
+    /// Messages are handed over in memory only (against A29).
+    MessagesSkipOutbox,
+    /// The receipt of a message leaves it in the outbox (against A29).
+    ReceiptKeepsMessage,
+    /// A group that fails leaves half of its commits behind (against P2).
+    HalfGroup,
+    /// A group that fails leaves half of a commit behind (against R26).
+    HalfCommit,
+    /// Messages left in outboxes are handed on while some partitions are not there yet (against A29).
+    AdoptsOneByOne,
+    /// What was handed over behind a failed group is still written (against A1).
+    WritesAfterFailure,
+    /// Effects are let go before their commits are durable (against A36).
+    EarlyRelease,
+}
+
+/// What to simulate.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Decides everything that is not said here.
+    pub seed: u64,
+    /// Where the hub is kept.
+    pub medium: Medium,
+    /// The bug that is put in.
+    pub bug: Option<Bug>,
+    /// Whether faults strike at rates drawn from the seed.
+    pub has_faults: bool,
+    /// A few requests only.
+    pub is_small: bool,
+    /// The store call at which the node crashes, and whether the call is done first.
+    pub crash_at: Option<(u64, bool)>,
+    /// What is kept of the trace.
+    pub trace: Trace,
+}
+
+impl Config {
+    /// The usual simulation of a seed.
+    pub fn new(seed: u64, medium: Medium) -> Self {
+        Self {
+            seed,
+            medium,
+            bug: None,
+            has_faults: true,
+            is_small: false,
+            crash_at: None,
+            trace: Trace::Off,
+        }
+    }
+}
+
+/// How a simulation went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What happened in it.
+    pub tally: Tally,
+    /// Its trace, as far as asked for.
+    pub trace: Trace,
+    /// The first rule that did not hold, and the step at which it was seen.
+    pub failure: Option<(u64, Violation)>,
+    /// Calls of the store.
+    pub store_calls: u64,
+}
+
+/// Simulates.
+pub fn run(config: &Config) -> Outcome {
+    let mut world = match World::new(config) {
+        Ok(world) => world,
+        Err(error) => {
+            let violation = Violation::new("store", format!("the store does not open: {error}"));
+            let (tally, trace) = (Tally::default(), config.trace.clone());
+            return Outcome {
+                tally,
+                trace,
+                failure: Some((0, violation)),
+                store_calls: 0,
+            };
+        }
+    };
+    // A broken assertion leaves nothing that is looked at again but the trace and the counts.
+    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let failure = match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(violation)) => Some((world.tally.steps, violation)),
+        Err(panic) => Some((world.tally.steps, Violation::new("panic", panic_text(panic.as_ref())))),
+    };
+    if let Some((_, violation)) = &failure {
+        world.trace.line(|| format!("violated {violation}"));
+    }
+    world.tally.runs = 1;
+    Outcome {
+        tally: world.tally,
+        trace: world.trace,
+        failure,
+        store_calls: world.disk.calls,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "without a text".to_owned())
+}
+
+/// Where an answer goes: the request's index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ReplyTo(pub(crate) usize);
+
+impl Destination for ReplyTo {
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+/// Why a step did not end as planned.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// The node is dead.
+    Crash,
+    /// The memory of the partitions must be dropped.
+    Reload,
+    /// A rule does not hold.
+    Found(Violation),
+}
+
+impl From<Violation> for Halt {
+    fn from(violation: Violation) -> Self {
+        Self::Found(violation)
+    }
+}
+
+/// The world.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) hub: HubName,
+    pub(crate) partitions: u16,
+    bug: Option<Bug>,
+    pub(crate) rng: Rng,
+    rates: Rates,
+    has_faults: bool,
+    now: Timestamp,
+    /// How far the machine's clock is behind.
+    clock_lag: Duration,
+    pub(crate) disk: Disk,
+    full_until: Timestamp,
+    /// A group whose outcome is not known, and whether it can have become durable.
+    in_doubt: Option<(Group, bool)>,
+    pub(crate) journal: Journal,
+    node: Node,
+    /// What goes on outside the memory of the partitions: reads, workers, activities.
+    jobs: Vec<Job>,
+    pub(crate) ops: Vec<Op>,
+    ops_left: u32,
+    /// Longest pause between two requests, in microseconds.
+    pause_max: u64,
+    next_request_at: Timestamp,
+    tags: u32,
+    activity_runs: u32,
+    /// Share of turns that are answered later, in percent.
+    remote_percent: u32,
+    group_commits_max: usize,
+    memory_bytes_max: usize,
+    is_calm: bool,
+    pub(crate) tally: Tally,
+    trace: Trace,
+}
+
+/// What a crash takes away.
+#[derive(Debug)]
+struct Node {
+    partitions: BTreeMap<u16, Partition<ReplyTo>>,
+    leases: BTreeMap<u16, Lease>,
+    queues: BTreeMap<u16, VecDeque<Input<ReplyTo>>>,
+    activities_max: usize,
+    dispatcher: Dispatcher,
+    scripted: Scripted,
+    library: Library,
+    open: Vec<Section>,
+    writing: Option<Writing>,
+    held: Vec<Held>,
+    durable: BTreeMap<u16, Seq>,
+    /// Turns that are out, by instance.
+    turns_out: BTreeMap<InstanceId, Fence>,
+    /// Activities that run, by their tokens.
+    running: BTreeMap<TaskKey, Token>,
+    /// Instances whose turns are not begun any more while the node lives, and why.
+    set_aside: Vec<(InstanceId, String)>,
+    /// Activities whose worker is gone.
+    lost_activities: u32,
+}
+
+impl World {
+    fn new(config: &Config) -> Result<Self, taskhub_store::Error> {
+        let mut rng = Rng::with_seed(config.seed);
+        let rates = if config.has_faults {
+            Rates::random(&mut rng)
+        } else {
+            Rates::default()
+        };
+        let partitions = rng.u16(1..=4);
+        let mut disk = Disk::new(config.medium)?;
+        disk.crash_at = config.crash_at.map(|(call, is_after)| CrashPoint { call, is_after });
+        if config.has_faults && rng.bool() {
+            disk.crash_at = Some(CrashPoint {
+                call: rng.u64(1..300),
+                is_after: rng.bool(),
+            });
+        }
+        let budgets = [0, 2_000, 20_000, 1 << 20];
+        let mut world = Self {
+            hub: HubName::new("sim").map_err(|_| taskhub_store::Error::Full)?,
+            partitions,
+            bug: config.bug,
+            rates,
+            has_faults: config.has_faults,
+            now: Timestamp::from_parts(1_767_225_600, 0),
+            clock_lag: Duration::ZERO,
+            disk,
+            full_until: Timestamp::default(),
+            in_doubt: None,
+            journal: Journal::new(partitions),
+            node: Node::new(config.bug, &mut rng),
+            jobs: Vec::new(),
+            ops: Vec::new(),
+            ops_left: if config.is_small {
+                rng.u32(4..=8)
+            } else {
+                rng.u32(10..=60)
+            },
+            pause_max: *rng.choice(&[1, 5_000, 500_000]).unwrap_or(&1),
+            next_request_at: Timestamp::default(),
+            tags: 0,
+            activity_runs: 0,
+            remote_percent: *rng.choice(&[0, 30, 100]).unwrap_or(&0),
+            group_commits_max: *rng.choice(&[1, 3, 8, 64]).unwrap_or(&1),
+            memory_bytes_max: *rng.choice(&budgets).unwrap_or(&0),
+            is_calm: false,
+            tally: Tally::default(),
+            trace: config.trace.clone(),
+            rng,
+        };
+        world.sharpen();
+        Ok(world)
+    }
+
+    /// Some bugs show only under certain faults; the others then have no need of luck.
+    fn sharpen(&mut self) {
+        match self.bug {
+            None | Some(Bug::TerminateWaitsForTurn | Bug::EarlyRelease) => {}
+            Some(Bug::EpochReused) => {
+                // Answers must outlive the memory they were made from.
+                for fault in [Fault::AnswerDelayed, Fault::AnswerDoubled] {
+                    self.rates.set(fault, 4_000);
+                }
+                self.rates.set(Fault::GroupLost, 1_000);
+                self.remote_percent = 100;
+            }
+            Some(
+                Bug::LiveOverReload
+                | Bug::MessagesSkipOutbox
+                | Bug::ReceiptKeepsMessage
+                | Bug::AdoptsOneByOne
+                | Bug::WritesAfterFailure,
+            ) => {
+                self.rates.set(Fault::GroupLost, 500);
+                self.rates.set(Fault::Reload, 30);
+            }
+            Some(Bug::HalfGroup | Bug::HalfCommit) => self.rates.set(Fault::CrashInGroup, 500),
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Violation> {
+        self.create_hub()?;
+        self.restart(true)?;
+        while self.step()? {}
+        self.come_to_rest()?;
+        checks::at_the_end(self)
+    }
+
+    /// The machine's clock.
+    pub(crate) fn wall(&self) -> Timestamp {
+        Timestamp::from_ticks(self.now.ticks() - i64::try_from(self.clock_lag.as_nanos() / 100).unwrap_or(0)).cut()
+    }
+
+    fn strikes(&mut self, fault: Fault) -> bool {
+        let strikes = !self.is_calm && self.rates.strikes(fault, &mut self.rng);
+        if strikes {
+            self.tally.count(fault);
+            self.trace.line(|| format!("{} fault {fault:?}", self.now));
+        }
+        strikes
+    }
+
+    pub(crate) fn partition_key(&self, index: u16) -> PartitionKey {
+        PartitionKey {
+            hub: self.hub.clone(),
+            index,
+        }
+    }
+}
+
+/// Times are cut to whole microseconds, as the clock gives them (R198).
+trait Cut {
+    fn cut(self) -> Self;
+}
+
+impl Cut for Timestamp {
+    fn cut(self) -> Self {
+        Self::from_micros(self.micros())
+    }
+}

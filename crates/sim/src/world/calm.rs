@@ -1,0 +1,122 @@
+//! The end of a simulation: faults stop, clients help, and everything must finish.
+
+use taskhub_core::id::InstanceId;
+use taskhub_core::status::RuntimeStatus;
+use taskhub_engine::io::Request;
+
+use super::World;
+use crate::Violation;
+use crate::journal::Book;
+use crate::library::{AWAITS, LIBRARY};
+use crate::machine::{Machine, event_name};
+use crate::plan::{quoted, text};
+
+/// Rounds of help after which an instance that is still live hangs.
+const ROUNDS_MAX: u32 = 300;
+
+/// What an instance needs from outside to go on.
+enum Need {
+    Resume,
+    Event(u8),
+    /// It was set aside for good, which its status says; an operator ends it.
+    End,
+}
+
+impl World {
+    /// Lets everything finish, with the help that plans need from outside.
+    pub(super) fn come_to_rest(&mut self) -> Result<(), Violation> {
+        self.is_calm = true;
+        self.ops_left = 0;
+        if self.has_faults {
+            self.disk.crash_at = None;
+        }
+        self.full_until = self.now;
+        self.trace.line(|| format!("{} calm", self.now));
+        if self.node.lost_activities > 0 {
+            self.crash()?;
+        }
+        for _ in 0..ROUNDS_MAX {
+            while self.step()? {}
+            let live = self.journal.present().filter(|book| book.state.is_live());
+            let live: Vec<(InstanceId, Option<Need>)> = live
+                .map(|book| (book.state.info.instance.clone(), need(book)))
+                .collect();
+            if live.is_empty() {
+                return self.gives_memory_back();
+            }
+            if live.iter().all(|(_, need)| need.is_none()) {
+                let named: Vec<&InstanceId> = live.iter().map(|(instance, _)| instance).collect();
+                return Err(Violation::new(
+                    "liveness",
+                    format!("nothing moves, and {named:?} have not ended"),
+                ));
+            }
+            for (instance, need) in live {
+                self.help(instance, need.as_ref());
+            }
+        }
+        Err(Violation::new(
+            "liveness",
+            format!("some instances have not ended after {ROUNDS_MAX} rounds of help"),
+        ))
+    }
+
+    /// What has ended and is durable leaves memory when the budget asks for it (A39).
+    fn gives_memory_back(&mut self) -> Result<(), Violation> {
+        let now = self.wall();
+        for partition in self.node.partitions.values_mut() {
+            partition.evict(now, &mut Vec::new());
+            let (instances, _) = partition.memory();
+            if self.memory_bytes_max == 0 && instances > 0 {
+                let what = format!("partition {} keeps {instances} instances in memory", partition.key());
+                return Err(Violation::new("P8", what));
+            }
+        }
+        Ok(())
+    }
+
+    fn help(&mut self, instance: InstanceId, need: Option<&Need>) {
+        let tag = self.tag();
+        let payload = Some(quoted(&tag));
+        let request = match need {
+            None => return,
+            Some(Need::Resume) => Request::Resume { reason: payload },
+            Some(Need::Event(event)) => Request::Raise {
+                name: event_name(*event),
+                input: payload,
+                key: None,
+            },
+            Some(Need::End) => Request::Terminate {
+                reason: payload,
+                recurse: false,
+            },
+        };
+        self.ask(instance, request, tag);
+    }
+}
+
+/// What an instance waits for that nothing in the hub brings about.
+fn need(book: &Book) -> Option<Need> {
+    let state = &book.state;
+    if state.info.status == RuntimeStatus::Suspended {
+        return Some(Need::Resume);
+    }
+    if state.info.stalled.as_ref().is_some_and(|stall| stall.is_final()) {
+        return Some(Need::End);
+    }
+    // With unread messages it is the hub's turn to do something.
+    if !state.inbox.is_empty() {
+        return None;
+    }
+    if state.info.name.as_str() == LIBRARY {
+        return text(state.info.custom_status.as_ref())
+            .strip_prefix(AWAITS)?
+            .parse()
+            .ok()
+            .map(Need::Event);
+    }
+    let record = book.records.last()?;
+    let mut machine = Machine::new();
+    machine.replay(&record.events).ok()?;
+    machine.awaited_event().map(Need::Event)
+}

@@ -1,0 +1,210 @@
+//! Clients: what they ask for at random, and what they were told.
+
+use std::time::Duration;
+
+use taskhub_core::event::Tags;
+use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
+use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::status::RuntimeStatus;
+use taskhub_engine::io::{Input, Reply, Request, WaitFor};
+
+use super::{ReplyTo, World};
+use crate::fault::Fault;
+use crate::library::LIBRARY;
+use crate::machine::{SCRIPTED, event_name, root};
+use crate::plan::{EVENTS, Plan, ROOTS, quoted};
+use crate::{Violation, answers};
+
+/// A request and what became of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Op {
+    pub(crate) instance: InstanceId,
+    pub(crate) request: Request,
+    /// Tells it from every other request; repetitions share it. It travels in the payload.
+    pub(crate) tag: String,
+    /// Durable commits when it was sent.
+    pub(crate) issued: u64,
+    /// Whether the same was asked for before or after.
+    pub(crate) is_repeated: bool,
+    pub(crate) state: OpState,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum OpState {
+    Waiting,
+    /// Answered when so many commits were durable.
+    Answered(u64, Reply),
+    /// The node lost its memory before it answered.
+    Unknown,
+}
+
+impl Op {
+    /// Whether repeating it is a no-op.
+    pub(crate) fn is_keyed(&self) -> bool {
+        match &self.request {
+            Request::Start(start) => start.key.is_some(),
+            Request::Raise { key, .. } => key.is_some(),
+            _ => false,
+        }
+    }
+}
+
+impl World {
+    /// Sends a random request, now and then twice, or one again whose outcome is unknown.
+    pub(super) fn request(&mut self) {
+        let unknown = |op: &Op| matches!(op.state, OpState::Unknown) && op.is_keyed();
+        let candidates: Vec<usize> = (0..self.ops.len())
+            .filter(|index| self.ops.get(*index).is_some_and(unknown))
+            .collect();
+        if !candidates.is_empty() && self.strikes(Fault::RequestRepeated) {
+            let index = self.rng.choice(&candidates).copied().unwrap_or(0);
+            self.repeat(index);
+            return;
+        }
+        let instance = self.some_instance();
+        let tag = self.tag();
+        let request = self.random_request(&instance, &tag);
+        self.ask(instance, request, tag);
+        let last = self.ops.len() - 1;
+        if self.ops.get(last).is_some_and(Op::is_keyed) && self.strikes(Fault::RequestDoubled) {
+            self.repeat(last);
+        }
+    }
+
+    fn repeat(&mut self, index: usize) {
+        if let Some(op) = self.ops.get(index).cloned() {
+            self.ask(op.instance, op.request, op.tag);
+        }
+    }
+
+    pub(super) fn tag(&mut self) -> String {
+        self.tags += 1;
+        format!("q{}", self.tags)
+    }
+
+    /// Sends a request.
+    pub(super) fn ask(&mut self, instance: InstanceId, request: Request, tag: String) {
+        self.tally.requests += 1;
+        let to = ReplyTo(self.ops.len());
+        self.trace
+            .line(|| format!("{} ask {} `{instance}` {request:?}", self.now, to.0));
+        self.send(
+            &instance,
+            Input::Request {
+                instance: instance.clone(),
+                request: request.clone(),
+                to,
+            },
+        );
+        let issued = self.journal.clock;
+        let mut is_repeated = false;
+        for same in self.ops.iter_mut().filter(|op| op.tag == tag) {
+            (same.is_repeated, is_repeated) = (true, true);
+        }
+        self.ops.push(Op {
+            instance,
+            request,
+            tag,
+            issued,
+            is_repeated,
+            state: OpState::Waiting,
+        });
+    }
+
+    fn some_instance(&mut self) -> InstanceId {
+        let known: Vec<InstanceId> = self
+            .journal
+            .present()
+            .map(|book| book.state.info.instance.clone())
+            .collect();
+        if self.rng.u8(..4) == 0
+            && let Some(known) = self.rng.choice(&known)
+        {
+            return known.clone();
+        }
+        let index = self.rng.u8(..ROOTS);
+        root(index)
+            .or_else(|| known.first().cloned())
+            .unwrap_or_else(|| unreachable!("a root has a valid id (R1)"))
+    }
+
+    fn random_request(&mut self, instance: &InstanceId, tag: &str) -> Request {
+        let payload = Some(quoted(tag));
+        let exists = self.journal.info(instance).is_some();
+        match self.rng.u8(..100) {
+            0..30 => self.random_start(instance, tag),
+            _ if !exists && self.rng.bool() => self.random_start(instance, tag),
+            30..58 => Request::Raise {
+                name: event_name(self.rng.u8(..EVENTS)),
+                input: payload,
+                key: self.random_key(tag),
+            },
+            58..64 => Request::Terminate {
+                reason: payload,
+                recurse: self.rng.bool(),
+            },
+            64..70 => Request::Suspend { reason: payload },
+            70..78 => Request::Resume { reason: payload },
+            78..85 => Request::Purge,
+            85..93 => Request::Info,
+            93..96 => Request::Wait(WaitFor::Started),
+            _ => Request::Wait(WaitFor::Ended),
+        }
+    }
+
+    fn random_key(&mut self, tag: &str) -> Option<IdempotencyKey> {
+        if self.rng.bool() {
+            IdempotencyKey::new(tag).ok()
+        } else {
+            None
+        }
+    }
+
+    fn random_start(&mut self, instance: &InstanceId, tag: &str) -> Request {
+        use RuntimeStatus::{Completed, Failed, Pending, Running, Terminated};
+        let plan = Plan::random(&mut self.rng, tag);
+        let reuse = match self.rng.u8(..8) {
+            0 => ReusePolicy::ReplaceAny,
+            1 => ReusePolicy::Replace(vec![Pending, Running]),
+            2 => ReusePolicy::Replace(vec![Completed, Failed, Terminated]),
+            3 => ReusePolicy::Replace(Vec::new()),
+            _ => ReusePolicy::ReplaceEnded,
+        };
+        let delay = Duration::from_millis(self.rng.u64(0..3_000));
+        let is_planned = self.rng.u8(..6) == 0;
+        Request::Start(Box::new(StartRequest {
+            instance: instance.clone(),
+            name: Name::stored(if self.rng.bool() { SCRIPTED } else { LIBRARY }),
+            version: None,
+            input: Some(plan.payload()),
+            tags: Tags::new(),
+            scheduled_start: is_planned.then(|| self.now.plus(delay)),
+            execution: None,
+            reuse,
+            key: self.random_key(tag),
+        }))
+    }
+
+    /// A request is answered; the answer must hold in what is durable now (A24).
+    pub(super) fn answered(&mut self, to: ReplyTo, reply: Reply) -> Result<(), Violation> {
+        self.trace.line(|| format!("{} answer {} {reply:?}", self.now, to.0));
+        let Some(op) = self.ops.get_mut(to.0) else {
+            return Ok(());
+        };
+        if let OpState::Answered(..) = op.state {
+            return Err(Violation::new("I1", format!("{op:?} is answered a second time")));
+        }
+        answers::check(&self.journal, op, &reply)?;
+        op.state = OpState::Answered(self.journal.clock, reply);
+        Ok(())
+    }
+
+    /// Nobody will answer what is under way.
+    pub(super) fn give_up_requests(&mut self) {
+        for op in &mut self.ops {
+            if matches!(op.state, OpState::Waiting) {
+                op.state = OpState::Unknown;
+            }
+        }
+    }
+}

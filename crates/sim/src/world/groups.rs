@@ -1,0 +1,260 @@
+//! Group commit under the scheduler's hand: gathering, staging, sealing, and letting go what waited.
+
+use std::time::Duration;
+
+use taskhub_core::commit::{Change, Commit};
+use taskhub_core::id::Seq;
+use taskhub_core::time::Timestamp;
+use taskhub_engine::dispatcher::Event;
+use taskhub_engine::io::{Input, Reply};
+use taskhub_store::{Group, Section};
+
+use super::{Bug, Halt, ReplyTo, World};
+use crate::checks;
+use crate::fault::Fault;
+
+/// How long a group is tried again while the store is full (A43).
+const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A group on its way.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) group: Group,
+    is_staged: bool,
+    /// Whether its sealing began, so that it may be durable whatever the store says.
+    pub(super) is_sealing: bool,
+    /// When it was refused first.
+    refused_at: Option<Timestamp>,
+    pub(super) not_before: Timestamp,
+}
+
+/// An effect that waits for a commit (A36).
+#[derive(Debug)]
+pub(super) struct Held {
+    partition: u16,
+    seq: Seq,
+    release: Release,
+}
+
+#[derive(Debug)]
+pub(super) enum Release {
+    Reply(ReplyTo, Reply),
+    Task(Event),
+}
+
+impl World {
+    /// Adds a commit to the group that is gathered.
+    pub(super) fn gather(&mut self, index: u16, seq: Seq, commit: Commit) {
+        let partition = self.partition_key(index);
+        let Some(lease) = self.node.leases.get(&index) else {
+            return;
+        };
+        if let Some(last) = self.node.open.last_mut()
+            && last.partition == partition
+        {
+            last.commits.push(commit);
+            return;
+        }
+        self.node.open.push(Section {
+            partition,
+            epoch: lease.epoch,
+            first_seq: seq,
+            commits: vec![commit],
+        });
+    }
+
+    /// Takes what was gathered first, up to the limit of a group (A34).
+    pub(super) fn close_group(&mut self) {
+        let mut room = self.group_commits_max;
+        let mut sections = Vec::new();
+        while room > 0 && !self.node.open.is_empty() {
+            let mut section = self.node.open.remove(0);
+            if section.commits.len() > room {
+                let rest = section.commits.split_off(room);
+                let first_seq = Seq(section.first_seq.0 + room as u64);
+                self.node.open.insert(
+                    0,
+                    Section {
+                        first_seq,
+                        commits: rest,
+                        ..section.clone()
+                    },
+                );
+            }
+            room -= section.commits.len();
+            sections.push(section);
+        }
+        self.trace.line(|| {
+            let shown = sections.iter().map(|section| {
+                format!(
+                    "{}:{}+{}",
+                    section.partition.index,
+                    section.first_seq,
+                    section.commits.len()
+                )
+            });
+            format!("{} group {}", self.now, shown.collect::<Vec<_>>().join(" "))
+        });
+        self.node.writing = Some(Writing {
+            group: Group { sections },
+            is_staged: false,
+            is_sealing: false,
+            refused_at: None,
+            not_before: self.now,
+        });
+    }
+
+    /// Stages the group, or seals it if it is staged.
+    pub(super) fn write_group(&mut self) -> Result<(), Halt> {
+        match &self.node.writing {
+            None => Ok(()),
+            Some(writing) if writing.is_staged => self.seal(),
+            Some(_) => self.stage(),
+        }
+    }
+
+    fn stage(&mut self) -> Result<(), Halt> {
+        if self.now < self.full_until {
+            return self.refuse();
+        }
+        if self.strikes(Fault::GroupLost) {
+            return Err(Halt::Reload);
+        }
+        let Some(writing) = &mut self.node.writing else {
+            return Ok(());
+        };
+        let staged = self.disk.write(|writer| writer.stage(&writing.group));
+        writing.is_staged = true;
+        staged.map_err(|trouble| self.halt(trouble))?;
+        if self.strikes(Fault::CrashInGroup) {
+            return Err(Halt::Crash);
+        }
+        Ok(())
+    }
+
+    /// The store is full: the same group is tried again for a while (A43).
+    fn refuse(&mut self) -> Result<(), Halt> {
+        let now = self.now;
+        let Some(writing) = &mut self.node.writing else {
+            return Ok(());
+        };
+        let refused_at = *writing.refused_at.get_or_insert(now);
+        if now.since(refused_at) >= COMMIT_DEADLINE {
+            return Err(Halt::Reload);
+        }
+        writing.not_before = now.plus(Duration::from_millis(100));
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Result<(), Halt> {
+        if self.strikes(Fault::GroupLost) {
+            return Err(Halt::Reload);
+        }
+        let is_unknown = self.strikes(Fault::GroupUnknown);
+        if let Some(writing) = &mut self.node.writing {
+            writing.is_sealing = true;
+        }
+        let sealed = self.disk.write(|writer| writer.seal());
+        sealed.map_err(|trouble| self.halt(trouble))?;
+        if is_unknown {
+            return Err(Halt::Reload);
+        }
+        let Some(writing) = self.node.writing.take() else {
+            return Ok(());
+        };
+        self.journal_group(&writing.group)?;
+        for section in &writing.group.sections {
+            let index = section.partition.index;
+            let upto = Seq(section.first_seq.0 + section.commits.len() as u64 - 1);
+            self.node.durable.insert(index, upto);
+            if let Some(queue) = self.node.queues.get_mut(&index) {
+                queue.push_back(Input::Durable(upto));
+            }
+        }
+        self.trace.line(|| format!("{} durable", self.now));
+        self.release()
+    }
+
+    /// Writes everything that was gathered.
+    pub(super) fn flush(&mut self) -> Result<(), Halt> {
+        loop {
+            match &self.node.writing {
+                Some(writing) => {
+                    self.now = self.now.max(writing.not_before);
+                    self.write_group()?;
+                }
+                None if self.node.open.is_empty() => return Ok(()),
+                None => self.close_group(),
+            }
+        }
+    }
+
+    /// Lets an effect go, now if its commit is durable, else when it is.
+    pub(super) fn hold(&mut self, partition: u16, seq: Seq, release: Release) -> Result<(), Halt> {
+        let is_durable = self.node.durable.get(&partition).is_some_and(|durable| seq <= *durable);
+        if is_durable || self.bug == Some(Bug::EarlyRelease) {
+            return self.let_go(release);
+        }
+        self.node.held.push(Held {
+            partition,
+            seq,
+            release,
+        });
+        Ok(())
+    }
+
+    /// Lets go what waited for commits that are durable now, each as early as its number allows.
+    fn release(&mut self) -> Result<(), Halt> {
+        let durable = &self.node.durable;
+        let is_durable = |held: &mut Held| durable.get(&held.partition).is_some_and(|upto| held.seq <= *upto);
+        let released: Vec<Held> = self.node.held.extract_if(.., is_durable).collect();
+        for held in released {
+            self.let_go(held.release)?;
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self, release: Release) -> Result<(), Halt> {
+        match release {
+            Release::Reply(to, reply) => Ok(self.answered(to, reply)?),
+            Release::Task(event) => {
+                if let Event::Offer(offer) = &event {
+                    checks::offered(self, offer)?;
+                }
+                self.dispatch(event)
+            }
+        }
+    }
+}
+
+/// The commits of a group up to the middle.
+pub(super) fn half_group(group: &Group) -> Group {
+    let commits: usize = group.sections.iter().map(|section| section.commits.len()).sum();
+    let mut room = commits / 2;
+    let mut sections = Vec::new();
+    for section in &group.sections {
+        let taken = room.min(section.commits.len());
+        room -= taken;
+        if taken > 0 {
+            let commits = section.commits.iter().take(taken).cloned().collect();
+            sections.push(Section {
+                commits,
+                ..section.clone()
+            });
+        }
+    }
+    Group { sections }
+}
+
+/// A group whose last commit lost what it opens and sends.
+pub(super) fn half_commit(group: &Group) -> Group {
+    let mut sections = group.sections.clone();
+    if let Some(commit) = sections.last_mut().and_then(|section| section.commits.last_mut()) {
+        commit.outbox.clear();
+        if let Some(Change::Update(update)) = &mut commit.change {
+            update.opened.clear();
+            update.inbox_added.clear();
+        }
+    }
+    Group { sections }
+}

@@ -1,0 +1,99 @@
+//! Reads of the store, which take their time, and whose answers may come when nobody wants them any more.
+
+use taskhub_core::id::{Epoch, Fence, InstanceId, InstanceNumber};
+use taskhub_engine::io::Input;
+use taskhub_store::{Answer, ExecutionKey, Query};
+
+use super::work::JobKind;
+use super::{Halt, ReplyTo, World};
+use crate::Violation;
+use crate::fault::Fault;
+
+/// Rows of a page, so few that there are several.
+const PAGE_ROWS: usize = 3;
+
+impl World {
+    pub(super) fn load(&mut self, index: u16, epoch: Epoch, instance: InstanceId) -> Result<(), Halt> {
+        let key = self.partition_key(index);
+        let asked = std::slice::from_ref(&instance);
+        let loaded = self.disk.read(|reader| reader.load(&key, asked));
+        let states = loaded.map_err(|trouble| self.halt(trouble))?;
+        let state = states.into_iter().flatten().next().map(Box::new);
+        self.has_read(index, epoch, Input::Loaded { instance, state, epoch });
+        Ok(())
+    }
+
+    pub(super) fn read_history(
+        &mut self,
+        instance: InstanceId,
+        fence: Fence,
+        execution: &ExecutionKey,
+    ) -> Result<(), Halt> {
+        let read = self.disk.read(|reader| {
+            let mut events = Vec::new();
+            for chunk in reader.history(execution, 0)? {
+                events.extend(chunk.decode()?);
+            }
+            Ok(events)
+        });
+        let events = read.map_err(|trouble| self.halt(trouble))?;
+        let input = Input::History {
+            instance,
+            fence,
+            events,
+        };
+        self.has_read(execution.partition.index, fence.epoch, input);
+        Ok(())
+    }
+
+    /// Hands on what was read; now and then only after the memory that wants it is gone.
+    fn has_read(&mut self, index: u16, epoch: Epoch, input: Input<ReplyTo>) {
+        let is_late = self.strikes(Fault::ReadDelayed);
+        let input = Box::new(input);
+        self.later(is_late, JobKind::Read { index, epoch, input });
+    }
+
+    /// The epoch of a partition that is served now.
+    pub(super) fn epoch_of(&self, index: u16) -> Epoch {
+        let partition = self.node.partitions.get(&index);
+        partition.map_or_else(Epoch::default, |partition| partition.lease().epoch)
+    }
+
+    /// Fills a partition's filter of ids, page by page (A40). The pages come in order, since the next one is
+    /// asked for when this one is handed on.
+    pub(super) fn fill(&mut self, index: u16, epoch: Epoch, after: Option<InstanceNumber>) -> Result<(), Halt> {
+        if self.epoch_of(index) != epoch {
+            self.tally.count(Fault::StaleRead);
+        }
+        let query = Query::Fingerprints {
+            partition: self.partition_key(index),
+            after,
+            rows_max: PAGE_ROWS,
+        };
+        let answer = self.disk.read(|reader| reader.query(&query));
+        let Answer::Fingerprints { fingerprints, next } = answer.map_err(|trouble| self.halt(trouble))? else {
+            return Err(Violation::new("store", format!("{query:?} gets another kind of answer")).into());
+        };
+        let is_last = next.is_none();
+        self.send_to(
+            index,
+            Input::Fingerprints {
+                fingerprints,
+                is_last,
+                epoch,
+            },
+        );
+        if next.is_some() {
+            let is_late = self.strikes(Fault::ReadDelayed);
+            self.later(
+                is_late,
+                JobKind::Fill {
+                    index,
+                    epoch,
+                    after: next,
+                },
+            );
+        }
+        Ok(())
+    }
+}

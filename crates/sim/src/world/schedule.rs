@@ -1,0 +1,136 @@
+//! The scheduler: what may happen next, and which of it does.
+
+use std::time::Duration;
+
+use taskhub_engine::io::Input;
+
+use super::work::Job;
+use super::{Halt, World};
+use crate::{Violation, lists};
+
+/// Steps after which a simulation that does not come to rest is a failure.
+const STEPS_MAX: u64 = 200_000;
+
+/// What the scheduler may do next.
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    Input(u16),
+    Turns(u16),
+    Tick(u16),
+    Close,
+    Write,
+    Job(usize),
+    Request,
+    Look,
+}
+
+impl World {
+    /// One move of the scheduler; false when nothing is left to do but to come to rest.
+    pub(super) fn step(&mut self) -> Result<bool, Violation> {
+        self.tally.steps += 1;
+        if self.tally.steps > STEPS_MAX {
+            return Err(Violation::new("liveness", "the simulation does not come to rest"));
+        }
+        match self.try_step() {
+            Ok(goes_on) => Ok(goes_on),
+            Err(Halt::Found(violation)) => Err(violation),
+            Err(Halt::Crash) => self.crash().map(|()| true),
+            Err(Halt::Reload) => self.reload(false).map(|()| true),
+        }
+    }
+
+    fn try_step(&mut self) -> Result<bool, Halt> {
+        self.now = self.now.plus(Duration::from_micros(self.rng.u64(0..400)));
+        self.strike()?;
+        let moves = self.moves();
+        let total: u32 = moves.iter().map(|(weight, _)| weight).sum();
+        if total == 0 {
+            return Ok(self.jump());
+        }
+        let mut drawn = self.rng.u32(..total);
+        for (weight, next) in moves {
+            if drawn < weight {
+                self.make(next)?;
+                break;
+            }
+            drawn -= weight;
+        }
+        Ok(true)
+    }
+
+    fn moves(&mut self) -> Vec<(u32, Move)> {
+        let mut moves = Vec::new();
+        let wall = self.wall();
+        for (index, partition) in &self.node.partitions {
+            let waits = self.node.queues.get(index).is_some_and(|queue| !queue.is_empty());
+            if waits {
+                moves.push((10, Move::Input(*index)));
+            }
+            if partition.has_ready() {
+                moves.push((if waits { 1 } else { 8 }, Move::Turns(*index)));
+            }
+            if partition.next_tick().is_some_and(|at| at <= wall) {
+                moves.push((6, Move::Tick(*index)));
+            }
+        }
+        match &self.node.writing {
+            Some(writing) if writing.not_before <= self.now => moves.push((6, Move::Write)),
+            Some(_) => {}
+            None if self.node.open.is_empty() => {}
+            None => moves.push((4, Move::Close)),
+        }
+        let due = |(_, job): &(usize, &Job)| job.due <= self.now;
+        moves.extend(
+            self.jobs
+                .iter()
+                .enumerate()
+                .filter(due)
+                .map(|(index, _)| (5, Move::Job(index))),
+        );
+        if self.ops_left > 0 && self.next_request_at <= self.now {
+            moves.push((3, Move::Request));
+            moves.push((1, Move::Look));
+        }
+        moves
+    }
+
+    fn make(&mut self, next: Move) -> Result<(), Halt> {
+        match next {
+            Move::Input(index) => self.take_input(index),
+            Move::Turns(index) => self.begin_turns(index),
+            Move::Tick(index) => self.step_partition(index, Input::Tick),
+            Move::Close => {
+                self.close_group();
+                Ok(())
+            }
+            Move::Write => self.write_group(),
+            Move::Job(index) => self.finish(index),
+            Move::Request => {
+                self.ops_left -= 1;
+                self.next_request_at = self.now.plus(Duration::from_micros(self.rng.u64(..self.pause_max)));
+                self.request();
+                Ok(())
+            }
+            Move::Look => Ok(lists::agree(self)?),
+        }
+    }
+
+    /// Nothing can happen now: time passes until something can.
+    fn jump(&mut self) -> bool {
+        let jobs = self.jobs.iter().map(|job| job.due);
+        let lag = self.clock_lag;
+        let ticks = self
+            .node
+            .partitions
+            .values()
+            .filter_map(|partition| Some(partition.next_tick()?.plus(lag)));
+        let writing = self.node.writing.iter().map(|writing| writing.not_before);
+        let request = (self.ops_left > 0).then_some(self.next_request_at);
+        let Some(next) = jobs.chain(ticks).chain(writing).chain(request).min() else {
+            return false;
+        };
+        self.now = self.now.max(next);
+        self.trace.line(|| format!("{} jump", self.now));
+        true
+    }
+}

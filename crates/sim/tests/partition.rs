@@ -1,0 +1,177 @@
+//! What simulations found in the partition, each as the shortest script that shows it.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a broken script fails its test")]
+
+use std::time::Duration;
+
+use taskhub_core::action::{Action, ActionKind, TurnAnswer};
+use taskhub_core::event::Tags;
+use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Name, Seq};
+use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::time::Timestamp;
+use taskhub_engine::flaw::Flaws;
+use taskhub_engine::io::{Input, Output, Request};
+use taskhub_engine::partition::{Destination, Partition, Setup};
+use taskhub_engine::worker::{TurnItem, TurnOutcome};
+use taskhub_store::{Lease, PartitionKey, Recovered};
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Destination for Nobody {
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+/// A partition whose commits are durable at once.
+struct Bench {
+    partition: Partition<Nobody>,
+    now: Timestamp,
+    instance: InstanceId,
+}
+
+impl Bench {
+    fn new(memory_bytes_max: usize) -> Self {
+        let key = PartitionKey {
+            hub: HubName::new("bench").unwrap(),
+            index: 0,
+        };
+        let lease = Lease {
+            partition: key,
+            epoch: Epoch(1),
+            is_clean: true,
+        };
+        let setup = Setup {
+            lease,
+            seed: 1,
+            memory_bytes_max,
+            set_aside: Vec::new(),
+            is_first: true,
+            flaws: Flaws::default(),
+        };
+        let counters = Recovered::Counters {
+            next_seq: Seq(1),
+            next_instance: InstanceNumber(1),
+        };
+        let now = Timestamp::from_micros(1_000_000);
+        let mut partition = Partition::recover(setup, vec![counters], now, &mut Vec::new());
+        let empty = Input::Fingerprints {
+            fingerprints: Vec::new(),
+            is_last: true,
+            epoch: Epoch(1),
+        };
+        partition.step(empty, now, &mut Vec::new());
+        let instance = InstanceId::new("one").unwrap();
+        Self {
+            partition,
+            now,
+            instance,
+        }
+    }
+
+    /// Takes one input in, makes what follows durable, and begins turns.
+    fn step(&mut self, input: Input<Nobody>) -> Vec<Output<Nobody>> {
+        let mut out = Vec::new();
+        self.partition.step(input, self.now, &mut out);
+        let durable = Input::Durable(self.partition.last_seq());
+        self.partition.step(durable, self.now, &mut out);
+        self.partition.turns(self.now, &mut out);
+        self.partition.evict(self.now, &mut out);
+        out
+    }
+
+    fn ask(&mut self, request: Request) -> Vec<Output<Nobody>> {
+        let instance = self.instance.clone();
+        self.step(Input::Request {
+            instance,
+            request,
+            to: Nobody,
+        })
+    }
+
+    fn start(&mut self) -> TurnItem {
+        let start = StartRequest {
+            instance: self.instance.clone(),
+            name: Name::new("sleeper").unwrap(),
+            version: None,
+            input: None,
+            tags: Tags::new(),
+            scheduled_start: None,
+            execution: None,
+            reuse: ReusePolicy::ReplaceEnded,
+            key: None,
+        };
+        turn(self.ask(Request::Start(Box::new(start)))).expect("a start is followed by a turn")
+    }
+
+    fn answer(&mut self, item: &TurnItem, kind: ActionKind) {
+        let answer = TurnAnswer {
+            fence: item.fence,
+            actions: vec![Action { id: 0, kind }],
+            custom_status: None,
+            events_processed: None,
+        };
+        self.turned(item, TurnOutcome::Answer(answer));
+    }
+
+    fn turned(&mut self, item: &TurnItem, outcome: TurnOutcome) -> Vec<Output<Nobody>> {
+        self.step(Input::Turned {
+            instance: item.instance.clone(),
+            fence: item.fence,
+            outcome,
+        })
+    }
+
+    /// Lets time pass.
+    fn pass(&mut self, span: Duration) -> Vec<Output<Nobody>> {
+        self.now = self.now.plus(span);
+        self.step(Input::Tick)
+    }
+
+    fn sleep(&mut self, item: &TurnItem, span: Duration) {
+        let fire_at = self.now.plus(span);
+        self.answer(item, ActionKind::CreateTimer { fire_at });
+    }
+}
+
+fn turn(out: Vec<Output<Nobody>>) -> Option<TurnItem> {
+    out.into_iter().find_map(|output| match output {
+        Output::Turn(item) => Some(item),
+        _ => None,
+    })
+}
+
+fn terminate() -> Request {
+    Request::Terminate {
+        reason: None,
+        recurse: false,
+    }
+}
+
+/// Both instances with the id count their timers from the start; the first one's is due before the second one's.
+#[test]
+fn a_timer_of_a_purged_instance_does_not_fire_that_of_the_next_one() {
+    let mut bench = Bench::new(usize::MAX);
+    let item = bench.start();
+    bench.sleep(&item, Duration::from_secs(1));
+    bench.ask(terminate());
+    bench.ask(Request::Purge);
+    let item = bench.start();
+    bench.sleep(&item, Duration::from_secs(5));
+    assert!(turn(bench.pass(Duration::from_secs(2))).is_none(), "too early (R45)");
+    assert!(turn(bench.pass(Duration::from_secs(4))).is_some());
+}
+
+#[test]
+fn an_instance_that_ended_before_its_turn_was_tried_again_leaves_memory() {
+    let mut bench = Bench::new(0);
+    let item = bench.start();
+    let reason = "the worker is gone".to_owned();
+    bench.turned(&item, TurnOutcome::Failed { reason });
+    bench.ask(terminate());
+    assert_eq!(bench.partition.memory().0, 1, "it may still be tried again");
+    bench.pass(Duration::from_mins(1));
+    bench.pass(Duration::from_mins(1));
+    assert_eq!(bench.partition.memory().0, 0);
+}
