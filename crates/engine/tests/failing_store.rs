@@ -1,0 +1,98 @@
+//! The shell over a store that fails: memory is dropped, nothing that was acknowledged is lost, and what
+//! was under way goes on.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::{Plain, id, start};
+use taskhub_core::id::HubName;
+use taskhub_core::status::RuntimeStatus;
+use taskhub_engine::{Error, Hub, Options, WaitFor};
+use taskhub_store::faulty::{Call, Fault, Faults};
+use taskhub_store::inline::Inline;
+use taskhub_store::mem::MemData;
+use taskhub_store::{Capabilities, Store};
+
+/// A hub whose every `nth` group meets the fault.
+async fn failing(nth: u64, fault: Fault, functions: &Plain, options: Options) -> Hub {
+    let groups = AtomicU64::new(0);
+    let faults = Faults::new(move |call| {
+        let counts = call == Call::Seal && groups.fetch_add(1, Ordering::Relaxed) % nth == nth - 1;
+        if counts { fault } else { Fault::None }
+    });
+    let data = MemData::new();
+    let capabilities = Capabilities {
+        name: "faulty",
+        is_durable: false,
+        is_group_atomic: true,
+    };
+    let store = Inline::new(capabilities, faults.writer(data.writer()), faults.reader(data.reader()));
+    let store: Arc<dyn Store> = Arc::new(store);
+    Hub::open(
+        store,
+        HubName::new("TestHub").unwrap(),
+        options,
+        Arc::new(functions.clone()),
+    )
+    .await
+    .unwrap()
+}
+
+/// Starts instances until each is acknowledged, and sees all of them complete.
+async fn all_complete(hub: &Hub, count: usize) {
+    for index in 0..count {
+        let instance = format!("i{index}");
+        while let Err(error) = hub.start(start(&instance, "Steps", Some("3"))).await {
+            match error {
+                // The start may have taken effect before its answer was lost.
+                Error::Refused(refusal) => {
+                    assert_eq!(refusal.code(), "instance-exists");
+                    break;
+                }
+                other => assert!(matches!(other, Error::Unavailable), "{other}"),
+            }
+        }
+    }
+    for index in 0..count {
+        let info = hub.wait(&id(&format!("i{index}")), WaitFor::Ended).await.unwrap();
+        assert_eq!(info.status, RuntimeStatus::Completed);
+    }
+    assert_eq!(
+        hub.counts().await.unwrap(),
+        vec![(RuntimeStatus::Completed, count as u64)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_out_of_reach_is_tried_again() {
+    let hub = failing(7, Fault::FailBefore, &Plain::new(), Options::default()).await;
+    all_complete(&hub, 40).await;
+    assert_eq!(
+        hub.reloads(),
+        0,
+        "nothing was made, so the same group can be made (A43)"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_unknown_outcome_are_applied_once() {
+    let options = Options {
+        threads: 2,
+        ..Options::default()
+    };
+    let hub = failing(5, Fault::FailAfter, &Plain::new(), options).await;
+    all_complete(&hub, 40).await;
+    assert!(hub.reloads() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s_disk_full() {
+    // A full disk is no reload: the same group is tried again until there is room (A43).
+    let hub = failing(3, Fault::Full, &Plain::new(), Options::default()).await;
+    all_complete(&hub, 5).await;
+    assert_eq!(hub.reloads(), 0);
+}
