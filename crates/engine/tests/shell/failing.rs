@@ -1,14 +1,10 @@
 //! The shell over a store that fails: memory is dropped, nothing that was acknowledged is lost, and what
 //! was under way goes on.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Plain, id, start};
+use super::common::{Plain, id, start};
 use taskhub_core::id::HubName;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Options, WaitFor};

@@ -1,11 +1,9 @@
 //! The shell around partitions and dispatcher, on the store in memory.
 
-mod common;
-
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::{GRACE, Plain, id, open, open_with, start};
+use super::common::{GRACE, Plain, id, open, open_with, start};
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Options, WaitFor};

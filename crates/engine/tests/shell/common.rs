@@ -1,7 +1,5 @@
 //! A worker simple enough to be read at a glance, for tests of the shell around it.
 
-#![expect(clippy::unwrap_used, reason = "a helper of tests, which fail by panicking")]
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,0 +1,7 @@
+//! The shell: threads, group commit, reloads, stop. Each file is one side of it.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod common;
+mod failing;
+mod running;
