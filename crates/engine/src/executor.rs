@@ -1,7 +1,9 @@
 //! A partition thread: takes what is in its queue, runs the turns that became ready, hands the commits to
 //! the open group, and only then passes messages on to other threads (A32, A33).
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +77,8 @@ pub(crate) struct Executor {
     loads: BTreeMap<u16, Vec<InstanceId>>,
     out: Vec<Output<To>>,
     draining: Option<oneshot::Sender<Vec<Lease>>>,
+    /// The instance that is worked on, to be named if that breaks an assertion.
+    at: Option<InstanceId>,
 }
 
 impl Executor {
@@ -93,12 +97,36 @@ impl Executor {
             loads: BTreeMap::new(),
             out: Vec::new(),
             draining: None,
+            at: None,
         }
     }
 
     /// Serves until told to stop, or until nobody can tell it anything any more.
     pub(crate) fn run(mut self) {
-        while self.round() && !self.pulse.is_given_up() {}
+        while !self.pulse.is_given_up() {
+            // After a broken assertion the memory of the thread's partitions is worth nothing. Nothing of
+            // this round was let go, so all of it can be dropped and read anew (A1).
+            match catch_unwind(AssertUnwindSafe(|| self.round())) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(panic) => self.give_up_memory(panic.as_ref()),
+            }
+        }
+    }
+
+    fn give_up_memory(&mut self, panic: &(dyn Any + Send)) {
+        let what = panic.downcast_ref::<String>().map(String::as_str);
+        let what = what
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no text");
+        let instance = self.at.take();
+        tracing::error!(hub = %self.shared.hub, ?instance, what, "an assertion broke; the partitions are read anew");
+        self.drop_partitions();
+        self.worker = self.shared.functions.worker();
+        self.pulse.end_all();
+        let reason = format!("an assertion broke: {what}");
+        self.shared.broken().extend(instance.map(|instance| (instance, reason)));
+        self.shared.reload.notify_one();
     }
 
     fn round(&mut self) -> bool {
@@ -158,6 +186,7 @@ impl Executor {
     }
 
     fn step(&mut self, index: u16, input: Input<To>) {
+        self.at = input.instance().cloned();
         let now = self.shared.clock.now();
         // Inputs for a partition that is being reloaded mean nothing; whoever sent them hears of it.
         let Some(partition) = self.partitions.get_mut(&index) else {
@@ -281,6 +310,7 @@ impl Executor {
     }
 
     fn run_turn(&mut self, index: u16, item: &TurnItem) {
+        self.at = Some(item.instance.clone());
         self.pulse.begin(&item.instance);
         let outcome = self.worker.turn(item);
         self.pulse.end();
@@ -359,6 +389,7 @@ impl Executor {
         }
         self.local.clear();
         self.outgoing.clear();
+        self.out.clear();
         self.loads.clear();
         *self.pulse.batch() = Batch::default();
         self.free.clear();

@@ -101,6 +101,22 @@ pub enum Input<R> {
     Tick,
 }
 
+impl<R> Input<R> {
+    /// The instance it is about, if it is about one.
+    pub fn instance(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Request { instance, .. }
+            | Self::Loaded { instance, .. }
+            | Self::Unreadable { instance, .. }
+            | Self::History { instance, .. }
+            | Self::Turned { instance, .. } => Some(instance),
+            Self::Message { item, .. } => Some(&item.target),
+            Self::TaskDone { key, .. } | Self::TaskRedelivered { key, .. } => Some(&key.instance),
+            Self::Durable(_) | Self::Fingerprints { .. } | Self::Tick => None,
+        }
+    }
+}
+
 /// What a client wants of one instance.
 #[derive(Clone, Debug)]
 pub enum Request {

@@ -26,8 +26,11 @@ const TURN_WARN: Duration = Duration::from_secs(1);
 pub(crate) const LOST_THREADS_MAX: usize = 4;
 /// How long a group is tried again while the store is full or out of reach (A43).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
-/// Pause between such tries.
+/// Pause between such tries, and the first one after a broken assertion.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bound of the growing pause after broken assertions, in pauses.
+const BROKEN_PAUSES_MAX: u32 = 50;
 
 /// Keeps the partitions served: claims them, and claims them anew whenever their memory is dropped.
 pub(crate) struct Supervisor {
@@ -36,6 +39,8 @@ pub(crate) struct Supervisor {
     /// Instances not to be run in this process any more, and why.
     set_aside: Vec<(InstanceId, String)>,
     lost_threads: usize,
+    /// How often an assertion broke.
+    broken: u32,
     is_first: bool,
 }
 
@@ -46,6 +51,7 @@ impl Supervisor {
             options,
             set_aside: Vec::new(),
             lost_threads: 0,
+            broken: 0,
             is_first: true,
         }
     }
@@ -166,6 +172,13 @@ impl Supervisor {
         let count = self.shared.reloads.fetch_add(1, Ordering::AcqRel) + 1;
         for (number, instance) in blocked {
             self.give_up(number, instance);
+        }
+        let broken = std::mem::take(&mut *self.shared.broken());
+        if !broken.is_empty() {
+            // What broke may break again at once; a pause keeps that from being all the process does.
+            self.broken += 1;
+            sleep(COMMIT_PAUSE * self.broken.min(BROKEN_PAUSES_MAX)).await;
+            self.set_aside.extend(broken);
         }
         tracing::warn!(hub = %self.shared.hub, count, "dropping the memory of all partitions and reading them anew");
         self.drop_all().await;

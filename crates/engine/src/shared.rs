@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     /// What must have ended before a stop is over: the partition threads, by number, and the main tasks.
     joins: Mutex<Joins>,
     dispatcher: Mutex<Dispatcher>,
+    /// Instances in whose work an assertion broke, and what it said.
+    broken: Mutex<Vec<(InstanceId, String)>>,
     /// Told when an activity ends.
     pub(crate) activity_ended: Notify,
     pub(crate) is_stopping: AtomicBool,
@@ -78,6 +80,12 @@ impl Pulse {
 
     pub(crate) fn end(&self) {
         self.turns.fetch_add(1, Ordering::Release);
+    }
+
+    /// No turn runs any more, however the last one ended.
+    pub(crate) fn end_all(&self) {
+        self.turns
+            .fetch_add(self.turns.load(Ordering::Acquire) % 2, Ordering::Release);
     }
 
     /// The turn that runs now, by a number that no other turn of the thread has.
@@ -143,6 +151,7 @@ impl Shared {
             threads: RwLock::default(),
             joins: Mutex::default(),
             dispatcher: Mutex::new(parts.dispatcher),
+            broken: Mutex::default(),
             activity_ended: Notify::new(),
             is_stopping: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
@@ -183,6 +192,10 @@ impl Shared {
 
     pub(crate) fn links(&self) -> Vec<ThreadLink> {
         self.threads.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn broken(&self) -> MutexGuard<'_, Vec<(InstanceId, String)>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {

@@ -18,7 +18,7 @@ use taskhub_store::{PartitionKey, Store};
 use tokio::sync::Semaphore;
 
 /// Orchestrators: `Steps` (as many activities in a row as its input says), `Wait` (an event `Go`),
-/// `Panic` (no answer), `Loop` (blocks until [`Plain::unblock`]).
+/// `Panic` (no answer), `Break` (an assertion of ours), `Loop` (blocks until [`Plain::unblock`]).
 #[derive(Clone)]
 pub(crate) struct Plain {
     pub(crate) activities_run: Arc<AtomicUsize>,
@@ -112,6 +112,7 @@ impl Worker for PlainWorker {
             kind: ActionKind::CompleteOrchestration(Completion::Completed(Some(Payload::text("ok")))),
         };
         let actions = match name.as_str() {
+            "Break" => panic!("a broken assertion"),
             "Panic" => {
                 return TurnOutcome::Failed {
                     reason: "it panicked".to_owned(),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::common::{Plain, id, start};
-use taskhub_core::id::HubName;
+use super::common::{Plain, id, open, start};
+use taskhub_core::id::{HubName, Name};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Options, WaitFor};
 use taskhub_store::faulty::{Call, Fault, Faults};
@@ -91,4 +91,23 @@ async fn s_disk_full() {
     let hub = failing(3, Fault::Full, &Plain::new(), Options::default()).await;
     all_complete(&hub, 5).await;
     assert_eq!(hub.reloads(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_assertion_costs_a_reload_and_nothing_that_was_acknowledged() {
+    let data = MemData::new();
+    let hub = open(&data, &Plain::new()).await;
+    hub.start(start("waits", "Wait", None)).await.unwrap();
+    // The round that breaks is dropped as a whole, so this start has no effect and is not acknowledged.
+    let broken = hub.start(start("breaks", "Break", None)).await;
+    assert!(matches!(broken, Err(Error::Unavailable)), "{broken:?}");
+    assert_eq!(hub.info(&id("breaks")).await.unwrap(), None);
+    assert_eq!(hub.reloads(), 1);
+    hub.raise_event(&id("waits"), Name::new("Go").unwrap(), None, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        hub.wait(&id("waits"), WaitFor::Ended).await.unwrap().status,
+        RuntimeStatus::Completed
+    );
 }
