@@ -109,8 +109,25 @@ enum CallState {
         token: Token,
         name: Name,
         cancellation: Cancellation,
+        /// Its result is not wanted. The cancellation does not tell: a worker that takes too long for a
+        /// limit of its own is cancelled too, and its failure is wanted (R59).
+        is_withdrawn: bool,
     },
     Answered(Outcome),
+}
+
+impl CallState {
+    fn withdraw(&mut self) {
+        if let Self::Running {
+            cancellation,
+            is_withdrawn,
+            ..
+        } = self
+        {
+            *is_withdrawn = true;
+            cancellation.cancel();
+        }
+    }
 }
 
 /// Waiting calls of one activity, round robin by instance so that none starves the others (R168).
@@ -255,9 +272,9 @@ impl Dispatcher {
     }
 
     fn withdraw(&mut self, key: &TaskKey) {
-        match self.calls.get(key).map(|call| &call.state) {
+        match self.calls.get_mut(key).map(|call| &mut call.state) {
             // Its answer still has to free its place.
-            Some(CallState::Running { cancellation, .. }) => cancellation.cancel(),
+            Some(running @ CallState::Running { .. }) => running.withdraw(),
             Some(CallState::Waiting(_) | CallState::Announcing | CallState::Answered(_)) => {
                 self.calls.remove(key);
             }
@@ -270,7 +287,8 @@ impl Dispatcher {
         let CallState::Running {
             token: current,
             name,
-            cancellation,
+            is_withdrawn,
+            cancellation: _,
         } = &call.state
         else {
             return;
@@ -278,9 +296,9 @@ impl Dispatcher {
         if *current != token {
             return;
         }
-        let (name, is_cancelled) = (name.clone(), cancellation.is_cancelled());
+        let (name, is_withdrawn) = (name.clone(), *is_withdrawn);
         self.running -= 1;
-        if is_cancelled {
+        if is_withdrawn {
             self.calls.remove(&key);
         } else {
             call.state = CallState::Answered(outcome.clone());
@@ -358,6 +376,7 @@ impl Dispatcher {
                 token,
                 name,
                 cancellation,
+                is_withdrawn: false,
             };
             out.push(Order::Run {
                 call: handed_out,
@@ -381,12 +400,11 @@ impl Dispatcher {
         self.calls.is_empty()
     }
 
-    /// Cancels everything that runs, when the grace of a stop is over (R206).
-    pub fn cancel_all(&self) {
-        for call in self.calls.values() {
-            if let CallState::Running { cancellation, .. } = &call.state {
-                cancellation.cancel();
-            }
+    /// Cancels everything that runs, when the grace of a stop is over (R206). What is cancelled runs again
+    /// in the next process, so what it says now is not its result.
+    pub fn cancel_all(&mut self) {
+        for call in self.calls.values_mut() {
+            call.state.withdraw();
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::executor::{Report, ThreadInput};
 use crate::io::{Input, Reply, Request, WaitFor};
 use crate::partition::Destination;
-use crate::run::{LOST_THREADS_MAX, Supervisor, commit_groups};
+use crate::run::{LOST_THREADS_MAX, Supervisor, spawn_committer};
 use crate::shared::{Parts, Shared};
 use crate::worker::Functions;
 
@@ -140,7 +140,7 @@ impl Hub {
         let hub = Self {
             shared: Arc::clone(&shared),
         };
-        shared.spawn_main(commit_groups(Arc::clone(&shared)));
+        spawn_committer(&shared)?;
         let mut supervisor = Supervisor::new(Arc::clone(&shared), options);
         supervisor.start().await?;
         shared.spawn_main(supervisor.supervise());

@@ -259,8 +259,20 @@ fn seed() -> u64 {
     fastrand::u64(..)
 }
 
+/// Starts the thread that writes groups. It is one of its own because a store may block it.
+pub(crate) fn spawn_committer(shared: &Arc<Shared>) -> Result<(), StoreError> {
+    let committing = commit_groups(Arc::clone(shared));
+    let runtime = shared.runtime.clone();
+    let builder = std::thread::Builder::new().name("commits".to_owned());
+    let join = builder
+        .spawn(move || runtime.block_on(committing))
+        .map_err(|source| StoreError::Unavailable { source: source.into() })?;
+    shared.join_later(usize::MAX, join);
+    Ok(())
+}
+
 /// Writes groups until the hub is closed and everything handed over is written.
-pub(crate) async fn commit_groups(shared: Arc<Shared>) {
+async fn commit_groups(shared: Arc<Shared>) {
     while let Some(taken) = shared.group.take().await {
         write(&shared, taken).await;
     }

@@ -174,6 +174,29 @@ fn a_withdrawn_call_is_cancelled_and_its_result_dropped() {
 }
 
 #[test]
+fn a_call_that_its_worker_cancels_has_a_result_all_the_same() {
+    let mut bench = Bench::new(1, &[]);
+    bench
+        .dispatcher
+        .step(Event::Offer(offer("i", 0, "A")), &mut bench.orders);
+    let Some(Order::Run { call, token }) = bench.orders.pop() else {
+        panic!("it runs at once")
+    };
+    // What a start-to-close time-out does.
+    call.cancellation.cancel();
+    assert_eq!(bench.done(call.key, token), ["result i#0"]);
+}
+
+#[test]
+fn what_is_cancelled_at_the_end_of_a_stop_has_no_result() {
+    let mut bench = Bench::new(1, &[]);
+    bench.tell(Event::Offer(offer("i", 0, "A")));
+    bench.tell(Event::Drain);
+    bench.dispatcher.cancel_all();
+    assert!(bench.done(key("i", 0), 0).is_empty());
+}
+
+#[test]
 fn a_call_that_may_be_running_elsewhere_is_put_down_before_it_is_handed_out() {
     let mut bench = Bench::new(1, &[]);
     let recovered = TaskOffer {

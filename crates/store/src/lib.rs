@@ -336,7 +336,8 @@ pub trait Store: Send + Sync + 'static {
     /// What an owner needs before its first step, read once after each claim.
     fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>>;
 
-    /// The only way state changes. `Ok`: all of it is durable. `Err`: nothing is (or, without
+    /// The only way state changes. Whoever calls it does so from a thread of its own, one group after the
+    /// other: the future may block the thread that polls it until the disk has answered. `Ok`: all of it is durable. `Err`: nothing is (or, without
     /// `is_group_atomic`, a prefix in order). A section with an old epoch fails the group as `Fenced`.
     fn commit(&self, group: Arc<Group>) -> Fut<'_, ()>;
 

@@ -11,10 +11,11 @@ use scratch::Scratch;
 use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::event::Tags;
-use taskhub_core::id::InstanceId;
+use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
+use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{Owner, block_on, done, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous};
@@ -324,16 +325,18 @@ fn a_commit_that_was_not_made_from_what_is_stored_is_refused() {
 fn calls_are_made_when_they_are_called_and_in_that_order() {
     let scratch = Scratch::new();
     let store = open(&scratch, OFF);
-    let mut owner = Owner::new(&store, "Calls", 1);
-    let id = instance("order-1");
-    owner.start(&id);
-    let first = store.commit(Arc::new(owner.take_group()));
-    owner.complete(&id, None);
-    let second = store.commit(Arc::new(owner.take_group()));
+    let create = |text: &str| HubAsk::Create {
+        name: HubName::new(text).unwrap(),
+        partitions: 1,
+        now: Timestamp::default(),
+    };
+    let (one, other) = (create("CallsOne"), create("CallsOther"));
+    let first = store.hubs(&one);
+    let second = store.hubs(&other);
     // Waited for in the other order, and the first not at all.
     block_on(second).unwrap();
     drop(first);
-    owner.check();
+    assert_eq!(block_on(store.hubs(&HubAsk::List)).unwrap().len(), 2);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The embedded store: SQLite in a folder, one owner, one file that people can look into.
 //!
 //! ```text
-//!   commit ──▶ [writer's thread]  fold ─▶ rows ─▶ COMMIT (one sync for the group)
+//!   commit ──▶ [caller's thread]  fold ─▶ rows ─▶ COMMIT (one sync for the group)
+//!   hubs, claim, release ──▶ [writer's thread]
 //!   load, history, query, recover ──▶ [reading threads]  each call a snapshot of its own
 //! ```
 //!
@@ -75,8 +76,9 @@ pub fn capabilities(options: Options) -> Capabilities {
 
 /// A store in a folder.
 ///
-/// Calls are handed to its threads in the order they are made, when they are made: a future that is
-/// dropped does not take its call back. Dropping the store waits for calls under way.
+/// Groups are written on the thread that polls [`Store::commit`], which the disk blocks. Other calls are
+/// handed to the store's threads in the order they are made, when they are made: a future that is dropped
+/// does not take its call back. Dropping the store waits for calls under way.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     capabilities: Capabilities,
@@ -134,7 +136,7 @@ impl Store for EmbeddedStore {
     }
 
     fn commit(&self, group: Arc<Group>) -> Fut<'_, ()> {
-        self.threads.write(move |writer| {
+        self.threads.write_here(move |writer| {
             writer.stage(&group)?;
             writer.seal()
         })

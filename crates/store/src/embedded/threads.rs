@@ -12,11 +12,15 @@ use crate::blocking::Writer;
 use crate::{Error, Fut, Work};
 
 type Call<T> = Box<dyn FnOnce(&mut T) + Send>;
+type Shared = Arc<Mutex<SqliteWriter>>;
 
 /// The threads and the way to them.
 #[derive(Debug)]
 pub(super) struct Threads {
-    writer: Option<Sender<Call<SqliteWriter>>>,
+    writer: Option<Sender<Call<Shared>>>,
+    /// The writing half itself, for groups: they are written on the thread that polls, which saves two
+    /// changes of thread for each.
+    groups: Option<Shared>,
     readers: Option<Sender<Call<SqliteReader>>>,
     work: Arc<Mutex<Work>>,
     /// Readers first: the last connection to close is the writer's, which puts the log back into the file.
@@ -29,8 +33,10 @@ impl Threads {
         let calls = Arc::new(Mutex::new(calls));
         let (to_writer, own_calls) = mpsc::channel();
         let work = Arc::new(Mutex::new(writer.work()));
+        let writer = Arc::new(Mutex::new(writer));
         let mut threads = Self {
             writer: Some(to_writer),
+            groups: Some(Arc::clone(&writer)),
             readers: Some(to_readers),
             work,
             running: Vec::new(),
@@ -56,10 +62,29 @@ impl Threads {
         call: impl FnOnce(&mut SqliteWriter) -> Result<T, Error> + Send + 'static,
     ) -> Fut<'a, T> {
         let published = Arc::clone(&self.work);
-        ask(self.writer.as_ref(), move |writer: &mut SqliteWriter| {
-            let answer = call(writer);
-            *published.lock().unwrap_or_else(PoisonError::into_inner) = writer.work();
-            answer
+        ask(self.writer.as_ref(), move |writer: &mut Shared| {
+            run(writer, &published, call)
+        })
+    }
+
+    /// Runs a call of the writer on the thread that polls the future, which it blocks until the disk has
+    /// answered.
+    pub(super) fn write_here<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut SqliteWriter) -> Result<T, Error> + Send + 'static,
+    ) -> Fut<'_, T> {
+        Box::pin(async move {
+            let Some(writer) = &self.groups else {
+                unreachable!("the writer is there until the store is dropped")
+            };
+            // As on its own thread, a broken assertion is one caller's trouble.
+            let answer = catch_unwind(AssertUnwindSafe(|| run(writer, &self.work, call)));
+            answer.unwrap_or_else(|_| {
+                tracing::error!("a call to the store panicked");
+                Err(Error::Unknown {
+                    source: "a call to the store panicked".into(),
+                })
+            })
         })
     }
 
@@ -85,8 +110,20 @@ impl Drop for Threads {
             join(reader);
         }
         self.writer = None;
+        self.groups = None;
         writer.into_iter().for_each(join);
     }
+}
+
+fn run<T>(
+    writer: &Shared,
+    published: &Mutex<Work>,
+    call: impl FnOnce(&mut SqliteWriter) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+    let answer = call(&mut writer);
+    *published.lock().unwrap_or_else(PoisonError::into_inner) = writer.work();
+    answer
 }
 
 fn join(thread: JoinHandle<()>) {
