@@ -15,7 +15,7 @@ use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_store::{Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, SystemClock};
 use crate::dispatcher::{Capacity, Dispatcher, Event};
@@ -29,6 +29,9 @@ use crate::worker::Functions;
 
 /// A call not durable within this time answers "timed out", outcome unknown (R191).
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Pauses between attempts to wait on a hub whose partitions are being read anew.
+const WAIT_PAUSE_MIN: Duration = Duration::from_millis(10);
+const WAIT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Requests that may wait for an answer; more are refused at once (P8).
 const REQUESTS_MAX: usize = 100_000;
 /// Shortest time a stop gives a thread to end its round.
@@ -173,7 +176,10 @@ impl Hub {
     ///
     /// As all calls: the store failed, the hub is stopped or overloaded.
     pub async fn info(&self, instance: &InstanceId) -> Result<Option<InstanceInfo>, Error> {
-        self.read(instance, || Request::Info, Some(CALL_DEADLINE)).await
+        match self.read(instance, Request::Info, Some(CALL_DEADLINE)).await? {
+            Some(info) => Ok(info),
+            None => self.stored(instance).await,
+        }
     }
 
     /// The history of an instance's current execution, absent if there is no such instance.
@@ -342,7 +348,19 @@ impl Hub {
     ///
     /// `instance-not-found`, also when it is purged meanwhile, and as all calls.
     pub async fn wait(&self, instance: &InstanceId, wait: WaitFor) -> Result<InstanceInfo, Error> {
-        let info = self.read(instance, || Request::Wait(wait), None).await?;
+        let mut pause = WAIT_PAUSE_MIN;
+        let info = loop {
+            if let Some(info) = self.read(instance, Request::Wait(wait), None).await? {
+                break info;
+            }
+            let stored = self.stored(instance).await?;
+            if stored.as_ref().is_none_or(|info| wait.is_met(info)) {
+                break stored;
+            }
+            // The partitions are being read anew, or cannot be for the moment.
+            sleep(pause).await;
+            pause = WAIT_PAUSE_MAX.min(pause * 2);
+        };
         info.ok_or_else(|| {
             Refusal::InstanceNotFound {
                 instance: instance.clone(),
@@ -378,6 +396,18 @@ impl Hub {
         self.close();
         // The store is free for the next opener once this hub is dropped.
         let _late = timeout(grace.max(DRAIN_MIN), shared.ended()).await;
+        Ok(())
+    }
+
+    /// Stops the hub and removes it and everything in it from its store.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store says; the hub is stopped even so.
+    pub async fn delete(&self) -> Result<(), Error> {
+        self.stop(Duration::ZERO).await?;
+        let name = self.shared.hub.clone();
+        self.shared.store.hubs(&HubAsk::Delete { name }).await?;
         Ok(())
     }
 
@@ -431,24 +461,34 @@ impl Hub {
         self.receive(answer, Some(CALL_DEADLINE)).await.map(|_| ())
     }
 
-    /// Reads are asked again when a reload took the answer away.
+    /// A read's answer; `None` if a reload took it away.
     async fn read(
         &self,
         instance: &InstanceId,
-        request: impl Fn() -> Request,
+        request: Request,
         deadline: Option<Duration>,
-    ) -> Result<Option<InstanceInfo>, Error> {
-        loop {
-            let answer = self.send(instance, request())?;
-            match self.receive(answer, deadline).await {
-                Ok(Reply::Info(info)) => return Ok(info.map(|info| *info)),
-                Ok(Reply::Done | Reply::Refused(_) | Reply::Unreadable(_)) => {
-                    unreachable!("reads are answered with a status record")
-                }
-                Err(Error::Unavailable) => tokio::time::sleep(Duration::from_millis(20)).await,
-                Err(error) => return Err(error),
+    ) -> Result<Option<Option<InstanceInfo>>, Error> {
+        let answer = self.send(instance, request)?;
+        match self.receive(answer, deadline).await {
+            Ok(Reply::Info(info)) => Ok(Some(info.map(|info| *info))),
+            Ok(Reply::Done | Reply::Refused(_) | Reply::Unreadable(_)) => {
+                unreachable!("reads are answered with a status record")
             }
+            Err(Error::Unavailable) => Ok(None),
+            Err(error) => Err(error),
         }
+    }
+
+    /// The record as the store has it. While partitions have no memory, nothing that was acknowledged is
+    /// anywhere else, so reads go on whatever keeps the partitions from being claimed (A43).
+    async fn stored(&self, instance: &InstanceId) -> Result<Option<InstanceInfo>, Error> {
+        let partition = self.shared.partition(self.shared.partition_of(instance));
+        let states = self
+            .shared
+            .store
+            .load(&partition, std::slice::from_ref(instance))
+            .await?;
+        Ok(states.into_iter().flatten().next().map(|state| state.info))
     }
 
     fn send(&self, instance: &InstanceId, request: Request) -> Result<Pending, Error> {

@@ -2,7 +2,7 @@
 //! was under way goes on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::common::{Plain, id, open, start};
 use taskhub_core::id::{HubName, Name};
@@ -102,12 +102,65 @@ async fn a_broken_assertion_costs_a_reload_and_nothing_that_was_acknowledged() {
     let broken = hub.start(start("breaks", "Break", None)).await;
     assert!(matches!(broken, Err(Error::Unavailable)), "{broken:?}");
     assert_eq!(hub.info(&id("breaks")).await.unwrap(), None);
+    let waits = id("waits");
+    let go = || hub.raise_event(&waits, Name::new("Go").unwrap(), None, None);
+    while let Err(error) = go().await {
+        assert!(matches!(error, Error::Unavailable), "{error}");
+    }
     assert_eq!(hub.reloads(), 1);
-    hub.raise_event(&id("waits"), Name::new("Go").unwrap(), None, None)
-        .await
-        .unwrap();
     assert_eq!(
-        hub.wait(&id("waits"), WaitFor::Ended).await.unwrap().status,
+        hub.wait(&waits, WaitFor::Ended).await.unwrap().status,
         RuntimeStatus::Completed
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_go_on_while_the_partitions_cannot_be_claimed() {
+    let faults = Faults::none();
+    let data = MemData::new();
+    let hub = open(&data, &Plain::new()).await;
+    hub.start(start("one", "Wait", None)).await.unwrap();
+    hub.wait(&id("one"), WaitFor::Started).await.unwrap();
+    drop(hub);
+    // The first group has an unknown outcome, so that memory is dropped; no claim after that succeeds.
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let lost = Arc::clone(&is_lost);
+    let faults_after = Faults::new(move |call| match call {
+        Call::Seal => {
+            lost.store(true, Ordering::Release);
+            Fault::FailAfter
+        }
+        Call::Claim if lost.load(Ordering::Acquire) => Fault::FailBefore,
+        _ => Fault::None,
+    });
+    let capabilities = Capabilities {
+        name: "faulty",
+        is_durable: false,
+        is_group_atomic: true,
+    };
+    let store = Inline::new(
+        capabilities,
+        faults_after.writer(data.writer()),
+        faults.reader(data.reader()),
+    );
+    let hub = Hub::open(
+        Arc::new(store),
+        HubName::new("TestHub").unwrap(),
+        Options::default(),
+        Arc::new(Plain::new()),
+    )
+    .await
+    .unwrap();
+    let raised = hub
+        .raise_event(&id("one"), Name::new("Other").unwrap(), None, None)
+        .await;
+    assert!(matches!(raised, Err(Error::Unavailable)), "{raised:?}");
+    assert_eq!(
+        hub.info(&id("one")).await.unwrap().unwrap().status,
+        RuntimeStatus::Running
+    );
+    assert_eq!(
+        hub.wait(&id("one"), WaitFor::Started).await.unwrap().status,
+        RuntimeStatus::Running
     );
 }

@@ -190,3 +190,18 @@ async fn what_is_evicted_is_read_again() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_hub_leaves_nothing_behind() {
+    let data = MemData::new();
+    let hub = open(&data, &Plain::new()).await;
+    hub.start(start("one", "Wait", None)).await.unwrap();
+    hub.delete().await.unwrap();
+    assert!(matches!(
+        hub.start(start("two", "Wait", None)).await,
+        Err(Error::Stopped)
+    ));
+    let hub = open(&data, &Plain::new()).await;
+    assert_eq!(hub.info(&id("one")).await.unwrap(), None);
+    assert_eq!(hub.counts().await.unwrap(), Vec::new());
+}
