@@ -151,16 +151,15 @@ async fn reads_go_on_while_the_partitions_cannot_be_claimed() {
     )
     .await
     .unwrap();
-    let raised = hub
-        .raise_event(&id("one"), Name::new("Other").unwrap(), None, None)
-        .await;
-    assert!(matches!(raised, Err(Error::Unavailable)), "{raised:?}");
+    let ended = hub.terminate(&id("one"), None, false).await;
+    assert!(matches!(ended, Err(Error::Unavailable)), "{ended:?}");
+    // It did take effect, as whoever asks again is told.
     assert_eq!(
         hub.info(&id("one")).await.unwrap().unwrap().status,
-        RuntimeStatus::Running
+        RuntimeStatus::Terminated
     );
     assert_eq!(
-        hub.wait(&id("one"), WaitFor::Started).await.unwrap().status,
-        RuntimeStatus::Running
+        hub.wait(&id("one"), WaitFor::Ended).await.unwrap().status,
+        RuntimeStatus::Terminated
     );
 }
