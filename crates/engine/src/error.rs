@@ -37,7 +37,8 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::Store(error) => error.code(),
-            Self::Unavailable | Self::Stopped => "store-unavailable",
+            Self::Unavailable => "store-unavailable",
+            Self::Stopped => "hub-stopped",
             Self::TimedOut => "timed-out",
             Self::Overloaded { .. } => "overloaded",
         }
