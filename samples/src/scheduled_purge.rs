@@ -55,12 +55,15 @@ impl Purger {
             .get_or_init(|| Box::new(move |before| Box::pin(purge(before))));
     }
 
-    /// Connects the client of a hub.
+    /// Connects the client of a hub. The hub holds the purger, so the purger does not hold the hub.
     pub fn connect_client(&self, client: &Client) {
-        let client = client.clone();
+        let client = client.downgrade();
         self.connect(move |before| {
-            let client = client.clone();
+            let client = client.upgrade();
             async move {
+                let Some(client) = client else {
+                    return Err(Error::new("NotConnected", "the hub of the purger is gone"));
+                };
                 let old = StatusFilter::new().created_to(before);
                 Ok(client.purge_instance_history_by(old).await?)
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskhub::testing::TestHub;
-use taskhub::{Registry, RuntimeStatus, Timestamp};
+use taskhub::{Hub, Registry, RuntimeStatus, Timestamp};
 use taskhub_samples::approval::{Decision, Request};
 use taskhub_samples::monitor::Watch;
 use taskhub_samples::scheduled_purge::{Schedule, next_time};
@@ -189,6 +189,21 @@ fn the_scheduled_purge_comes_at_noon_each_day() {
     assert_eq!(hub.custom_status(&id).unwrap(), "\"7 instances purged\"");
     let days: Vec<String> = times.lock().unwrap().iter().map(|time| time[..16].to_owned()).collect();
     assert_eq!(days, ["2023-12-22T12:00", "2023-12-23T12:00", "2023-12-24T12:00"]);
+}
+
+#[tokio::test]
+async fn a_connected_purger_does_not_keep_the_hub() {
+    let folder = Folder::new("purger");
+    for _ in 0..2 {
+        let purger = Purger::default();
+        let builder = Hub::builder("SampleHub").registry(register(Registry::new(), &purger));
+        let hub = builder.open(folder.path("store")).await.unwrap();
+        let client = hub.client();
+        purger.connect_client(&client);
+        let ended = client.start_new("E1_HelloSequence", ()).await.unwrap();
+        client.wait_for_end(&ended).await.unwrap();
+        hub.stop(Duration::ZERO).await.unwrap();
+    }
 }
 
 #[test]

@@ -151,9 +151,13 @@ pub(crate) async fn perform(entry: &ActivityEntry, call: ActivityCall, blocking:
     };
     outcome(ended.unwrap_or_else(|timeout| {
         cancellation.cancel();
-        let message = format!("activity `{name}` was not done after {timeout:?}");
-        Ok(Err(Failure::new(ACTIVITY_TIMEOUT, message)))
+        Ok(Err(timed_out(&name, timeout)))
     }))
+}
+
+pub(crate) fn timed_out(name: &str, timeout: Duration) -> Failure {
+    let message = format!("activity `{name}` was not done after {timeout:?}");
+    Failure::new(ACTIVITY_TIMEOUT, message)
 }
 
 /// A result, a failure, or a panic.

@@ -1,6 +1,7 @@
 //! Start, query, steer, wait for and purge instances: the article's operations under Rust names.
 
-use std::sync::Arc;
+use std::fmt::Display;
+use std::sync::{Arc, Weak};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,6 +46,10 @@ pub enum HubError {
         /// What is wrong with it.
         failure: Box<Failure>,
     },
+    /// The signals that end the process cannot be listened to.
+    #[cfg(feature = "signal")]
+    #[error("cannot listen to the signals that end the process: {0}")]
+    Signal(#[source] std::io::Error),
     /// The instance that was waited for failed.
     #[error("instance `{instance}` failed: {failure}")]
     Failed {
@@ -70,7 +75,10 @@ impl HubError {
             Self::Hub(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Registry { .. } | Self::Codec { .. } => "invalid-argument",
-            Self::Failed { .. } | Self::Terminated { .. } => "instance-not-live",
+            #[cfg(feature = "signal")]
+            Self::Signal(_) => "invalid-argument",
+            Self::Failed { .. } => "instance-failed",
+            Self::Terminated { .. } => "instance-terminated",
         }
     }
 }
@@ -148,9 +156,10 @@ impl StartOptions {
 pub struct StatusOptions {
     /// The history too.
     pub show_history: bool,
-    /// In the history, also the results of activities and children.
+    /// In the history, also results: of activities, of children, and of the execution. The instance's own
+    /// result is in the status record in any case, and failures are in the history.
     pub show_history_output: bool,
-    /// The input too, of the instance and in its history.
+    /// The input too: of the instance, and in its history of calls and events.
     pub show_input: bool,
 }
 
@@ -163,9 +172,14 @@ pub struct Status {
     pub history: Option<Vec<HistoryEvent>>,
 }
 
-/// Which instances. All of them, unless restricted.
+/// Which instances. All of them, unless restricted. A listing shows the input and the output of each,
+/// unless told not to; what is purged is the same either way.
 #[derive(Clone, Debug, Default)]
-pub struct StatusFilter(Filter);
+pub struct StatusFilter {
+    filter: Filter,
+    hides_input: bool,
+    hides_output: bool,
+}
 
 impl StatusFilter {
     /// All instances.
@@ -176,48 +190,86 @@ impl StatusFilter {
     /// Created at this moment or later.
     #[must_use]
     pub fn created_from(mut self, moment: Timestamp) -> Self {
-        self.0.created_from = Some(moment);
+        self.filter.created_from = Some(moment);
         self
     }
 
     /// Created before this moment.
     #[must_use]
     pub fn created_to(mut self, moment: Timestamp) -> Self {
-        self.0.created_before = Some(moment);
+        self.filter.created_before = Some(moment);
         self
     }
 
     /// In one of these statuses.
     #[must_use]
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = RuntimeStatus>) -> Self {
-        self.0.statuses = statuses.into_iter().collect();
+        self.filter.statuses = statuses.into_iter().collect();
         self
     }
 
     /// Of this orchestrator.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
-        self.0.name = Some(name.to_owned());
+        self.filter.name = Some(name.to_owned());
+        self
+    }
+
+    /// Whether a listing shows inputs; it does unless said otherwise.
+    #[must_use]
+    pub fn show_input(mut self, shows: bool) -> Self {
+        self.hides_input = !shows;
+        self
+    }
+
+    /// Whether a listing shows outputs; it does unless said otherwise.
+    #[must_use]
+    pub fn show_output(mut self, shows: bool) -> Self {
+        self.hides_output = !shows;
         self
     }
 
     /// With an id that starts so.
     #[must_use]
     pub fn instance_id_prefix(mut self, prefix: &str) -> Self {
-        self.0.id_prefix = Some(prefix.to_owned());
+        self.filter.id_prefix = Some(prefix.to_owned());
         self
     }
 }
 
 /// The way to the instances of a hub. Cheap to clone.
+///
+/// A client keeps the hub: as long as one lives, the hub runs and its store stays locked, even if the
+/// [`Hub`](crate::Hub) itself is gone. What the hub's own functions hold, an activity that queries instances
+/// for example, is a [`WeakClient`].
 #[derive(Clone, Debug)]
 pub struct Client {
     engine: Arc<Engine>,
 }
 
+/// A client that does not keep the hub. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct WeakClient {
+    engine: Weak<Engine>,
+}
+
+impl WeakClient {
+    /// The client, unless the hub is gone.
+    pub fn upgrade(&self) -> Option<Client> {
+        self.engine.upgrade().map(Client::new)
+    }
+}
+
 impl Client {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self { engine }
+    }
+
+    /// A client that does not keep the hub.
+    pub fn downgrade(&self) -> WeakClient {
+        WeakClient {
+            engine: Arc::downgrade(&self.engine),
+        }
     }
 
     /// Starts an orchestration under a random id. When this returns it is on disk.
@@ -240,12 +292,27 @@ impl Client {
         input: impl Serialize,
         options: StartOptions,
     ) -> Result<InstanceId, HubError> {
+        let input = encode(&input, format_args!("the input of orchestrator `{name}`"))?;
+        self.start_new_raw(name, input, options).await
+    }
+
+    /// Starts an orchestration with bytes as they are. When this returns it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::start_new_with`], but for the JSON.
+    pub async fn start_new_raw(
+        &self,
+        name: &str,
+        input: Option<Payload>,
+        options: StartOptions,
+    ) -> Result<InstanceId, HubError> {
         let instance = instance_id(&options)?;
         let request = StartRequest {
             instance: instance.clone(),
             name: Name::new(name)?,
             version: options.version.as_deref().map(Name::new).transpose()?,
-            input: encode(&input, "the input")?,
+            input,
             tags: options.tags,
             scheduled_start: options.at,
             execution: None,
@@ -331,7 +398,16 @@ impl Client {
         after: Option<Cursor>,
         rows_max: usize,
     ) -> Result<Page, HubError> {
-        Ok(self.engine.query(filter.0, after, rows_max).await?)
+        let mut page = self.engine.query(filter.filter, after, rows_max).await?;
+        for info in &mut page.rows {
+            if filter.hides_input {
+                info.input = None;
+            }
+            if filter.hides_output {
+                info.output = None;
+            }
+        }
+        Ok(page)
     }
 
     /// Raises an event. When this returns it is on disk.
@@ -345,7 +421,21 @@ impl Client {
         name: &str,
         payload: impl Serialize,
     ) -> Result<(), HubError> {
-        let payload = encode(&payload, "the event payload")?;
+        let payload = encode_event(&payload, instance, name)?;
+        self.raise_event_raw(instance, name, payload).await
+    }
+
+    /// Raises an event with bytes as they are. When this returns it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::raise_event`], but for the JSON.
+    pub async fn raise_event_raw(
+        &self,
+        instance: &InstanceId,
+        name: &str,
+        payload: Option<Payload>,
+    ) -> Result<(), HubError> {
         Ok(self
             .engine
             .raise_event(instance, Name::new(name)?, payload, None)
@@ -364,7 +454,7 @@ impl Client {
         payload: impl Serialize,
         key: &str,
     ) -> Result<(), HubError> {
-        let payload = encode(&payload, "the event payload")?;
+        let payload = encode_event(&payload, instance, name)?;
         let key = IdempotencyKey::new(key)?;
         Ok(self
             .engine
@@ -477,7 +567,7 @@ impl Client {
     ///
     /// The hub's trouble; what was removed before stays so.
     pub async fn purge_instance_history_by(&self, filter: StatusFilter) -> Result<u64, HubError> {
-        Ok(self.engine.purge_where(filter.0).await?.count)
+        Ok(self.engine.purge_where(filter.filter).await?.count)
     }
 }
 
@@ -490,7 +580,14 @@ fn instance_id(options: &StartOptions) -> Result<InstanceId, Refusal> {
     }
 }
 
-fn encode(value: &impl Serialize, what: &str) -> Result<Option<Payload>, HubError> {
+fn encode_event(payload: &impl Serialize, instance: &InstanceId, name: &str) -> Result<Option<Payload>, HubError> {
+    encode(
+        payload,
+        format_args!("the payload of event `{name}` for instance `{instance}`"),
+    )
+}
+
+fn encode(value: &impl Serialize, what: impl Display) -> Result<Option<Payload>, HubError> {
     codec::encode(value, what).map_err(|failure| HubError::Codec {
         failure: Box::new(failure),
     })
@@ -498,18 +595,25 @@ fn encode(value: &impl Serialize, what: &str) -> Result<Option<Payload>, HubErro
 
 /// Takes out of an event what was not asked for.
 fn hide(kind: &mut EventKind, options: StatusOptions) {
-    match kind {
-        EventKind::ExecutionStarted(started) if !options.show_input => started.input = None,
-        EventKind::TaskScheduled { input, .. } | EventKind::SubOrchestrationInstanceCreated { input, .. }
-            if !options.show_input =>
-        {
-            *input = None;
-        }
-        EventKind::TaskCompleted { result, .. } | EventKind::SubOrchestrationInstanceCompleted { result, .. }
-            if !options.show_history_output =>
-        {
-            *result = None;
-        }
-        _ => {}
+    let (payload, is_shown) = match kind {
+        EventKind::ExecutionStarted(started) => (&mut started.input, options.show_input),
+        EventKind::TaskScheduled { input, .. }
+        | EventKind::SubOrchestrationInstanceCreated { input, .. }
+        | EventKind::EventSent { input, .. }
+        | EventKind::EventRaised { input, .. } => (input, options.show_input),
+        EventKind::TaskCompleted { result, .. }
+        | EventKind::SubOrchestrationInstanceCompleted { result, .. }
+        | EventKind::ExecutionCompleted { result, .. } => (result, options.show_history_output),
+        EventKind::OrchestratorStarted
+        | EventKind::TaskFailed { .. }
+        | EventKind::TimerCreated { .. }
+        | EventKind::TimerFired { .. }
+        | EventKind::SubOrchestrationInstanceFailed { .. }
+        | EventKind::ExecutionSuspended { .. }
+        | EventKind::ExecutionResumed { .. }
+        | EventKind::ExecutionTerminated { .. } => return,
+    };
+    if !is_shown {
+        *payload = None;
     }
 }

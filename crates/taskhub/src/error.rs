@@ -12,6 +12,8 @@ pub const DESERIALIZATION: &str = "DeserializationError";
 pub const SERIALIZATION: &str = "SerializationError";
 /// Error type of a call by a name that no name can be.
 pub const INVALID_NAME: &str = "InvalidName";
+/// Error type of a call with an option that does not go with it.
+pub const INVALID_OPTION: &str = "InvalidOption";
 /// Error type an orchestration fails with that did not handle the failure of a call (R57).
 pub const TASK_FAILED: &str = "TaskFailed";
 /// Error type of a panic in an activity (A38).

@@ -117,11 +117,12 @@ impl Events {
         (waker, wait.waker.is_some())
     }
 
-    /// What was received and not consumed, in order of arrival, for the next execution (R89).
-    pub(crate) fn into_unconsumed(self) -> Vec<HistoryEvent> {
+    /// What was received after an arrival and not consumed, in order of arrival, for the next execution (R89).
+    pub(crate) fn into_unconsumed(self, after: u64) -> Vec<HistoryEvent> {
         let buffered = self.queues.into_values().flat_map(|queue| queue.buffered);
         let given = self.waits.into_values().filter_map(|wait| wait.received);
-        let mut all: Vec<Received> = buffered.chain(given).collect();
+        let all = buffered.chain(given).filter(|received| received.arrival > after);
+        let mut all: Vec<Received> = all.collect();
         all.sort_by_key(|received| received.arrival);
         all.into_iter().map(|received| received.event).collect()
     }
@@ -174,7 +175,7 @@ mod tests {
         }
         events.deliver(raised("Other", "4"), 4);
         events.withdraw(wait);
-        let texts: Vec<String> = events.into_unconsumed().into_iter().map(text_of).collect();
+        let texts: Vec<String> = events.into_unconsumed(0).into_iter().map(text_of).collect();
         assert_eq!(texts, ["1", "2", "3", "4"]);
     }
 

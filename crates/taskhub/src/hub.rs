@@ -25,6 +25,9 @@ pub const STOP_PERIOD: Duration = Duration::from_secs(30);
 
 /// A running hub. Dropping it is safe at any time; [`Hub::stop`] lets running activities finish first.
 ///
+/// It runs, and keeps its store, as long as it or a [`Client`] of it lives; functions registered with it
+/// hold a [`WeakClient`](crate::WeakClient) for that reason.
+///
 /// ```
 /// use taskhub::{ActivityContext, Hub, OrchestrationContext, Result};
 ///
@@ -88,6 +91,38 @@ impl Hub {
     pub async fn stop(&self, grace: Duration) -> Result<(), HubError> {
         Ok(self.engine.stop(grace).await?)
     }
+
+    /// Waits until the process is told to end, by Ctrl-C or on Unix by SIGTERM, and stops as [`Hub::stop`] does.
+    /// From then on these signals do not end the process by themselves. With the feature `signal`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::stop`], or that the signals cannot be listened to.
+    ///
+    /// # Panics
+    ///
+    /// On Unix, outside a Tokio runtime with input and output enabled.
+    #[cfg(feature = "signal")]
+    pub async fn stop_on_signal(&self, grace: Duration) -> Result<(), HubError> {
+        told_to_end().await.map_err(HubError::Signal)?;
+        self.stop(grace).await
+    }
+}
+
+#[cfg(all(feature = "signal", unix))]
+async fn told_to_end() -> std::io::Result<()> {
+    use futures_util::future;
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (interrupt, terminate) = (std::pin::pin!(interrupt.recv()), std::pin::pin!(terminate.recv()));
+    future::select(interrupt, terminate).await;
+    Ok(())
+}
+
+#[cfg(all(feature = "signal", not(unix)))]
+async fn told_to_end() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
 }
 
 /// What a hub is made of, before it is opened.

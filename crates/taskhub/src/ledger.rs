@@ -116,6 +116,11 @@ impl Ledger {
         Ok(waker)
     }
 
+    /// Completions and events that arrived so far.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
     /// When a call's completion arrived, if it did.
     pub(crate) fn arrival(&self, id: i32) -> Option<u64> {
         let (arrival, _) = self.calls.get(&id)?.outcome.as_ref()?;

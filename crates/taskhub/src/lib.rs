@@ -59,7 +59,7 @@ pub mod testing;
 pub mod worker;
 
 pub use activity::{ActivityContext, ActivityOptions};
-pub use client::{Client, HubError, StartOptions, Status, StatusFilter, StatusOptions};
+pub use client::{Client, HubError, StartOptions, Status, StatusFilter, StatusOptions, WeakClient};
 pub use error::{Error, Failure, Result, TaskFailed};
 pub use hub::{Hub, HubBuilder, STOP_PERIOD};
 pub use orchestrator::{CallOptions, ContinueOptions, OrchestrationContext};
@@ -68,12 +68,18 @@ pub use retry::{RetryAttempt, RetryPolicy};
 pub use task::{Call, EventWait, EventWaitFor, First, Timer, join, join_all, select, select_all, try_join_all};
 pub use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 pub use taskhub_core::id::{ExecutionId, InstanceId};
-pub use taskhub_core::message::ReusePolicy;
+pub use taskhub_core::message::{ReusePolicy, StartRequest};
 pub use taskhub_core::payload::Payload;
 pub use taskhub_core::query::{Cursor, Page};
+pub use taskhub_core::refusal::Refusal;
 pub use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 pub use taskhub_core::time::Timestamp;
+pub use taskhub_engine::Error as EngineError;
+pub use taskhub_engine::clock::Clock;
+pub use taskhub_store::Store;
 pub use tracing::Level;
+pub use uuid::Uuid;
+pub use worker::OnNonDeterminism;
 
 /// The guide, compiled and run.
 #[cfg(doctest)]

@@ -15,7 +15,7 @@ use taskhub_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::codec;
-use crate::error::{Awaited, Error, INVALID_NAME, Result};
+use crate::error::{Awaited, Error, INVALID_NAME, INVALID_OPTION, Result};
 use crate::guid;
 use crate::ledger::{Continue, Shared};
 use crate::retry::{self, RetryPolicy};
@@ -26,6 +26,10 @@ use crate::task::{Call, EventWait, EventWaitFor, Timer, as_is, from_json};
 ///
 /// An orchestrator must take everything that could differ between two runs from here or from an activity,
 /// and await nothing that this context did not make (R44).
+///
+/// Inputs and results are whatever serde can write. A [`Uuid`] of [`OrchestrationContext::new_guid`] can be one
+/// as it is; a [`Timestamp`] goes as its text (`to_string`, read by [`Timestamp::parse`]), and so does an
+/// [`InstanceId`] (`as_str`, read by [`InstanceId::new`]).
 #[derive(Clone)]
 pub struct OrchestrationContext {
     pub(crate) shared: Rc<Shared>,
@@ -278,8 +282,13 @@ impl OrchestrationContext {
     ///
     /// # Errors
     ///
-    /// If the name or the id is none, or the input cannot be written as JSON.
+    /// If the name or the id is none, or the input cannot be written as JSON; or if the options hold a retry
+    /// policy, since nobody hears of a failure.
     pub fn start_new(&self, name: &str, input: impl Serialize, options: CallOptions) -> Result<InstanceId> {
+        if options.retry.is_some() {
+            let message = format!("orchestrator `{name}` goes its own way, so a retry policy has nothing to answer");
+            return Err(Error::new(INVALID_OPTION, message).non_retriable());
+        }
         let input = codec::encode(&input, format_args!("the input of orchestrator `{name}`"));
         let id = options
             .instance_id

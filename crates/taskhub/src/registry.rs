@@ -140,7 +140,8 @@ impl Registry {
         self.add_activity(name, options, ActivityFn::Async(Arc::new(run)))
     }
 
-    /// Adds an activity that blocks its thread: it runs on a pool of its own.
+    /// Adds an activity that blocks its thread: it runs on Tokio's threads for blocking work, so many at once as
+    /// [`HubBuilder::blocking_max`](crate::HubBuilder::blocking_max) says.
     #[must_use]
     pub fn blocking_activity<F, I, O, E>(self, name: &str, function: F) -> Self
     where

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 
@@ -17,6 +17,7 @@ use taskhub_core::event::{EventKind, ExecutionStarted, HistoryEvent};
 use taskhub_core::failure::Failure;
 use taskhub_core::payload::Payload;
 use taskhub_core::status::RuntimeStatus;
+use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
 use crate::divergence::{self, Divergence};
 use crate::error::{Error, FOREIGN_AWAIT, ORCHESTRATOR_NOT_REGISTERED, panic_message};
@@ -34,6 +35,8 @@ pub(crate) enum Stop {
     Panicked(String),
     /// It does not repeat its history.
     Diverged(Divergence),
+    /// There is no code of that name (R166).
+    Unregistered(Box<Failure>),
 }
 
 /// What a turn came to.
@@ -65,7 +68,10 @@ pub(crate) struct Execution {
 
 enum Ended {
     Returned(Option<Payload>),
-    Continued,
+    /// With the last arrival that the execution saw.
+    Continued {
+        seen: u64,
+    },
     Failed(Box<Failure>),
 }
 
@@ -117,10 +123,21 @@ impl Execution {
         past: &[HistoryEvent],
         new: &[HistoryEvent],
     ) -> Result<Answered, Stop> {
+        self.find_code(registry)?;
+        let _context = IdleRuntime::enter();
         self.root.enter();
         let answered = self.feed_turn(registry, past, new);
         self.root.leave();
         answered
+    }
+
+    /// Looks for the code before anything is fed, since a history without code is no divergence (R166).
+    fn find_code(&self, registry: &Registry) -> Result<(), Stop> {
+        let name = self.identity().name.as_str();
+        if self.future.is_some() || registry.find_orchestrator(name).is_some() {
+            return Ok(());
+        }
+        Err(unregistered(registry, name))
     }
 
     fn feed_turn(
@@ -148,7 +165,9 @@ impl Execution {
 
     /// Runs through a whole recorded history without answering anything (R43).
     pub(crate) fn retrace(&mut self, registry: &Registry, history: &[HistoryEvent]) -> Result<(), Stop> {
+        self.find_code(registry)?;
         self.shared.ledger.borrow_mut().is_replaying = true;
+        let _context = IdleRuntime::enter();
         self.root.enter();
         let fed = history.iter().try_for_each(|event| self.feed(registry, event));
         self.root.leave();
@@ -162,7 +181,7 @@ impl Execution {
             (Some(RuntimeStatus::Terminated), _) => return Ok(()),
             (Some(_), None) => Err(divergence::late_end()),
             // A history whose execution continued as new has no end of its own.
-            (Some(_), Some(_)) | (None, Some(Ended::Continued)) => Ok(()),
+            (Some(_), Some(_)) | (None, Some(Ended::Continued { .. })) => Ok(()),
             (None, Some(_)) => Err(divergence::early_end()),
             (None, None) => self.shared.ledger.borrow_mut().end_past(),
         };
@@ -219,11 +238,10 @@ impl Execution {
     }
 
     fn start(&mut self, registry: &Registry, started: &ExecutionStarted) -> Result<(), Stop> {
-        let Some(orchestrator) = registry.find_orchestrator(started.name.as_str()) else {
-            let message = registry.orchestrator_missing(started.name.as_str());
-            self.fail(Failure::new(ORCHESTRATOR_NOT_REGISTERED, message).non_retriable());
-            return Ok(());
-        };
+        let name = started.name.as_str();
+        let orchestrator = registry
+            .find_orchestrator(name)
+            .ok_or_else(|| unregistered(registry, name))?;
         let ctx = OrchestrationContext {
             shared: Rc::clone(&self.shared),
         };
@@ -279,10 +297,11 @@ impl Execution {
     /// The orchestrator has returned: the execution is over, whatever is open (R28).
     fn end(&mut self, returned: Result<Option<Payload>, Error>) -> Result<(), Stop> {
         self.drop_future()?;
-        let is_continued = self.shared.ledger.borrow().continued.is_some();
+        let ledger = self.shared.ledger.borrow();
+        let (is_continued, seen) = (ledger.continued.is_some(), ledger.arrivals());
         self.ended = Some(match returned {
-            Ok(_) if is_continued => Ended::Continued,
-            Err(error) if error.is_continued() && is_continued => Ended::Continued,
+            Ok(_) if is_continued => Ended::Continued { seen },
+            Err(error) if error.is_continued() && is_continued => Ended::Continued { seen },
             Ok(result) => Ended::Returned(result),
             Err(error) => Ended::Failed(Box::new(error.into_failure())),
         });
@@ -311,17 +330,14 @@ impl Execution {
         let ended = self.ended.take().map(|ended| match ended {
             Ended::Returned(result) => Completion::Completed(result),
             Ended::Failed(failure) => Completion::Failed(failure),
-            Ended::Continued => {
+            Ended::Continued { seen } => {
                 let events = std::mem::take(&mut ledger.events);
                 match ledger.continued.take() {
                     Some(next) => Completion::ContinuedAsNew {
                         input: next.input,
                         version: next.version,
-                        carried: if next.keeps_events {
-                            events.into_unconsumed()
-                        } else {
-                            Vec::new()
-                        },
+                        // What came after the end was never received by the code (R90).
+                        carried: events.into_unconsumed(if next.keeps_events { 0 } else { seen }),
                     },
                     None => unreachable!("an execution continues because it asked to"),
                 }
@@ -357,6 +373,11 @@ fn identify(started: &ExecutionStarted) -> Identity {
     }
 }
 
+fn unregistered(registry: &Registry, name: &str) -> Stop {
+    let failure = Failure::new(ORCHESTRATOR_NOT_REGISTERED, registry.orchestrator_missing(name));
+    Stop::Unregistered(Box::new(failure.non_retriable()))
+}
+
 /// Whether the commit of an action makes an event, which is how long the history gets.
 fn is_recorded(kind: &ActionKind) -> bool {
     match kind {
@@ -377,6 +398,21 @@ fn foreign_await(Identity { name, .. }: &Identity) -> Failure {
          activities"
     );
     Failure::new(FOREIGN_AWAIT, message).non_retriable()
+}
+
+/// The runtime that code of a turn finds where none is current, such as in a test: nobody drives it. With
+/// it a sleep or a socket is made and stays pending, which is noticed, where it would panic without (R44).
+struct IdleRuntime;
+
+impl IdleRuntime {
+    fn enter() -> Option<EnterGuard<'static>> {
+        static RUNTIME: LazyLock<Option<Runtime>> =
+            LazyLock::new(|| Builder::new_current_thread().enable_all().build().ok());
+        if Handle::try_current().is_ok() {
+            return None;
+        }
+        RUNTIME.as_ref().map(Runtime::enter)
+    }
 }
 
 /// The waker at the root of an execution. Only the thread of a turn may wake it, within the turn:

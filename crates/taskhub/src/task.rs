@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use futures_util::future::{self, Either, FusedFuture};
+use futures_util::future::{self, Either, FusedFuture, FutureExt};
 use serde::de::DeserializeOwned;
 use taskhub_core::failure::Failure;
 use taskhub_core::payload::Payload;
@@ -342,12 +342,13 @@ impl<T> FusedFuture for EventWaitFor<T> {
 ///     Ok((flight?, hotel?))
 /// }
 /// ```
-pub async fn join<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
-    future::join(one, other).await
+pub fn join<A: Future, B: Future>(one: A, other: B) -> impl Future<Output = (A::Output, B::Output)> {
+    future::join(one, other)
 }
 
 /// Awaits all futures and gives their results in the order of the futures. Only those that were woken
-/// are polled, so a fan-in costs the same per result however wide it is.
+/// are polled, so a fan-in costs the same per result however wide it is. The futures are made at once,
+/// before this is awaited, so the calls of a lazy iterator are too.
 ///
 /// ```
 /// # use taskhub::{join_all, OrchestrationContext, Result};
@@ -360,21 +361,21 @@ pub async fn join<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Outp
 ///     Ok(total)
 /// }
 /// ```
-pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    future::join_all(futures).await
+pub fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> impl Future<Output = Vec<F::Output>> {
+    future::join_all(futures)
 }
 
 /// Awaits all futures and gives their values, or the first error as soon as there is one; what the
-/// others were waiting for goes on by itself, and nobody listens any more.
+/// others were waiting for goes on by itself, and nobody listens any more. The futures are made at once.
 ///
 /// # Errors
 ///
 /// The first error in the order of history.
-pub async fn try_join_all<T, E, F>(futures: impl IntoIterator<Item = F>) -> Result<Vec<T>, E>
+pub fn try_join_all<T, E, F>(futures: impl IntoIterator<Item = F>) -> impl Future<Output = Result<Vec<T>, E>>
 where
     F: Future<Output = Result<T, E>>,
 {
-    future::try_join_all(futures).await
+    future::try_join_all(futures)
 }
 
 /// The result of [`select`]: that of the future which was ready first.
@@ -409,12 +410,13 @@ pub async fn select<A: Future, B: Future>(one: A, other: B) -> First<A::Output, 
 }
 
 /// Awaits the future that is ready first; gives its position, its result and the others, which can be
-/// awaited further.
+/// awaited further. The futures are made at once.
 ///
 /// # Panics
 ///
 /// If there are no futures: nothing could ever be ready.
-pub async fn select_all<F: Future + Unpin>(futures: impl IntoIterator<Item = F>) -> (usize, F::Output, Vec<F>) {
-    let (value, place, others) = future::select_all(futures).await;
-    (place, value, others)
+pub fn select_all<F: Future + Unpin>(
+    futures: impl IntoIterator<Item = F>,
+) -> impl Future<Output = (usize, F::Output, Vec<F>)> {
+    future::select_all(futures).map(|(value, place, others)| (place, value, others))
 }

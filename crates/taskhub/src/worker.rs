@@ -15,6 +15,7 @@ use taskhub_core::id::{Epoch, ExecutionId, InstanceId};
 use taskhub_core::message::Outcome;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
 use taskhub_store::PartitionKey;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::activity;
@@ -23,7 +24,7 @@ use crate::error::ACTIVITY_NOT_REGISTERED;
 use crate::registry::Registry;
 use crate::replay::{Answered, Execution, Stop};
 
-/// What becomes of an instance whose code does not repeat its history (R40, R41).
+/// What becomes of an instance whose code does not repeat its history (R40, R41), or is not registered (R166).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnNonDeterminism {
     /// It fails.
@@ -65,23 +66,28 @@ pub struct RegisteredFunctions {
     registry: Arc<Registry>,
     options: WorkerOptions,
     blocking: Arc<Semaphore>,
+    /// Where it was made.
+    runtime: Option<Handle>,
 }
 
 impl RegisteredFunctions {
-    /// Offers the functions of a registry.
+    /// Offers the functions of a registry. The Tokio runtime that is current now, if there is one, is current
+    /// for orchestrators too.
     pub fn new(registry: Registry, options: WorkerOptions) -> Self {
         let blocking = Arc::new(Semaphore::new(options.blocking_max.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             registry: Arc::new(registry),
             options,
             blocking,
+            runtime: Handle::try_current().ok(),
         }
     }
 }
 
 impl Functions for RegisteredFunctions {
     fn worker(&self) -> Box<dyn Worker> {
-        Box::new(LiveWorker::new(Arc::clone(&self.registry), self.options.clone()))
+        let worker = LiveWorker::new(Arc::clone(&self.registry), self.options.clone());
+        Box::new(worker.within(self.runtime.clone()))
     }
 
     fn activity(&self, call: ActivityCall) -> ActivityFuture {
@@ -99,6 +105,7 @@ impl Functions for RegisteredFunctions {
 pub(crate) struct LiveWorker {
     registry: Arc<Registry>,
     options: WorkerOptions,
+    runtime: Option<Handle>,
     live: HashMap<PartitionKey, HashMap<InstanceId, Live>>,
     /// When each live execution ran last, oldest first.
     by_use: BTreeMap<u64, (PartitionKey, InstanceId)>,
@@ -130,11 +137,19 @@ impl LiveWorker {
         Self {
             registry,
             options,
+            runtime: None,
             live: HashMap::new(),
             by_use: BTreeMap::new(),
             uses: 0,
             bytes: 0,
         }
+    }
+
+    /// Makes a runtime current for the code. What it makes of it, such as a sleep, then stays pending and is
+    /// noticed, where it would panic on a thread without one (R44, A37).
+    fn within(mut self, runtime: Option<Handle>) -> Self {
+        self.runtime = runtime;
+        self
     }
 
     fn take(&mut self, partition: &PartitionKey, instance: &InstanceId) -> Option<Live> {
@@ -224,6 +239,7 @@ impl LiveWorker {
                 }
             }
             Err(Stop::Diverged(divergence)) => self.diverged(item, divergence.failure(live.execution.identity())),
+            Err(Stop::Unregistered(failure)) => self.diverged(item, *failure),
         }
     }
 
@@ -271,6 +287,8 @@ pub(crate) fn check(
         Ok(again) => divergence::unlike(&answered.actions, &again.actions),
         Err(Stop::Panicked(reason)) => divergence::stopped(&format!("it panicked: {reason}")),
         Err(Stop::Diverged(divergence)) => divergence,
+        // The answer says so already.
+        Err(Stop::Unregistered(_)) => return Ok(()),
     };
     Err(divergence.failure(execution.identity()))
 }
@@ -321,6 +339,8 @@ fn recorded(Action { id, kind }: &Action) -> Option<HistoryEvent> {
 
 impl Worker for LiveWorker {
     fn turn(&mut self, item: &TurnItem) -> TurnOutcome {
+        let runtime = self.runtime.clone();
+        let _context = runtime.as_ref().map(Handle::enter);
         self.run(item)
     }
 

@@ -508,3 +508,45 @@ fn s_fanout_linear() {
         assert_eq!(polls as u64, 2 * width, "once to begin and once to end, for each");
     }
 }
+
+#[test]
+fn calls_given_to_a_combinator_are_made_at_once() {
+    let fan_out = async |ctx: OrchestrationContext, (): ()| -> Result<u32> {
+        let all = join_all((0..3).map(|place| ctx.call_activity::<u32>("Work", place)));
+        let tried = try_join_all((3..6).map(|place| ctx.call_activity::<u32>("Work", place)));
+        let first = select_all((6..9).map(|place| ctx.call_activity::<u32>("Work", place)));
+        ctx.call_activity::<u32>("Work", 9).await?;
+        let mut sum: u32 = tried.await?.into_iter().sum();
+        for result in all.await {
+            sum += result?;
+        }
+        let (_, result, _) = first.await;
+        Ok(sum + result?)
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("FanOut", fan_out));
+    hub.fake_activity_taking("Work", SECOND, |place: u32| Ok::<_, Error>(place));
+    let id = hub.start("FanOut", ());
+    hub.settle();
+    let inputs: Vec<String> = hub
+        .activity_calls()
+        .iter()
+        .filter_map(|call| Some(call.input.as_ref()?.to_text()))
+        .collect();
+    assert_eq!(inputs, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    hub.run();
+    assert_eq!(hub.output::<u32>(&id).unwrap(), 21);
+}
+
+#[test]
+fn a_start_of_an_own_way_takes_no_retry_policy_and_a_guid_is_an_input() {
+    let starter = async |ctx: OrchestrationContext, (): ()| -> Result<taskhub::Uuid> {
+        let options = CallOptions::from(RetryPolicy::new(3, SECOND));
+        let error = ctx.start_new("Other", (), options).unwrap_err();
+        assert_eq!(error.error_type(), "InvalidOption");
+        Ok(ctx.call_activity("Echo", ctx.new_guid()).await?)
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Starter", starter));
+    hub.fake_activity("Echo", |guid: taskhub::Uuid| Ok::<_, Error>(guid));
+    let guid: String = hub.run_orchestrator("Starter", ()).unwrap();
+    assert_eq!(guid.len(), 36);
+}

@@ -389,6 +389,26 @@ fn s_can_no_preserve() {
 }
 
 #[test]
+fn an_event_that_comes_after_the_end_is_kept_even_by_those_who_drop_events() {
+    let forgetful = async |ctx: OrchestrationContext, is_second: bool| -> Result<String> {
+        if is_second {
+            return Ok(ctx.wait_for_external_event("Item").await?);
+        }
+        ctx.wait_for_external_event::<()>("Next").await?;
+        ctx.continue_as_new_with(true, ContinueOptions::new().drop_unprocessed_events())
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Forgetful", forgetful));
+    let id = hub.start("Forgetful", false);
+    hub.settle();
+    // One turn sees all three, and the code ends at the second.
+    hub.raise_event(&id, "Item", "received").unwrap();
+    hub.raise_event(&id, "Next", ()).unwrap();
+    hub.raise_event(&id, "Item", "never seen").unwrap();
+    hub.settle();
+    assert_eq!(hub.output::<String>(&id).unwrap(), "never seen");
+}
+
+#[test]
 fn events_not_consumed_go_along_in_their_order() {
     let collecting = async |ctx: OrchestrationContext, is_second: bool| -> Result<Vec<u32>> {
         if is_second {

@@ -1,12 +1,14 @@
 //! A whole hub in memory: what a program that embeds it sees.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use taskhub::{
-    ActivityContext, ActivityOptions, Client, Error, Hub, HubBuilder, HubError, InstanceId, OrchestrationContext,
-    Result, RuntimeStatus, StartOptions, StatusFilter, StatusOptions, join_all,
+    ActivityContext, ActivityOptions, Client, Error, EventKind, Hub, HubBuilder, HubError, InstanceId,
+    OrchestrationContext, Payload, Registry, Result, RuntimeStatus, StartOptions, StatusFilter, StatusOptions,
+    join_all,
 };
 use taskhub_store::mem::{MemData, MemStore};
 
@@ -94,19 +96,134 @@ async fn a_failure_and_a_termination_are_told_to_whoever_waits() {
     let client = hub.client();
     let id = client.start_new("Failing", "no way").await.unwrap();
     match client.wait_for_completion::<()>(&id).await {
-        Err(HubError::Failed { failure, .. }) => assert_eq!(failure.to_string(), "Boom: no way"),
-        other => panic!("{other:?}"),
+        Err(error) => {
+            assert_eq!(error.code(), "instance-failed");
+            let HubError::Failed { failure, .. } = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(failure.to_string(), "Boom: no way");
+        }
+        Ok(()) => panic!("it failed"),
     }
     let id = client.start_new("Adder", 0).await.unwrap();
     client.terminate(&id, "enough").await.unwrap();
     match client.wait_for_completion::<u64>(&id).await {
-        Err(HubError::Terminated { reason, .. }) => assert_eq!(reason.as_deref(), Some("enough")),
-        other => panic!("{other:?}"),
+        Err(error) => {
+            assert_eq!(error.code(), "instance-terminated");
+            let HubError::Terminated { reason, .. } = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(reason.as_deref(), Some("enough"));
+        }
+        Ok(sum) => panic!("it was terminated at {sum}"),
     }
     assert_eq!(
         client.raise_event(&id, "Add", 1).await.unwrap_err().code(),
         "instance-not-live"
     );
+}
+
+/// Asks an activity and a child, hears an event, sends one, and passes all on.
+async fn talkative(ctx: OrchestrationContext, secret: String) -> Result<String> {
+    let _: String = ctx.call_activity("E1_SayHello", &secret).await?;
+    let _: Vec<String> = ctx.call_sub_orchestrator("E1_HelloSequence", ()).await?;
+    ctx.raise_event(&InstanceId::new("nobody")?, "Psst", &secret)?;
+    let heard: String = ctx.wait_for_external_event("Tell").await?;
+    Ok(heard + &secret)
+}
+
+#[tokio::test]
+async fn a_status_holds_no_more_than_was_asked_for() {
+    let hub = builder()
+        .orchestrator("Talkative", talkative)
+        .in_memory()
+        .await
+        .unwrap();
+    let client = hub.client();
+    let id = client.start_new("Talkative", "secret").await.unwrap();
+    client.raise_event(&id, "Tell", "told").await.unwrap();
+    client.wait_for_end(&id).await.unwrap();
+    // Payloads of calls and events, then those of results.
+    let told = async |show_input, show_history_output| {
+        let options = StatusOptions {
+            show_history: true,
+            show_history_output,
+            show_input,
+        };
+        let status = client.get_status_with(&id, options).await.unwrap().unwrap();
+        assert_eq!(status.info.input.is_some(), show_input);
+        assert_eq!(status.info.output.unwrap().to_text(), "\"toldsecret\"");
+        let (mut inputs, mut results) = (0, 0);
+        for event in status.history.unwrap() {
+            match event.kind {
+                EventKind::ExecutionStarted(started) => inputs += usize::from(started.input.is_some()),
+                EventKind::TaskScheduled { input, .. }
+                | EventKind::EventSent { input, .. }
+                | EventKind::EventRaised { input, .. } => inputs += usize::from(input.is_some()),
+                EventKind::TaskCompleted { result, .. }
+                | EventKind::SubOrchestrationInstanceCompleted { result, .. }
+                | EventKind::ExecutionCompleted { result, .. } => results += usize::from(result.is_some()),
+                _ => {}
+            }
+        }
+        (inputs, results)
+    };
+    assert_eq!(told(false, false).await, (0, 0));
+    assert_eq!(told(true, false).await, (4, 0));
+    assert_eq!(told(false, true).await, (0, 3));
+
+    let listed = async |filter: StatusFilter| {
+        let info = client.get_status_by(filter.name("Talkative")).await.unwrap().remove(0);
+        (info.input.is_some(), info.output.is_some())
+    };
+    assert_eq!(listed(StatusFilter::new()).await, (true, true));
+    assert_eq!(listed(StatusFilter::new().show_input(false)).await, (false, true));
+    assert_eq!(listed(StatusFilter::new().show_output(false)).await, (true, false));
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_named_and_raw_bytes_need_not_be_json() {
+    let echo = async |ctx: OrchestrationContext, input: Option<Payload>| -> Result<Option<Payload>> {
+        let heard = ctx.wait_for_external_event_raw("Tell").await?;
+        let both = [input, heard].into_iter().flatten().map(|payload| payload.to_text());
+        Ok(Some(Payload::text(&both.collect::<String>())))
+    };
+    let registry = Registry::new().orchestrator_raw("Raw", echo);
+    let hub = Hub::builder("SampleHub").registry(registry).in_memory().await.unwrap();
+    let client = hub.client();
+    let unwritable = BTreeMap::from([((), 1)]);
+    let error = client.start_new("Raw", &unwritable).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot write the input of orchestrator `Raw`"),
+        "{error}"
+    );
+    let options = StartOptions::new().instance_id("raw-1");
+    let id = client
+        .start_new_raw("Raw", Some(Payload::text("{no ")), options)
+        .await
+        .unwrap();
+    let error = client.raise_event(&id, "Tell", &unwritable).await.unwrap_err();
+    let wanted = "cannot write the payload of event `Tell` for instance `raw-1`";
+    assert!(error.to_string().starts_with(wanted), "{error}");
+    client
+        .raise_event_raw(&id, "Tell", Some(Payload::text("JSON")))
+        .await
+        .unwrap();
+    let info = client.wait_for_end(&id).await.unwrap();
+    assert_eq!(info.output.unwrap().to_text(), "{no JSON");
+}
+
+#[tokio::test]
+async fn a_weak_client_does_not_keep_the_hub() {
+    let hub = builder().in_memory().await.unwrap();
+    let weak = hub.client().downgrade();
+    let id = weak.upgrade().unwrap().start_new("E1_HelloSequence", ()).await.unwrap();
+    hub.client().wait_for_end(&id).await.unwrap();
+    hub.stop(NO_TIME).await.unwrap();
+    drop(hub);
+    assert!(weak.upgrade().is_none());
 }
 
 #[tokio::test]
@@ -224,6 +341,22 @@ async fn no_more_calls_of_an_activity_run_at_once_than_it_allows() {
     let id = hub.client().start_new("FanOut", 50).await.unwrap();
     assert_eq!(hub.client().wait_for_completion::<usize>(&id).await.unwrap(), 50);
     assert!((1..=3).contains(&most.load(Ordering::SeqCst)));
+}
+
+#[tokio::test]
+async fn an_orchestrator_that_sleeps_fails_at_once() {
+    let sleeper = async |_: OrchestrationContext, (): ()| -> Result<()> {
+        tokio::time::sleep(Duration::from_hours(1)).await; // tidy:allow: it is what must not be done
+        Ok(())
+    };
+    let hub = Hub::builder("SampleHub")
+        .orchestrator("Sleeper", sleeper)
+        .in_memory()
+        .await
+        .unwrap();
+    let id = hub.client().start_new("Sleeper", ()).await.unwrap();
+    let info = hub.client().wait_for_end(&id).await.unwrap();
+    assert_eq!(info.failure.unwrap().error_type, "ForeignAwaitError");
 }
 
 #[tokio::test]

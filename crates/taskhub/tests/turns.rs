@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use taskhub::testing::{TestHub, retrace};
-use taskhub::{Error, EventKind, OrchestrationContext, Registry, Result, RuntimeStatus, join, join_all};
+use taskhub::{
+    ActivityContext, ActivityOptions, Error, EventKind, OrchestrationContext, Registry, Result, RuntimeStatus, join,
+    join_all,
+};
 
 const NON_DETERMINISM: &str = "NonDeterministicOrchestrationError";
 
@@ -337,6 +340,26 @@ fn awaiting_something_foreign_fails_at_once() {
 }
 
 #[test]
+fn what_tokio_makes_is_foreign_and_no_panic() {
+    let sleeper = async |ctx: OrchestrationContext, is_spawning: bool| -> Result<()> {
+        ctx.call_activity::<()>("Work", ()).await?;
+        if is_spawning {
+            #[expect(clippy::disallowed_methods, reason = "it is what must not be done")]
+            let spawned = tokio::spawn(std::future::pending::<()>());
+            spawned.await?;
+        }
+        tokio::time::sleep(Duration::from_hours(1)).await; // tidy:allow: it is what must not be done
+        Ok(())
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Sleeper", sleeper));
+    echo(&mut hub, &["Work"]);
+    for is_spawning in [false, true] {
+        let failure = hub.run_orchestrator::<()>("Sleeper", is_spawning).unwrap_err();
+        assert_eq!(failure.error_type, "ForeignAwaitError", "{failure}");
+    }
+}
+
+#[test]
 fn a_wake_from_outside_of_a_turn_fails_the_instance() {
     let senders = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&senders);
@@ -374,6 +397,24 @@ fn an_orchestrator_that_is_not_registered_fails_its_instance_and_names_those_tha
         failure.to_string(),
         "OrchestratorNotRegisteredError: no orchestrator `C` is registered; registered: `A`, `B`"
     );
+}
+
+#[test]
+fn a_running_instance_whose_orchestrator_is_gone_says_so() {
+    let waits = async |ctx: OrchestrationContext| work_then_wait(ctx).await;
+    let waits = move |ctx, (): ()| waits(ctx);
+    let mut hub = TestHub::new(Registry::new().orchestrator("Gone", waits));
+    echo(&mut hub, &["Work"]);
+    let id = hub.start("Gone", ());
+    hub.settle();
+    hub.deploy(Registry::new().orchestrator("Other", hello_sequence));
+    hub.raise_event(&id, "Next", ()).unwrap();
+    hub.settle();
+    let wanted = "OrchestratorNotRegisteredError: no orchestrator `Gone` is registered; registered: `Other`";
+    assert_eq!(hub.output::<()>(&id).unwrap_err().to_string(), wanted);
+    let history = hub.history(&id);
+    let failure = retrace(&Registry::new().orchestrator("Other", hello_sequence), history).unwrap_err();
+    assert_eq!(failure.to_string(), wanted);
 }
 
 #[test]
@@ -465,4 +506,41 @@ fn history_keeps_the_input_as_it_was_given() {
         panic!()
     };
     assert_eq!(started.input, hub.info(&id).output);
+}
+
+#[test]
+fn an_instance_that_is_set_aside_is_tried_again_after_a_deployment() {
+    let broken = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
+        ctx.call_activity::<()>("Work", ()).await?;
+        panic!("not finished yet");
+    };
+    let mended = async |ctx: OrchestrationContext, (): ()| -> Result<()> { Ok(ctx.call_activity("Work", ()).await?) };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Order", broken));
+    echo(&mut hub, &["Work"]);
+    let id = hub.start("Order", ());
+    hub.run();
+    assert!(hub.info(&id).stalled.is_some());
+    hub.deploy(Registry::new().orchestrator("Order", mended)).run();
+    hub.output::<()>(&id).unwrap();
+    assert_eq!((&hub.info(&id).stalled, hub.call_count("Work")), (&None, 1));
+}
+
+#[test]
+fn a_fake_that_takes_longer_than_the_activity_may_is_timed_out() {
+    let asks = async |ctx: OrchestrationContext, (): ()| -> Result<()> { Ok(ctx.call_activity("Slow", ()).await?) };
+    let slow = async |_: ActivityContext, (): ()| Ok::<_, Error>(());
+    let options = ActivityOptions::new().start_to_close(Duration::from_secs(5));
+    let registry = Registry::new()
+        .orchestrator("Asks", asks)
+        .activity_with("Slow", options, slow);
+    let mut hub = TestHub::new(registry);
+    for (seconds, wanted) in [(5, None), (6, Some("ActivityTimeout"))] {
+        hub.fake_activity_taking("Slow", Duration::from_secs(seconds), |(): ()| Ok::<_, Error>(()));
+        let before = hub.now();
+        let failure = hub.run_orchestrator::<()>("Asks", ()).err();
+        let error_type = failure
+            .as_ref()
+            .and_then(|failure| Some(failure.inner.as_ref()?.error_type.as_str()));
+        assert_eq!((error_type, hub.now().since(before).as_secs()), (wanted, 5));
+    }
 }

@@ -255,6 +255,14 @@ fn s_nondet_block() {
         TurnOutcome::Failed { reason } => assert!(reason.contains("does not repeat its recorded history"), "{reason}"),
         other => panic!("{other:?}"),
     }
+    // So does one that lacks the orchestrator (R166).
+    let empty = RegisteredFunctions::new(Registry::new(), options.clone());
+    match empty.worker().turn(&item("a", 1, true)) {
+        TurnOutcome::Failed { reason } => {
+            assert_eq!(reason, "no orchestrator `TwoSteps` is registered; registered: none");
+        }
+        other => panic!("{other:?}"),
+    }
     // The old build goes on where it was.
     assert_eq!(scheduled_id(worker(options).turn(&item("a", 1, true))), 1);
 }

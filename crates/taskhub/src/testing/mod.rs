@@ -84,6 +84,7 @@ pub fn retrace(registry: &Registry, history: &[HistoryEvent]) -> Result<(), Fail
     execution.retrace(registry, history).map_err(|stop| match stop {
         Stop::Panicked(reason) => Failure::new(PANIC, reason),
         Stop::Diverged(divergence) => divergence.failure(execution.identity()),
+        Stop::Unregistered(failure) => *failure,
     })
 }
 
@@ -206,7 +207,9 @@ impl TestHub {
         self.fake_activity_taking(name, Duration::ZERO, function)
     }
 
-    /// The same for an activity that takes some time on the virtual clock.
+    /// The same for an activity that takes some time on the virtual clock. If it is registered with a limit
+    /// of its own ([`ActivityOptions::start_to_close`](crate::ActivityOptions::start_to_close)) that is shorter,
+    /// the call fails when that time is over.
     pub fn fake_activity_taking<I, O, E>(
         &mut self,
         name: &str,
@@ -228,7 +231,8 @@ impl TestHub {
         self
     }
 
-    /// Goes on with other functions, as a deployment does. Live orchestrators are dropped.
+    /// Goes on with other functions, as a deployment does. Live orchestrators are dropped, and instances that
+    /// were set aside, after a panic for example, are tried again (A38).
     ///
     /// # Panics
     ///
@@ -237,6 +241,12 @@ impl TestHub {
         assert!(registry.problems().is_empty(), "{}", registry.problems().join("; "));
         self.registry = Arc::new(registry);
         self.worker = LiveWorker::new(Arc::clone(&self.registry), WorkerOptions::default());
+        let states = self.instances.values().map(|kept| &kept.state);
+        let stalled = states.filter(|state| state.info.stalled.is_some());
+        let retried: Vec<Commit> = stalled.map(|state| control::stall(state, None, self.now)).collect();
+        for commit in retried {
+            self.apply(commit);
+        }
         self
     }
 }

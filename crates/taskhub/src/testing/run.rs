@@ -9,13 +9,14 @@ use taskhub_core::control;
 use taskhub_core::failure::NON_DETERMINISM;
 use taskhub_core::id::{Epoch, Fence, InstanceId, InstanceNumber, Seq};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::message::OutboxRef;
+use taskhub_core::message::{OutboxRef, Outcome};
 use taskhub_core::status::Stall;
 use taskhub_core::time::Timestamp;
 use taskhub_core::turn::{self, Turn};
 use taskhub_engine::worker::{ActivityCall, Cancellation, TaskKey, TurnItem, TurnOutcome, Worker};
 
 use super::{ActivityRecord, Due, Kept, TestHub, committed, fake};
+use crate::activity::timed_out;
 use crate::replay::Answered;
 use crate::worker::{check, failed};
 
@@ -233,7 +234,14 @@ impl TestHub {
                 };
                 self.calls.push(record.clone());
                 let (outcome, time) = if let Some(fake) = self.fakes.get_mut(name.as_str()) {
-                    (fake.call(record.input.as_ref()), fake.time)
+                    let done = fake.call(record.input.as_ref());
+                    let entry = self.registry.find_activity(name.as_str());
+                    match entry.and_then(|entry| entry.options.timeout) {
+                        Some(timeout) if timeout < fake.time => {
+                            (Outcome::Failed(Box::new(timed_out(name.as_str(), timeout))), timeout)
+                        }
+                        _ => (done, fake.time),
+                    }
                 } else {
                     let partition = self.partition.clone();
                     let call = ActivityCall {
