@@ -5,7 +5,7 @@ use crate::Ids;
 use crate::commit::{Change, Commit, Creation, Ending, Open, OpenKind, SeenKey, Update};
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent, Parent};
 use crate::failure::{self, Failure};
-use crate::id::{ExecutionId, IdempotencyKey, MessageNumber, Name, Occurrence};
+use crate::id::{ExecutionId, IdempotencyKey, InstanceId, MessageNumber, Name, Occurrence};
 use crate::instance::InstanceState;
 use crate::limits;
 use crate::message::{ChildStart, Message, OutboxBody, OutboxItem, OutboxRef, Outcome, ReusePolicy, StartRequest};
@@ -111,14 +111,8 @@ fn creation(
     let instance = creation.info.instance.clone();
     let mut commit = Commit::new(instance, ids.instance_number(), Change::Create(Box::new(creation)));
     if let Some(old) = old.filter(|old| old.is_live()) {
-        let replaced = Failure::new(
-            failure::TERMINATED,
-            "the instance was replaced by a new one with its id",
-        );
-        commit.outbox.extend(tell_parent(
-            &old.info,
-            Outcome::Failed(Box::new(replaced.non_retriable())),
-        ));
+        let replaced = "the instance was replaced by a new one with its id";
+        commit.outbox.extend(tell_parent(&old.info, terminated(replaced)));
     }
     commit
 }
@@ -196,10 +190,7 @@ pub fn terminate(
     });
     let mut commit = commit(state, update);
     let message = reason.map(Payload::to_text).unwrap_or_default();
-    let terminated = Failure::new(failure::TERMINATED, message).non_retriable();
-    commit
-        .outbox
-        .extend(tell_parent(&state.info, Outcome::Failed(Box::new(terminated))));
+    commit.outbox.extend(tell_parent(&state.info, terminated(message)));
     if recurse {
         commit.outbox.extend(terminate_children(state, reason));
     }
@@ -372,7 +363,7 @@ pub fn receive(
         }
         (_, None) | (OutboxBody::Terminate { .. }, Some(_)) => None,
     }
-    .unwrap_or_else(|| noted(state, item));
+    .unwrap_or_else(|| noted(state, &item.target));
     commit.consumed = Some(from);
     commit
 }
@@ -385,7 +376,7 @@ fn receive_start(
     now: Timestamp,
 ) -> Commit {
     if let Some(live) = state.filter(|state| state.is_live()) {
-        let mut commit = noted(state, item);
+        let mut commit = noted(state, &item.target);
         let message = format!(
             "instance `{}` already exists and is {}",
             live.info.instance, live.info.status
@@ -426,17 +417,16 @@ fn receive_child_end(state: &InstanceState, open: &Open, outcome: &Outcome, now:
 
 /// Passes a recursive terminate on from an instance that has ended itself (R105).
 pub fn cascade(state: &InstanceState, reason: Option<&Payload>) -> Commit {
-    let mut commit = Commit::new(state.info.instance.clone(), state.number, Change::Purge);
-    commit.change = None;
+    let mut commit = noted(Some(state), &state.info.instance);
     commit.outbox = terminate_children(state, reason);
     commit
 }
 
 /// A commit without effect on the instance: the message was only taken note of.
-fn noted(state: Option<&InstanceState>, item: &OutboxItem) -> Commit {
+fn noted(state: Option<&InstanceState>, instance: &InstanceId) -> Commit {
     let number = state.map_or_else(Default::default, |state| state.number);
     Commit {
-        instance: item.target.clone(),
+        instance: instance.clone(),
         number,
         change: None,
         outbox: Vec::new(),
@@ -479,6 +469,11 @@ fn close_with(state: &InstanceState, open: &Open, kind: EventKind, now: Timestam
         push_message(state, &mut update, now, kind);
     }
     update
+}
+
+/// The end of a child that was terminated, as its parent sees it (R69).
+pub(crate) fn terminated(message: impl Into<String>) -> Outcome {
+    Outcome::Failed(Box::new(Failure::new(failure::TERMINATED, message).non_retriable()))
 }
 
 /// What the parent is told when its child ends.
@@ -541,14 +536,16 @@ pub(crate) fn commit(state: &InstanceState, update: Update) -> Commit {
     )
 }
 
+/// The number of the next message that the update adds to the inbox (A30).
+pub(crate) fn next_number(state: &InstanceState, update: &Update) -> MessageNumber {
+    let last = update.inbox_added.last();
+    last.map_or(state.next_message, |last| last.number.next())
+}
+
 /// Adds a message to the inbox, with the next number and stamped `now`.
 pub(crate) fn push_message(state: &InstanceState, update: &mut Update, now: Timestamp, kind: EventKind) {
-    let number = update
-        .inbox_added
-        .last()
-        .map_or(state.next_message, |last| last.number.next());
     update.inbox_added.push(Message {
-        number,
+        number: next_number(state, update),
         event: HistoryEvent::inbound(now, kind),
         carried: Vec::new(),
     });

@@ -1,6 +1,6 @@
 //! The state of one instance: the fold of its commits, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::commit::{Commit, Creation, Open, OpenKind, SeenKey, Update};
 use crate::event::EventKind;
@@ -32,7 +32,7 @@ pub struct InstanceState {
     /// What is waited for, and activities that still have to run.
     pub open: BTreeMap<Occurrence, Open>,
     /// Event ids open in the current execution (R33).
-    open_ids: BTreeSet<(OpenClass, i32)>,
+    open_ids: BTreeMap<(OpenClass, i32), Occurrence>,
     /// Idempotency keys still valid, oldest first.
     pub keys: Vec<SeenKey>,
 }
@@ -72,7 +72,7 @@ impl InstanceState {
             next_occurrence: creation.next_occurrence,
             inbox: BTreeMap::from([(start.number, start)]),
             open: BTreeMap::new(),
-            open_ids: BTreeSet::new(),
+            open_ids: BTreeMap::new(),
             keys: creation.key.iter().cloned().collect(),
         }
     }
@@ -96,7 +96,7 @@ impl InstanceState {
             next_occurrence: next.1,
             inbox: inbox.into_iter().map(|message| (message.number, message)).collect(),
             open: BTreeMap::new(),
-            open_ids: BTreeSet::new(),
+            open_ids: BTreeMap::new(),
             keys,
         };
         for item in open {
@@ -199,7 +199,8 @@ impl InstanceState {
     fn open_item(&mut self, item: Open) {
         self.next_occurrence = self.next_occurrence.max(item.occurrence.next());
         if item.ordinal == self.info.ordinal {
-            self.open_ids.insert((item.kind.class(), item.event_id));
+            self.open_ids
+                .insert((item.kind.class(), item.event_id), item.occurrence);
         }
         self.open.insert(item.occurrence, item);
     }
@@ -216,7 +217,12 @@ impl InstanceState {
 
     /// Whether an occurrence of this id is open in the current execution (R33).
     pub fn is_open_id(&self, class: OpenClass, event_id: i32) -> bool {
-        self.open_ids.contains(&(class, event_id))
+        self.open_occurrence(class, event_id).is_some()
+    }
+
+    /// The occurrence of this id that is open in the current execution.
+    pub fn open_occurrence(&self, class: OpenClass, event_id: i32) -> Option<Occurrence> {
+        self.open_ids.get(&(class, event_id)).copied()
     }
 
     /// Whether the key was seen within its time.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use crate::Ids;
 use crate::action::{Action, ActionKind, Completion, FIRE_AND_FORGET, TurnAnswer};
 use crate::commit::{Change, Commit, Continued, Ending, Open, OpenKind, Update};
-use crate::control::{begin_update, in_delivery_order, open_of, push_message, tell_parent, too_large};
+use crate::control::{
+    begin_update, in_delivery_order, next_number, open_of, push_message, tell_parent, terminated, too_large,
+};
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent, Parent, Tags};
 use crate::failure::{self, Failure};
 use crate::id::{ExecutionId, Fence, InstanceId, MessageNumber, Name, Occurrence};
@@ -118,6 +120,8 @@ struct Effects<'a> {
     update: Update,
     outbox: Vec<OutboxItem>,
     opened_ids: BTreeSet<(OpenClass, i32)>,
+    /// Timers closed because the code cancelled them; once each.
+    cancelled: BTreeSet<Occurrence>,
     completion: Option<(i32, Completion)>,
 }
 
@@ -143,6 +147,7 @@ impl<'a> Effects<'a> {
             update,
             outbox: Vec::new(),
             opened_ids: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
             completion: None,
         }
     }
@@ -332,15 +337,15 @@ impl<'a> Effects<'a> {
     }
 
     fn cancel_timer(&mut self, timer_id: i32) {
-        let is_it = |open: &&Open| open.event_id == timer_id && matches!(open.kind, OpenKind::Timer { .. });
-        if let Some(open) = self.state.open.values().find(is_it)
-            && open.ordinal == self.state.info.ordinal
-            && !self.update.closed.contains(&open.occurrence)
-        {
-            self.update.closed.push(open.occurrence);
+        if let Some(occurrence) = self.state.open_occurrence(OpenClass::Timer, timer_id) {
+            if self.cancelled.insert(occurrence) {
+                self.update.closed.push(occurrence);
+            }
+        } else if self.opened_ids.contains(&(OpenClass::Timer, timer_id)) {
+            // One of this very turn is not opened at all.
+            let is_it = |open: &Open| open.event_id == timer_id && open.kind.class() == OpenClass::Timer;
+            self.update.opened.retain(|open| !is_it(open));
         }
-        // One of this very turn is not opened at all.
-        self.update.opened.retain(|open| !is_it(&open));
     }
 
     fn create_child(&mut self, id: i32, wanted: Option<InstanceId>, mut child: ChildStart) -> Applied {
@@ -487,7 +492,7 @@ impl<'a> Effects<'a> {
             (None, RuntimeStatus::Completed) => Outcome::Completed(result.clone()),
             (None, _) => {
                 let reason = result.as_ref().map(Payload::to_text).unwrap_or_default();
-                Outcome::Failed(Box::new(Failure::new(failure::TERMINATED, reason).non_retriable()))
+                terminated(reason)
             }
         };
         self.record(
@@ -539,11 +544,7 @@ impl<'a> Effects<'a> {
         self.update
             .inbox_added
             .retain(|message| !message.event.kind.is_bound_to_execution());
-        let number = self
-            .update
-            .inbox_added
-            .last()
-            .map_or(self.state.next_message, |last| last.number.next());
+        let number = next_number(self.state, &self.update);
         let event = HistoryEvent::inbound(self.now, EventKind::ExecutionStarted(Box::new(started)));
         self.update.inbox_added.push(Message { number, event, carried });
         self.update.continued = Some(next);
