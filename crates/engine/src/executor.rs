@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskhub_core::id::{Epoch, Fence, InstanceId};
-use taskhub_store::{ExecutionKey, Lease};
+use taskhub_core::id::{Epoch, Fence, InstanceId, Seq};
+use taskhub_store::{ExecutionKey, Lease, decode_history};
 use tokio::sync::oneshot;
 
 use crate::dispatcher::Event;
@@ -203,15 +203,14 @@ impl Executor {
         }
     }
 
+    fn partitions_that(&self, wanted: impl Fn(&Partition<To>) -> bool) -> Vec<u16> {
+        let those = self.partitions.iter().filter(|(_, partition)| wanted(partition));
+        those.map(|(index, _)| *index).collect()
+    }
+
     fn tick(&mut self) {
         let now = self.shared.clock.now();
-        let is_due = |partition: &Partition<To>| partition.next_tick().is_some_and(|at| at <= now);
-        let due: Vec<u16> = self
-            .partitions
-            .iter()
-            .filter(|(_, partition)| is_due(partition))
-            .map(|(index, _)| *index)
-            .collect();
+        let due = self.partitions_that(|partition| partition.next_tick().is_some_and(|at| at <= now));
         for index in due {
             self.step(index, Input::Tick);
         }
@@ -222,12 +221,7 @@ impl Executor {
         self.release_free();
         for _ in 0..ROUND_PASSES_MAX {
             self.deliver_local();
-            let ready: Vec<u16> = self
-                .partitions
-                .iter()
-                .filter(|(_, partition)| partition.has_ready())
-                .map(|(index, _)| *index)
-                .collect();
+            let ready = self.partitions_that(Partition::has_ready);
             if ready.is_empty() {
                 break;
             }
@@ -243,9 +237,8 @@ impl Executor {
 
     /// Gives memory back also when only reads brought it in.
     fn evict(&mut self) {
-        let now = self.shared.clock.now();
-        let indexes: Vec<u16> = self.partitions.keys().copied().collect();
-        for index in indexes {
+        for index in self.partitions_that(Partition::is_over_budget) {
+            let now = self.shared.clock.now();
             if let Some(partition) = self.partitions.get_mut(&index) {
                 partition.evict(now, &mut self.out);
             }
@@ -297,7 +290,7 @@ impl Executor {
         }
     }
 
-    fn hold(&mut self, index: u16, seq: taskhub_core::id::Seq, release: Release) {
+    fn hold(&mut self, index: u16, seq: Seq, release: Release) {
         let is_durable = self
             .partitions
             .get(&index)
@@ -356,14 +349,8 @@ impl Executor {
         let shared = Arc::clone(&self.shared);
         self.shared.spawn(async move {
             let index = execution.partition.index;
-            let read = async {
-                let mut events = Vec::new();
-                for chunk in shared.store.history(&execution, 0).await? {
-                    events.extend(chunk.decode()?);
-                }
-                Ok::<_, taskhub_store::Error>(events)
-            };
-            let input = match read.await {
+            let read = shared.store.history(&execution, 0).await;
+            let input = match read.and_then(|chunks| decode_history(&chunks)) {
                 Ok(events) => Input::History {
                     instance,
                     fence,

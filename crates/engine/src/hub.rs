@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
+use taskhub_core::instance::InstanceState;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
-use taskhub_store::{Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store};
+use taskhub_store::{
+    Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
+};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -178,7 +181,7 @@ impl Hub {
     pub async fn info(&self, instance: &InstanceId) -> Result<Option<InstanceInfo>, Error> {
         match self.read(instance, Request::Info, Some(CALL_DEADLINE)).await? {
             Some(info) => Ok(info),
-            None => self.stored(instance).await,
+            None => Ok(self.stored(instance).await?.map(|state| state.info)),
         }
     }
 
@@ -192,26 +195,16 @@ impl Hub {
         let Some(info) = self.info(instance).await? else {
             return Ok(None);
         };
-        let partition = self.shared.partition(self.shared.partition_of(instance));
-        let stored = self
-            .shared
-            .store
-            .load(&partition, std::slice::from_ref(instance))
-            .await?;
-        let Some(state) = stored.into_iter().flatten().next() else {
+        let Some(state) = self.stored(instance).await? else {
             return Ok(None);
         };
         let ordinal = state.info.ordinal.max(info.ordinal);
         let execution = ExecutionKey {
-            partition,
+            partition: self.shared.partition(self.shared.partition_of(instance)),
             number: state.number,
             ordinal,
         };
-        let mut events = Vec::new();
-        for chunk in self.shared.store.history(&execution, 0).await? {
-            events.extend(chunk.decode()?);
-        }
-        Ok(Some(events))
+        Ok(Some(decode_history(&self.shared.store.history(&execution, 0).await?)?))
     }
 
     /// A page of status records, by created time, then id (R13).
@@ -353,7 +346,7 @@ impl Hub {
             if let Some(info) = self.read(instance, Request::Wait(wait), None).await? {
                 break info;
             }
-            let stored = self.stored(instance).await?;
+            let stored = self.stored(instance).await?.map(|state| state.info);
             if stored.as_ref().is_none_or(|info| wait.is_met(info)) {
                 break stored;
             }
@@ -479,16 +472,16 @@ impl Hub {
         }
     }
 
-    /// The record as the store has it. While partitions have no memory, nothing that was acknowledged is
+    /// The state as the store has it. While partitions have no memory, nothing that was acknowledged is
     /// anywhere else, so reads go on whatever keeps the partitions from being claimed (A43).
-    async fn stored(&self, instance: &InstanceId) -> Result<Option<InstanceInfo>, Error> {
+    async fn stored(&self, instance: &InstanceId) -> Result<Option<InstanceState>, Error> {
         let partition = self.shared.partition(self.shared.partition_of(instance));
         let states = self
             .shared
             .store
             .load(&partition, std::slice::from_ref(instance))
             .await?;
-        Ok(states.into_iter().flatten().next().map(|state| state.info))
+        Ok(states.into_iter().flatten().next())
     }
 
     fn send(&self, instance: &InstanceId, request: Request) -> Result<Pending, Error> {

@@ -188,7 +188,6 @@ impl Supervisor {
         while let Err(error) = self.claim_all().await {
             tracing::warn!(hub = %self.shared.hub, %error, "the partitions cannot be claimed; trying again");
             sleep(COMMIT_PAUSE).await;
-            self.drop_all().await;
             if self.shared.is_stopping() {
                 return;
             }

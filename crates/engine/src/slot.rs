@@ -115,12 +115,16 @@ impl Memory {
         }
     }
 
-    /// Forgets instances until the budget is met, or enough were looked at for now: those that no one used lately, that are wholly
-    /// durable, and that wait for nothing but messages and timers.
+    pub(crate) fn is_over_budget(&self) -> bool {
+        self.bytes > self.bytes_max
+    }
+
+    /// Forgets instances until the budget is met, or enough were looked at for now: those that no one used
+    /// lately, that are wholly durable, and that wait for nothing but messages and timers.
     pub(crate) fn evict(&mut self, durable: Seq, now: Timestamp) -> Vec<InstanceId> {
         let mut evicted = Vec::new();
         let mut visits = VISITS_MAX.min(2 * self.clock.len());
-        while self.bytes > self.bytes_max && visits > 0 {
+        while self.is_over_budget() && visits > 0 {
             visits -= 1;
             let Some(instance) = self.clock.pop_front() else { break };
             let Some(slot) = self.slots.get_mut(&instance) else {

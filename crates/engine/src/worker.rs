@@ -151,7 +151,6 @@ impl Cancellation {
     }
 }
 
-/// The epoch a live future was made under.
 impl TurnItem {
     /// The partition's fence.
     pub fn epoch(&self) -> Epoch {

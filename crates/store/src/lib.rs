@@ -202,6 +202,19 @@ impl HistoryChunk {
     }
 }
 
+/// Decodes the events of consecutive chunks, as [`Store::history`] gives them.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] if the bytes of one are no events.
+pub fn decode_history(chunks: &[HistoryChunk]) -> Result<Vec<HistoryEvent>, Error> {
+    let mut events = Vec::new();
+    for chunk in chunks {
+        events.extend(chunk.decode()?);
+    }
+    Ok(events)
+}
+
 /// One execution of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecutionKey {

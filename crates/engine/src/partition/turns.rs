@@ -1,9 +1,10 @@
 //! Beginning turns, and what becomes of their answers.
 
 use super::{
-    Destination, ExecutionKey, Fence, InstanceId, InstanceNumber, InstanceState, Output, Partition, Stall, Timestamp,
+    Destination, ExecutionKey, Fence, InstanceId, InstanceState, Output, Partition, PartitionKey, Stall, Timestamp,
     TurnItem, TurnOutcome, control, limits, turn,
 };
+use taskhub_core::event::HistoryEvent;
 
 impl<R: Destination> Partition<R> {
     /// Begins every turn that is ready.
@@ -28,21 +29,19 @@ impl<R: Destination> Partition<R> {
                 counter,
             };
             let turn = turn::begin(state, fence, now);
-            let item = TurnItem {
-                partition: self.key.clone(),
-                instance,
-                execution: turn.execution,
-                fence,
-                past_events: turn.expected_history,
-                past: (turn.expected_history == 0).then(Vec::new),
-                new_events: turn.events.clone(),
-            };
+            let past = (turn.expected_history == 0).then(Vec::new);
+            let item = turn_item(&self.key, instance, &turn, past);
             slot.retry_at = None;
             slot.turn = Some(turn);
             self.fence_counter += 1;
             self.counts.turns += 1;
             out.push(Output::Turn(item));
         }
+    }
+
+    /// Whether [`Partition::evict`] has something to do.
+    pub fn is_over_budget(&self) -> bool {
+        self.memory.is_over_budget()
     }
 
     /// Forgets idle instances while the budget is exceeded; called at the end of each round.
@@ -74,12 +73,11 @@ impl<R: Destination> Partition<R> {
         match outcome {
             TurnOutcome::Out => {}
             TurnOutcome::NeedsHistory => {
-                let key = (state.number, state.info.ordinal);
                 self.counts.replays += 1;
                 out.push(Output::History {
                     instance: instance.clone(),
                     fence,
-                    execution: self.execution_key(key),
+                    execution: execution_key(&self.key, state),
                 });
             }
             TurnOutcome::Failed { reason } => {
@@ -97,20 +95,12 @@ impl<R: Destination> Partition<R> {
         }
     }
 
-    pub(super) fn execution_key(&self, (number, ordinal): (InstanceNumber, u32)) -> ExecutionKey {
-        ExecutionKey {
-            partition: self.key.clone(),
-            number,
-            ordinal,
-        }
-    }
-
     /// Sends a turn out again, now with its history (R27).
     pub(super) fn take_history(
         &mut self,
         instance: &InstanceId,
         fence: Fence,
-        events: Vec<taskhub_core::event::HistoryEvent>,
+        events: Vec<HistoryEvent>,
         out: &mut Vec<Output<R>>,
     ) {
         let Some(slot) = self.memory.get(instance) else { return };
@@ -120,22 +110,12 @@ impl<R: Destination> Partition<R> {
         if turn.fence != fence {
             return;
         }
-        let key = (state.number, state.info.ordinal);
-        let item = |past| TurnItem {
-            partition: self.key.clone(),
-            instance: instance.clone(),
-            execution: turn.execution,
-            fence,
-            past_events: turn.expected_history,
-            past: Some(past),
-            new_events: turn.events.clone(),
-        };
         out.push(match slot.past(events, turn.expected_history as usize) {
-            Some(past) => Output::Turn(item(past)),
+            Some(past) => Output::Turn(turn_item(&self.key, instance.clone(), turn, Some(past))),
             None => Output::History {
                 instance: instance.clone(),
                 fence,
-                execution: self.execution_key(key),
+                execution: execution_key(&self.key, state),
             },
         });
     }
@@ -178,6 +158,33 @@ impl<R: Destination> Partition<R> {
     pub(super) fn stall_for_good(&mut self, instance: &InstanceId, reason: String, out: &mut Vec<Output<R>>) {
         self.held.insert(instance.clone());
         self.stall(instance, reason, out);
+    }
+}
+
+/// The execution whose history a turn continues.
+fn execution_key(partition: &PartitionKey, state: &InstanceState) -> ExecutionKey {
+    ExecutionKey {
+        partition: partition.clone(),
+        number: state.number,
+        ordinal: state.info.ordinal,
+    }
+}
+
+/// What a worker is shown of a turn; without the history, unless it is known or was asked for (R27).
+fn turn_item(
+    partition: &PartitionKey,
+    instance: InstanceId,
+    turn: &turn::Turn,
+    past: Option<Vec<HistoryEvent>>,
+) -> TurnItem {
+    TurnItem {
+        partition: partition.clone(),
+        instance,
+        execution: turn.execution,
+        fence: turn.fence,
+        past_events: turn.expected_history,
+        past,
+        new_events: turn.events.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use taskhub_core::id::{Epoch, Fence, InstanceId, InstanceNumber};
 use taskhub_engine::io::Input;
-use taskhub_store::{Answer, ExecutionKey, Query};
+use taskhub_store::{Answer, ExecutionKey, Query, decode_history};
 
 use super::work::JobKind;
 use super::{Halt, ReplyTo, World};
@@ -29,13 +29,7 @@ impl World {
         fence: Fence,
         execution: &ExecutionKey,
     ) -> Result<(), Halt> {
-        let read = self.disk.read(|reader| {
-            let mut events = Vec::new();
-            for chunk in reader.history(execution, 0)? {
-                events.extend(chunk.decode()?);
-            }
-            Ok(events)
-        });
+        let read = self.disk.read(|reader| decode_history(&reader.history(execution, 0)?));
         let events = read.map_err(|trouble| self.halt(trouble))?;
         let input = Input::History {
             instance,
