@@ -17,17 +17,17 @@ use taskhub_store::{
     Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
 };
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, SystemClock};
-use crate::dispatcher::{Capacity, Dispatcher, Event};
+use crate::dispatcher::{Capacity, Dispatcher};
 use crate::error::Error;
 use crate::executor::{Report, ThreadInput};
 use crate::io::{Input, Reply, Request, WaitFor};
 use crate::partition::Destination;
 use crate::run::{LOST_THREADS_MAX, Supervisor, spawn_committer};
-use crate::shared::{Parts, Shared};
+use crate::shared::{Drain, Parts, Shared};
 use crate::worker::Functions;
 
 /// A call not durable within this time answers "timed out", outcome unknown (R191).
@@ -134,6 +134,7 @@ impl Hub {
             overall: options.activities_max.max(1),
             by_name: options.activities_by_name.clone(),
         };
+        let (drains, asked_to_drain) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(Parts {
             hub: name,
             partitions,
@@ -142,6 +143,7 @@ impl Hub {
             clock: Arc::clone(&options.clock),
             runtime: Handle::current(),
             dispatcher: Dispatcher::new(capacity),
+            drains,
         }));
         let hub = Self {
             shared: Arc::clone(&shared),
@@ -149,7 +151,7 @@ impl Hub {
         spawn_committer(&shared)?;
         let mut supervisor = Supervisor::new(Arc::clone(&shared), options);
         supervisor.start().await?;
-        shared.spawn_main(supervisor.supervise());
+        shared.spawn_main(supervisor.supervise(asked_to_drain));
         Ok(hub)
     }
 
@@ -370,26 +372,26 @@ impl Hub {
     /// If the store cannot take the partitions back; everything acknowledged is safe even so.
     pub async fn stop(&self, grace: Duration) -> Result<(), Error> {
         let shared = &self.shared;
-        shared.dispatch(Event::Drain);
-        shared.is_stopping.store(true, Ordering::Release);
-        if timeout(grace, self.activities_end()).await.is_err() {
+        shared.begin_stop();
+        let have_ended = |dispatcher: &Dispatcher| dispatcher.running() == 0 && dispatcher.answered() == 0;
+        if timeout(grace, shared.activities(have_ended)).await.is_err() {
+            // The rest is abandoned (R186), but not the results that are there already.
             shared.dispatcher().cancel_all();
+            let are_kept = |dispatcher: &Dispatcher| dispatcher.answered() == 0;
+            let _late = timeout(DRAIN_MIN, shared.activities(are_kept)).await;
         }
-        // The answers of the last activities are in the queues of the threads, behind which this comes.
-        let mut leases = Vec::new();
-        for link in shared.links() {
-            let (done, drained) = oneshot::channel();
-            link.inputs.push(ThreadInput::Drain(done));
-            if let Ok(Ok(given_back)) = timeout(grace.max(DRAIN_MIN), drained).await {
-                leases.extend(given_back);
-            }
-        }
-        shared.group.flush().await;
-        shared.store.release(&leases).await?;
-        self.close();
+        let limit = grace.max(DRAIN_MIN);
+        let (done, drained) = oneshot::channel();
+        let asked = shared.drains.send(Drain { limit, done });
+        let drained = match asked {
+            Ok(()) => drained.await.unwrap_or(Ok(())),
+            // It was stopped before.
+            Err(_) => Ok(()),
+        };
+        shared.close();
         // The store is free for the next opener once this hub is dropped.
-        let _late = timeout(grace.max(DRAIN_MIN), shared.ended()).await;
-        Ok(())
+        let _late = timeout(limit, shared.ended()).await;
+        Ok(drained?)
     }
 
     /// Stops the hub and removes it and everything in it from its store.
@@ -402,28 +404,6 @@ impl Hub {
         let name = self.shared.hub.clone();
         self.shared.store.hubs(&HubAsk::Delete { name }).await?;
         Ok(())
-    }
-
-    async fn activities_end(&self) {
-        loop {
-            let ended = self.shared.activity_ended.notified();
-            let mut ended = std::pin::pin!(ended);
-            // Registered before the look, so that an end in between is not missed.
-            ended.as_mut().enable();
-            if self.shared.dispatcher().running() == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-
-    fn close(&self) {
-        self.shared.is_stopping.store(true, Ordering::Release);
-        for link in self.shared.links() {
-            link.inputs.close();
-        }
-        self.shared.group.close();
-        self.shared.reload.notify_one();
     }
 
     /// How the partitions are doing.
@@ -439,9 +419,11 @@ impl Hub {
         total
     }
 
-    /// Whether so many threads were lost to blocked turns that the process had better be restarted (A33).
+    /// Whether so many threads were lost to blocked turns, or so much of the hub itself broke, that the
+    /// process had better be restarted (A33).
     pub fn is_unhealthy(&self) -> bool {
         self.shared.lost_threads.load(Ordering::Acquire) >= LOST_THREADS_MAX
+            || self.shared.is_broken.load(Ordering::Acquire)
     }
 
     /// How often the memory of the partitions was dropped and read anew.
@@ -488,6 +470,9 @@ impl Hub {
         if self.shared.is_stopping() {
             return Err(Error::Stopped);
         }
+        if self.shared.is_full.load(Ordering::Acquire) && request.adds_work() {
+            return Err(StoreError::Full.into());
+        }
         // A wait may last for ever, so it is no sign of overload.
         let is_counted = !matches!(request, Request::Wait(_));
         let waiting = self
@@ -497,6 +482,7 @@ impl Hub {
         let (to, answer) = oneshot::channel();
         let pending = Pending {
             shared: Arc::clone(&self.shared),
+            instance: instance.clone(),
             is_counted,
             answer,
         };
@@ -525,7 +511,7 @@ impl Hub {
         match answer {
             Ok(Reply::Refused(refusal)) => Err(Error::Refused(refusal)),
             Ok(Reply::Unreadable(what)) => Err(StoreError::Corrupt {
-                place: "the instance".to_owned(),
+                place: format!("instance `{}`", pending.instance),
                 what,
             }
             .into()),
@@ -538,13 +524,14 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        self.close();
+        self.shared.close();
     }
 }
 
 /// A request on its way.
 struct Pending {
     shared: Arc<Shared>,
+    instance: InstanceId,
     is_counted: bool,
     answer: oneshot::Receiver<Reply>,
 }

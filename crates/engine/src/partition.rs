@@ -40,6 +40,8 @@ pub struct Setup {
     pub memory_bytes_max: usize,
     /// Instances whose turns are not begun in this process any more, and why (A33).
     pub set_aside: Vec<(InstanceId, String)>,
+    /// Instances that are not touched any more: nothing is asked or told of them, and who asks hears why.
+    pub out_of_service: Vec<(InstanceId, String)>,
     /// Whether this is the first recovery of the process, so that an unclean end of an earlier one matters (A35).
     pub is_first: bool,
     /// Bugs put in on purpose; none, outside tests.
@@ -81,6 +83,10 @@ pub struct Partition<R> {
     held: HashSet<InstanceId>,
     /// Those of them whose reason is yet to be put down, once they are loaded.
     set_aside: HashMap<InstanceId, String>,
+    /// Not touched any more, and why.
+    out_of_service: HashMap<InstanceId, String>,
+    /// The instance that is worked on, to be named if that breaks an assertion.
+    at: Option<InstanceId>,
     counts: Counts,
     last_now: Timestamp,
     flaws: Flaws,
@@ -151,6 +157,8 @@ impl<R: Destination> Partition<R> {
             undurable: VecDeque::new(),
             held: setup.set_aside.iter().map(|(instance, _)| instance.clone()).collect(),
             set_aside: setup.set_aside.iter().cloned().collect(),
+            out_of_service: setup.out_of_service.into_iter().collect(),
+            at: None,
             counts: Counts::default(),
             last_now: now,
             flaws: setup.flaws,
@@ -167,6 +175,16 @@ impl<R: Destination> Partition<R> {
     }
 
     fn take_recovered(&mut self, item: Recovered, may_be_running: bool, out: &mut Vec<Output<R>>) {
+        let of = match &item {
+            Recovered::Task { instance, .. } | Recovered::Timer { instance, .. } | Recovered::Inbox { instance } => {
+                Some(instance)
+            }
+            // What an instance said before goes out.
+            Recovered::Counters { .. } | Recovered::Outbox { .. } => None,
+        };
+        if of.is_some_and(|instance| self.out_of_service.contains_key(instance)) {
+            return;
+        }
         match item {
             Recovered::Counters { .. } => unreachable!("counters come once per partition"),
             Recovered::Task { instance, number, open } => {
@@ -191,6 +209,7 @@ impl<R: Destination> Partition<R> {
     /// Takes one input in. Begins no turn.
     pub fn step(&mut self, input: Input<R>, now: Timestamp, out: &mut Vec<Output<R>>) {
         let now = self.advance(now);
+        self.at = None;
         match input {
             Input::Durable(seq) => self.trim(seq),
             Input::Tick => self.fire_due(now, out),
@@ -225,6 +244,13 @@ impl<R: Destination> Partition<R> {
     }
 
     fn for_instance(&mut self, instance: &InstanceId, input: Input<R>, out: &mut Vec<Output<R>>) {
+        self.at = Some(instance.clone());
+        if let Some(what) = self.out_of_service.get(instance) {
+            // Messages stay in their outboxes, results with the dispatcher.
+            let what = what.clone();
+            self.refuse(Parked::Input(input), &what, out);
+            return;
+        }
         let mut input = Some(input);
         let is_here = self.locate(instance, || input.take().map_or(Parked::Nothing, Parked::Input), out);
         if let Some(input) = input.filter(|_| is_here) {
@@ -252,6 +278,7 @@ impl<R: Destination> Partition<R> {
         let Some(parked) = self.parked.remove(instance) else {
             return;
         };
+        self.at = Some(instance.clone());
         if let Some(state) = state {
             if let Some(at) = state.starts_at() {
                 self.timers.add_ready(instance.clone(), at);
@@ -277,13 +304,18 @@ impl<R: Destination> Partition<R> {
     fn unreadable(&mut self, instance: &InstanceId, what: &str, out: &mut Vec<Output<R>>) {
         tracing::error!(hub = %self.key.hub, %instance, what, "an instance cannot be read");
         for waiting in self.parked.remove(instance).unwrap_or_default() {
-            if let Parked::Input(Input::Request { to, .. }) = waiting {
-                out.push(Output::Reply {
-                    seq: self.durable,
-                    to,
-                    reply: Reply::Unreadable(what.to_owned()),
-                });
-            }
+            self.refuse(waiting, what, out);
+        }
+    }
+
+    /// Tells whoever asked that there is no answer.
+    fn refuse(&self, waiting: Parked<R>, what: &str, out: &mut Vec<Output<R>>) {
+        if let Parked::Input(Input::Request { to, .. }) = waiting {
+            out.push(Output::Reply {
+                seq: self.durable,
+                to,
+                reply: Reply::Unreadable(what.to_owned()),
+            });
         }
     }
 
@@ -377,6 +409,7 @@ impl<R: Destination> Partition<R> {
 
     /// Fires timers of an instance; those of an earlier one with its id mean nothing (R137).
     fn fire(&mut self, instance: &InstanceId, fired: &[(InstanceNumber, Occurrence)], out: &mut Vec<Output<R>>) {
+        self.at = Some(instance.clone());
         let commit = self.state(instance).and_then(|state| {
             let own = fired.iter().filter(|(number, _)| *number == state.number);
             let own: Vec<Occurrence> = own.map(|(_, occurrence)| *occurrence).collect();
@@ -425,6 +458,11 @@ impl<R: Destination> Partition<R> {
     /// Instances in memory, and their bytes.
     pub fn memory(&self) -> (usize, usize) {
         (self.memory.len(), self.memory.bytes())
+    }
+
+    /// The instance that was worked on last, if the last work was about one.
+    pub fn working_on(&self) -> Option<&InstanceId> {
+        self.at.as_ref()
     }
 
     /// The status record of an instance as memory has it, ahead of the disk; for checkers.

@@ -23,6 +23,8 @@ pub(crate) struct Slot {
     pub(crate) is_queued: bool,
     /// Not to begin a turn before: the last delivery failed (R184).
     pub(crate) retry_at: Option<Timestamp>,
+    /// Reads of its history for this turn that were too short.
+    pub(crate) gaps: u32,
     /// Used since the clock hand last passed it.
     is_referenced: bool,
     /// Its share of the budget.
@@ -46,6 +48,7 @@ impl Slot {
             turn: None,
             is_queued: false,
             retry_at: None,
+            gaps: 0,
             is_referenced: true,
             bytes: 0,
         }

@@ -47,6 +47,7 @@ impl Bench {
             seed: 1,
             memory_bytes_max,
             set_aside: Vec::new(),
+            out_of_service: Vec::new(),
             is_first: true,
             flaws: Flaws::default(),
         };
@@ -174,4 +175,27 @@ fn an_instance_that_ended_before_its_turn_was_tried_again_leaves_memory() {
     bench.pass(Duration::from_mins(1));
     bench.pass(Duration::from_mins(1));
     assert_eq!(bench.partition.memory().0, 0);
+}
+
+#[test]
+fn a_history_that_the_store_has_lost_part_of_is_not_read_for_ever() {
+    let mut bench = Bench::new(usize::MAX);
+    let item = bench.start();
+    bench.sleep(&item, Duration::from_secs(1));
+    let item = turn(bench.pass(Duration::from_secs(2))).expect("the timer has fired");
+    let mut out = bench.turned(&item, TurnOutcome::NeedsHistory);
+    let mut reads = 0;
+    while out.iter().any(|output| matches!(output, Output::History { .. })) {
+        reads += 1;
+        assert!(reads < 100, "read again and again");
+        out = bench.step(Input::History {
+            instance: item.instance.clone(),
+            fence: item.fence,
+            events: Vec::new(),
+        });
+    }
+    assert!(reads > 1, "one read may have been overtaken by a commit");
+    let info = bench.partition.peek(&item.instance).unwrap();
+    let reason = &info.stalled.as_ref().expect("it says what it waits for").reason;
+    assert!(reason.contains("of which the store has 0"), "{reason}");
 }

@@ -4,4 +4,6 @@
 
 mod common;
 mod failing;
+mod refused;
 mod running;
+mod stopping;

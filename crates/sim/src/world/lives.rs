@@ -160,6 +160,7 @@ impl World {
                 seed: self.rng.u64(..),
                 memory_bytes_max: self.memory_bytes_max,
                 set_aside: self.set_aside(index),
+                out_of_service: Vec::new(),
                 is_first,
                 flaws: self.flaws(),
             };
