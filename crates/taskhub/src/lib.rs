@@ -81,9 +81,11 @@ pub use tracing::Level;
 pub use uuid::Uuid;
 pub use worker::OnNonDeterminism;
 
-/// The guide, compiled and run.
+/// The README and the guide, compiled and run.
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
     #[doc = include_str!("../../../docs/guide/orchestrators.md")]
     mod orchestrators {}
     #[doc = include_str!("../../../docs/guide/determinism.md")]
