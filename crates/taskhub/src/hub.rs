@@ -15,7 +15,8 @@ use taskhub_store::embedded::EmbeddedStore;
 use taskhub_store::mem::MemStore;
 
 use crate::activity::{ActivityContext, ActivityOptions};
-use crate::client::{Client, HubError};
+use crate::client::Client;
+use crate::hub_error::HubError;
 use crate::orchestrator::OrchestrationContext;
 use crate::registry::{IntoError, Registry};
 use crate::worker::{OnNonDeterminism, RegisteredFunctions, WorkerOptions};
@@ -97,7 +98,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// As [`Hub::stop`], or that the signals cannot be listened to.
+    /// As [`Hub::stop`], or `signal-unavailable` if the signals cannot be listened to.
     ///
     /// # Panics
     ///
