@@ -392,6 +392,11 @@ impl Hub {
         Ok(())
     }
 
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
     /// Stops the hub and removes it and everything in it from its store.
     ///
     /// # Errors
