@@ -394,6 +394,11 @@ impl Hub {
         Ok(drained?)
     }
 
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
     /// Stops the hub and removes it and everything in it from its store.
     ///
     /// # Errors

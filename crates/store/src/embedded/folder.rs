@@ -145,6 +145,11 @@ pub(super) fn connect_reader(path: &Path) -> Result<Connection, Error> {
     connect().map_err(|trouble| trouble.during(During::Read, &file(path)))
 }
 
+/// Whether there is a file. One that cannot be seen may be there: whoever opens it is told why.
+pub(super) fn holds_file(folder: &Path) -> bool {
+    folder.join(FILE).try_exists().unwrap_or(true)
+}
+
 /// Path of the file in a folder, for people.
 pub(super) fn file(folder: &Path) -> String {
     folder.join(FILE).display().to_string()

@@ -86,6 +86,11 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
+    /// Whether a folder holds a store, or something in the place of one that only opening it can tell from one.
+    pub fn is_in(folder: &Path) -> bool {
+        folder::holds_file(folder)
+    }
+
     /// Opens a store, which is made if the folder holds none.
     ///
     /// # Errors
