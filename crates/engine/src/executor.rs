@@ -270,6 +270,12 @@ impl Executor {
                             .push(partition.key(), partition.lease().epoch, seq, commit);
                     }
                 }
+                Output::Fingerprints => {
+                    if let Some(partition) = self.partitions.get(&index) {
+                        let filling = Arc::clone(&self.shared).fill_filter(index, partition.lease().epoch);
+                        self.shared.spawn(filling);
+                    }
+                }
                 Output::Load(instance) => self.loads.entry(index).or_default().push(instance),
                 Output::History {
                     instance,

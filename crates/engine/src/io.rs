@@ -215,6 +215,8 @@ pub enum Output<R> {
         /// The commit.
         commit: Commit,
     },
+    /// Tell all the fingerprints of stored ids again (A40).
+    Fingerprints,
     /// Read an instance's state.
     Load(InstanceId),
     /// Read the durable part of a history.

@@ -42,6 +42,8 @@ pub struct Setup {
     pub set_aside: Vec<(InstanceId, String)>,
     /// Instances that are not touched any more: nothing is asked or told of them, and who asks hears why.
     pub out_of_service: Vec<(InstanceId, String)>,
+    /// Fewer timers, waits or ids than this are not worth looking for dead ones among them.
+    pub sweep_min: usize,
     /// Whether this is the first recovery of the process, so that an unclean end of an earlier one matters (A35).
     pub is_first: bool,
     /// Bugs put in on purpose; none, outside tests.
@@ -77,6 +79,12 @@ pub struct Partition<R> {
     /// Inputs that wait for a state to be loaded.
     parked: HashMap<InstanceId, Vec<Parked<R>>>,
     waiters: HashMap<InstanceId, Vec<(WaitFor, R)>>,
+    /// Entries of `waiters` and of `timers` at which the dead among them are looked for again.
+    waiters_swept_at: usize,
+    timers_swept_at: usize,
+    sweep_min: usize,
+    /// Instances purged since the filter was last filled from the store.
+    purged: usize,
     /// Commits with events that are not yet durable.
     undurable: VecDeque<(Seq, InstanceId)>,
     /// Begin no turn in this process any more.
@@ -154,6 +162,10 @@ impl<R: Destination> Partition<R> {
             ready: VecDeque::new(),
             parked: HashMap::new(),
             waiters: HashMap::new(),
+            waiters_swept_at: setup.sweep_min,
+            timers_swept_at: setup.sweep_min,
+            sweep_min: setup.sweep_min,
+            purged: 0,
             undurable: VecDeque::new(),
             held: setup.set_aside.iter().map(|(instance, _)| instance.clone()).collect(),
             set_aside: setup.set_aside.iter().cloned().collect(),
@@ -418,6 +430,60 @@ impl<R: Destination> Partition<R> {
         if let Some(commit) = commit {
             self.commit(commit, None, out);
         }
+    }
+
+    /// Drops timers whose cause is gone, once they may be as many as the others. Of an instance that is not in
+    /// memory nothing is known, so its timers stay.
+    fn sweep_timers(&mut self) {
+        if self.timers.len() < self.timers_swept_at {
+            return;
+        }
+        let memory = &self.memory;
+        self.timers.retain(|due| {
+            let Some(slot) = memory.get(&due.instance) else {
+                return true;
+            };
+            match (&slot.state, due.cause) {
+                (None, _) => false,
+                (Some(_), Cause::Ready) => true,
+                (Some(state), Cause::Timer(number, occurrence)) => {
+                    state.number == number && state.open.contains_key(&occurrence)
+                }
+            }
+        });
+        self.timers_swept_at = self.sweep_min.max(2 * self.timers.len());
+    }
+
+    /// Drops waits that nobody listens to any more, once they may be as many as the others.
+    fn sweep_waiters(&mut self) {
+        if self.waiters.len() < self.waiters_swept_at {
+            return;
+        }
+        self.waiters.retain(|_, waiting| {
+            waiting.retain(|(_, to)| !to.is_gone());
+            !waiting.is_empty()
+        });
+        self.waiters_swept_at = self.sweep_min.max(2 * self.waiters.len());
+    }
+
+    /// Has the filter of ids filled anew, once more than half of what it knows may be gone (A40).
+    fn refill_filter(&mut self, out: &mut Vec<Output<R>>) {
+        self.purged += 1;
+        if self.purged < self.sweep_min.max(self.filter.len() / 2) {
+            return;
+        }
+        // What is not in memory is durable, so the store tells it.
+        let in_memory = self.memory.iter().filter(|(_, slot)| slot.state.is_some());
+        let in_memory = in_memory.map(|(instance, _)| fingerprint(instance));
+        if self.filter.begin_refill(in_memory) {
+            self.purged = 0;
+            out.push(Output::Fingerprints);
+        }
+    }
+
+    /// Entries kept for timers, for waits and for ids, those included that mean nothing any more.
+    pub fn entries(&self) -> (usize, usize, usize) {
+        (self.timers.len(), self.waiters.len(), self.filter.len())
     }
 
     /// Number of the last commit made.

@@ -31,6 +31,8 @@ const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Bound of the growing pause, in pauses.
 const PAUSES_MAX: u32 = 50;
+/// Fewer entries than this are not worth looking for dead ones among them.
+const SWEEP_MIN: usize = 1_024;
 /// Assertions that broke longer ago than this say nothing of the next one.
 const BROKEN_FORGOTTEN: Duration = Duration::from_mins(1);
 
@@ -128,6 +130,7 @@ impl Supervisor {
             memory_bytes_max: self.options.memory_bytes_max / usize::from(shared.partitions),
             set_aside: ours(&self.set_aside),
             out_of_service: ours(&self.out_of_service),
+            sweep_min: SWEEP_MIN,
             is_first: self.is_first,
             flaws: crate::flaw::Flaws::default(),
             lease,
