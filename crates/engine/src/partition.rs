@@ -81,6 +81,8 @@ pub struct Partition<R> {
     held: HashSet<InstanceId>,
     /// Those of them whose reason is yet to be put down, once they are loaded.
     set_aside: HashMap<InstanceId, String>,
+    /// Out of service, since a row of theirs cannot be read, and what is wrong with it (R187).
+    damaged: HashMap<InstanceId, String>,
     counts: Counts,
     last_now: Timestamp,
     flaws: Flaws,
@@ -151,13 +153,16 @@ impl<R: Destination> Partition<R> {
             undurable: VecDeque::new(),
             held: setup.set_aside.iter().map(|(instance, _)| instance.clone()).collect(),
             set_aside: setup.set_aside.iter().cloned().collect(),
+            damaged: HashMap::new(),
             counts: Counts::default(),
             last_now: now,
             flaws: setup.flaws,
             lease: setup.lease,
         };
         let may_be_running = setup.is_first && !partition.lease.is_clean;
-        for item in items {
+        let (damaged, whole): (Vec<_>, Vec<_>) = items.partition(|item| matches!(item, Recovered::Damaged { .. }));
+        // First, so that nothing of such an instance is begun.
+        for item in damaged.into_iter().chain(whole) {
             partition.take_recovered(item, may_be_running, out);
         }
         for (instance, _) in setup.set_aside {
@@ -169,6 +174,8 @@ impl<R: Destination> Partition<R> {
     fn take_recovered(&mut self, item: Recovered, may_be_running: bool, out: &mut Vec<Output<R>>) {
         match item {
             Recovered::Counters { .. } => unreachable!("counters come once per partition"),
+            Recovered::Task { instance, .. } | Recovered::Timer { instance, .. }
+                if self.damaged.contains_key(&instance) => {}
             Recovered::Task { instance, number, open } => {
                 let offer = self.offer(&instance, number, &open, may_be_running);
                 out.extend(offer.map(|offer| Output::Dispatch {
@@ -184,6 +191,20 @@ impl<R: Destination> Partition<R> {
             Recovered::Outbox { at, item } => out.push(Output::Message { at, item }),
             Recovered::Inbox { instance } => {
                 self.locate(&instance, || Parked::Nothing, out);
+            }
+            Recovered::Damaged { instance, place, what } => {
+                tracing::error!(
+                    hub = %self.key.hub,
+                    partition = self.key.index,
+                    instance = instance.as_ref().map(InstanceId::as_str),
+                    place,
+                    what,
+                    "a row of the store cannot be read; it is left as it is, and its instance is not run; \
+                     restore the store from a backup, or repair the row, and open the hub again"
+                );
+                if let Some(instance) = instance {
+                    self.damaged.insert(instance, format!("{place} cannot be read: {what}"));
+                }
             }
         }
     }
@@ -225,6 +246,10 @@ impl<R: Destination> Partition<R> {
     }
 
     fn for_instance(&mut self, instance: &InstanceId, input: Input<R>, out: &mut Vec<Output<R>>) {
+        if let Some(what) = self.damaged.get(instance) {
+            self.refuse_unread(input, what, out);
+            return;
+        }
         let mut input = Some(input);
         let is_here = self.locate(instance, || input.take().map_or(Parked::Nothing, Parked::Input), out);
         if let Some(input) = input.filter(|_| is_here) {
@@ -233,8 +258,11 @@ impl<R: Destination> Partition<R> {
     }
 
     /// Whether the instance's state, or its absence, is known now. If not, the state is asked for and
-    /// `parked` waits for it.
+    /// `parked` waits for it. What waits for a damaged instance waits for the next recovery.
     fn locate(&mut self, instance: &InstanceId, parked: impl FnOnce() -> Parked<R>, out: &mut Vec<Output<R>>) -> bool {
+        if self.damaged.contains_key(instance) {
+            return false;
+        }
         if let Some(waiting) = self.parked.get_mut(instance) {
             // Behind what waits already, so that nothing overtakes (R189).
             waiting.push(parked());
@@ -277,13 +305,19 @@ impl<R: Destination> Partition<R> {
     fn unreadable(&mut self, instance: &InstanceId, what: &str, out: &mut Vec<Output<R>>) {
         tracing::error!(hub = %self.key.hub, %instance, what, "an instance cannot be read");
         for waiting in self.parked.remove(instance).unwrap_or_default() {
-            if let Parked::Input(Input::Request { to, .. }) = waiting {
-                out.push(Output::Reply {
-                    seq: self.durable,
-                    to,
-                    reply: Reply::Unreadable(what.to_owned()),
-                });
+            if let Parked::Input(input) = waiting {
+                self.refuse_unread(input, what, out);
             }
+        }
+    }
+
+    fn refuse_unread(&self, input: Input<R>, what: &str, out: &mut Vec<Output<R>>) {
+        if let Input::Request { to, .. } = input {
+            out.push(Output::Reply {
+                seq: self.durable,
+                to,
+                reply: Reply::Unreadable(what.to_owned()),
+            });
         }
     }
 

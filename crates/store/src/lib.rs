@@ -175,6 +175,16 @@ pub enum Recovered {
         /// The instance.
         instance: InstanceId,
     },
+    /// A row that cannot be read. It stays where it is; the instance it belongs to must not be run without
+    /// what it says, and everything else can (R187).
+    Damaged {
+        /// Its instance, if that much is known.
+        instance: Option<InstanceId>,
+        /// Where it is, for whoever repairs it.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 /// Part of a history: encoded once, when its commit was made, and handed on as these bytes (A3, A39).
@@ -346,7 +356,7 @@ pub trait Store: Send + Sync + 'static {
     /// A lease that another owner has taken is left alone.
     fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()>;
 
-    /// What an owner needs before its first step, read once after each claim.
+    /// What an owner needs before its first step, read once after each claim. A damaged row is an item, no error.
     fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>>;
 
     /// The only way state changes. Whoever calls it does so from a thread of its own, one group after the

@@ -94,11 +94,23 @@ impl Scan<'_> {
             instance: row.id.clone(),
         });
         let next = if is_last { None } else { last };
-        let rows = found.iter().map(|row| self.info(row.key)).collect::<Result<_, _>>()?;
+        let rows = found.iter().filter_map(|row| self.readable(row).transpose());
+        let rows = rows.collect::<Result<_, _>>()?;
         Ok(Answer::Page {
             page: Page { rows, next },
             rows_read: self.rows_read.get(),
         })
+    }
+
+    /// The status record of a row, without which the others are still worth showing if it is damaged (R187).
+    fn readable(&self, row: &Candidate) -> Result<Option<InstanceInfo>, Trouble> {
+        match self.info(row.key) {
+            Ok(info) => Ok(Some(info)),
+            Err(trouble) => {
+                left_out(row.key, &trouble.of_row()?);
+                Ok(None)
+            }
+        }
     }
 
     fn info(&self, key: Key) -> Result<InstanceInfo, Trouble> {
@@ -170,10 +182,16 @@ impl Scan<'_> {
         Ok(found)
     }
 
+    /// The next row that can be read.
     fn step(&self, rows: &mut Rows<'_>) -> Result<Option<Candidate>, Trouble> {
-        let row = rows.next()?.map(Candidate::read).transpose()?;
-        self.rows_read.set(self.rows_read.get() + u64::from(row.is_some()));
-        Ok(row)
+        while let Some(row) = rows.next()? {
+            self.rows_read.set(self.rows_read.get() + 1);
+            match Candidate::read(row) {
+                Ok(candidate) => return Ok(Some(candidate)),
+                Err(trouble) => left_out(Key(row.get(0)?), &trouble.of_row()?),
+            }
+        }
+        Ok(None)
     }
 
     fn prepare(&self, status: Option<RuntimeStatus>) -> Result<CachedStatement<'_>, Trouble> {
@@ -213,6 +231,15 @@ impl Scan<'_> {
         }
         Ok(None)
     }
+}
+
+fn left_out(key: Key, what: &str) {
+    let Key(row) = key;
+    tracing::error!(
+        row,
+        what,
+        "a row of `instance` cannot be read and is left out of a listing"
+    );
 }
 
 /// Where a cursor stands.

@@ -17,6 +17,7 @@ mod instance_rows;
 mod listing;
 mod reader;
 mod record;
+mod recovery;
 mod rows;
 mod threads;
 mod trouble;

@@ -197,5 +197,7 @@ fn recovery_key(item: &Recovered) -> (u8, u64, u64) {
         }
         Recovered::Outbox { at, .. } => (2, at.seq.0, u64::from(at.index)),
         Recovered::Inbox { instance } => (3, crate::fingerprint(instance), 0),
+        // Never expected, so its place does not matter.
+        Recovered::Damaged { .. } => (4, 0, 0),
     }
 }
