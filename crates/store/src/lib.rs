@@ -250,6 +250,17 @@ pub enum Query {
         /// At most so many rows.
         rows_max: usize,
     },
+    /// The ids of such a page, without reading the status records.
+    Ids {
+        /// The hub.
+        hub: HubName,
+        /// Which instances.
+        filter: Filter,
+        /// Begin behind this row.
+        after: Option<Cursor>,
+        /// At most so many.
+        rows_max: usize,
+    },
     /// How many instances there are in each status.
     Counts {
         /// The hub.
@@ -273,6 +284,15 @@ pub enum Answer {
     Page {
         /// The rows and where the next page begins.
         page: Page,
+        /// Rows that had to be read to find them.
+        rows_read: u64,
+    },
+    /// To `Ids`.
+    Ids {
+        /// The ids, in the order of the listing.
+        ids: Vec<InstanceId>,
+        /// Where the next page begins; absent on the last one.
+        next: Option<Cursor>,
         /// Rows that had to be read to find them.
         rows_read: u64,
     },

@@ -16,7 +16,7 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_store::conformance::{Owner, block_on, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
-use taskhub_store::{Error, ExecutionKey, Job, Recovered, Store};
+use taskhub_store::{Answer, Error, ExecutionKey, Freshness, Job, Query, Recovered, Store};
 
 const OFF: Options = Options {
     synchronous: Synchronous::Off,
@@ -324,6 +324,29 @@ fn a_listing_shows_what_is_left() {
             assert_eq!(rows, ["order-1", "order-3"], "{damage}, by {rows_max}");
         }
     }
+}
+
+/// What only needs ids reads nothing else: it finds them where no status record can be read any more.
+#[test]
+fn ids_are_listed_without_status_records() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let owner = busy(&store);
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    let damage = "UPDATE instance SET info = x'07', input = 'text'";
+    assert_eq!(file.execute(damage, []).unwrap(), 3);
+    let query = Query::Ids {
+        hub: owner.hub().clone(),
+        filter: Filter::default(),
+        after: None,
+        rows_max: 100,
+    };
+    let answer = block_on(store.query(&query, Freshness::Committed)).unwrap();
+    let Answer::Ids { ids, .. } = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(ids, ["order-1", "order-2", "order-3"].map(instance));
+    assert!(listed(&owner, 100).is_empty());
 }
 
 /// Ids of all rows, page by page; a page may be empty and not the last.

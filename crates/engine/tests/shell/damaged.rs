@@ -7,16 +7,19 @@ use std::sync::atomic::Ordering;
 use super::common::{GRACE, Plain, id, open, start};
 use taskhub_core::id::{HubName, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
+use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Options, WaitFor};
 use taskhub_store::blocking::Reader;
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemReader};
 use taskhub_store::{
-    Answer, Capabilities, Error as StoreError, ExecutionKey, HistoryChunk, Lease, PartitionKey, Query, Recovered,
+    Answer, Capabilities, Error as StoreError, ExecutionKey, HistoryChunk, Lease, PARTITIONS_DEFAULT, PartitionKey,
+    Query, Recovered, partition_of,
 };
 
-/// Cannot read the rows of what an instance waits for. Its state it gives out, which nobody should ask for.
+/// Cannot read a row of what an instance waits for, nor list status records. States it gives out: nobody
+/// should ask for that of the damaged instance.
 struct DamagedReader {
     inner: MemReader,
     damaged: InstanceId,
@@ -24,15 +27,14 @@ struct DamagedReader {
 
 impl Reader for DamagedReader {
     fn recover(&mut self, lease: &Lease) -> Result<Vec<Recovered>, StoreError> {
-        let damage = |item| match item {
-            Recovered::Task { instance, .. } if instance == self.damaged => Recovered::Damaged {
-                instance: Some(instance),
+        let mut items = self.inner.recover(lease)?;
+        if partition_of(&self.damaged, PARTITIONS_DEFAULT) == lease.partition.index {
+            items.push(Recovered::Damaged {
+                instance: Some(self.damaged.clone()),
                 place: "row 1/1/0 of `pending`".to_owned(),
                 what: "the checksum is wrong".to_owned(),
-            },
-            item => item,
-        };
-        let mut items: Vec<Recovered> = self.inner.recover(lease)?.into_iter().map(damage).collect();
+            });
+        }
         items.push(Recovered::Damaged {
             instance: None,
             place: "row 1/7/0 of `outbox`".to_owned(),
@@ -54,7 +56,13 @@ impl Reader for DamagedReader {
     }
 
     fn query(&mut self, query: &Query) -> Result<Answer, StoreError> {
-        self.inner.query(query)
+        match query {
+            Query::Page { .. } => Err(StoreError::Corrupt {
+                place: "a status record".to_owned(),
+                what: "it cannot be read".to_owned(),
+            }),
+            query => self.inner.query(query),
+        }
     }
 }
 
@@ -122,4 +130,24 @@ async fn s_corrupt_row() {
     let hub = open(&data, &functions).await;
     let ended = hub.wait(&damaged, WaitFor::Ended).await.unwrap();
     assert_eq!(ended.status, RuntimeStatus::Completed);
+}
+
+/// A purge by filter reads no status record, and what cannot be read keeps no other from being purged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_by_filter_leaves_out_what_is_damaged() {
+    let data = MemData::new();
+    let hub = open(&data, &Plain::new()).await;
+    for number in 0..20 {
+        let instance = format!("i{number}");
+        hub.start(start(&instance, "Steps", Some("1"))).await.unwrap();
+        hub.wait(&id(&instance), WaitFor::Ended).await.unwrap();
+    }
+    hub.start(start("waits", "Wait", None)).await.unwrap();
+    drop(hub);
+    let hub = open_damaged(&data, "i3", &Plain::new()).await;
+    hub.query(Filter::default(), None, 100).await.unwrap_err();
+    assert_eq!(hub.purge_where(Filter::default()).await.unwrap().count, 19);
+    let counts = hub.counts().await.unwrap();
+    assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 2, "{counts:?}");
+    tells_why(hub.info(&id("i3")).await);
 }
