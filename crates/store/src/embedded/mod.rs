@@ -15,6 +15,7 @@ mod folder;
 mod hubs;
 mod instance_rows;
 mod listing;
+mod log;
 mod reader;
 mod record;
 mod recovery;
