@@ -223,7 +223,9 @@ impl Hub {
         };
         match self.shared.store.query(&query, Freshness::Committed).await? {
             Answer::Page { page, .. } => Ok(page),
-            Answer::Counts(_) | Answer::Fingerprints { .. } => unreachable!("a page is answered with a page"),
+            Answer::Ids { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
+                unreachable!("a page is answered with a page")
+            }
         }
     }
 
@@ -238,7 +240,9 @@ impl Hub {
         };
         match self.shared.store.query(&query, Freshness::Committed).await? {
             Answer::Counts(counts) => Ok(counts),
-            Answer::Page { .. } | Answer::Fingerprints { .. } => unreachable!("counts are answered with counts"),
+            Answer::Page { .. } | Answer::Ids { .. } | Answer::Fingerprints { .. } => {
+                unreachable!("counts are answered with counts")
+            }
         }
     }
 
@@ -316,22 +320,39 @@ impl Hub {
         let mut purged = Purged { count: 0 };
         let mut after = None;
         loop {
-            let page = self.query(filter.clone(), after, PURGE_PAGE).await?;
-            let mut answers = Vec::with_capacity(page.rows.len());
-            for row in &page.rows {
-                answers.push(self.send(&row.instance, Request::Purge)?);
+            let (ids, next) = self.ids(filter.clone(), after).await?;
+            let mut answers = Vec::with_capacity(ids.len());
+            for instance in &ids {
+                answers.push(self.send(instance, Request::Purge)?);
             }
             for answer in answers {
                 match self.receive(answer, Some(CALL_DEADLINE)).await {
                     Ok(_) => purged.count += 1,
-                    // Purged by someone else, or started anew, since the page was read.
-                    Err(Error::Refused(_)) => {}
+                    // Purged by someone else, or started anew, since the page was read; or one that cannot be
+                    // read, which is kept and keeps no other from being purged (R187).
+                    Err(Error::Refused(_) | Error::Store(StoreError::Corrupt { .. })) => {}
                     Err(error) => return Err(error),
                 }
             }
-            after = page.next;
+            after = next;
             if after.is_none() {
                 return Ok(purged);
+            }
+        }
+    }
+
+    /// Ids of a page, and where the next one begins: what is to be purged need not be read.
+    async fn ids(&self, filter: Filter, after: Option<Cursor>) -> Result<(Vec<InstanceId>, Option<Cursor>), Error> {
+        let query = Query::Ids {
+            hub: self.shared.hub.clone(),
+            filter,
+            after,
+            rows_max: PURGE_PAGE,
+        };
+        match self.shared.store.query(&query, Freshness::Committed).await? {
+            Answer::Ids { ids, next, .. } => Ok((ids, next)),
+            Answer::Page { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
+                unreachable!("ids are answered with ids")
             }
         }
     }

@@ -91,7 +91,7 @@ pub struct Partition<R> {
     held: HashSet<InstanceId>,
     /// Those of them whose reason is yet to be put down, once they are loaded.
     set_aside: HashMap<InstanceId, String>,
-    /// Not touched any more, and why.
+    /// Not touched any more, and why: assertions broke on them, or a row of theirs cannot be read (R187).
     out_of_service: HashMap<InstanceId, String>,
     /// The instance that is worked on, to be named if that breaks an assertion.
     at: Option<InstanceId>,
@@ -177,7 +177,9 @@ impl<R: Destination> Partition<R> {
             lease: setup.lease,
         };
         let may_be_running = setup.is_first && !partition.lease.is_clean;
-        for item in items {
+        let (damaged, whole): (Vec<_>, Vec<_>) = items.partition(|item| matches!(item, Recovered::Damaged { .. }));
+        // First, so that nothing of such an instance is begun.
+        for item in damaged.into_iter().chain(whole) {
             partition.take_recovered(item, may_be_running, out);
         }
         for (instance, _) in setup.set_aside {
@@ -192,7 +194,7 @@ impl<R: Destination> Partition<R> {
                 Some(instance)
             }
             // What an instance said before goes out.
-            Recovered::Counters { .. } | Recovered::Outbox { .. } => None,
+            Recovered::Counters { .. } | Recovered::Outbox { .. } | Recovered::Damaged { .. } => None,
         };
         if of.is_some_and(|instance| self.out_of_service.contains_key(instance)) {
             return;
@@ -214,6 +216,21 @@ impl<R: Destination> Partition<R> {
             Recovered::Outbox { at, item } => out.push(Output::Message { at, item }),
             Recovered::Inbox { instance } => {
                 self.locate(&instance, || Parked::Nothing, out);
+            }
+            Recovered::Damaged { instance, place, what } => {
+                tracing::error!(
+                    hub = %self.key.hub,
+                    partition = self.key.index,
+                    instance = instance.as_ref().map(InstanceId::as_str),
+                    place,
+                    what,
+                    "a row of the store cannot be read; it is left as it is, and its instance is not run; \
+                     restore the store from a backup, or repair the row, and open the hub again"
+                );
+                if let Some(instance) = instance {
+                    self.out_of_service
+                        .insert(instance, format!("{place} cannot be read: {what}"));
+                }
             }
         }
     }
@@ -271,8 +288,11 @@ impl<R: Destination> Partition<R> {
     }
 
     /// Whether the instance's state, or its absence, is known now. If not, the state is asked for and
-    /// `parked` waits for it.
+    /// `parked` waits for it. What waits for one that is out of service waits for the next recovery.
     fn locate(&mut self, instance: &InstanceId, parked: impl FnOnce() -> Parked<R>, out: &mut Vec<Output<R>>) -> bool {
+        if self.out_of_service.contains_key(instance) {
+            return false;
+        }
         if let Some(waiting) = self.parked.get_mut(instance) {
             // Behind what waits already, so that nothing overtakes (R189).
             waiting.push(parked());
