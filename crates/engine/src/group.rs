@@ -67,7 +67,15 @@ struct Batches {
     /// A group has failed: what was made on top of it must not become durable (R188).
     is_refusing: bool,
     is_writing: bool,
+    /// Groups that are written, and whose effects are not let go yet.
+    releasing: usize,
     is_closed: bool,
+}
+
+impl Batches {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && !self.is_writing && self.releasing == 0
+    }
 }
 
 /// A group taken for writing.
@@ -120,7 +128,9 @@ impl OpenGroup {
                     batches.is_writing = true;
                     return Some(taken);
                 }
-                self.emptied.notify_waiters();
+                if batches.is_idle() {
+                    self.emptied.notify_waiters();
+                }
                 if batches.is_closed {
                     return None;
                 }
@@ -140,7 +150,24 @@ impl OpenGroup {
         drop(discarded);
     }
 
-    /// Waits until everything handed over is written.
+    /// A group is written, and its effects are let go next: behind those of the groups before it, and by
+    /// another thread, if that is what `true` says.
+    pub(crate) fn begin_release(&self) -> bool {
+        let mut batches = self.lock();
+        batches.releasing += 1;
+        batches.releasing > 1 || !batches.waiting.is_empty()
+    }
+
+    /// The effects of a group are let go.
+    pub(crate) fn end_release(&self) {
+        let mut batches = self.lock();
+        batches.releasing -= 1;
+        if batches.is_idle() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Waits until everything handed over is written, and its effects are let go.
     pub(crate) async fn flush(&self) {
         loop {
             let emptied = self.emptied.notified();
@@ -149,7 +176,7 @@ impl OpenGroup {
             emptied.as_mut().enable();
             {
                 let batches = self.lock();
-                if batches.waiting.is_empty() && !batches.is_writing {
+                if batches.is_idle() {
                     return;
                 }
             }

@@ -21,12 +21,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, SystemClock};
+use crate::committer;
 use crate::dispatcher::{Capacity, Dispatcher};
 use crate::error::Error;
 use crate::executor::{Report, ThreadInput};
 use crate::io::{Input, Reply, Request, WaitFor};
 use crate::partition::Destination;
-use crate::run::{LOST_THREADS_MAX, Supervisor, spawn_committer};
+use crate::run::{LOST_THREADS_MAX, Supervisor};
 use crate::shared::{Drain, Parts, Shared};
 use crate::worker::Functions;
 
@@ -148,7 +149,7 @@ impl Hub {
         let hub = Self {
             shared: Arc::clone(&shared),
         };
-        spawn_committer(&shared)?;
+        committer::spawn(&shared)?;
         let mut supervisor = Supervisor::new(Arc::clone(&shared), options);
         supervisor.start().await?;
         shared.spawn_main(supervisor.supervise(asked_to_drain));

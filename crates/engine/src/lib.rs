@@ -1,6 +1,7 @@
 //! Runs a hub: queues, turns, timers, dispatch and group commit around the pure core.
 
 pub mod clock;
+mod committer;
 pub mod dispatcher;
 mod error;
 mod executor;

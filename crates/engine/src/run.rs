@@ -1,22 +1,19 @@
-//! The life of a hub's threads and tasks: start, group commit, reload, watchdog, stop. This is the only
-//! place with concurrency; what it moves is decided elsewhere.
+//! The life of a hub's partition threads: start, reload, watchdog, stop.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use taskhub_core::id::{InstanceId, Seq};
-use taskhub_store::{Error as StoreError, Group, Lease, Section};
+use taskhub_core::id::InstanceId;
+use taskhub_store::{Error as StoreError, Lease};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::dispatcher::Event;
 use crate::executor::{Executor, ThreadInput};
-use crate::group::Taken;
 use crate::hub::{Options, To};
-use crate::io::{Input, Output};
+use crate::io::Output;
 use crate::partition::{Partition, Setup};
 use crate::queue::Queue;
 use crate::shared::{Broken, Drain, Pulse, Shared, ThreadLink};
@@ -25,9 +22,7 @@ use crate::shared::{Broken, Drain, Pulse, Shared, ThreadLink};
 const TURN_WARN: Duration = Duration::from_secs(1);
 /// Lost threads after which the process reports itself unhealthy (A33).
 pub(crate) const LOST_THREADS_MAX: usize = 4;
-/// How long a group is tried again while the store is full or out of reach (A43).
-const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
-/// Pause between such tries, and the first one after trouble that may come again at once.
+/// The first pause after trouble that may come again at once.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Bound of the growing pause, in pauses.
 const PAUSES_MAX: u32 = 50;
@@ -327,7 +322,7 @@ impl Watched {
     clippy::disallowed_methods,
     reason = "the watchdog and the commit deadline measure the machine, not the hub"
 )]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
@@ -345,103 +340,6 @@ impl Drop for CloseOnDrop {
             tracing::error!(hub = %self.0.hub, "the task that keeps the partitions served broke; the hub is closed");
             self.0.is_broken.store(true, Ordering::Release);
             self.0.close();
-        }
-    }
-}
-
-/// Starts the thread that writes groups. It is one of its own because a store may block it.
-pub(crate) fn spawn_committer(shared: &Arc<Shared>) -> Result<(), StoreError> {
-    let shared = Arc::clone(shared);
-    let committing = Arc::clone(&shared);
-    let builder = std::thread::Builder::new().name("commits".to_owned());
-    let join = builder
-        .spawn(move || {
-            let hub = &committing;
-            // What breaks while a group is written leaves its outcome unknown (A1).
-            while catch_unwind(AssertUnwindSafe(|| hub.runtime.block_on(commit_groups(hub)))).is_err() {
-                tracing::error!(hub = %hub.hub, "an assertion broke while a group was written");
-                give_up_group(hub);
-            }
-        })
-        .map_err(|source| StoreError::Unavailable { source: source.into() })?;
-    shared.join_later(usize::MAX, join);
-    Ok(())
-}
-
-/// Writes groups until the hub is closed and everything handed over is written.
-async fn commit_groups(shared: &Arc<Shared>) {
-    while let Some(taken) = shared.group.take().await {
-        write(shared, taken).await;
-    }
-}
-
-async fn write(shared: &Arc<Shared>, taken: Taken) {
-    if !taken.group.sections.is_empty()
-        && let Err(error) = commit(shared, &taken.group).await
-    {
-        tracing::error!(hub = %shared.hub, %error, "a group could not be made durable");
-        if matches!(error, StoreError::Corrupt { .. }) {
-            find_refused(shared, &taken.group).await;
-        }
-        // Nothing that waited is let go, so nobody is told what is now forgotten (A1).
-        drop(taken);
-        give_up_group(shared);
-        return;
-    }
-    shared.failed_groups.store(0, Ordering::Release);
-    let upto = taken.upto();
-    shared.release(taken.releases);
-    for (partition, seq) in upto {
-        shared.send(partition.index, Input::Durable(seq));
-    }
-}
-
-fn give_up_group(shared: &Shared) {
-    shared.failed_groups.fetch_add(1, Ordering::AcqRel);
-    shared.group.discard();
-    shared.reload.notify_one();
-}
-
-/// Commits a group; a store that is full or out of reach is tried again for a while (A43).
-async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
-    let deadline = now() + COMMIT_DEADLINE;
-    loop {
-        let result = shared.store.commit(Arc::clone(group)).await;
-        shared
-            .is_full
-            .store(matches!(result, Err(StoreError::Full)), Ordering::Release);
-        match result {
-            Err(StoreError::Full | StoreError::Unavailable { .. }) if now() < deadline => sleep(PAUSE).await,
-            result => return result,
-        }
-    }
-}
-
-/// Finds the commit for which the store refuses a group, and has its instance set aside; without that the
-/// same group would be made again for ever. The commits before it become durable, which those who wait
-/// for them do not hear, as with any group whose outcome is unknown.
-async fn find_refused(shared: &Shared, group: &Group) {
-    for section in &group.sections {
-        for (seq, made) in (section.first_seq.0..).zip(&section.commits) {
-            let alone = Group {
-                sections: vec![Section {
-                    partition: section.partition.clone(),
-                    epoch: section.epoch,
-                    first_seq: Seq(seq),
-                    commits: vec![made.clone()],
-                }],
-            };
-            match commit(shared, &Arc::new(alone)).await {
-                Ok(()) => {}
-                Err(StoreError::Corrupt { what, .. }) => {
-                    shared.broken().push(Broken {
-                        instance: Some(made.instance.clone()),
-                        what: format!("the store refuses what its rows contradict: {what}"),
-                    });
-                    return;
-                }
-                Err(_) => return,
-            }
         }
     }
 }

@@ -22,8 +22,9 @@ const FORMAT: u32 = 1;
 
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// Pages of 16 KiB take a third less time and a third fewer bytes than those of 4 KiB (storage design §6).
-const PAGE_BYTES: i64 = 16 << 10;
+/// Against pages of 16 KiB a lone step takes a sixth less time and a full group writes a quarter fewer bytes. Pages
+/// of 4 KiB would save more bytes, but send history chunks above 1 KB to overflow pages.
+const PAGE_BYTES: i64 = 8 << 10;
 
 /// Statements that are kept prepared on each connection.
 const STATEMENTS_MAX: usize = 64;

@@ -1,0 +1,179 @@
+//! The commit loop: takes what the partition threads have handed over, has the store make it durable as one
+//! group, and then lets go what waited for it (A1, A24).
+//!
+//! While groups queue up, effects are let go by a thread of their own, so that the next group is written
+//! meanwhile. A group that nobody waits behind is not worth the way to another thread.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use taskhub_core::id::Seq;
+use taskhub_store::{Error as StoreError, Group, PartitionKey, Section};
+use tokio::time::sleep;
+
+use crate::group::{Release, Taken};
+use crate::io::Input;
+use crate::run::now;
+use crate::shared::{Broken, Shared};
+
+/// How long a group is tried again while the store is full or out of reach (A43).
+const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
+/// Pause between such tries.
+const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A group that is durable.
+struct Written {
+    /// Kept to be dropped by whoever lets its effects go.
+    _group: Arc<Group>,
+    releases: Vec<Release>,
+    upto: BTreeMap<PartitionKey, Seq>,
+}
+
+/// Starts the thread that writes groups, which is one of its own because a store may block it, and the one
+/// that lets their effects go.
+pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<(), StoreError> {
+    let (written, to_release) = channel();
+    let releasing = Arc::clone(shared);
+    spawn_thread(shared, "releases", usize::MAX - 1, move || {
+        release_all(&releasing, &to_release);
+    })?;
+    let hub = Arc::clone(shared);
+    spawn_thread(shared, "commits", usize::MAX, move || {
+        // What breaks while a group is written leaves its outcome unknown (A1).
+        while catch_unwind(AssertUnwindSafe(|| hub.runtime.block_on(commit_groups(&hub, &written)))).is_err() {
+            tracing::error!(hub = %hub.hub, "an assertion broke while a group was written");
+            give_up_group(&hub);
+        }
+    })
+}
+
+fn spawn_thread(
+    shared: &Shared,
+    name: &str,
+    number: usize,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<(), StoreError> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    let join = builder
+        .spawn(run)
+        .map_err(|source| StoreError::Unavailable { source: source.into() })?;
+    shared.join_later(number, join);
+    Ok(())
+}
+
+/// Writes groups until the hub is closed and everything handed over is written.
+async fn commit_groups(shared: &Arc<Shared>, to_release: &Sender<Written>) {
+    while let Some(taken) = shared.group.take().await {
+        write(shared, taken, to_release).await;
+    }
+}
+
+async fn write(shared: &Arc<Shared>, taken: Taken, to_release: &Sender<Written>) {
+    if !taken.group.sections.is_empty()
+        && let Err(error) = commit(shared, &taken.group).await
+    {
+        tracing::error!(hub = %shared.hub, %error, "a group could not be made durable");
+        if matches!(error, StoreError::Corrupt { .. }) {
+            find_refused(shared, &taken.group).await;
+        }
+        // Nothing that waited is let go, so nobody is told what is now forgotten (A1).
+        drop(taken);
+        give_up_group(shared);
+        return;
+    }
+    shared.failed_groups.store(0, Ordering::Release);
+    let written = Written {
+        upto: taken.upto(),
+        _group: taken.group,
+        releases: taken.releases,
+    };
+    if shared.group.begin_release() {
+        if let Err(unsent) = to_release.send(written) {
+            // The other thread is gone; the order is the same.
+            release(shared, unsent.0);
+        }
+    } else {
+        release(shared, written);
+    }
+}
+
+fn release_all(shared: &Arc<Shared>, to_release: &Receiver<Written>) {
+    while let Ok(written) = to_release.recv() {
+        if catch_unwind(AssertUnwindSafe(|| release(shared, written))).is_err() {
+            tracing::error!(hub = %shared.hub, "an assertion broke while the effects of a group were let go");
+            shared.reload.notify_one();
+        }
+    }
+}
+
+/// Lets go what waited for a group.
+fn release(shared: &Arc<Shared>, written: Written) {
+    let _ended = EndOfRelease(shared);
+    shared.release(written.releases);
+    for (partition, seq) in written.upto {
+        shared.send(partition.index, Input::Durable(seq));
+    }
+}
+
+/// Says that the effects of a group are let go, also when that breaks.
+struct EndOfRelease<'s>(&'s Shared);
+
+impl Drop for EndOfRelease<'_> {
+    fn drop(&mut self) {
+        self.0.group.end_release();
+    }
+}
+
+fn give_up_group(shared: &Shared) {
+    shared.failed_groups.fetch_add(1, Ordering::AcqRel);
+    shared.group.discard();
+    shared.reload.notify_one();
+}
+
+/// Commits a group; a store that is full or out of reach is tried again for a while (A43).
+async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
+    let deadline = now() + COMMIT_DEADLINE;
+    loop {
+        let result = shared.store.commit(Arc::clone(group)).await;
+        shared
+            .is_full
+            .store(matches!(result, Err(StoreError::Full)), Ordering::Release);
+        match result {
+            Err(StoreError::Full | StoreError::Unavailable { .. }) if now() < deadline => sleep(COMMIT_PAUSE).await,
+            result => return result,
+        }
+    }
+}
+
+/// Finds the commit for which the store refuses a group, and has its instance set aside; without that the
+/// same group would be made again for ever. The commits before it become durable, which those who wait
+/// for them do not hear, as with any group whose outcome is unknown.
+async fn find_refused(shared: &Shared, group: &Group) {
+    for section in &group.sections {
+        for (seq, made) in (section.first_seq.0..).zip(&section.commits) {
+            let alone = Group {
+                sections: vec![Section {
+                    partition: section.partition.clone(),
+                    epoch: section.epoch,
+                    first_seq: Seq(seq),
+                    commits: vec![made.clone()],
+                }],
+            };
+            match commit(shared, &Arc::new(alone)).await {
+                Ok(()) => {}
+                Err(StoreError::Corrupt { what, .. }) => {
+                    shared.broken().push(Broken {
+                        instance: Some(made.instance.clone()),
+                        what: format!("the store refuses what its rows contradict: {what}"),
+                    });
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
