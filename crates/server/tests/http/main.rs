@@ -7,6 +7,7 @@ mod access;
 mod script;
 mod states;
 mod support;
+mod trouble;
 mod wire;
 
 use support::{Running, SURFACES, config};
