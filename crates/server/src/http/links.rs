@@ -1,5 +1,7 @@
 //! Links: absolute, keyed, and leading to the surface the caller knows (H31, H43, H54–H56).
 
+use std::net::SocketAddr;
+
 use http::HeaderMap;
 use http::header::HOST;
 use http::request::Parts;
@@ -128,8 +130,16 @@ fn origin(app: &App, request: &Parts) -> String {
         .authority()
         .map(ToString::to_string)
         .or_else(|| host(&request.headers, HOST.as_str()))
-        .unwrap_or_else(|| app.address.to_string());
+        .unwrap_or_else(|| own_host(app.address));
     format!("{scheme}://{host}")
+}
+
+/// The server's address as a caller on this machine would write it.
+fn own_host(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        return format!("localhost:{}", address.port());
+    }
+    address.to_string()
 }
 
 /// A header that names a host, unless it holds something else.

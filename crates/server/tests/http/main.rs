@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
 
 mod access;
+mod library;
 mod script;
 mod states;
 mod support;
