@@ -320,9 +320,19 @@ pub(crate) async fn page(
     loop {
         let wanted = ROWS_AT_ONCE.min(rows_max - rows.len());
         let page = hub.query(filter.clone(), after, wanted).await?;
-        bytes += page.rows.iter().map(InstanceInfo::size).sum::<usize>();
-        rows.extend(page.rows);
         after = page.next;
+        let mut left = page.rows.into_iter().peekable();
+        while let Some(row) = left.next() {
+            bytes += row.size();
+            let place = Cursor {
+                created_at: row.created_at,
+                instance: row.instance.clone(),
+            };
+            rows.push(row);
+            if bytes >= PAGE_BYTES_MAX && left.peek().is_some() {
+                return Ok((rows, Some(place)));
+            }
+        }
         if after.is_none() || rows.len() >= rows_max || bytes >= PAGE_BYTES_MAX {
             return Ok((rows, after));
         }
