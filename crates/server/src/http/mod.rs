@@ -27,6 +27,8 @@ use hyper::body::Incoming;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_engine::Hub;
 
+use uuid::Uuid;
+
 use crate::app::App;
 use crate::auth::{Denied, Grant};
 use crate::metrics::Timer;
@@ -64,9 +66,26 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: SocketAd
     };
     let status = response.status().as_u16();
     app.metrics.end(&timer, word, status);
-    // The query is left out: it may hold a key.
-    tracing::debug!(method = %head.method, path = head.uri.path(), status, operation = word, "answered");
+    // The query is left out, since it may hold a key, and so may the path.
+    let path = without_key(head.uri.path());
+    let invocation = invocation(&head);
+    tracing::debug!(method = %head.method, path, status, operation = word, invocation, "answered");
     response
+}
+
+/// A path as it may be logged: the RPC surface takes keys in it (H4), which are never logged (H30).
+fn without_key(path: &str) -> String {
+    let is_key = |segment: &str| segment.starts_with('~') || segment.to_ascii_lowercase().starts_with("%7e");
+    let shown = path
+        .split('/')
+        .map(|segment| if is_key(segment) { "~" } else { segment });
+    shown.collect::<Vec<_>>().join("/")
+}
+
+/// The id that the Python client sends of the invocation it belongs to, if it is one (H20).
+fn invocation(head: &Parts) -> Option<String> {
+    let id = head.headers.get("x-azure-functions-invocationid")?.to_str().ok()?;
+    Uuid::parse_str(id).ok().map(|id| id.to_string())
 }
 
 /// What a client library is made from (H56), for whoever runs the server.
@@ -246,4 +265,22 @@ fn checked_hub_name(name: &str) -> Result<HubName, Problem> {
              length between 3 and 45."
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_a_path_is_not_logged() {
+        assert_eq!(
+            without_key("/durabletask/~secret/@Hub/instances/"),
+            "/durabletask/~/@Hub/instances/"
+        );
+        assert_eq!(
+            without_key("/durabletask/%7Esecret/instances"),
+            "/durabletask/~/instances"
+        );
+        assert_eq!(without_key("/durabletask/instances/a~b"), "/durabletask/instances/a~b");
+    }
 }

@@ -268,6 +268,16 @@ async fn a_start_says_what_may_become_of_an_instance_in_its_way() {
         202
     );
     assert_eq!(start("?dedupe=terminated").await, 409);
+    assert_eq!(
+        start("?dedupe=completed,terminatde").await,
+        400,
+        "a typing error replaces nothing"
+    );
+    assert_eq!(
+        start("?scheduledStartTime=tomorrow").await,
+        400,
+        "and does not start at once"
+    );
     assert_eq!(start("").await, 202);
     let any = Config {
         reuse: Reuse::AnyState,
