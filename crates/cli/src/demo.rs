@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use taskhub::{Client, Hub, InstanceId, Registry, StatusOptions};
+use taskhub::{Client, Hub, InstanceId, Registry, STOP_PERIOD, StatusOptions};
 use taskhub_samples::Purger;
 use taskhub_store::Store;
 
@@ -21,7 +22,8 @@ const FILES: [(&str, &str); 3] = [
     ("london.txt", "Hello London!\n"),
 ];
 
-/// Runs the demo; progress goes out line by line, the answer is what was done and written.
+/// Runs the demo; progress goes out line by line, the answer is what was done and written. Ctrl-C and SIGTERM end
+/// it early and in good order.
 pub(crate) async fn run(demo: Demo) -> Result<String> {
     // There is no server yet that it could go on serving, so it always ends after the run.
     let Demo { once: _, keep } = demo;
@@ -32,10 +34,6 @@ pub(crate) async fn run(demo: Demo) -> Result<String> {
     for (name, text) in FILES {
         std::fs::write(files.join(name), text)?;
     }
-    say(&format!(
-        "opening hub DemoHub on an embedded store in {}",
-        home.display()
-    ));
     let store: Arc<dyn Store> = Arc::new(open_store(&home)?);
     let registry = taskhub_samples::register(Registry::new(), &Purger::default());
     let hub = Hub::builder("DemoHub")
@@ -44,6 +42,45 @@ pub(crate) async fn run(demo: Demo) -> Result<String> {
         .await?;
 
     let mut report = String::new();
+    if !to_the_end(&hub, &home, &files, &mut report).await? {
+        report.push_str("\nstopped before the end; what was acknowledged is on disk\n");
+    }
+    written(store.as_ref(), &home, keep.is_some(), &mut report)?;
+    Ok(report)
+}
+
+/// Runs the samples and stops the hub, or stops it when the process is told to end; says whether the samples came to
+/// their end.
+async fn to_the_end(hub: &Hub, home: &Path, files: &Path, report: &mut String) -> Result<bool> {
+    let mut stopping = pin!(hub.stop_on_signal(STOP_PERIOD));
+    tokio::select! {
+        // Looked at first, so that it listens before the first line is out.
+        biased;
+        stopped = &mut stopping => {
+            stopped?;
+            Ok(false)
+        }
+        ran = samples(hub, home, files, report) => {
+            if hub.is_stopping() {
+                stopping.await?;
+                return match ran {
+                    Ok(()) => Ok(true),
+                    Err(trouble) if trouble.code() == "hub-stopped" => Ok(false),
+                    Err(trouble) => Err(trouble),
+                };
+            }
+            ran?;
+            hub.stop(STOP_PERIOD).await?;
+            Ok(true)
+        }
+    }
+}
+
+async fn samples(hub: &Hub, home: &Path, files: &Path, report: &mut String) -> Result<()> {
+    say(&format!(
+        "hub DemoHub is open on an embedded store in {}",
+        home.display()
+    ));
     let client = hub.client();
     for (name, input, event) in [
         ("E1_HelloSequence", Value::Null, None),
@@ -55,11 +92,9 @@ pub(crate) async fn run(demo: Demo) -> Result<String> {
         ),
     ] {
         let id = one(&client, name, &input, event).await?;
-        describe(&client, &id, &mut report).await?;
+        describe(&client, &id, report).await?;
     }
-    hub.stop(taskhub::STOP_PERIOD).await?;
-    written(store.as_ref(), &home, keep.is_some(), &mut report)?;
-    Ok(report)
+    Ok(())
 }
 
 async fn one(client: &Client, name: &str, input: &Value, event: Option<(&str, Value)>) -> Result<InstanceId> {

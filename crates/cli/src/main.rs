@@ -36,8 +36,8 @@ fn main() -> ExitCode {
 
 fn answer(command: Command) -> Result<String> {
     match command {
-        Command::Demo(demo) => runtime()?.block_on(demo::run(demo)),
-        Command::Bench(bench) => runtime()?.block_on(bench::run(bench)),
+        Command::Demo(demo) => block_on(demo::run(demo)),
+        Command::Bench(bench) => block_on(bench::run(bench)),
         Command::Version => Ok(format!("taskhub {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -47,6 +47,10 @@ fn answer(command: Command) -> Result<String> {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let answer = runtime.block_on(work);
+    // A blocking activity that did not end in time must not keep the process.
+    runtime.shutdown_background();
+    answer
 }

@@ -16,8 +16,8 @@ use taskhub_core::payload::Payload;
 use taskhub_engine::worker::{ActivityCall, Cancellation};
 use tokio::sync::Semaphore;
 
-use crate::client::HubError;
 use crate::error::{ACTIVITY_TIMEOUT, PANIC, panic_message};
+use crate::hub_error::HubError;
 use crate::management::{Front, HttpManagementPayload};
 use crate::registry::{ActivityEntry, ActivityFn};
 

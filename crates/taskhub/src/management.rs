@@ -12,7 +12,7 @@ use taskhub_core::payload::Payload;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 
-use crate::client::HubError;
+use crate::hub_error::HubError;
 
 /// What stands in the place of the id in a binding (H56).
 const PLACEHOLDER: &str = "INSTANCEID";
