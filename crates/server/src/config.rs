@@ -28,8 +28,9 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// `/orchestrators/{name}` without a prefix (H96). Absent: on if there are no keys.
     pub front_door: Option<bool>,
-    /// Whether programs on this machine may use the local RPC surface without a key (H33, A17).
-    pub rpc_open_loopback: bool,
+    /// Whether programs on this machine may use the local RPC surface without a key (H33, A17). Behind a proxy
+    /// on this machine every caller looks like one. Absent: on if there are no keys.
+    pub rpc_open_loopback: Option<bool>,
     /// Whether programs on other machines may use it; with keys they need one in its path (H4, H33).
     pub rpc_allow_remote: bool,
     /// Origin of all links, such as `https://hub.example.org`; absent: that of the request (H43).
@@ -65,7 +66,7 @@ impl Default for Config {
             no_auth: false,
             tls: None,
             front_door: None,
-            rpc_open_loopback: true,
+            rpc_open_loopback: None,
             rpc_allow_remote: false,
             public_url: None,
             use_forwarded_host: false,
@@ -86,6 +87,11 @@ impl Config {
     /// Whether the front door is open (H96).
     pub(crate) fn has_front_door(&self) -> bool {
         self.front_door.unwrap_or(self.keys.is_empty())
+    }
+
+    /// Whether programs on this machine need no key for the RPC surface (A17).
+    pub(crate) fn has_open_rpc(&self) -> bool {
+        self.rpc_open_loopback.unwrap_or(self.keys.is_empty())
     }
 }
 

@@ -103,7 +103,7 @@ impl Links {
 /// The local RPC surface as clients are told of it; absent if they could not use it (H4, H56, A17).
 fn rpc_base(app: &App, origin: &str, hub: &HubName) -> Option<String> {
     let mut base = format!("{origin}/durabletask/");
-    if !app.config.rpc_open_loopback {
+    if !app.config.has_open_rpc() {
         let key = app.keys.for_links(hub)?;
         base = format!("{base}~{}/", encode(key));
     }

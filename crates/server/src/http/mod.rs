@@ -219,7 +219,7 @@ fn admit(app: &App, call: &Call, presented: Option<&str>, peer: SocketAddr) -> R
             }
             match presented {
                 Some(_) if !app.keys.is_empty() => by_key(),
-                _ if is_local && app.config.rpc_open_loopback => Ok(Grant::Local.or_open(app)),
+                _ if is_local && app.config.has_open_rpc() => Ok(Grant::Local.or_open(app)),
                 _ if app.keys.is_empty() && !is_local => Ok(Grant::Open),
                 _ if app.keys.is_empty() => Err(StatusCode::NOT_FOUND),
                 _ => Err(StatusCode::UNAUTHORIZED),
@@ -270,6 +270,71 @@ fn checked_hub_name(name: &str) -> Result<HubName, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Key};
+    use crate::hubs::Hubs;
+
+    const HERE: &str = "127.0.0.1:5000";
+    const MAPPED: &str = "[::ffff:127.0.0.1]:5000";
+    const ELSEWHERE: &str = "192.0.2.7:5000";
+
+    async fn app(config: Config) -> App {
+        let hub = taskhub::Hub::builder("SampleHub").in_memory().await.unwrap();
+        App::new(config, Hubs::new(Arc::clone(hub.engine()), None), HERE.parse().unwrap())
+    }
+
+    /// The status a call over the RPC surface is turned away with; 0 if it is let in.
+    fn rpc(app: &App, key: Option<&str>, peer: &str) -> u16 {
+        let call = Call {
+            surface: Surface::Rpc,
+            key: key.map(str::to_owned),
+            hub: None,
+            rest: Vec::new(),
+        };
+        let admitted = admit(app, &call, key, peer.parse().unwrap());
+        admitted.map_or_else(|status| status.as_u16(), |_| 0)
+    }
+
+    #[tokio::test]
+    async fn the_rpc_surface_is_for_this_machine_unless_told_otherwise() {
+        let open = app(Config::default()).await;
+        assert_eq!(
+            [HERE, MAPPED, ELSEWHERE].map(|peer| rpc(&open, None, peer)),
+            [0, 0, 404]
+        );
+        let remote = app(Config {
+            rpc_allow_remote: true,
+            ..Config::default()
+        });
+        assert_eq!(rpc(&remote.await, None, ELSEWHERE), 0);
+    }
+
+    #[tokio::test]
+    async fn with_keys_the_rpc_surface_needs_one_but_where_it_is_opened_for_this_machine() {
+        let keys = || vec![Key::system("k")];
+        let closed = app(Config {
+            keys: keys(),
+            ..Config::default()
+        })
+        .await;
+        assert_eq!([HERE, ELSEWHERE].map(|peer| rpc(&closed, None, peer)), [401, 404]);
+        assert_eq!([HERE, ELSEWHERE].map(|peer| rpc(&closed, Some("k"), peer)), [0, 404]);
+        let open = app(Config {
+            keys: keys(),
+            rpc_open_loopback: Some(true),
+            rpc_allow_remote: true,
+            ..Config::default()
+        })
+        .await;
+        assert_eq!(
+            [HERE, MAPPED, ELSEWHERE].map(|peer| rpc(&open, None, peer)),
+            [0, 0, 401]
+        );
+        assert_eq!(
+            [HERE, ELSEWHERE].map(|peer| rpc(&open, Some("wrong"), peer)),
+            [401, 401]
+        );
+        assert_eq!([HERE, ELSEWHERE].map(|peer| rpc(&open, Some("k"), peer)), [0, 0]);
+    }
 
     #[test]
     fn a_key_in_a_path_is_not_logged() {

@@ -15,6 +15,7 @@ fn with_keys() -> Config {
             Key::system("reader").read_only(),
             Key::master("master"),
         ],
+        rpc_open_loopback: Some(true),
         ..config()
     }
 }
@@ -93,7 +94,7 @@ async fn a_reading_key_reads_and_a_hub_key_opens_its_hub() {
 #[tokio::test]
 async fn the_rpc_surface_takes_a_key_in_its_path_where_it_is_not_open() {
     let closed = Config {
-        rpc_open_loopback: false,
+        rpc_open_loopback: Some(false),
         ..with_keys()
     };
     let server = Running::start(closed).await;
@@ -103,7 +104,7 @@ async fn the_rpc_surface_takes_a_key_in_its_path_where_it_is_not_open() {
     assert_eq!(code("/durabletask/~old-key/instances/").await, 200);
     assert_eq!(code("/durabletask/~new%26key/@TestTaskHub/instances/").await, 200);
     let without_keys = Config {
-        rpc_open_loopback: false,
+        rpc_open_loopback: Some(false),
         ..config()
     };
     let server = Running::start(without_keys).await;
