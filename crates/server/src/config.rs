@@ -106,7 +106,7 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Bytes of all bodies that are being read; above it callers are told to come back.
     pub bodies_bytes_max: usize,
-    /// A body must have come as a whole by then.
+    /// A body of which nothing comes for so long is given up; as a whole it may take ten times that.
     pub body_timeout: Duration,
     /// The head of a request must have come by then; also how long a connection may be idle.
     pub head_timeout: Duration,
@@ -125,7 +125,7 @@ impl Default for Limits {
             wait_max: Duration::from_secs(230),
             body_bytes_max: limits::PAYLOAD_BYTES_MAX,
             bodies_bytes_max: 8 * limits::PAYLOAD_BYTES_MAX,
-            body_timeout: Duration::from_mins(1),
+            body_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_mins(1),
             write_timeout: Duration::from_mins(1),
             connections_max: 10_000,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderName, LOCATION, RETRY_AFTER};
 use hyper::body::Incoming;
+use serde::Serialize;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{ReusePolicy, StartRequest};
@@ -304,6 +305,13 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
     let token = next.map(|next| token::write(&next, &filter)).unwrap_or_default();
     respond::set(&mut response, TOKEN_HEADER, &token);
     Ok(response)
+}
+
+/// A list with nothing behind it, which an empty token says (H76).
+pub(super) fn last_page(rows: &impl Serialize) -> Response {
+    let mut response = respond::json(StatusCode::OK, rows);
+    respond::set(&mut response, TOKEN_HEADER, "");
+    response
 }
 
 /// The filters that lists and purges share. Both limits of time are inclusive (H75).

@@ -177,7 +177,7 @@ async fn perform(asked: &Asked<'_>, operation: Operation, body: Incoming) -> Res
         Operation::PurgeMany => control::purge_many(asked).await,
         Operation::NotYet { what } => Err(Problem::not_implemented(what)),
         Operation::ReadEntity => Ok(respond::empty(StatusCode::NOT_FOUND)),
-        Operation::ListEntities => Ok(respond::json(StatusCode::OK, &[(); 0])),
+        Operation::ListEntities => Ok(instances::last_page(&[(); 0])),
         Operation::MakePrimary => Err(Problem::no_lease()),
         Operation::ClientBinding => Ok(respond::json(StatusCode::OK, &asked.links.binding())),
         Operation::DeleteHub { hub } => delete_hub(asked, &hub).await,
