@@ -66,10 +66,12 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: SocketAd
     };
     let status = response.status().as_u16();
     app.metrics.end(&timer, word, status);
-    // The query is left out, since it may hold a key, and so may the path.
-    let path = without_key(head.uri.path());
-    let invocation = invocation(&head);
-    tracing::debug!(method = %head.method, path, status, operation = word, invocation, "answered");
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        // The query is left out, since it may hold a key, and so may the path.
+        let path = without_key(head.uri.path());
+        let invocation = invocation(&head);
+        tracing::debug!(method = %head.method, path, status, operation = word, invocation, "answered");
+    }
     response
 }
 
@@ -143,7 +145,11 @@ async fn manage(
         return Ok(respond::empty(StatusCode::NOT_FOUND));
     };
     *word = operation.word();
-    let hub = hub_name(app, &query, &call)?;
+    // The one that is deleted is the one that the key must open.
+    let hub = match &operation {
+        Operation::DeleteHub { hub } => checked_hub_name(hub)?,
+        _ => hub_name(app, &query, &call)?,
+    };
     if let Err(denied) = grant.check(operation.need(), &hub) {
         return Ok(respond::empty(status_of(denied)));
     }
@@ -180,19 +186,19 @@ async fn perform(asked: &Asked<'_>, operation: Operation, body: Incoming) -> Res
         Operation::ListEntities => Ok(instances::last_page(&[(); 0])),
         Operation::MakePrimary => Err(Problem::no_lease()),
         Operation::ClientBinding => Ok(respond::json(StatusCode::OK, &asked.links.binding())),
-        Operation::DeleteHub { hub } => delete_hub(asked, &hub).await,
+        Operation::DeleteHub { .. } => delete_hub(asked).await,
     }
 }
 
 /// O18: the hub and everything in it, if the caller repeats its name.
-async fn delete_hub(asked: &Asked<'_>, hub: &str) -> Result<Response, Problem> {
-    let hub = checked_hub_name(hub)?;
+async fn delete_hub(asked: &Asked<'_>) -> Result<Response, Problem> {
+    let hub = &asked.hub;
     let confirmed = asked.query.text("confirm").map(HubName::new);
-    if !confirmed.is_some_and(|name| name.is_ok_and(|name| name == hub)) {
+    if !confirmed.is_some_and(|name| name.is_ok_and(|name| name == *hub)) {
         return Err(Problem::argument(format!("to delete hub {hub} add confirm={hub}")));
     }
-    if asked.app.hubs.delete(&hub).await? {
-        Ok(respond::json(StatusCode::OK, &DeletedHub::new(&hub)))
+    if asked.app.hubs.delete(hub).await? {
+        Ok(respond::json(StatusCode::OK, &DeletedHub::new(hub)))
     } else {
         Ok(respond::empty(StatusCode::NOT_FOUND))
     }
