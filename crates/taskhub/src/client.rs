@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::codec;
 use crate::hub_error::HubError;
+use crate::management::{CheckStatusOptions, CheckStatusResponse, Front, HttpManagementPayload};
 
 /// Rows that a listing without pages reads at a time.
 const PAGE_ROWS: usize = 1_000;
@@ -178,30 +179,34 @@ impl StatusFilter {
 #[derive(Clone, Debug)]
 pub struct Client {
     engine: Arc<Engine>,
+    front: Front,
 }
 
 /// A client that does not keep the hub. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct WeakClient {
     engine: Weak<Engine>,
+    front: Front,
 }
 
 impl WeakClient {
     /// The client, unless the hub is gone.
     pub fn upgrade(&self) -> Option<Client> {
-        self.engine.upgrade().map(Client::new)
+        let engine = self.engine.upgrade()?;
+        Some(Client::new(engine, self.front.clone()))
     }
 }
 
 impl Client {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+    pub(crate) fn new(engine: Arc<Engine>, front: Front) -> Self {
+        Self { engine, front }
     }
 
     /// A client that does not keep the hub.
     pub fn downgrade(&self) -> WeakClient {
         WeakClient {
             engine: Arc::downgrade(&self.engine),
+            front: self.front.clone(),
         }
     }
 
@@ -482,6 +487,48 @@ impl Client {
                 instance,
                 reason: info.output.as_ref().map(Payload::to_text),
             }),
+        }
+    }
+
+    /// Where an instance is managed over HTTP, to be sent to other systems. Nobody is asked; whether the
+    /// instance exists does not matter.
+    ///
+    /// # Errors
+    ///
+    /// `not-served` if the hub was not told of a server, see [`Hub::set_client_binding`](crate::Hub::set_client_binding).
+    pub fn create_http_management_payload(&self, instance: &InstanceId) -> Result<HttpManagementPayload, HubError> {
+        Ok(self.front.get()?.payload(instance))
+    }
+
+    /// The answer of an HTTP function that has started an instance: 202, with where to ask for it and when.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_http_management_payload`].
+    pub fn create_check_status_response(&self, instance: &InstanceId) -> Result<CheckStatusResponse, HubError> {
+        Ok(CheckStatusResponse::pending(
+            &self.create_http_management_payload(instance)?,
+        ))
+    }
+
+    /// The answer of an HTTP function that waits for an instance: its output if it completes in time, its
+    /// status if it ends otherwise, with 500 if it failed, and as
+    /// [`Client::create_check_status_response`] if it takes longer.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-argument` if the interval is longer than the wait, as
+    /// [`Client::create_http_management_payload`], `instance-not-found`, or the hub's trouble.
+    pub async fn wait_for_completion_or_create_check_status_response(
+        &self,
+        instance: &InstanceId,
+        options: CheckStatusOptions,
+    ) -> Result<CheckStatusResponse, HubError> {
+        options.check()?;
+        let pending = self.create_check_status_response(instance)?;
+        match tokio::time::timeout(options.timeout, self.wait_for_end(instance)).await {
+            Ok(ended) => Ok(CheckStatusResponse::ended(&ended?)),
+            Err(_) => Ok(pending),
         }
     }
 

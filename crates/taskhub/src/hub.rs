@@ -17,6 +17,7 @@ use taskhub_store::{Error as StoreError, HubAsk, HubInfo, Store};
 use crate::activity::{ActivityContext, ActivityOptions};
 use crate::client::Client;
 use crate::hub_error::HubError;
+use crate::management::{ClientBinding, Front};
 use crate::orchestrator::OrchestrationContext;
 use crate::registry::{IntoError, Registry};
 use crate::worker::{OnNonDeterminism, RegisteredFunctions, WorkerOptions};
@@ -60,6 +61,7 @@ pub const STOP_PERIOD: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Hub {
     engine: Arc<Engine>,
+    front: Front,
 }
 
 impl Hub {
@@ -138,7 +140,13 @@ impl Hub {
 
     /// The way to start, query and steer instances. Cheap to clone.
     pub fn client(&self) -> Client {
-        Client::new(Arc::clone(&self.engine))
+        Client::new(Arc::clone(&self.engine), self.front.clone())
+    }
+
+    /// Tells the hub's clients and activities where it is served over HTTP, as its server says, so that they
+    /// can hand out links to instances.
+    pub fn set_client_binding(&self, binding: ClientBinding) {
+        self.front.set(binding);
     }
 
     /// The engine under it, for figures and for fronts.
@@ -415,10 +423,12 @@ impl HubBuilder {
             .activity_limits()
             .map(|(name, limit)| (Name::stored(name), limit));
         self.options.activities_by_name = limits.collect();
-        let functions = Arc::new(RegisteredFunctions::new(self.registry, self.worker));
+        let front = Front::default();
+        let functions = Arc::new(RegisteredFunctions::new(self.registry, self.worker).behind(front.clone()));
         let engine = Engine::open(store, name, self.options, functions).await?;
         Ok(Hub {
             engine: Arc::new(engine),
+            front,
         })
     }
 }

@@ -29,6 +29,15 @@ pub enum HubError {
         /// What is wrong with it.
         failure: Box<Failure>,
     },
+    /// An argument is not what it should be.
+    #[error("{what}")]
+    Argument {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No server is in front of the hub, so there are no links to its instances.
+    #[error("the hub is not served over HTTP, so there are no links to its instances")]
+    NotServed,
     /// The signals that end the process cannot be listened to.
     #[cfg(feature = "signal")]
     #[error("cannot listen to the signals that end the process: {0}")]
@@ -57,7 +66,8 @@ impl HubError {
         match self {
             Self::Hub(error) => error.code(),
             Self::Store(error) => error.code(),
-            Self::Registry { .. } | Self::Codec { .. } => "invalid-argument",
+            Self::Registry { .. } | Self::Codec { .. } | Self::Argument { .. } => "invalid-argument",
+            Self::NotServed => "not-served",
             #[cfg(feature = "signal")]
             Self::Signal(_) => "signal-unavailable",
             Self::Failed { .. } => "instance-failed",

@@ -52,6 +52,7 @@ mod hub;
 mod hub_error;
 mod ledger;
 mod log;
+mod management;
 mod orchestrator;
 mod registry;
 mod replay;
@@ -65,6 +66,7 @@ pub use client::{Client, StartOptions, Status, StatusFilter, StatusOptions, Weak
 pub use error::{Error, Failure, Result, TaskFailed};
 pub use hub::{Hub, HubBuilder, STOP_PERIOD};
 pub use hub_error::HubError;
+pub use management::{CheckStatusOptions, CheckStatusResponse, ClientBinding, HttpManagementPayload};
 pub use orchestrator::{CallOptions, ContinueOptions, OrchestrationContext};
 pub use registry::{IntoError, Registry};
 pub use retry::{RetryAttempt, RetryPolicy};
