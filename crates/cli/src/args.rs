@@ -21,6 +21,14 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Measure this machine, with every step synced to disk.
     Bench(Bench),
+    /// Explain an error, or list all.
+    Errors {
+        /// The word in `error[...]`.
+        code: Option<String>,
+    },
+    /// Put a `func` on the path that runs `func durable` here and hands everything else on.
+    #[command(subcommand)]
+    Shim(Shim),
     /// Print the version.
     Version,
     /// Print a completion script for a shell.
@@ -28,6 +36,24 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Shim {
+    /// Put it there.
+    Install {
+        /// The folder; that of this program unless said otherwise.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Take it away.
+    Remove {
+        /// The folder; that of this program unless said otherwise.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Say which `func` is on the path.
+    Status,
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,64 @@
+//! Word that a running server leaves of itself (L27): a file in its store's folder and one in the user's
+//! runtime folder. What a dead server left behind is told by the lock that went with it.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::world::World;
+
+/// File in a store's folder.
+const FILE: &str = "server.json";
+/// The lock of a store's folder.
+const LOCK: &str = "lock";
+
+/// A running server; the ready file (L60) has the same members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// Address and port of its HTTP surface.
+    pub(crate) http: String,
+    /// Its process.
+    pub(crate) pid: u32,
+    /// Its default hub.
+    pub(crate) hub: String,
+    /// Folder of its store.
+    pub(crate) store: String,
+    /// Its local administrator's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+}
+
+/// All servers of this user that run.
+pub(crate) fn all(world: &World) -> Vec<Running> {
+    let Some(folder) = world.runtime_folder() else {
+        return Vec::new();
+    };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found: Vec<Running> = entries
+        .filter_map(|entry| of_file(&entry.ok()?.path()))
+        .filter(|running| is_held(Path::new(&running.store)))
+        .collect();
+    found.sort_by_key(|running| running.pid);
+    found.dedup();
+    found
+}
+
+/// The server that holds a store's folder, if it left word. Ask only of a folder that is locked.
+pub(crate) fn of_store(folder: &Path) -> Option<Running> {
+    of_file(&folder.join(FILE))
+}
+
+fn of_file(path: &Path) -> Option<Running> {
+    let mut text = String::new();
+    File::open(path).ok()?.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Whether somebody holds the lock of a store's folder.
+fn is_held(folder: &Path) -> bool {
+    File::open(folder.join(LOCK)).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
