@@ -14,7 +14,7 @@ macro_rules! pages {
 }
 
 pages! {
-    "bad-instance-id" "configuration" "declined" "failed" "file-not-found" "hub-exists" "hub-not-found" "hub-stopped"
+    "address-in-use" "address-unprotected" "bad-instance-id" "certificate-unusable" "configuration" "declined" "failed" "file-not-found" "hub-exists" "hub-not-found" "hub-stopped"
     "inbox-full" "instance-exists" "instance-failed" "instance-live" "instance-not-found" "instance-not-live"
     "instance-stalled" "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-instance-id" "invalid-name"
     "not-available-yet" "output-failed" "overloaded" "payload-too-large" "stale-answer" "store-corrupt" "store-format"

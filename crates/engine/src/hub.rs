@@ -111,6 +111,8 @@ pub struct Hub {
 pub struct Purged {
     /// Instances that are gone.
     pub count: u64,
+    /// Whether there was time for all of them (R130).
+    pub is_complete: bool,
 }
 
 impl Hub {
@@ -289,8 +291,8 @@ impl Hub {
     /// `instance-live` if it has not ended, and as all calls.
     pub async fn purge(&self, instance: &InstanceId) -> Result<Purged, Error> {
         match self.change(instance, Request::Purge).await {
-            Ok(()) => Ok(Purged { count: 1 }),
-            Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(Purged { count: 0 }),
+            Ok(()) => Ok(purged(1)),
+            Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0)),
             Err(error) => Err(error),
         }
     }
@@ -301,27 +303,45 @@ impl Hub {
     /// # Errors
     ///
     /// As all calls; what was purged before stays so.
-    pub async fn purge_where(&self, mut filter: Filter) -> Result<Purged, Error> {
+    pub async fn purge_where(&self, filter: Filter) -> Result<Purged, Error> {
+        self.purge_until(filter, std::future::pending()).await
+    }
+
+    /// The same with a limit of time: what was not reached by then is left, and the answer says so (R130).
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::purge_where`].
+    pub async fn purge_where_within(&self, filter: Filter, limit: Duration) -> Result<Purged, Error> {
+        self.purge_until(filter, sleep(limit)).await
+    }
+
+    async fn purge_until(&self, mut filter: Filter, limit: impl Future<Output = ()>) -> Result<Purged, Error> {
         let is_ended = |status: &RuntimeStatus| status.is_terminal();
         if filter.statuses.is_empty() {
             filter.statuses = RuntimeStatus::ALL.into_iter().filter(is_ended).collect();
         } else {
             filter.statuses.retain(is_ended);
             if filter.statuses.is_empty() {
-                return Ok(Purged { count: 0 });
+                return Ok(purged(0));
             }
         }
-        let mut purged = Purged { count: 0 };
+        let mut limit = std::pin::pin!(limit);
+        let mut count = 0;
         let mut after = None;
         loop {
-            let page = self.query(filter.clone(), after, PURGE_PAGE).await?;
+            let page = tokio::select! {
+                biased;
+                () = &mut limit => return Ok(Purged { count, is_complete: false }),
+                page = self.query(filter.clone(), after, PURGE_PAGE) => page?,
+            };
             let mut answers = Vec::with_capacity(page.rows.len());
             for row in &page.rows {
                 answers.push(self.send(&row.instance, Request::Purge)?);
             }
             for answer in answers {
                 match self.receive(answer, Some(CALL_DEADLINE)).await {
-                    Ok(_) => purged.count += 1,
+                    Ok(_) => count += 1,
                     // Purged by someone else, or started anew, since the page was read.
                     Err(Error::Refused(_)) => {}
                     Err(error) => return Err(error),
@@ -329,7 +349,7 @@ impl Hub {
             }
             after = page.next;
             if after.is_none() {
-                return Ok(purged);
+                return Ok(purged(count));
             }
         }
     }
@@ -539,6 +559,14 @@ impl Hub {
 impl Drop for Hub {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// The end of a purge that got through.
+fn purged(count: u64) -> Purged {
+    Purged {
+        count,
+        is_complete: true,
     }
 }
 

@@ -1,0 +1,83 @@
+//! What all requests share: hubs, keys, settings, figures, and whether the server is stopping.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::watch;
+
+use crate::auth::Keys;
+use crate::config::Config;
+use crate::hubs::Hubs;
+use crate::metrics::Metrics;
+
+/// Shared by all requests.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) keys: Keys,
+    pub(crate) hubs: Hubs,
+    pub(crate) metrics: Metrics,
+    /// Where the server listens.
+    pub(crate) address: SocketAddr,
+    /// Becomes true when the server stops.
+    closing: watch::Sender<bool>,
+    /// Bytes of the bodies that are being read.
+    body_bytes: AtomicUsize,
+}
+
+impl App {
+    pub(crate) fn new(config: Config, hubs: Hubs, address: SocketAddr) -> Self {
+        Self {
+            keys: Keys::new(config.keys.clone()),
+            config,
+            hubs,
+            metrics: Metrics::default(),
+            address,
+            closing: watch::Sender::new(false),
+            body_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Tells whoever waits that the server stops.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Waits until the server stops.
+    pub(crate) async fn closed(&self) {
+        let mut closing = self.closing.subscribe();
+        // The sender is part of `self`, so it outlives this wait.
+        let _closed = closing.wait_for(|closing| *closing).await;
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// A share of the memory for bodies, empty at first.
+    pub(crate) fn reserve(&self) -> Reserved<'_> {
+        Reserved { app: self, bytes: 0 }
+    }
+}
+
+/// Memory that a body takes; given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reserved<'a> {
+    app: &'a App,
+    bytes: usize,
+}
+
+impl Reserved<'_> {
+    /// Takes more; false if that is more than all bodies together may have (P8).
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let taken = self.app.body_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.bytes += bytes;
+        taken + bytes <= self.app.config.limits.bodies_bytes_max
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.app.body_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,147 @@
+//! Who may do what: keys, compared in constant time and never logged (H30–H33).
+
+use std::hint::black_box;
+
+use taskhub_core::id::HubName;
+
+use crate::config::Key;
+
+/// What a call needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Looks at instances.
+    Read,
+    /// Changes them.
+    Write,
+    /// Changes the hub, or shows keys.
+    Master,
+}
+
+/// Why a call may not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// No key, or one that opens nothing: 401.
+    Unknown,
+    /// A valid key that does not open this: 403.
+    NotAllowed,
+}
+
+/// What the caller's key opens.
+#[derive(Clone, Debug)]
+pub(crate) enum Grant {
+    /// There are no keys.
+    Open,
+    /// On this machine, without a key: everything but what needs the master key.
+    Local,
+    /// A key.
+    Key(Key),
+}
+
+impl Grant {
+    /// Whether it opens what a call needs, in this hub.
+    pub(crate) fn check(&self, need: Need, hub: &HubName) -> Result<(), Denied> {
+        let key = match self {
+            // The master key is asked for by a call that presents none at all.
+            Self::Local if need == Need::Master => return Err(Denied::Unknown),
+            Self::Open | Self::Local => return Ok(()),
+            Self::Key(key) => key,
+        };
+        // A system key is simply the wrong one where the master key is wanted.
+        if need == Need::Master && !key.is_master {
+            return Err(Denied::Unknown);
+        }
+        let hub_fits = key.hub.as_ref().is_none_or(|only| only == hub);
+        if !hub_fits || (key.is_read_only && need != Need::Read) {
+            return Err(Denied::NotAllowed);
+        }
+        Ok(())
+    }
+}
+
+/// The keys that are valid.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keys(Vec<Key>);
+
+impl Keys {
+    pub(crate) fn new(keys: Vec<Key>) -> Self {
+        Self(keys)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What a presented key opens. All valid keys are compared, so that time tells nothing.
+    pub(crate) fn admit(&self, presented: Option<&str>) -> Result<Grant, Denied> {
+        if self.is_empty() {
+            return Ok(Grant::Open);
+        }
+        let presented = presented.unwrap_or_default();
+        let mut found = None;
+        for key in &self.0 {
+            if is_same(key.value.as_bytes(), presented.as_bytes()) && !key.value.is_empty() {
+                found = Some(key);
+            }
+        }
+        found.cloned().map(Grant::Key).ok_or(Denied::Unknown)
+    }
+
+    /// The key that links of calls without one carry: the first system key that opens the hub (H31).
+    pub(crate) fn for_links(&self, hub: &HubName) -> Option<&str> {
+        let opens = |key: &&Key| !key.is_master && !key.is_read_only && key.hub.as_ref().is_none_or(|only| only == hub);
+        self.0.iter().find(opens).map(|key| key.value.as_str())
+    }
+}
+
+/// Compares without stopping at the first difference.
+fn is_same(secret: &[u8], given: &[u8]) -> bool {
+    let mut difference = u8::from(secret.len() != given.len());
+    for (index, byte) in secret.iter().enumerate() {
+        let other = given.get(index).copied().unwrap_or_default();
+        difference |= black_box(byte ^ other);
+    }
+    black_box(difference) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub(name: &str) -> HubName {
+        HubName::new(name).unwrap()
+    }
+
+    #[test]
+    fn without_keys_everything_is_open() {
+        let grant = Keys::default().admit(None).unwrap();
+        assert_eq!(grant.check(Need::Master, &hub("HubA")), Ok(()));
+    }
+
+    #[test]
+    fn a_key_opens_what_it_is_for() {
+        let keys = Keys::new(vec![
+            Key::system("s1"),
+            Key::system("reader").read_only(),
+            Key::system("a-only").for_hub(hub("HubA")),
+            Key::master("m"),
+        ]);
+        let can = |key: &str, need, name: &str| keys.admit(Some(key)).and_then(|grant| grant.check(need, &hub(name)));
+        assert_eq!(can("s1", Need::Write, "HubB"), Ok(()));
+        assert_eq!(can("s1", Need::Master, "HubB"), Err(Denied::Unknown));
+        assert_eq!(can("m", Need::Master, "HubB"), Ok(()));
+        assert_eq!(can("reader", Need::Read, "HubB"), Ok(()));
+        assert_eq!(can("reader", Need::Write, "HubB"), Err(Denied::NotAllowed));
+        assert_eq!(can("a-only", Need::Write, "huba"), Ok(()));
+        assert_eq!(can("a-only", Need::Write, "HubB"), Err(Denied::NotAllowed));
+        for wrong in ["", "s", "s11", "S1"] {
+            assert_eq!(can(wrong, Need::Read, "HubA"), Err(Denied::Unknown));
+        }
+        assert_eq!(keys.for_links(&hub("HubB")), Some("s1"));
+    }
+
+    #[test]
+    fn an_empty_key_opens_nothing() {
+        let keys = Keys::new(vec![Key::system("")]);
+        assert_eq!(keys.admit(None).unwrap_err(), Denied::Unknown);
+    }
+}

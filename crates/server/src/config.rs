@@ -1,0 +1,215 @@
+//! How a server is set up. Nothing here reads the environment or a file: whoever starts the server does.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use taskhub_core::id::HubName;
+use taskhub_core::limits;
+
+/// The port every local example uses (H3).
+pub const PORT_DEFAULT: u16 = 7071;
+
+/// Everything that can be set. The default is a server for one machine: loopback, open, no keys.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own, and named where it is set"
+)]
+pub struct Config {
+    /// Where to listen. Port 0 takes any free one.
+    pub address: SocketAddr,
+    /// Who may call (H30). Without keys every surface is open.
+    pub keys: Vec<Key>,
+    /// Serves an address that is not loopback although there are no keys (A11).
+    pub no_auth: bool,
+    /// Serves TLS instead of plain HTTP.
+    pub tls: Option<Tls>,
+    /// `/orchestrators/{name}` without a prefix (H96). Absent: on if there are no keys.
+    pub front_door: Option<bool>,
+    /// Whether programs on this machine may use the local RPC surface without a key (H33, A17).
+    pub rpc_open_loopback: bool,
+    /// Whether programs on other machines may use it; with keys they need one in its path (H4, H33).
+    pub rpc_allow_remote: bool,
+    /// Origin of all links, such as `https://hub.example.org`; absent: that of the request (H43).
+    pub public_url: Option<String>,
+    /// Whether `X-Forwarded-Host` and `X-Forwarded-Proto` name the origin (H43); for servers behind a proxy.
+    pub use_forwarded_host: bool,
+    /// Surface of the links that calls over the RPC surface and the front door are given (H43).
+    pub link_prefix: LinkPrefix,
+    /// Name of the storage connection in links (H54).
+    pub connection_name: String,
+    /// Version of instances whose start names none (H62).
+    pub default_version: Option<String>,
+    /// Whether a start creates a hub that does not exist (H14). Takes effect with
+    /// [`Server::with_hubs`](crate::Server::with_hubs).
+    pub auto_create_hubs: bool,
+    /// What a start does to a live instance with its id (H64).
+    pub reuse: Reuse,
+    /// All orchestrators there are; a start of another one is refused (H63). Absent: not known.
+    pub strict_names: Option<Vec<String>>,
+    /// Stores a payload that is a JSON string holding an object or array as that inner value (H17).
+    pub unwrap_json_strings: bool,
+    /// Answers `null` where the body would be empty, for the oldest clients (H40).
+    pub null_bodies: bool,
+    /// Limits of size and time.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT)),
+            keys: Vec::new(),
+            no_auth: false,
+            tls: None,
+            front_door: None,
+            rpc_open_loopback: true,
+            rpc_allow_remote: false,
+            public_url: None,
+            use_forwarded_host: false,
+            link_prefix: LinkPrefix::Webhook,
+            connection_name: "Storage".to_owned(),
+            default_version: None,
+            auto_create_hubs: false,
+            reuse: Reuse::NonRunningStates,
+            strict_names: None,
+            unwrap_json_strings: false,
+            null_bodies: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Whether the front door is open (H96).
+    pub(crate) fn has_front_door(&self) -> bool {
+        self.front_door.unwrap_or(self.keys.is_empty())
+    }
+}
+
+/// Limits of size and time. Above each there is a clear refusal (P8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A start that is not durable by then answers "timed out" (H66).
+    pub start_timeout: Duration,
+    /// Longest wait for an instance, and longest purge by filter, of one call (H67, H90).
+    pub wait_max: Duration,
+    /// Largest body (H19).
+    pub body_bytes_max: usize,
+    /// Bytes of all bodies that are being read; above it callers are told to come back.
+    pub bodies_bytes_max: usize,
+    /// A body must have come as a whole by then.
+    pub body_timeout: Duration,
+    /// The head of a request must have come by then; also how long a connection may be idle.
+    pub head_timeout: Duration,
+    /// A caller that takes nothing of its answer for so long is let go.
+    pub write_timeout: Duration,
+    /// Connections at once; more wait in the system's queue.
+    pub connections_max: usize,
+    /// What is under way gets so long to end when the server stops.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            start_timeout: Duration::from_secs(30),
+            wait_max: Duration::from_secs(230),
+            body_bytes_max: limits::PAYLOAD_BYTES_MAX,
+            bodies_bytes_max: 8 * limits::PAYLOAD_BYTES_MAX,
+            body_timeout: Duration::from_mins(1),
+            head_timeout: Duration::from_mins(1),
+            write_timeout: Duration::from_mins(1),
+            connections_max: 10_000,
+            stop_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Surface that links lead to (H43).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkPrefix {
+    /// `/runtime/webhooks/durabletask`.
+    #[default]
+    Webhook,
+    /// `/admin/extensions/DurableTaskExtension`, as in the article.
+    Classic,
+}
+
+/// What a start does to a live instance with its id (H64, R136).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// It is refused.
+    #[default]
+    NonRunningStates,
+    /// The live one is terminated and replaced.
+    AnyState,
+}
+
+/// A key that callers present as `?code=` or in the header `x-functions-key` (H30).
+#[derive(Clone)]
+pub struct Key {
+    /// What is presented. Never logged.
+    pub(crate) value: String,
+    /// Whether it opens what only the master key does.
+    pub(crate) is_master: bool,
+    /// Whether it opens reads only (H32).
+    pub(crate) is_read_only: bool,
+    /// The one hub it opens; absent: all (H32).
+    pub(crate) hub: Option<HubName>,
+}
+
+impl Key {
+    /// A system key; several may be valid at once, so that they can be changed without a pause (H32).
+    pub fn system(value: &str) -> Self {
+        Self {
+            value: value.to_owned(),
+            is_master: false,
+            is_read_only: false,
+            hub: None,
+        }
+    }
+
+    /// The master key: the only one for the client binding and for deleting hubs (H56).
+    pub fn master(value: &str) -> Self {
+        Self {
+            is_master: true,
+            ..Self::system(value)
+        }
+    }
+
+    /// The same for reads only (H32).
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.is_read_only = true;
+        self
+    }
+
+    /// The same for one hub only (H32).
+    #[must_use]
+    pub fn for_hub(mut self, hub: HubName) -> Self {
+        self.hub = Some(hub);
+        self
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Key")
+            .field("is_master", &self.is_master)
+            .field("is_read_only", &self.is_read_only)
+            .field("hub", &self.hub)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Files of a certificate, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, followed by those that vouch for it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}

@@ -1,0 +1,323 @@
+//! Starting, waiting for, and looking at instances: O1, O2, O3, O16.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{HeaderName, LOCATION, RETRY_AFTER};
+use hyper::body::Incoming;
+use taskhub_core::event::Tags;
+use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
+use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::query::{Cursor, Filter};
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_core::time::Timestamp;
+use taskhub_engine::{Error as EngineError, Hub, WaitFor};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use super::history::{self, HistoryView};
+use super::problem::Problem;
+use super::query::Query;
+use super::respond::{self, Response};
+use super::shapes::InstanceStatus;
+use super::{Asked, Surface, payload, token};
+use crate::config::Reuse;
+
+/// Seconds after which a started instance is worth a look (H61).
+const RETRY_AFTER_START: &str = "10";
+/// Seconds after which one that was looked at is (H70).
+const RETRY_AFTER_STATUS: &str = "5";
+
+/// The article's defaults (H96).
+const FRONT_DOOR_TIMEOUT: Duration = Duration::from_secs(10);
+const FRONT_DOOR_INTERVAL: Duration = Duration::from_secs(1);
+
+const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-ms-continuation-token");
+const FAILURE_AS_500: &str = "returnInternalServerErrorOnFailure";
+
+/// Rows read at a time, and bytes after which a page is full: a page may be shorter than asked for (H76).
+const ROWS_AT_ONCE: usize = 100;
+const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// O1: starts an instance, and waits for its end if a time is given.
+pub(super) async fn start(
+    asked: &Asked<'_>,
+    body: Incoming,
+    name: &str,
+    instance: Option<&str>,
+) -> Result<Response, Problem> {
+    // Wrong times are refused before anything is started (H67). The sample behind the front door has none.
+    let wait = match asked.surface {
+        Surface::FrontDoor => None,
+        Surface::Webhook | Surface::Classic | Surface::Rpc => wait_times(&asked.query, None)?,
+    };
+    let started = begin(asked, body, name, instance).await?;
+    finish(asked, started, wait).await
+}
+
+/// The front door's `/wait`: starts an instance and waits for its end (H96).
+pub(super) async fn start_and_wait(asked: &Asked<'_>, body: Incoming, name: &str) -> Result<Response, Problem> {
+    let wait = wait_times(&asked.query, Some(FRONT_DOOR_TIMEOUT))?;
+    let started = begin(asked, body, name, None).await?;
+    finish(asked, started, wait).await
+}
+
+/// How long to wait, if at all. The interval is checked only: the end is told, not polled for.
+fn wait_times(query: &Query, default: Option<Duration>) -> Result<Option<Duration>, Problem> {
+    let polling = query.seconds("pollingInterval")?;
+    let interval = match polling {
+        Some(interval) => Some(interval),
+        None => query.seconds("retryInterval")?,
+    };
+    let Some(wait) = query.seconds("timeout")?.or(default) else {
+        return Ok(None);
+    };
+    // Who names a shorter time and no interval has not asked for a contradiction.
+    let interval = interval.unwrap_or_else(|| FRONT_DOOR_INTERVAL.min(wait));
+    if interval > wait {
+        let (wait, interval) = (wait.as_secs_f64(), interval.as_secs_f64());
+        let what = format!("Total timeout {wait} should be bigger than retry timeout {interval}");
+        return Err(Problem::argument(what));
+    }
+    Ok(Some(wait))
+}
+
+/// An instance that is durable.
+struct Started {
+    hub: Arc<Hub>,
+    instance: InstanceId,
+}
+
+async fn begin(asked: &Asked<'_>, body: Incoming, name: &str, instance: Option<&str>) -> Result<Started, Problem> {
+    let app = asked.app;
+    let body = payload::read(app, body).await?;
+    let request = start_request(asked, &body, name, instance)?;
+    let hub = if app.config.auto_create_hubs {
+        app.hubs.find_or_create(&asked.hub).await?
+    } else {
+        app.hubs.find(&asked.hub).await?
+    };
+    let hub = hub.ok_or_else(|| Problem::argument(format!("there is no task hub '{}' here", asked.hub)))?;
+    let instance = request.instance.clone();
+    let limit = app.config.limits.start_timeout;
+    match timeout(limit, hub.start(request)).await {
+        Ok(Ok(())) => Ok(Started { hub, instance }),
+        Err(_) | Ok(Err(EngineError::TimedOut)) => {
+            Err(Problem::start_timeout(name, instance.as_str(), limit.as_secs()))
+        }
+        Ok(Err(error)) => Err(error.into()),
+    }
+}
+
+fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&str>) -> Result<StartRequest, Problem> {
+    let (app, query) = (asked.app, &asked.query);
+    let name = known_name(asked, name)?;
+    let key = asked.head.headers.get("idempotency-key");
+    let key = key.and_then(|value| value.to_str().ok()).filter(|key| !key.is_empty());
+    let version = query.filled("version").or(app.config.default_version.as_deref());
+    Ok(StartRequest {
+        instance: instance_id(instance.filter(|id| !id.is_empty()), key)?,
+        name,
+        version: version.map(Name::new).transpose().map_err(EngineError::from)?,
+        input: payload::of_body(body, app.config.unwrap_json_strings)?,
+        tags: Tags::new(),
+        scheduled_start: query.time("scheduledStartTime"),
+        execution: None,
+        reuse: reuse(asked),
+        key: key.map(IdempotencyKey::new).transpose().map_err(EngineError::from)?,
+    })
+}
+
+/// The name, if there is such a function as far as that is known (H63).
+fn known_name(asked: &Asked<'_>, name: &str) -> Result<Name, Problem> {
+    if let Some(names) = &asked.app.config.strict_names
+        && !names.iter().any(|known| known == name)
+    {
+        let known = names.join(", ");
+        let what = format!("The function '{name}' doesn't exist. The known functions are: {known}.");
+        return Err(Problem::argument(what));
+    }
+    Ok(Name::new(name).map_err(EngineError::from)?)
+}
+
+/// What may become of an instance with this id: as this call says, else as the server is set (H64, H65).
+fn reuse(asked: &Asked<'_>) -> ReusePolicy {
+    let dedupe = asked.query.statuses_in(&["dedupe"]);
+    if dedupe.is_present {
+        let replaceable = RuntimeStatus::ALL
+            .into_iter()
+            .filter(|status| !dedupe.known.contains(status));
+        return ReusePolicy::Replace(replaceable.collect());
+    }
+    match asked.app.config.reuse {
+        Reuse::NonRunningStates => ReusePolicy::ReplaceEnded,
+        Reuse::AnyState => ReusePolicy::ReplaceAny,
+    }
+}
+
+/// The id of a new instance: the given one, one derived from the key, or a random one (H21, H22, A31).
+fn instance_id(given: Option<&str>, key: Option<&str>) -> Result<InstanceId, Problem> {
+    let Some(given) = given else {
+        let id = key.map_or_else(Uuid::new_v4, |key| Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
+        return Ok(InstanceId::new(&id.simple().to_string()).map_err(EngineError::from)?);
+    };
+    let is_forbidden = |c: char| "/\\#?".contains(c) || c.is_control();
+    let wrong = if given.starts_with('@') {
+        "Orchestration instance ids must not start with @."
+    } else if given.contains(is_forbidden) {
+        "Orchestration instance ids must not contain /, \\, #, ?, or control characters."
+    } else {
+        // What else may be wrong is the length.
+        return InstanceId::new(given)
+            .map_err(|_| Problem::argument("Instance ID lengths must not exceed 256 characters."));
+    };
+    Err(Problem::argument(wrong))
+}
+
+/// Answers a start: at once, or when the instance has ended or the time is over (H61, H67).
+async fn finish(asked: &Asked<'_>, started: Started, wait: Option<Duration>) -> Result<Response, Problem> {
+    let ended = match wait {
+        None => None,
+        Some(wait) => wait_for_end(asked, &started, wait).await,
+    };
+    match ended {
+        None => Ok(accepted(asked, &started.instance)),
+        Some(info) if info.status == RuntimeStatus::Completed => {
+            let output = payload::Shown::new(info.output.as_ref());
+            Ok(respond::json(StatusCode::OK, &output))
+        }
+        Some(info) => show(asked, &started.hub, info).await,
+    }
+}
+
+/// The record of an instance that ends in time. Whatever keeps us from seeing its end, it was started.
+async fn wait_for_end(asked: &Asked<'_>, started: &Started, wait: Duration) -> Option<InstanceInfo> {
+    let wait = wait.min(asked.app.config.limits.wait_max);
+    tokio::select! {
+        biased;
+        ended = started.hub.wait(&started.instance, WaitFor::Ended) => ended.ok(),
+        () = sleep(wait) => None,
+        () = asked.app.closed() => None,
+    }
+}
+
+/// The 202 that tells where the instance is managed (H54, H61).
+fn accepted(asked: &Asked<'_>, instance: &InstanceId) -> Response {
+    let fails = asked.query.flag(FAILURE_AS_500).unwrap_or_default();
+    let payload = asked.links.management(instance.as_str(), fails);
+    let mut response = respond::json(StatusCode::ACCEPTED, &payload);
+    respond::set(&mut response, LOCATION, &payload.status_query_get_uri);
+    respond::set(&mut response, RETRY_AFTER, RETRY_AFTER_START);
+    response
+}
+
+/// O2: the status of an instance.
+pub(super) async fn status(asked: &Asked<'_>, instance: &str) -> Result<Response, Problem> {
+    let Some((hub, instance)) = asked.find(instance).await? else {
+        return Ok(respond::empty(StatusCode::NOT_FOUND));
+    };
+    match hub.info(&instance).await? {
+        None => Ok(respond::empty(StatusCode::NOT_FOUND)),
+        Some(info) => show(asked, &hub, info).await,
+    }
+}
+
+/// The status with its code and headers (H70).
+async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo) -> Result<Response, Problem> {
+    let query = &asked.query;
+    let view = HistoryView::of_query(query);
+    let events = match view {
+        // What has not begun has no history, nor a member for it (H57).
+        Some(_) if info.status != RuntimeStatus::Pending => hub.history(&info.instance).await?,
+        Some(_) | None => None,
+    };
+    let records = match (view, &events) {
+        (Some(view), Some(events)) if !events.is_empty() => Some(history::records(events, view)),
+        (_, _) => None,
+    };
+    let show_input = query.flag("showInput").unwrap_or(true);
+    let shown = InstanceStatus::new(&info, show_input, records.as_deref());
+    let fails = query.flag(FAILURE_AS_500).unwrap_or_default();
+    let code = match info.status {
+        RuntimeStatus::Pending | RuntimeStatus::Running | RuntimeStatus::Suspended | RuntimeStatus::ContinuedAsNew => {
+            StatusCode::ACCEPTED
+        }
+        RuntimeStatus::Failed if fails => StatusCode::INTERNAL_SERVER_ERROR,
+        RuntimeStatus::Failed | RuntimeStatus::Completed | RuntimeStatus::Terminated | RuntimeStatus::Canceled => {
+            StatusCode::OK
+        }
+    };
+    let mut response = respond::json(code, &shown);
+    if code == StatusCode::ACCEPTED {
+        respond::set(&mut response, LOCATION, &asked.links.this(asked.head));
+        respond::set(&mut response, RETRY_AFTER, RETRY_AFTER_STATUS);
+    }
+    Ok(response)
+}
+
+/// O3: a page of statuses, and the token of the next one (H75, H76).
+pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
+    let query = &asked.query;
+    let token = asked.head.headers.get(&TOKEN_HEADER);
+    let token = token
+        .and_then(|value| value.to_str().ok())
+        .filter(|token| !token.is_empty());
+    let after = match token {
+        None => None,
+        Some(token) => {
+            Some(token::read(token).ok_or_else(|| Problem::argument("the continuation token is none of ours"))?)
+        }
+    };
+    let (rows, next) = match asked.hub().await? {
+        None => (Vec::new(), None),
+        Some(hub) => page(&hub, &filter(query), after, query.top("top")).await?,
+    };
+    let show_input = query.flag("showInput").unwrap_or(true);
+    let shown: Vec<_> = rows
+        .iter()
+        .map(|info| InstanceStatus::new(info, show_input, None))
+        .collect();
+    let mut response = respond::json(StatusCode::OK, &shown);
+    let token = next.as_ref().map(token::write).unwrap_or_default();
+    respond::set(&mut response, TOKEN_HEADER, &token);
+    Ok(response)
+}
+
+/// The filters that lists and purges share. Both limits of time are inclusive (H75).
+pub(super) fn filter(query: &Query) -> Filter {
+    Filter {
+        created_from: query.time("createdTimeFrom"),
+        created_before: query.time("createdTimeTo").map(just_after),
+        statuses: query.statuses().known,
+        name: query.filled("name").map(str::to_owned),
+        id_prefix: query.filled("instanceIdPrefix").map(str::to_owned),
+    }
+}
+
+/// The next moment there is.
+fn just_after(moment: Timestamp) -> Timestamp {
+    const TICK: Duration = Duration::from_nanos(100);
+    moment.plus(TICK)
+}
+
+/// Reads a page in pieces, so that neither many rows nor large ones take the memory of the server.
+pub(crate) async fn page(
+    hub: &Hub,
+    filter: &Filter,
+    mut after: Option<Cursor>,
+    rows_max: usize,
+) -> Result<(Vec<InstanceInfo>, Option<Cursor>), EngineError> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    loop {
+        let wanted = ROWS_AT_ONCE.min(rows_max - rows.len());
+        let page = hub.query(filter.clone(), after, wanted).await?;
+        bytes += page.rows.iter().map(InstanceInfo::size).sum::<usize>();
+        rows.extend(page.rows);
+        after = page.next;
+        if after.is_none() || rows.len() >= rows_max || bytes >= PAGE_BYTES_MAX {
+            return Ok((rows, after));
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The management API of Durable Functions over HTTP, on its three prefixes and at the front door. A
+//! handler decodes, calls the hub, and encodes; it decides nothing.
+
+mod control;
+mod history;
+mod instances;
+mod links;
+mod path;
+mod payload;
+mod probes;
+mod problem;
+mod query;
+mod respond;
+mod routes;
+mod shapes;
+mod time;
+mod token;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::request::Parts;
+use hyper::Request;
+use hyper::body::Incoming;
+use taskhub_core::id::{HubName, InstanceId};
+use taskhub_engine::Hub;
+
+use crate::app::App;
+use crate::auth::{Denied, Grant};
+use crate::metrics::Timer;
+use links::Links;
+use problem::Problem;
+use query::Query;
+pub(crate) use respond::Response;
+use routes::{Call, Operation, Place, Surface};
+use shapes::DeletedHub;
+
+/// Header of the key, beside `?code=` (H30).
+const KEY_HEADER: &str = "x-functions-key";
+
+/// Answers one request. Nothing of it fails: whatever goes wrong has an answer.
+pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Response {
+    let (head, body) = request.into_parts();
+    let timer = Timer::begin();
+    let (word, response) = match Place::find(path::split(head.uri.path())) {
+        Place::Management(call) => {
+            let mut word = "unknown";
+            let answered = manage(app, &head, body, call, peer, &mut word).await;
+            let response = answered.unwrap_or_else(|problem| problem.answer());
+            let response = if app.config.null_bodies {
+                respond::or_null(response)
+            } else {
+                response
+            };
+            (word, response)
+        }
+        Place::Own(_) => ("own", respond::empty(StatusCode::NOT_FOUND)),
+        Place::Health => ("health", probes::health(app)),
+        Place::Ready => ("ready", probes::ready(app).await),
+        Place::Metrics => ("metrics", probes::metrics(app, &head).await),
+        Place::Nowhere => ("unknown", respond::empty(StatusCode::NOT_FOUND)),
+    };
+    let status = response.status().as_u16();
+    app.metrics.end(&timer, word, status);
+    // The query is left out: it may hold a key.
+    tracing::debug!(method = %head.method, path = head.uri.path(), status, operation = word, "answered");
+    response
+}
+
+/// What a client library is made from (H56), for whoever runs the server.
+pub(crate) fn client_binding(app: &App) -> String {
+    let head = Request::new(()).into_parts().0;
+    let links = Links::new(app, &head, Surface::Webhook, app.hubs.first(), None);
+    // Made of texts alone, which can always be written.
+    serde_json::to_string(&links.binding()).unwrap_or_default()
+}
+
+/// A call that was let in, and what of it its handler needs.
+struct Asked<'a> {
+    app: &'a App,
+    head: &'a Parts,
+    surface: Surface,
+    query: Query,
+    hub: HubName,
+    links: Links,
+}
+
+impl Asked<'_> {
+    /// The hub, if it exists; reads and control requests find nothing in one that does not (H14).
+    async fn hub(&self) -> Result<Option<Arc<Hub>>, Problem> {
+        Ok(self.app.hubs.find(&self.hub).await?)
+    }
+
+    /// The hub and the id of an instance; absent if the hub does not exist or this can be no id (H21).
+    async fn find(&self, instance: &str) -> Result<Option<(Arc<Hub>, InstanceId)>, Problem> {
+        let Ok(instance) = InstanceId::new(instance) else {
+            return Ok(None);
+        };
+        Ok(self.hub().await?.map(|hub| (hub, instance)))
+    }
+}
+
+async fn manage(
+    app: &App,
+    head: &Parts,
+    body: Incoming,
+    call: Call,
+    peer: SocketAddr,
+    word: &mut &'static str,
+) -> Result<Response, Problem> {
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let presented = presented(head, query.as_ref().ok(), &call);
+    // Before anything else is looked at (H30).
+    let grant = match admit(app, &call, presented, peer) {
+        Ok(grant) => grant,
+        Err(status) => return Ok(respond::empty(status)),
+    };
+    let query = query?;
+    let rest: Option<Vec<String>> = call.rest.iter().cloned().collect();
+    let rest = rest.ok_or_else(|| Problem::argument("the path is no UTF-8 with percent sequences"))?;
+    let Some(operation) = Operation::find(call.surface, &head.method, &rest) else {
+        return Ok(respond::empty(StatusCode::NOT_FOUND));
+    };
+    *word = operation.word();
+    let hub = hub_name(app, &query, &call)?;
+    if let Err(denied) = grant.check(operation.need(), &hub) {
+        return Ok(respond::empty(status_of(denied)));
+    }
+    let key = match &grant {
+        Grant::Key(key) if operation != Operation::ClientBinding => Some(key.value.as_str()),
+        // The binding is for programs, which are not given the master key that it takes to see it.
+        Grant::Key(_) | Grant::Open | Grant::Local => None,
+    };
+    let asked = Asked {
+        links: Links::new(app, head, call.surface, &hub, key),
+        app,
+        head,
+        surface: call.surface,
+        query,
+        hub,
+    };
+    perform(&asked, operation, body).await
+}
+
+async fn perform(asked: &Asked<'_>, operation: Operation, body: Incoming) -> Result<Response, Problem> {
+    match operation {
+        Operation::Start { name, instance } => instances::start(asked, body, &name, instance.as_deref()).await,
+        Operation::StartAndWait { name } => instances::start_and_wait(asked, body, &name).await,
+        Operation::Status { instance } => instances::status(asked, &instance).await,
+        Operation::List => instances::list(asked).await,
+        Operation::RaiseEvent { instance, event } => control::raise_event(asked, body, &instance, &event).await,
+        Operation::Terminate { instance } => control::terminate(asked, &instance).await,
+        Operation::Suspend { instance } => control::suspend(asked, &instance).await,
+        Operation::Resume { instance } => control::resume(asked, &instance).await,
+        Operation::PurgeOne { instance } => control::purge(asked, &instance).await,
+        Operation::PurgeMany => control::purge_many(asked).await,
+        Operation::NotYet { what } => Err(Problem::not_implemented(what)),
+        Operation::ReadEntity => Ok(respond::empty(StatusCode::NOT_FOUND)),
+        Operation::ListEntities => Ok(respond::json(StatusCode::OK, &[(); 0])),
+        Operation::MakePrimary => Err(Problem::no_lease()),
+        Operation::ClientBinding => Ok(respond::json(StatusCode::OK, &asked.links.binding())),
+        Operation::DeleteHub { hub } => delete_hub(asked, &hub).await,
+    }
+}
+
+/// O18: the hub and everything in it, if the caller repeats its name.
+async fn delete_hub(asked: &Asked<'_>, hub: &str) -> Result<Response, Problem> {
+    let hub = checked_hub_name(hub)?;
+    let confirmed = asked.query.text("confirm").map(HubName::new);
+    if !confirmed.is_some_and(|name| name.is_ok_and(|name| name == hub)) {
+        return Err(Problem::argument(format!("to delete hub {hub} add confirm={hub}")));
+    }
+    if asked.app.hubs.delete(&hub).await? {
+        Ok(respond::json(StatusCode::OK, &DeletedHub::new(&hub)))
+    } else {
+        Ok(respond::empty(StatusCode::NOT_FOUND))
+    }
+}
+
+/// The key in path, query or header.
+fn presented<'a>(head: &'a Parts, query: Option<&'a Query>, call: &'a Call) -> Option<&'a str> {
+    let in_query = || query.and_then(|query| query.filled("code"));
+    let in_header = || head.headers.get(KEY_HEADER).and_then(|value| value.to_str().ok());
+    call.key.as_deref().or_else(in_query).or_else(in_header)
+}
+
+/// Whether a call may come in by its door at all (H30, H33, H96, A17).
+fn admit(app: &App, call: &Call, presented: Option<&str>, peer: SocketAddr) -> Result<Grant, StatusCode> {
+    let by_key = || app.keys.admit(presented).map_err(status_of);
+    match call.surface {
+        Surface::Webhook | Surface::Classic => by_key(),
+        Surface::FrontDoor if app.config.has_front_door() => by_key(),
+        Surface::FrontDoor => Err(StatusCode::NOT_FOUND),
+        Surface::Rpc => {
+            let is_local = peer.ip().to_canonical().is_loopback();
+            if !is_local && !app.config.rpc_allow_remote {
+                return Err(StatusCode::NOT_FOUND);
+            }
+            match presented {
+                Some(_) if !app.keys.is_empty() => by_key(),
+                _ if is_local && app.config.rpc_open_loopback => Ok(Grant::Local.or_open(app)),
+                _ if app.keys.is_empty() && !is_local => Ok(Grant::Open),
+                _ if app.keys.is_empty() => Err(StatusCode::NOT_FOUND),
+                _ => Err(StatusCode::UNAUTHORIZED),
+            }
+        }
+    }
+}
+
+impl Grant {
+    /// Without keys everything is open, here too.
+    fn or_open(self, app: &App) -> Self {
+        if app.keys.is_empty() { Self::Open } else { self }
+    }
+}
+
+fn status_of(denied: Denied) -> StatusCode {
+    match denied {
+        Denied::Unknown => StatusCode::UNAUTHORIZED,
+        Denied::NotAllowed => StatusCode::FORBIDDEN,
+    }
+}
+
+/// The hub a call is about: of the query, of the path, or the default one (H13).
+fn hub_name(app: &App, query: &Query, call: &Call) -> Result<HubName, Problem> {
+    let given = query.filled("taskHub").or(call.hub.as_deref());
+    match given.filter(|name| !name.is_empty()) {
+        // The default hub's name as it was created, since it is shown in links.
+        Some(name) => checked_hub_name(name).map(|name| {
+            if name == *app.hubs.first() {
+                app.hubs.first().clone()
+            } else {
+                name
+            }
+        }),
+        None => Ok(app.hubs.first().clone()),
+    }
+}
+
+fn checked_hub_name(name: &str) -> Result<HubName, Problem> {
+    HubName::new(name).map_err(|_| {
+        Problem::argument(format!(
+            "Task hub name '{name}' should contain only alphanumeric characters, start with a letter, and have \
+             length between 3 and 45."
+        ))
+    })
+}

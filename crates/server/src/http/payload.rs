@@ -1,0 +1,221 @@
+//! Payloads: taken from bodies and shown in answers as the exact text they are (H16, H51).
+
+use std::borrow::Cow;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use taskhub_core::payload::Payload;
+use tokio::time::timeout;
+
+use super::problem::Problem;
+use crate::app::App;
+
+/// Deepest nesting of a body (H16).
+const DEPTH_MAX: usize = 1_000;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads a body whole.
+///
+/// # Errors
+///
+/// If it is larger than the limit, does not arrive in time, or all bodies together take too much memory.
+pub(crate) async fn read(app: &App, body: Incoming) -> Result<Bytes, Problem> {
+    timeout(app.config.limits.body_timeout, gather(app, body))
+        .await
+        .unwrap_or_else(|_| Err(Problem::body_timeout()))
+}
+
+async fn gather(app: &App, mut body: Incoming) -> Result<Bytes, Problem> {
+    let bytes_max = app.config.limits.body_bytes_max;
+    let mut reserved = app.reserve();
+    let mut whole = BytesMut::new();
+    let mut read: usize = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err(Problem::argument("the body of the request ended before its end"));
+        };
+        let Ok(mut data) = frame.into_data() else { continue };
+        read = read.saturating_add(data.remaining());
+        // What is too large is read on for a while without being kept: a connection closed at once would
+        // be reset before the caller has seen the answer.
+        if read > bytes_max {
+            whole = BytesMut::new();
+            if read > bytes_max.saturating_mul(2) {
+                break;
+            }
+            continue;
+        }
+        if !reserved.grow(data.remaining()) {
+            return Err(Problem::busy("too many large requests are being read"));
+        }
+        if whole.is_empty() && body.is_end_stream() {
+            // The usual case: one frame, kept without a copy.
+            return Ok(data.copy_to_bytes(data.remaining()));
+        }
+        whole.extend_from_slice(data.chunk());
+    }
+    if read > bytes_max {
+        return Err(Problem::too_large(bytes_max));
+    }
+    Ok(whole.freeze())
+}
+
+/// The payload a body holds; none if it is empty (H15).
+///
+/// # Errors
+///
+/// If it is no JSON value.
+pub(crate) fn of_body(body: &Bytes, unwrap: bool) -> Result<Option<Payload>, Problem> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let text = check(body)?;
+    if unwrap && let Some(wrapped) = unwrapped(text) {
+        return Ok(Some(Payload::new(wrapped)));
+    }
+    Ok(Some(Payload::new(body.slice_ref(text.as_bytes()))))
+}
+
+/// The JSON text in a body, without mark and blanks around it.
+fn check(body: &[u8]) -> Result<&str, Problem> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Problem::not_json(format!("byte {} is no UTF-8", error.valid_up_to())))?;
+    let value: &RawValue = serde_json::from_str(text).map_err(|error| Problem::not_json(error.to_string()))?;
+    if depth(value.get()) > DEPTH_MAX {
+        return Err(Problem::not_json(format!(
+            "it is nested more than {DEPTH_MAX} levels deep"
+        )));
+    }
+    Ok(value.get())
+}
+
+/// How deep a JSON text is nested.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut is_escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// What a JSON string holds, if that is an array or an object itself (H17).
+fn unwrapped(text: &str) -> Option<String> {
+    let inner: String = serde_json::from_str(text).ok()?;
+    let is_container = inner.trim_start().starts_with(['[', '{']);
+    (is_container && check(inner.as_bytes()).is_ok()).then_some(inner)
+}
+
+/// A stored payload as it appears in an answer (H51).
+#[derive(Debug)]
+pub(crate) enum Shown<'a> {
+    /// There is none.
+    Absent,
+    /// JSON, verbatim.
+    Json(&'a RawValue),
+    /// Anything else, as a JSON string.
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Shown<'a> {
+    pub(crate) fn new(payload: Option<&'a Payload>) -> Self {
+        let Some(payload) = payload else { return Self::Absent };
+        let text = String::from_utf8_lossy(payload.bytes());
+        if text.trim().is_empty() {
+            return Self::Text(Cow::Borrowed(""));
+        }
+        match serde_json::from_slice(payload.bytes()) {
+            Ok(json) => Self::Json(json),
+            Err(_) => Self::Text(text),
+        }
+    }
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Absent => serializer.serialize_none(),
+            Self::Json(json) => json.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(body: &str, unwrap: bool) -> Option<String> {
+        let payload = of_body(&Bytes::copy_from_slice(body.as_bytes()), unwrap);
+        payload
+            .ok()
+            .map(|payload| payload.map_or("none".to_owned(), |payload| payload.to_text()))
+    }
+
+    #[test]
+    fn a_payload_is_kept_as_it_came() {
+        for text in [
+            "12345678901234567890",
+            "1.10",
+            r#""2018-03-10T10:01:00Z""#,
+            r#"{"a":1,"a":2}"#,
+            r#"{"b" : 1, "a":[ ]}"#,
+            "true",
+            "null",
+            r#""\ud800""#,
+        ] {
+            assert_eq!(stored(text, false).as_deref(), Some(text));
+        }
+        assert_eq!(stored("\u{feff} [1] \n", false).as_deref(), Some("[1]"));
+        assert_eq!(stored("", false).as_deref(), Some("none"));
+    }
+
+    #[test]
+    fn what_is_no_json_value_is_refused() {
+        for bad in ["{", "[1] 2", "nul", " ", "'a'", "01", "{a:1}"] {
+            assert_eq!(stored(bad, false), None, "{bad}");
+        }
+        assert!(of_body(&Bytes::from_static(b"\"\xff\""), false).is_err());
+    }
+
+    #[test]
+    fn a_thousand_levels_are_accepted_and_one_more_is_not() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(stored(&nested(1_000), false).is_some());
+        assert_eq!(stored(&nested(1_001), false), None);
+        assert_eq!(depth(r#"["[[[", "\"[", {"a":[]}]"#), 3);
+    }
+
+    #[test]
+    fn a_wrapped_value_is_unwrapped_where_that_is_asked_for() {
+        assert_eq!(stored(r#""[1, 2]""#, false).as_deref(), Some(r#""[1, 2]""#));
+        assert_eq!(stored(r#""[1, 2]""#, true).as_deref(), Some("[1, 2]"));
+        assert_eq!(stored(r#""text""#, true).as_deref(), Some(r#""text""#));
+        assert_eq!(stored(r#""12""#, true).as_deref(), Some(r#""12""#));
+        assert_eq!(stored(r#""[1,""#, true).as_deref(), Some(r#""[1,""#));
+    }
+
+    #[test]
+    fn a_payload_is_shown_as_json_or_as_text() {
+        let shown = |text: &str| serde_json::to_string(&Shown::new(Some(&Payload::text(text)))).unwrap();
+        assert_eq!(shown("1.10"), "1.10");
+        assert_eq!(shown(r#"{"b":1, "a":2}"#), r#"{"b":1, "a":2}"#);
+        assert_eq!((shown(""), shown(" \n")), ("\"\"".to_owned(), "\"\"".to_owned()));
+        assert_eq!(shown("no longer \"needed\""), r#""no longer \"needed\"""#);
+        assert_eq!(serde_json::to_string(&Shown::new(None)).unwrap(), "null");
+    }
+}

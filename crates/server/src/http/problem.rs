@@ -1,0 +1,179 @@
+//! Error answers: one kind, one sentence, one status (H41). What the log is told and what the caller is
+//! told are two things; the caller hears no paths, SQL or addresses.
+
+use http::StatusCode;
+use taskhub_core::refusal::Refusal;
+use taskhub_engine::Error as EngineError;
+use taskhub_store::Error as StoreError;
+use uuid::Uuid;
+
+use super::respond::{self, Response};
+use super::shapes::ErrorObject;
+
+const ARGUMENT: &str = "System.ArgumentException";
+const NOT_IMPLEMENTED: &str = "System.NotImplementedException";
+const INVALID_OPERATION: &str = "System.InvalidOperationException";
+const TIMEOUT: &str = "System.TimeoutException";
+const NOT_JSON: &str = "Newtonsoft.Json.JsonReaderException";
+const IN_USE: &str = "DurableTask.Core.Exceptions.OrchestrationAlreadyExistsException";
+
+const WRONG: &str = "Something went wrong while processing your request";
+
+/// Seconds after which a caller that was turned away may try again.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// An error answer.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    /// The fixed sentence of the kind.
+    message: String,
+    /// What was wrong here.
+    exception: String,
+    /// For clients an opaque text; kept so that existing log filters work.
+    exception_type: &'static str,
+    retry_after: Option<u32>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, message: &str, exception: impl Into<String>, exception_type: &'static str) -> Self {
+        Self {
+            status,
+            message: message.to_owned(),
+            exception: exception.into(),
+            exception_type,
+            retry_after: None,
+        }
+    }
+
+    /// A bad id, hub, name, time or number.
+    pub(crate) fn argument(what: impl Into<String>) -> Self {
+        let message = "One or more of the arguments submitted is incorrect";
+        Self::new(StatusCode::BAD_REQUEST, message, what, ARGUMENT)
+    }
+
+    /// A body that is no JSON value.
+    pub(crate) fn not_json(what: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Invalid JSON content", what, NOT_JSON)
+    }
+
+    /// A body of another kind.
+    pub(crate) fn content_type(given: &str) -> Self {
+        let message = "Only application/json request content is supported";
+        let what = format!("the content type is `{given}`");
+        Self::new(StatusCode::BAD_REQUEST, message, what, ARGUMENT)
+    }
+
+    /// A body above the limit (H19).
+    pub(crate) fn too_large(bytes_max: usize) -> Self {
+        let what = format!("at most {bytes_max} bytes are accepted");
+        let message = "The payload is larger than the limit.";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message, what, ARGUMENT)
+    }
+
+    /// A body that does not arrive.
+    pub(crate) fn body_timeout() -> Self {
+        let what = "the body of the request did not arrive in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, WRONG, what, TIMEOUT)
+    }
+
+    /// A start that was not durable in time; its outcome is unknown (H66).
+    pub(crate) fn start_timeout(name: &str, instance: &str, seconds: u64) -> Self {
+        let what =
+            format!("The orchestration '{name}' with ID '{instance}' was not scheduled within {seconds} seconds.");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, WRONG, what, TIMEOUT)
+    }
+
+    /// What this server cannot do yet.
+    pub(crate) fn not_implemented(what: &str) -> Self {
+        let message = format!("{what} is not supported by the underlying storage provider.");
+        let detail = "this version of the server cannot do it";
+        Self::new(StatusCode::NOT_IMPLEMENTED, &message, detail, NOT_IMPLEMENTED)
+    }
+
+    /// The answer to `makeprimary`: there is no lease to move (H95).
+    pub(crate) fn no_lease() -> Self {
+        let what = "Cannot make current app primary. This app is not using the AppLease feature.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, WRONG, what, INVALID_OPERATION)
+    }
+
+    /// Too much at once, or shutting down.
+    pub(crate) fn busy(what: impl Into<String>) -> Self {
+        let message = "The server cannot take the request now.";
+        Self {
+            retry_after: Some(RETRY_AFTER_SECONDS),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message, what, INVALID_OPERATION)
+        }
+    }
+
+    /// Something unexpected. The log has the details beside the id that the caller is told.
+    fn unexpected(error: &EngineError) -> Self {
+        let request = Uuid::new_v4().simple().to_string();
+        tracing::error!(request, error = %chain(error), "a request failed");
+        let what = format!("the server's log has the details under request {request}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, WRONG, what, "System.Exception")
+    }
+
+    /// The answer.
+    pub(crate) fn answer(&self) -> Response {
+        let object = ErrorObject::new(&self.message, &self.exception, self.exception_type);
+        let mut response = respond::json(self.status, &object);
+        if let Some(seconds) = self.retry_after {
+            respond::set(&mut response, http::header::RETRY_AFTER, &seconds.to_string());
+        }
+        response
+    }
+}
+
+/// What the hub says when it says no. Handlers answer the refusals their operation expects themselves.
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        match &error {
+            EngineError::Refused(refusal) => refused(refusal),
+            EngineError::TimedOut => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                WRONG,
+                "the store did not confirm the request in time; it may or may not take effect",
+                TIMEOUT,
+            ),
+            EngineError::Unavailable | EngineError::Overloaded { .. } | EngineError::Stopped => {
+                Self::busy(error.to_string())
+            }
+            EngineError::Store(
+                StoreError::Fenced { .. }
+                | StoreError::Unavailable { .. }
+                | StoreError::Unknown { .. }
+                | StoreError::Full
+                | StoreError::NoSuchHub { .. },
+            ) => {
+                tracing::warn!(error = %chain(&error), "the store cannot do what a request needs");
+                Self::busy("the store cannot do it for the moment")
+            }
+            _ => Self::unexpected(&error),
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> Problem {
+    match refusal {
+        Refusal::InstanceExists { status, .. } => {
+            let message = format!("An Orchestration instance with the status {status} already exists.");
+            Problem::new(StatusCode::CONFLICT, &message, refusal.to_string(), IN_USE)
+        }
+        Refusal::PayloadTooLarge { bytes_max, .. } => Problem::too_large(*bytes_max),
+        Refusal::InboxFull { .. } => Problem::busy(refusal.to_string()),
+        // The rest is about arguments; what an operation means by "not found" it says itself.
+        _ => Problem::argument(refusal.to_string()),
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &EngineError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

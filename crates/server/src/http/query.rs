@@ -1,0 +1,198 @@
+//! Query strings and their value types (H9–H12).
+
+use std::time::Duration;
+
+use taskhub_core::limits;
+use taskhub_core::status::RuntimeStatus;
+use taskhub_core::time::Timestamp;
+
+use super::path::{BadPercent, decode};
+use super::problem::Problem;
+use super::time;
+
+/// Rows of a page unless the caller says otherwise; the Python client reads no second page (H76).
+const TOP_DEFAULT: usize = 100;
+
+/// The pairs of a query, decoded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+impl Query {
+    /// Decodes a query; a percent sign without digits stands for itself.
+    ///
+    /// # Errors
+    ///
+    /// If a name or a value is no UTF-8.
+    pub(crate) fn parse(raw: &str) -> Result<Self, Problem> {
+        let text = |part: &str| {
+            decode(&part.replace('+', " "), BadPercent::Kept)
+                .map(|text| text.trim().to_owned())
+                .ok_or_else(|| Problem::argument("the query is no UTF-8"))
+        };
+        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((text(name)?, text(value)?))
+        });
+        Ok(Self {
+            pairs: pairs.collect::<Result<_, Problem>>()?,
+        })
+    }
+
+    /// A text; the first counts if there are several (H9).
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.pairs.iter();
+        let found = pairs.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// A text that counts as absent when it is blank.
+    pub(crate) fn filled(&self, name: &str) -> Option<&str> {
+        self.text(name).filter(|text| !text.is_empty())
+    }
+
+    /// A boolean; anything else counts as absent (H10).
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        match self.text(name)? {
+            yes if yes.eq_ignore_ascii_case("true") => Some(true),
+            no if no.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Rows of a page: what is not positive counts as absent, what is too much is lowered (H10).
+    pub(crate) fn top(&self, name: &str) -> usize {
+        let wanted = self.text(name).and_then(|text| text.parse::<i64>().ok());
+        match wanted.filter(|rows| *rows > 0) {
+            None => TOP_DEFAULT,
+            Some(rows) => usize::try_from(rows).unwrap_or(usize::MAX).min(limits::PAGE_ROWS_MAX),
+        }
+    }
+
+    /// Seconds with a fraction; what is no number counts as absent.
+    ///
+    /// # Errors
+    ///
+    /// For negative and infinite ones.
+    pub(crate) fn seconds(&self, name: &str) -> Result<Option<Duration>, Problem> {
+        let Some(seconds) = self.text(name).and_then(|text| text.parse::<f64>().ok()) else {
+            return Ok(None);
+        };
+        let problem = || Problem::argument(format!("`{name}` must be a number of seconds, 0 or more"));
+        if !seconds.is_finite() || seconds < 0.0 {
+            return Err(problem());
+        }
+        // Beyond what a duration holds is beyond every limit anyway.
+        Ok(Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
+    }
+
+    /// A moment; what is none counts as absent (H10).
+    pub(crate) fn time(&self, name: &str) -> Option<Timestamp> {
+        self.text(name).and_then(time::parse)
+    }
+
+    /// The statuses named, in any spelling of the parameter that clients use (H75).
+    pub(crate) fn statuses(&self) -> Statuses {
+        self.statuses_in(&["runtimeStatus", "runtimeStats"])
+    }
+
+    /// The statuses of lists with one of these names.
+    pub(crate) fn statuses_in(&self, names: &[&str]) -> Statuses {
+        let is_list = |known: &str| names.iter().any(|name| known.eq_ignore_ascii_case(name));
+        let lists = self.pairs.iter().filter(|(known, _)| is_list(known));
+        Statuses::parse(&lists.map(|(_, value)| value.as_str()).collect::<Vec<_>>())
+    }
+}
+
+/// A list of statuses (H10, H12).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Statuses {
+    /// Whether there was a list at all.
+    pub(crate) is_present: bool,
+    /// What was understood of it.
+    pub(crate) known: Vec<RuntimeStatus>,
+}
+
+impl Statuses {
+    fn parse(lists: &[&str]) -> Self {
+        let items = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
+        Self {
+            is_present: !lists.is_empty(),
+            known: items.filter_map(status).collect(),
+        }
+    }
+}
+
+/// A status by name, in any letter case, or by number (R4).
+pub(crate) fn status(text: &str) -> Option<RuntimeStatus> {
+    if let Ok(number) = text.parse::<u8>() {
+        return RuntimeStatus::from_number(number);
+    }
+    RuntimeStatus::ALL
+        .into_iter()
+        .find(|status| status.to_string().eq_ignore_ascii_case(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(raw: &str) -> Query {
+        Query::parse(raw).unwrap()
+    }
+
+    #[test]
+    fn names_match_in_any_case_and_the_first_value_counts() {
+        let query = query("taskhub=A&TASKHUB=B&reason=1+%2B+1%25&empty&&x=100%");
+        assert_eq!(query.text("taskHub"), Some("A"));
+        assert_eq!(query.text("reason"), Some("1 + 1%"));
+        assert_eq!(query.text("empty"), Some(""));
+        assert_eq!(query.filled("empty"), None);
+        assert_eq!(query.text("x"), Some("100%"));
+        assert!(Query::parse("a=%ff").is_err());
+    }
+
+    #[test]
+    fn booleans_are_true_or_false_in_any_case() {
+        let query = query("a=True&b=%20FALSE+&c=1&d=");
+        assert_eq!(query.flag("a"), Some(true));
+        assert_eq!(query.flag("b"), Some(false));
+        assert_eq!((query.flag("c"), query.flag("d"), query.flag("e")), (None, None, None));
+    }
+
+    #[test]
+    fn pages_have_a_hundred_rows_unless_a_sensible_number_is_given() {
+        let rows = |raw: &str| query(raw).top("top");
+        assert_eq!((rows(""), rows("top=15"), rows("top=+7")), (100, 15, 7));
+        assert_eq!((rows("top=0"), rows("top=-1"), rows("top=x")), (100, 100, 100));
+        assert_eq!((rows("top=1000"), rows("top=1001"), rows("top=%2B7")), (1000, 1000, 7));
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction_and_are_never_negative() {
+        let seconds = |raw: &str| {
+            query(raw)
+                .seconds("t")
+                .map(|value| value.map(|value| value.as_millis()))
+        };
+        assert_eq!(seconds("t=0.5").unwrap(), Some(500));
+        assert_eq!(seconds("t=0").unwrap(), Some(0));
+        assert_eq!((seconds("t=x").unwrap(), seconds("").unwrap()), (None, None));
+        for bad in ["t=-1", "t=NaN", "t=inf", "t=-inf"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn statuses_come_as_names_and_numbers_in_one_list_or_several() {
+        use RuntimeStatus::{Completed, Pending, Running};
+        let found = query("runtimeStatus=completed,RUNNING&runtimestatus=6,,nonsense").statuses();
+        assert_eq!(found.known, [Completed, Running, Pending]);
+        assert_eq!(query("runtimeStats=1").statuses().known, [Completed]);
+        let typo = query("runtimeStatus=Compleded").statuses();
+        assert!(typo.is_present && typo.known.is_empty());
+        assert_eq!(query("").statuses(), Statuses::default());
+    }
+}

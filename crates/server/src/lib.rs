@@ -1,0 +1,23 @@
+//! Puts a hub on the network: the HTTP management API of Durable Functions, and probes, figures and logs
+//! for whoever runs it.
+//!
+//! [`Server::new`] takes any hub, also that of a Rust program with its own functions, and serves it. What
+//! the server does not do: it runs no user code, keeps no state of its own, and decides nothing about an
+//! instance. Its handlers decode, call a verb of [`taskhub_engine::Hub`], and encode.
+
+mod app;
+mod auth;
+pub mod config;
+mod error;
+mod http;
+mod hubs;
+pub mod logs;
+mod metrics;
+mod patience;
+mod serve;
+mod tls;
+
+pub use config::{Config, Key, Limits, LinkPrefix, PORT_DEFAULT, Reuse, Tls};
+pub use error::Error;
+pub use hubs::{OpenHub, Opening};
+pub use serve::{Listening, Server};

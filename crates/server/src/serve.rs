@@ -1,0 +1,253 @@
+//! Listening, connections and their deadlines. The only place of the server with concurrency.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use taskhub_engine::Hub;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::error::Error;
+use crate::http;
+use crate::hubs::{Hubs, OpenHub};
+use crate::patience::Patience;
+use crate::tls;
+
+/// Request line and headers together (H19), and a little for what comes with them.
+const HEAD_BYTES_MAX: usize = 65 << 10;
+/// Headers of one request.
+const HEADERS_MAX: usize = 200;
+/// Pause after the system could not give us a connection, for example because files ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A server that is not listening yet: a hub and how to show it.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use taskhub::Hub;
+/// use taskhub_server::{Config, Server};
+///
+/// let hub = Hub::builder("SampleHub").open(".taskhub").await?;
+/// Server::new(hub.engine().clone(), Config::default()).serve().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    hub: Arc<Hub>,
+    config: Config,
+    opener: Option<Opener>,
+}
+
+struct Opener(Arc<dyn OpenHub>);
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Opener")
+    }
+}
+
+impl Server {
+    /// A server in front of a hub.
+    pub fn new(hub: Arc<Hub>, config: Config) -> Self {
+        Self {
+            hub,
+            config,
+            opener: None,
+        }
+    }
+
+    /// Also serves the other hubs of the store, which are opened when they are first asked for; with
+    /// [`Config::auto_create_hubs`] a start creates those that do not exist (H14).
+    #[must_use]
+    pub fn with_hubs(mut self, opener: Arc<dyn OpenHub>) -> Self {
+        self.opener = Some(Opener(opener));
+        self
+    }
+
+    /// Listens and serves until the task is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::bind`].
+    pub async fn serve(self) -> Result<(), Error> {
+        self.bind().await?.serve_until(std::future::pending()).await;
+        Ok(())
+    }
+
+    /// Listens; calls are answered once the result is served.
+    ///
+    /// # Errors
+    ///
+    /// `address-in-use`, `address-unprotected`, `certificate-unusable`, or a setting that is none.
+    pub async fn bind(self) -> Result<Listening, Error> {
+        let Self { hub, config, opener } = self;
+        check(&config)?;
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let address = config.address;
+        let listening = TcpListener::bind(address).await;
+        let listener = listening.map_err(|source| Error::Address { address, source })?;
+        let local = listener
+            .local_addr()
+            .map_err(|source| Error::Address { address, source })?;
+        let hubs = Hubs::new(hub, opener.map(|opener| opener.0));
+        Ok(Listening {
+            app: Arc::new(App::new(config, hubs, local)),
+            listener,
+            tls,
+        })
+    }
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    let address = config.address;
+    let is_local = address.ip().to_canonical().is_loopback();
+    if !is_local && config.keys.is_empty() && !config.no_auth {
+        return Err(Error::Unprotected { address });
+    }
+    let is_origin = |url: &String| {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.trim_end_matches('/').contains(['/', '?', '#']))
+    };
+    if config.public_url.as_ref().is_some_and(|url| !is_origin(url)) {
+        return Err(Error::Setting {
+            setting: "public_url",
+            expected: "origin such as https://hub.example.org",
+        });
+    }
+    Ok(())
+}
+
+/// A server that listens.
+pub struct Listening {
+    app: Arc<App>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+impl std::fmt::Debug for Listening {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Listening({})", self.app.address)
+    }
+}
+
+impl Listening {
+    /// Where it listens; tells the port if any free one was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.app.address
+    }
+
+    /// What a client library is made from, as JSON (H56). The same is served to callers with the master key.
+    pub fn client_binding(&self) -> String {
+        http::client_binding(&self.app)
+    }
+
+    /// Serves until `stop` is ready; then what is under way may end, for a while. The hub is not stopped.
+    pub async fn serve_until(self, stop: impl Future<Output = ()>) {
+        let Self { app, listener, tls } = self;
+        let limits = app.config.limits.clone();
+        let places = Arc::new(Semaphore::new(limits.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
+        let mut connections = JoinSet::new();
+        let mut stop = std::pin::pin!(stop);
+        tracing::info!(address = %app.address, hub = %app.hubs.first(), "listening");
+        loop {
+            while let Some(ended) = connections.try_join_next() {
+                told_if_panicked(&ended);
+            }
+            // Whoever finds no place waits in the system's queue.
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                () = &mut stop => break,
+                next = next => next,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let (app, tls) = (Arc::clone(&app), tls.clone());
+                    connections.spawn(async move {
+                        let _place = place;
+                        connection(app, stream, peer, tls).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        app.close();
+        let ending = async {
+            while let Some(ended) = connections.join_next().await {
+                told_if_panicked(&ended);
+            }
+        };
+        if timeout(limits.stop_timeout, ending).await.is_err() {
+            tracing::warn!("connections are cut that did not end in time");
+        }
+        tracing::info!("stopped listening");
+    }
+}
+
+fn told_if_panicked(ended: &Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection broke an assertion");
+    }
+}
+
+async fn connection(app: Arc<App>, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
+    let counted = Arc::clone(&app);
+    let _counted = counted.metrics.connection();
+    // Small answers would wait for the caller's acknowledgement otherwise (A11).
+    let _best_effort = stream.set_nodelay(true);
+    let Some(acceptor) = tls else {
+        return converse(app, stream, peer).await;
+    };
+    match timeout(app.config.limits.head_timeout, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => converse(app, stream, peer).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
+        Err(_) => tracing::debug!(%peer, "no TLS was agreed on in time"),
+    }
+}
+
+/// Answers the requests of a connection, one after the other.
+async fn converse(app: Arc<App>, stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
+    let limits = &app.config.limits;
+    let service = service_fn(|request| {
+        let app = Arc::clone(&app);
+        async move { Ok::<_, Infallible>(http::answer(&app, request, peer).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    let stream = TokioIo::new(Patience::new(stream, limits.write_timeout));
+    let mut conversation = std::pin::pin!(builder.serve_connection(stream, service));
+    let ended = tokio::select! {
+        ended = conversation.as_mut() => ended,
+        () = app.closed() => {
+            // The answer that is under way is the last.
+            conversation.as_mut().graceful_shutdown();
+            conversation.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}

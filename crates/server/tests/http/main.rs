@@ -1,0 +1,21 @@
+//! The management API over real connections: the article line by line, the table of states and operations,
+//! and what the rules say beyond them.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
+
+mod access;
+mod script;
+mod states;
+mod support;
+mod wire;
+
+use support::{Running, SURFACES, config};
+
+#[tokio::test]
+async fn the_article_line_by_line() {
+    for base in SURFACES {
+        let server = Running::start(config()).await;
+        let count = script::run(&server, include_str!("cases/annex-a.txt"), base).await;
+        assert!(count > 100, "{count} exchanges");
+    }
+}
