@@ -1,6 +1,6 @@
 //! The façade: a hub's verbs. Fronts and the library decode, call one of these, and encode.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -53,6 +53,8 @@ pub struct Options {
     pub activities_max: usize,
     /// Limits of single activities.
     pub activities_by_name: HashMap<Name, usize>,
+    /// Names of the activities this node has; calls of others wait. Absent: all.
+    pub activities_offered: Option<BTreeSet<Name>>,
     /// Budget of instances in memory, in bytes; what is idle beyond it is read again when needed.
     pub memory_bytes_max: usize,
     /// A turn that takes longer costs its thread (A33).
@@ -68,6 +70,7 @@ impl Default for Options {
             threads: 1,
             activities_max: 1_000,
             activities_by_name: HashMap::new(),
+            activities_offered: None,
             memory_bytes_max: 512 << 20,
             turn_limit: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
@@ -143,7 +146,7 @@ impl Hub {
             functions,
             clock: Arc::clone(&options.clock),
             runtime: Handle::current(),
-            dispatcher: Dispatcher::new(capacity),
+            dispatcher: Dispatcher::new(capacity).offering(options.activities_offered.clone()),
         }));
         let hub = Self {
             shared: Arc::clone(&shared),
