@@ -1,18 +1,26 @@
-//! `taskhub demo`: three sample orchestrations on an embedded store, from start to what is on disk.
+//! `taskhub demo`: three sample orchestrations on an embedded store, from start to what is on disk; then a
+//! server in front of them, to try what the article does.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use taskhub::{Client, Hub, InstanceId, Registry, StatusOptions};
 use taskhub_samples::Purger;
 use taskhub_store::Store;
+use tempfile::TempDir;
 
+use crate::Ended;
 use crate::args::Demo;
 use crate::bench::open_store;
 use crate::report::Result;
+use crate::serve::{Served, Signals};
+use crate::world::World;
+
+/// Name of the demo's hub.
+const HUB: &str = "DemoHub";
 
 /// Text files that the demo makes for the fan-out to count.
 const FILES: [(&str, &str); 3] = [
@@ -22,25 +30,58 @@ const FILES: [(&str, &str); 3] = [
 ];
 
 /// Runs the demo; progress goes out line by line, the answer is what was done and written.
-pub(crate) async fn run(demo: Demo) -> Result<String> {
-    // There is no server yet that it could go on serving, so it always ends after the run.
-    let Demo { once: _, keep } = demo;
+pub(crate) async fn run(demo: Demo, world: &World) -> Result<String, Box<Ended>> {
+    let Demo { once, keep } = demo;
+    let (home, temporary) = prepare(keep.as_deref())?;
+    let store: Arc<dyn Store> = Arc::new(open_store(&home)?);
+    // Before anything is said, so that no signal is missed.
+    let signals = Signals::new()?;
+    let report = play(&store, &home, temporary.path(), keep.is_some()).await?;
+    if once {
+        return Ok(report);
+    }
+    say(report.trim_end());
+    serve(store, &home, world, signals).await?;
+    Ok(String::new())
+}
+
+/// Serves what the demo left, on the next free port, until a signal comes.
+async fn serve(store: Arc<dyn Store>, home: &Path, world: &World, signals: Signals) -> crate::stop::Result<()> {
+    let hub = crate::find::hub_name::check(HUB)?;
+    let served = Served::of_demo(store, home, &hub).await?;
+    let (_running, _notice) = served.announce(None, world)?;
+    let url = format!("http://{}", served.address());
+    let instances = format!("{url}/runtime/webhooks/durabletask/instances");
+    say(&format!(
+        "\nserving hub {HUB} at {url}; try, in another terminal:\n  \
+         curl -X POST '{url}/orchestrators/E1_HelloSequence/wait?timeout=2&retryInterval=0.5'\n  \
+         curl '{instances}?taskHub={HUB}&top=10'\n  \
+         taskhub durable get-instances --server {url} --task-hub-name {HUB}\nCtrl-C ends it"
+    ));
+    let code = served.until(signals).await?;
+    Err(crate::stop::Stop::silent(code))
+}
+
+/// The folders of the demo, and the files that it counts.
+fn prepare(keep: Option<&Path>) -> Result<(PathBuf, TempDir)> {
     let temporary = tempfile::tempdir()?;
-    let home = keep.as_deref().unwrap_or(temporary.path()).join("store");
+    let home = keep.unwrap_or(temporary.path()).join("store");
     let files = temporary.path().join("files");
     std::fs::create_dir(&files)?;
     for (name, text) in FILES {
         std::fs::write(files.join(name), text)?;
     }
-    say(&format!(
-        "opening hub DemoHub on an embedded store in {}",
-        home.display()
-    ));
-    let store: Arc<dyn Store> = Arc::new(open_store(&home)?);
+    say(&format!("opening hub {HUB} on an embedded store in {}", home.display()));
+    Ok((home, temporary))
+}
+
+/// Runs the orchestrations; answers what was done and written.
+async fn play(store: &Arc<dyn Store>, home: &Path, temporary: &Path, is_kept: bool) -> Result<String> {
+    let files = temporary.join("files");
     let registry = taskhub_samples::register(Registry::new(), &Purger::default());
-    let hub = Hub::builder("DemoHub")
+    let hub = Hub::builder(HUB)
         .registry(registry)
-        .open_with(Arc::clone(&store))
+        .open_with(Arc::clone(store))
         .await?;
 
     let mut report = String::new();
@@ -58,7 +99,7 @@ pub(crate) async fn run(demo: Demo) -> Result<String> {
         describe(&client, &id, &mut report).await?;
     }
     hub.stop(taskhub::STOP_PERIOD).await?;
-    written(store.as_ref(), &home, keep.is_some(), &mut report)?;
+    written(store.as_ref(), home, is_kept, &mut report)?;
     Ok(report)
 }
 
@@ -113,7 +154,7 @@ fn written(store: &dyn Store, home: &Path, is_kept: bool, report: &mut String) -
     let fate = if is_kept {
         "kept"
     } else {
-        "removed now; keep it with --keep DIR"
+        "removed at the end; keep it with --keep DIR"
     };
     writeln!(report, "  the store is {fate}")?;
     Ok(())

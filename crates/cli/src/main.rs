@@ -8,6 +8,7 @@ mod errors;
 mod find;
 mod report;
 mod screen;
+mod serve;
 mod shim;
 mod stop;
 mod target;
@@ -22,14 +23,11 @@ use clap::{CommandFactory, FromArgMatches};
 use clap_complete::Shell;
 use report::Trouble;
 use screen::Screen;
+use serve::Mode;
 use stop::{Stop, exit};
 use world::World;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-        .init();
     let world = World::of_this_process();
     if let Some(code) = durable_context(&world) {
         return ExitCode::from(code);
@@ -37,7 +35,11 @@ fn main() -> ExitCode {
     if world.is_func() {
         return ExitCode::from(shim::hand_on(&world, &mut Screen::new(&world)));
     }
-    match answer(parse().command, &world) {
+    let command = parse().command;
+    if !matches!(command, Command::Dev(_) | Command::Serve(_)) {
+        log_warnings();
+    }
+    match answer(command, &world) {
         Ok(text) => {
             // Whoever closed our output has read enough.
             let _closed = std::io::stdout().write_all(text.as_bytes());
@@ -87,13 +89,29 @@ impl From<Stop> for Box<Ended> {
 
 fn answer(command: Command, world: &World) -> Result<String, Box<Ended>> {
     Ok(match command {
-        Command::Demo(demo) => runtime()?.block_on(demo::run(demo))?,
+        Command::Demo(demo) => runtime()?.block_on(demo::run(demo, world))?,
+        Command::Dev(args) => serve(Mode::Dev, &args, world)?,
+        Command::Serve(args) => serve(Mode::Serve, &args, world)?,
         Command::Bench(bench) => runtime()?.block_on(bench::run(bench))?,
         Command::Errors { code } => errors::run(code.as_deref())?,
         Command::Shim(shim) => shim::run(&shim, world)?,
         Command::Version => version_line(),
         Command::Completions { shell } => completions(shell)?,
     })
+}
+
+fn serve(mode: Mode, args: &args::Serve, world: &World) -> Result<String, Box<Ended>> {
+    let mut screen = Screen::new(world);
+    runtime()?.block_on(serve::run(mode, args, world, &mut screen))?;
+    Ok(String::new())
+}
+
+/// The log of commands that do not serve, which have little to say.
+fn log_warnings() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .init();
 }
 
 fn completions(shell: Shell) -> report::Result<String> {
@@ -118,6 +136,7 @@ fn durable_context(world: &World) -> Option<u8> {
     if !is_durable(&words) {
         return None;
     }
+    log_warnings();
     let mut screen = Screen::new(world);
     let unreadable = args.iter().find(|arg| arg.to_str().is_none());
     if let Some(arg) = unreadable.map(OsString::as_os_str) {

@@ -1,6 +1,7 @@
 //! Why a command ended without its answer: exit code, what is said, what helps (L35, L37).
 
 use taskhub_core::refusal::Refusal;
+use taskhub_engine::Error as HubError;
 use taskhub_store::Error as StoreError;
 
 /// Exit codes (L37); those of single commands are where they arise.
@@ -17,6 +18,8 @@ pub(crate) mod exit {
     pub(crate) const CONFLICT: u8 = 5;
     /// Ctrl-C.
     pub(crate) const INTERRUPTED: u8 = 130;
+    /// Asked to end.
+    pub(crate) const TERMINATED: u8 = 143;
     /// Nobody reads our output any more.
     pub(crate) const BROKEN_PIPE: u8 = 141;
 }
@@ -104,6 +107,15 @@ impl Stop {
         };
         let code = error.code();
         Self::error(exit, code, message).hint(format!("`taskhub errors {code}` tells more"))
+    }
+
+    /// What a hub says.
+    pub(crate) fn from_hub(attempt: &str, error: &HubError) -> Self {
+        match error {
+            HubError::Refused(refusal) => refusal.into(),
+            HubError::Store(error) => Self::from_store(attempt, error),
+            other => Self::error(exit::UNAVAILABLE, other.code(), format!("{attempt}: {other}")),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) mod token;
 pub(crate) mod verbs;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::query::Filter;
@@ -168,6 +168,15 @@ fn read_form(given: &Given, word: Option<&str>) -> Result<Form> {
     }
 }
 
+/// The key in a file (L81).
+pub(crate) fn key_of_file(path: &Path) -> Result<String> {
+    let cannot = |error: std::io::Error| {
+        let message = format!("cannot read the key in {}: {error}", path.display());
+        Stop::error(exit::FAILED, "configuration", message)
+    };
+    Ok(std::fs::read_to_string(path).map_err(cannot)?.trim().to_owned())
+}
+
 /// `--script-root` (L14).
 fn script_root(world: &World, root: &str) -> Result<PathBuf> {
     let folder = world.path(root);
@@ -208,6 +217,7 @@ impl Job<'_> {
             setting: owned("connection-string-setting"),
             hub: owned("task-hub-name"),
             is_verbose: given.flag("verbose") == Some(true),
+            is_for_server: false,
         };
         find::find(self.world, &wishes, self.screen)
     }

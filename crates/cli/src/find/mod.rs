@@ -43,6 +43,8 @@ pub(crate) struct Wishes {
     pub(crate) hub: Option<String>,
     /// Whether what was used is said.
     pub(crate) is_verbose: bool,
+    /// Whether this is for a server, which is not looked for at another one.
+    pub(crate) is_for_server: bool,
 }
 
 /// What was found.
@@ -56,8 +58,12 @@ pub(crate) struct Found {
     pub(crate) hub_is_default: bool,
     /// Whether a running server is used only because it is the only one (L15).
     pub(crate) is_by_chance: bool,
+    /// Whether nothing said which store is meant.
+    pub(crate) store_is_default: bool,
     /// The project's host.json.
     pub(crate) host: Host,
+    /// The port in local.settings.json (L55).
+    pub(crate) local_port: Option<u16>,
 }
 
 /// Finds store and hub.
@@ -78,7 +84,7 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
     if wishes.is_verbose {
         search.tell_of_files(screen);
     }
-    let (place, is_by_chance) = search.place(screen)?;
+    let (place, origin) = search.place(screen)?;
     let (hub, hub_is_default) = hub_name::find(world, wishes.hub.as_deref(), &host, &settings, &place)?;
     if wishes.is_verbose {
         let place = place.shown();
@@ -88,9 +94,22 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
         place,
         hub,
         hub_is_default,
-        is_by_chance,
+        is_by_chance: origin == Origin::OnlyServer,
+        store_is_default: origin == Origin::Default,
+        local_port: settings.local_port(),
         host,
     })
+}
+
+/// What said where the hub is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Somebody.
+    Said,
+    /// A server is the only one that runs here.
+    OnlyServer,
+    /// Nobody.
+    Default,
 }
 
 /// The nearest folder, upwards, with host.json or local.settings.json (L17).
@@ -128,7 +147,7 @@ impl Search<'_> {
     }
 
     /// The first that matches (L15).
-    fn place(&self, screen: &mut Screen) -> Result<(Place, bool)> {
+    fn place(&self, screen: &mut Screen) -> Result<(Place, Origin)> {
         let place = match (&self.wishes.server, &self.wishes.store) {
             (Some(_), Some(_)) => return Err(Stop::usage("`--server` and `--store` exclude each other")),
             (Some(url), None) => Some(Place::server(url)?),
@@ -136,20 +155,20 @@ impl Search<'_> {
             (None, None) => None,
         };
         if let Some(place) = place {
-            return Ok((place, false));
+            return Ok((place, Origin::Said));
         }
         if let Some(name) = &self.wishes.setting {
-            return Ok((self.of_setting(name, screen)?, false));
+            return Ok((self.of_setting(name, screen)?, Origin::Said));
         }
         match (self.world.filled("TASKHUB_SERVER"), self.world.filled("TASKHUB_STORE")) {
             (Some(_), Some(_)) => return Err(Stop::usage("TASKHUB_SERVER and TASKHUB_STORE exclude each other")),
-            (Some(url), None) => return Ok((Place::server(url)?, false)),
-            (None, Some(store)) => return Ok((connection::of_store_option(store, self.world)?, false)),
+            (Some(url), None) => return Ok((Place::server(url)?, Origin::Said)),
+            (None, Some(store)) => return Ok((connection::of_store_option(store, self.world)?, Origin::Said)),
             (None, None) => {}
         }
         self.host.refuse_other_providers()?;
         if let Some(name) = self.host.setting_name() {
-            return Ok((self.of_setting(&name, screen)?, false));
+            return Ok((self.of_setting(&name, screen)?, Origin::Said));
         }
         let name = if self.host.is_hosted_scheduler() {
             SCHEDULER_SETTING
@@ -157,19 +176,21 @@ impl Search<'_> {
             SETTING
         };
         if self.host.is_hosted_scheduler() || self.settings.value(name)?.is_some() {
-            return Ok((self.of_setting(name, screen)?, false));
+            return Ok((self.of_setting(name, screen)?, Origin::Said));
         }
         if let Some(folder) = self.host.data_path() {
-            return Ok((Place::embedded(self.at_project().join(folder)), false));
+            return Ok((Place::embedded(self.at_project().join(folder)), Origin::Said));
         }
         let has_store = |folder: &&Path| folder.join(STORE_FOLDER).is_dir();
         if let Some(folder) = self.world.folder.ancestors().find(has_store) {
-            return Ok((Place::embedded(folder.join(STORE_FOLDER)), false));
+            return Ok((Place::embedded(folder.join(STORE_FOLDER)), Origin::Said));
         }
-        if let Some(place) = self.only_server(screen)? {
-            return Ok((place, true));
+        if !self.wishes.is_for_server
+            && let Some(place) = self.only_server(screen)?
+        {
+            return Ok((place, Origin::OnlyServer));
         }
-        Ok((Place::embedded(self.at_project().join(STORE_FOLDER)), false))
+        Ok((Place::embedded(self.at_project().join(STORE_FOLDER)), Origin::Default))
     }
 
     fn at_project(&self) -> &Path {

@@ -2,8 +2,8 @@
 //! runtime folder. What a dead server left behind is told by the lock that went with it.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,4 +61,44 @@ fn of_file(path: &Path) -> Option<Running> {
 /// Whether somebody holds the lock of a store's folder.
 fn is_held(folder: &Path) -> bool {
     File::open(folder.join(LOCK)).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// What a server left, to be taken back when it ends.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    paths: Vec<PathBuf>,
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        for path in &self.paths {
+            // What stays behind is stale, and told by the lock.
+            let _gone = fs::remove_file(path);
+        }
+    }
+}
+
+/// Leaves word of a server, readable by its user alone.
+pub(crate) fn announce(world: &World, running: &Running) -> io::Result<Notice> {
+    let text = serde_json::to_string(running)?;
+    let mut notice = Notice { paths: Vec::new() };
+    let in_store = Path::new(&running.store).join(FILE);
+    write_whole(&in_store, &text)?;
+    notice.paths.push(in_store);
+    if let Some(folder) = world.runtime_folder() {
+        fs::create_dir_all(&folder)?;
+        let pointer = folder.join(format!("{}.json", running.pid));
+        write_whole(&pointer, &text)?;
+        notice.paths.push(pointer);
+    }
+    Ok(notice)
+}
+
+/// Writes a file in one step, so that nobody reads half of it; readable by its user alone.
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }

@@ -15,6 +15,7 @@ pub(crate) struct Settings {
     environment: Vec<(String, String)>,
     file: Option<PathBuf>,
     is_encrypted: bool,
+    local_port: Option<u16>,
     values: Map<String, Value>,
     connections: Map<String, Value>,
 }
@@ -54,6 +55,8 @@ impl Settings {
                 settings.values = part("Values");
                 settings.connections = part("ConnectionStrings");
                 settings.is_encrypted = member(&object, "IsEncrypted").and_then(Value::as_bool).unwrap_or(false);
+                let number = part("Host").get("LocalHttpPort").and_then(Value::as_u64);
+                settings.local_port = number.and_then(|number| u16::try_from(number).ok());
                 settings.file = Some(path);
             }
             Err(reason) => screen.warn(&format!(
@@ -87,6 +90,11 @@ impl Settings {
             other => text(other),
         });
         Ok(of_values.or(of_connections).filter(|value| !value.is_empty()))
+    }
+
+    /// Port of a server for this project.
+    pub(crate) fn local_port(&self) -> Option<u16> {
+        self.local_port
     }
 
     /// Whether there are settings of an identity-based connection of this name (L21).

@@ -141,7 +141,7 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
 }
 
 /// Partitions of a hub that is created now: as host.json says (cli.md §8).
-fn partitions(found: &Found) -> Result<u16> {
+pub(crate) fn partitions(found: &Found) -> Result<u16> {
     const NAMES: [&str; 2] = ["storageProvider.partitionCount", "partitionCount"];
     for name in NAMES {
         if let Some(text) = found.host.text(name)? {
