@@ -19,5 +19,6 @@ mod tls;
 
 pub use config::{Config, Key, Limits, LinkPrefix, PORT_DEFAULT, Reuse, Tls};
 pub use error::Error;
+pub use http::token;
 pub use hubs::{OpenHub, Opening};
 pub use serve::{Listening, Server};

@@ -303,7 +303,7 @@ fn full(events: &[HistoryEvent]) -> Vec<Record<'_>> {
 }
 
 /// One event with all its members.
-fn complete(event: &HistoryEvent) -> Record<'_> {
+pub(crate) fn complete(event: &HistoryEvent) -> Record<'_> {
     let mut record = Record(vec![("EventType", text(event.kind.name()))]);
     match &event.kind {
         EventKind::OrchestratorStarted => {}

@@ -11,6 +11,7 @@ use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::query::{Cursor, Filter};
+use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error as EngineError, Hub, WaitFor};
@@ -160,13 +161,11 @@ fn reuse(asked: &Asked<'_>) -> ReusePolicy {
 /// The id of a new instance: the given one, one derived from the key, or a random one (H21, H22, A31).
 fn instance_id(given: Option<&str>, key: Option<&str>) -> Result<InstanceId, Problem> {
     let Some(given) = given else {
-        let id = key.map_or_else(Uuid::new_v4, |key| Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
-        return Ok(InstanceId::new(&id.simple().to_string()).map_err(EngineError::from)?);
+        return Ok(instance_id_for(key).map_err(EngineError::from)?);
     };
-    let is_forbidden = |c: char| "/\\#?".contains(c) || c.is_control();
     let wrong = if given.starts_with('@') {
         "Orchestration instance ids must not start with @."
-    } else if given.contains(is_forbidden) {
+    } else if given.contains(is_forbidden_in_id) {
         "Orchestration instance ids must not contain /, \\, #, ?, or control characters."
     } else {
         // What else may be wrong is the length.
@@ -174,6 +173,17 @@ fn instance_id(given: Option<&str>, key: Option<&str>) -> Result<InstanceId, Pro
             .map_err(|_| Problem::argument("Instance ID lengths must not exceed 256 characters."));
     };
     Err(Problem::argument(wrong))
+}
+
+/// Characters that ids may not have over HTTP, where they would break paths (H21).
+pub(super) fn is_forbidden_in_id(character: char) -> bool {
+    "/\\#?".contains(character) || character.is_control()
+}
+
+/// The id of an instance that was given none (H22, A31).
+pub(super) fn instance_id_for(key: Option<&str>) -> Result<InstanceId, Refusal> {
+    let id = key.map_or_else(Uuid::new_v4, |key| Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
+    InstanceId::new(&id.simple().to_string())
 }
 
 /// Answers a start: at once, or when the instance has ended or the time is over (H61, H67).
@@ -264,15 +274,12 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
     let token = token
         .and_then(|value| value.to_str().ok())
         .filter(|token| !token.is_empty());
-    let after = match token {
-        None => None,
-        Some(token) => {
-            Some(token::read(token).ok_or_else(|| Problem::argument("the continuation token is none of ours"))?)
-        }
-    };
+    let filter = filter(query);
+    let after = token.map(|token| token::read(token, &filter)).transpose();
+    let after = after.map_err(|refused| Problem::argument(refused.to_string()))?;
     let (rows, next) = match asked.hub().await? {
         None => (Vec::new(), None),
-        Some(hub) => page(&hub, &filter(query), after, query.top("top")).await?,
+        Some(hub) => page(&hub, &filter, after, query.top("top")).await?,
     };
     let show_input = query.flag("showInput").unwrap_or(true);
     let shown: Vec<_> = rows
@@ -280,7 +287,7 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
         .map(|info| InstanceStatus::new(info, show_input, None))
         .collect();
     let mut response = respond::json(StatusCode::OK, &shown);
-    let token = next.as_ref().map(token::write).unwrap_or_default();
+    let token = next.map(|next| token::write(&next, &filter)).unwrap_or_default();
     respond::set(&mut response, TOKEN_HEADER, &token);
     Ok(response)
 }
@@ -297,7 +304,7 @@ pub(super) fn filter(query: &Query) -> Filter {
 }
 
 /// The next moment there is.
-fn just_after(moment: Timestamp) -> Timestamp {
+pub(super) fn just_after(moment: Timestamp) -> Timestamp {
     const TICK: Duration = Duration::from_nanos(100);
     moment.plus(TICK)
 }

@@ -1,6 +1,7 @@
 //! The management API of Durable Functions over HTTP, on its three prefixes and at the front door. A
 //! handler decodes, calls the hub, and encodes; it decides nothing.
 
+mod api;
 mod control;
 mod history;
 mod instances;
@@ -14,7 +15,7 @@ mod respond;
 mod routes;
 mod shapes;
 mod time;
-mod token;
+pub mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: SocketAd
             };
             (word, response)
         }
-        Place::Own(_) => ("own", respond::empty(StatusCode::NOT_FOUND)),
+        Place::Own(rest) => ("own", api::answer(app, &head, body, &rest).await),
         Place::Health => ("health", probes::health(app)),
         Place::Ready => ("ready", probes::ready(app).await),
         Place::Metrics => ("metrics", probes::metrics(app, &head).await),

@@ -114,6 +114,15 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, WRONG, what, "System.Exception")
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What was wrong here, for answers of another form.
+    pub(crate) fn detail(&self) -> &str {
+        &self.exception
+    }
+
     /// The answer.
     pub(crate) fn answer(&self) -> Response {
         let object = ErrorObject::new(&self.message, &self.exception, self.exception_type);

@@ -1,9 +1,10 @@
-//! Continuation tokens: where the next page begins, as opaque text that survives restarts (H77).
+//! Continuation tokens: where the next page begins, as opaque text that survives restarts (H77). The
+//! command line gives out and takes the same ones, so this is open to it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use taskhub_core::id::InstanceId;
-use taskhub_core::query::Cursor;
+use taskhub_core::query::{Cursor, Filter};
 use taskhub_core::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,28 +14,80 @@ const FORM: u8 = 1;
 const TICKS_BYTES: usize = 8;
 const CHECK_BYTES: usize = 4;
 
-/// The token of a place between two rows.
-pub(crate) fn write(cursor: &Cursor) -> String {
+/// Why a token is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is none of ours, or was cut or altered.
+    Unreadable,
+    /// It was given out for another filter.
+    OtherFilter,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Unreadable => "the continuation token is none of ours",
+            Self::OtherFilter => "the continuation token belongs to a different query",
+        })
+    }
+}
+
+/// The token of a place between two rows of a listing.
+pub fn write(cursor: &Cursor, filter: &Filter) -> String {
     let mut bytes = vec![FORM];
+    bytes.extend(print(filter));
     bytes.extend(cursor.created_at.ticks().to_be_bytes());
     bytes.extend(cursor.instance.as_str().as_bytes());
     bytes.extend(check(&bytes));
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The place a token stands for; absent if it is none of ours, or altered.
-pub(crate) fn read(token: &str) -> Option<Cursor> {
+/// The place a token stands for.
+///
+/// # Errors
+///
+/// If it is not one that was given out for this filter.
+pub fn read(token: &str, filter: &Filter) -> Result<Cursor, Refused> {
+    let (printed, cursor) = parse(token).ok_or(Refused::Unreadable)?;
+    if printed == print(filter) {
+        Ok(cursor)
+    } else {
+        Err(Refused::OtherFilter)
+    }
+}
+
+fn parse(token: &str) -> Option<([u8; CHECK_BYTES], Cursor)> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(CHECK_BYTES)?)?;
     let [FORM, rest @ ..] = body else { return None };
+    let (printed, rest) = rest.split_first_chunk::<CHECK_BYTES>()?;
     let (ticks, id) = rest.split_first_chunk::<TICKS_BYTES>()?;
     if check(body) != sum {
         return None;
     }
-    Some(Cursor {
+    let cursor = Cursor {
         created_at: Timestamp::from_ticks(i64::from_be_bytes(*ticks)),
         instance: InstanceId::new(std::str::from_utf8(id).ok()?).ok()?,
-    })
+    };
+    Some((*printed, cursor))
+}
+
+/// What tells one filter from another. The order in which statuses are named does not matter.
+fn print(filter: &Filter) -> [u8; CHECK_BYTES] {
+    let mut bytes = Vec::new();
+    for moment in [filter.created_from, filter.created_before] {
+        bytes.extend(moment.map_or(i64::MIN, Timestamp::ticks).to_be_bytes());
+    }
+    let mut statuses: Vec<u8> = filter.statuses.iter().map(|status| status.number()).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    bytes.extend(statuses);
+    for text in [&filter.name, &filter.id_prefix] {
+        // 0xff is in no text, so two texts cannot be taken for two others.
+        bytes.push(0xff);
+        bytes.extend(text.iter().flat_map(|text| text.bytes()));
+    }
+    check(&bytes)
 }
 
 /// Tells a token that was cut or changed on its way.
@@ -53,13 +106,14 @@ mod tests {
             created_at: Timestamp::from_micros(1_700_000_000_000_001),
             instance: InstanceId::new("order-17 ü").unwrap(),
         };
-        let token = write(&cursor);
+        let filter = Filter::default();
+        let token = write(&cursor, &filter);
         assert!(
             token
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         );
-        assert_eq!(read(&token), Some(cursor));
+        assert_eq!(read(&token, &filter), Ok(cursor));
     }
 
     #[test]
@@ -68,7 +122,7 @@ mod tests {
             created_at: Timestamp::MAX,
             instance: InstanceId::new(&"x".repeat(256)).unwrap(),
         };
-        assert!(write(&cursor).len() <= 512);
+        assert!(write(&cursor, &Filter::default()).len() <= 512);
     }
 
     #[test]
@@ -77,14 +131,37 @@ mod tests {
             created_at: Timestamp::from_micros(7),
             instance: InstanceId::new("a").unwrap(),
         };
-        let token = write(&cursor);
+        let filter = Filter::default();
+        let token = write(&cursor, &filter);
         for at in 0..token.len() {
             let mut altered: Vec<u8> = token.bytes().collect();
             altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
-            assert_eq!(read(&String::from_utf8(altered).unwrap()), None, "at {at}");
+            assert_eq!(
+                read(&String::from_utf8(altered).unwrap(), &filter),
+                Err(Refused::Unreadable),
+                "at {at}"
+            );
         }
         for other in ["", "!", "AAAA", &token[1..]] {
-            assert_eq!(read(other), None);
+            assert_eq!(read(other, &filter), Err(Refused::Unreadable));
+        }
+    }
+
+    #[test]
+    fn a_token_belongs_to_its_filter() {
+        let cursor = Cursor {
+            created_at: Timestamp::from_micros(7),
+            instance: InstanceId::new("a").unwrap(),
+        };
+        let named = |name: &str, prefix: &str| Filter {
+            name: Some(name.to_owned()),
+            id_prefix: Some(prefix.to_owned()),
+            ..Filter::default()
+        };
+        let token = write(&cursor, &named("ab", "c"));
+        assert!(read(&token, &named("ab", "c")).is_ok());
+        for other in [named("a", "bc"), named("ab", ""), Filter::default()] {
+            assert_eq!(read(&token, &other), Err(Refused::OtherFilter));
         }
     }
 }

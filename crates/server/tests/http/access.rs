@@ -164,6 +164,43 @@ async fn the_client_binding_holds_what_client_libraries_need() {
 }
 
 #[tokio::test]
+async fn our_own_api_takes_a_key_in_any_of_three_places() {
+    let server = Running::start(with_keys()).await;
+    let path = "/api/v1/hubs/TestTaskHub/instances";
+    let denied = server.call("GET", path).await;
+    assert_eq!(
+        (denied.status.as_u16(), denied.json()["error"]["code"].as_str()),
+        (401, Some("not-authenticated"))
+    );
+    for headers in [("x-functions-key", "reader"), ("authorization", "Bearer reader")] {
+        assert_eq!(server.send("GET", path, &[headers], "").await.status, 200);
+    }
+    assert_eq!(server.call("GET", &format!("{path}?code=reader")).await.status, 200);
+    let body = r#"{"name":"Echo"}"#;
+    let denied = server.send("POST", &format!("{path}?code=reader"), &[], body).await;
+    assert_eq!(
+        (denied.status.as_u16(), denied.json()["error"]["code"].as_str()),
+        (403, Some("not-allowed"))
+    );
+    assert_eq!(
+        server
+            .send("POST", &format!("{path}?code=old-key"), &[], body)
+            .await
+            .status,
+        201
+    );
+    let delete = "/api/v1/hubs/TestTaskHub?confirm=TestTaskHub";
+    assert_eq!(
+        server.call("DELETE", &format!("{delete}&code=old-key")).await.status,
+        401
+    );
+    assert_eq!(
+        server.call("DELETE", &format!("{delete}&code=master")).await.status,
+        200
+    );
+}
+
+#[tokio::test]
 async fn figures_need_a_key_and_health_does_not() {
     let server = Running::start(with_keys()).await;
     let code = async |path: &str| server.call("GET", path).await.status.as_u16();

@@ -7,6 +7,7 @@ mod access;
 mod script;
 mod states;
 mod support;
+mod trouble;
 mod wire;
 
 use support::{Running, SURFACES, config};
@@ -18,4 +19,12 @@ async fn the_article_line_by_line() {
         let count = script::run(&server, include_str!("cases/annex-a.txt"), base).await;
         assert!(count > 100, "{count} exchanges");
     }
+}
+
+#[tokio::test]
+async fn our_own_api() {
+    let server = Running::start(config()).await;
+    let base = format!("/api/v1/hubs/{}", support::HUB);
+    let count = script::run(&server, include_str!("cases/api-v1.txt"), &base).await;
+    assert!(count > 40, "{count} exchanges");
 }

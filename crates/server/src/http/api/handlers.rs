@@ -1,0 +1,394 @@
+//! What our own API does: each decodes, calls the hub, encodes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
+use taskhub_core::limits;
+use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::payload::Payload;
+use taskhub_core::query::Filter;
+use taskhub_core::refusal::Refusal;
+use taskhub_core::status::RuntimeStatus;
+use taskhub_core::time::Timestamp;
+use taskhub_engine::{Error as EngineError, WaitFor};
+use tokio::time::{sleep, timeout};
+
+use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after, page};
+use super::super::query::{Query, status};
+use super::super::respond::{self, Response};
+use super::super::{history as events, time, token};
+use super::Call;
+use super::refused::Refused;
+use super::shapes::{
+    Acted, Fields, HistoryPart, HubDeleted, HubShown, IfExists, InstanceShown, Items, PurgeBody, PurgedShown,
+    RaiseBody, ReasonBody, StartBody, StartedShown, Stats, Waited,
+};
+use crate::auth::Need;
+use crate::config::Reuse;
+
+/// Events of a history that one answer holds, unless fewer are asked for.
+const EVENTS_MAX: usize = 10_000;
+
+pub(super) async fn hubs(call: &Call<'_>) -> Result<Response, Refused> {
+    call.grant.check(Need::Read, call.app.hubs.first())?;
+    let hubs = call.app.hubs.all().await?;
+    let shown = hubs.into_iter().map(|hub| HubShown {
+        is_default: hub.name == *call.app.hubs.first(),
+        name: hub.name.to_string(),
+        partitions: hub.partitions,
+        created_time: time::fine(hub.created_at),
+    });
+    let list = Items {
+        items: shown.collect(),
+        cursor: None,
+    };
+    Ok(respond::json(StatusCode::OK, &list))
+}
+
+pub(super) async fn delete_hub(call: &Call<'_>, hub: &str) -> Result<Response, Refused> {
+    let hub = call.allowed(hub, Need::Master)?;
+    let confirmed = call.query.text("confirm").map(HubName::new);
+    if !confirmed.is_some_and(|name| name.is_ok_and(|name| name == hub)) {
+        return Err(Refused::argument(format!("to delete hub {hub} add confirm={hub}")));
+    }
+    if !call.app.hubs.delete(&hub).await? {
+        return Err(Refused::no_hub(&hub));
+    }
+    Ok(respond::json(StatusCode::OK, &HubDeleted { deleted: hub.as_str() }))
+}
+
+pub(super) async fn stats(call: &Call<'_>, hub: &str) -> Result<Response, Refused> {
+    let hub = call.hub(hub, Need::Read).await?;
+    let counts = hub.counts().await?;
+    let stats = Stats {
+        hub: hub.name().as_str(),
+        instances: counts.iter().map(|(_, count)| count).sum(),
+        by_status: counts
+            .iter()
+            .map(|(status, count)| (super::super::shapes::status_word(*status), *count))
+            .collect(),
+    };
+    Ok(respond::json(StatusCode::OK, &stats))
+}
+
+pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused> {
+    let hub = call.hub(hub, Need::Read).await?;
+    let query = &call.query;
+    let filter = filter(query)?;
+    let after = query
+        .filled("cursor")
+        .map(|cursor| token::read(cursor, &filter))
+        .transpose();
+    let after = after.map_err(|refused| Refused::argument(refused.to_string()))?;
+    let rows_max = whole(query, "limit", limits::PAGE_ROWS_MAX)?.unwrap_or(100);
+    let (rows, next) = page(&hub, &filter, after, rows_max).await?;
+    let fields = Fields {
+        is_list: true,
+        ..fields(query)?.unwrap_or_default()
+    };
+    let shown = rows.iter().map(|info| InstanceShown::new(hub.name(), info, fields));
+    let list = Items {
+        items: shown.collect(),
+        cursor: next.map(|next| token::write(&next, &filter)),
+    };
+    Ok(respond::json(StatusCode::OK, &list))
+}
+
+pub(super) async fn show(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
+    let (hub, instance) = call.instance(hub, id, Need::Read).await?;
+    let info = hub
+        .info(&instance)
+        .await?
+        .ok_or_else(|| Refused::no_instance(&instance))?;
+    let fields = single(&call.query)?;
+    Ok(respond::json(
+        StatusCode::OK,
+        &InstanceShown::new(hub.name(), &info, fields),
+    ))
+}
+
+pub(super) async fn history(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
+    let (hub, instance) = call.instance(hub, id, Need::Read).await?;
+    let from = whole(&call.query, "from", usize::MAX)?.unwrap_or_default();
+    let limit = whole(&call.query, "limit", EVENTS_MAX)?.unwrap_or(EVENTS_MAX);
+    let all = hub
+        .history(&instance)
+        .await?
+        .ok_or_else(|| Refused::no_instance(&instance))?;
+    let next = from.saturating_add(limit);
+    let part = HistoryPart {
+        items: all.iter().skip(from).take(limit).map(events::complete).collect(),
+        next_from: (next < all.len()).then_some(next),
+    };
+    Ok(respond::json(StatusCode::OK, &part))
+}
+
+pub(super) async fn wait(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
+    let (hub, instance) = call.instance(hub, id, Need::Read).await?;
+    let wait = match call.query.filled("for") {
+        None | Some("ended") => WaitFor::Ended,
+        Some("started") => WaitFor::Started,
+        Some(other) => return Err(Refused::argument(format!("`for` is ended or started, not `{other}`"))),
+    };
+    let limit = call.app.config.limits.wait_max;
+    let given = call.query.seconds("timeout").map_err(Refused::from)?;
+    let patience = given.unwrap_or(Duration::MAX).min(limit);
+    let met = tokio::select! {
+        biased;
+        met = hub.wait(&instance, wait) => Some(met?),
+        () = sleep(patience) => None,
+        () = call.app.closed() => None,
+    };
+    let is_met = met.is_some();
+    let info = match met {
+        Some(info) => info,
+        None => hub
+            .info(&instance)
+            .await?
+            .ok_or_else(|| Refused::no_instance(&instance))?,
+    };
+    let shown = InstanceShown::new(hub.name(), &info, single(&call.query)?);
+    Ok(respond::json(
+        StatusCode::OK,
+        &Waited {
+            is_met,
+            instance: shown,
+        },
+    ))
+}
+
+pub(super) async fn start(call: &Call<'_>, hub: &str, body: Bytes) -> Result<Response, Refused> {
+    let name = call.allowed(hub, Need::Write)?;
+    let body: StartBody = read(&body)?;
+    let hub = if call.app.config.auto_create_hubs {
+        call.app.hubs.find_or_create(&name).await?
+    } else {
+        call.app.hubs.find(&name).await?
+    };
+    let hub = hub.ok_or_else(|| Refused::no_hub(&name))?;
+    let if_exists = body.if_exists;
+    let request = start_request(call, body)?;
+    let instance = request.instance.clone();
+    let limit = call.app.config.limits.start_timeout;
+    let started = timeout(limit, hub.start(request))
+        .await
+        .unwrap_or(Err(EngineError::TimedOut));
+    let is_new = match started {
+        Ok(()) => true,
+        Err(EngineError::Refused(Refusal::InstanceExists { .. })) if if_exists == IfExists::Reuse => false,
+        Err(error) => return Err(error.into()),
+    };
+    let shown = StartedShown {
+        hub: hub.name().as_str(),
+        instance_id: instance.as_str(),
+        is_new,
+    };
+    let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(respond::json(code, &shown))
+}
+
+fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refused> {
+    let config = &call.app.config;
+    let reuse = match (body.if_exists, config.reuse) {
+        (IfExists::Error | IfExists::Reuse, _) => ReusePolicy::Replace(Vec::new()),
+        (IfExists::ReplaceEnded, _) | (IfExists::Default, Reuse::NonRunningStates) => ReusePolicy::ReplaceEnded,
+        (IfExists::ReplaceAny, _) | (IfExists::Default, Reuse::AnyState) => ReusePolicy::ReplaceAny,
+    };
+    let version = body.version.as_deref().or(config.default_version.as_deref());
+    let at = body.scheduled_start_time.as_deref();
+    Ok(StartRequest {
+        instance: match body.instance_id {
+            Some(id) => new_instance_id(&id)?,
+            None => instance_id_for(body.idempotency_key.as_deref())?,
+        },
+        name: Name::new(&body.name)?,
+        version: version.map(Name::new).transpose()?,
+        input: body.input.as_deref().map(payload),
+        tags: body.tags,
+        scheduled_start: at.map(|text| moment("scheduledStartTime", text)).transpose()?,
+        execution: None,
+        reuse,
+        key: body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?,
+    })
+}
+
+/// An id that is given to a new instance: over HTTP it may not have what would break paths (H21).
+fn new_instance_id(id: &str) -> Result<InstanceId, Refusal> {
+    if id.contains(is_forbidden_in_id) {
+        let why = "it contains /, \\, #, ? or a control character";
+        return Err(Refusal::InvalidInstanceId {
+            given: id.to_owned(),
+            why,
+        });
+    }
+    InstanceId::new(id)
+}
+
+/// What changes one instance.
+pub(super) async fn act(call: &Call<'_>, hub: &str, id: &str, action: &str, body: Bytes) -> Result<Response, Refused> {
+    let (hub, instance) = call.instance(hub, id, Need::Write).await?;
+    let reason = |body: &ReasonBody| body.reason.as_deref().map(Payload::text);
+    match action {
+        "raise" => {
+            let body: RaiseBody = read(&body)?;
+            let key = body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?;
+            let input = body.input.as_deref().map(payload);
+            hub.raise_event(&instance, Name::new(&body.name)?, input, key).await?;
+        }
+        "terminate" => {
+            let body: ReasonBody = read_or_default(&body)?;
+            hub.terminate(&instance, reason(&body), body.recursive).await?;
+        }
+        "suspend" => {
+            let body: ReasonBody = read_or_default(&body)?;
+            hub.suspend(&instance, reason(&body)).await?;
+        }
+        "resume" => {
+            let body: ReasonBody = read_or_default(&body)?;
+            hub.resume(&instance, reason(&body)).await?;
+        }
+        _ => return Err(Refused::no_route()),
+    }
+    let acted = Acted {
+        hub: hub.name().as_str(),
+        instance_id: instance.as_str(),
+    };
+    Ok(respond::json(StatusCode::OK, &acted))
+}
+
+pub(super) async fn purge(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
+    let (hub, instance) = call.instance(hub, id, Need::Write).await?;
+    let purged = hub.purge(&instance).await?;
+    if purged.count == 0 {
+        return Err(Refused::no_instance(&instance));
+    }
+    Ok(respond::json(StatusCode::OK, &shown(purged)))
+}
+
+pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Result<Response, Refused> {
+    let hub = call.hub(hub, Need::Write).await?;
+    let body: PurgeBody = read(&body)?;
+    let filter = Filter {
+        created_from: body
+            .created_from
+            .as_deref()
+            .map(|text| moment("createdFrom", text))
+            .transpose()?,
+        created_before: body
+            .created_to
+            .as_deref()
+            .map(|text| moment("createdTo", text))
+            .transpose()?
+            .map(just_after),
+        statuses: statuses(body.statuses.iter().map(String::as_str))?,
+        name: body.name,
+        id_prefix: body.id_prefix,
+    };
+    if filter == Filter::default() && !body.all {
+        return Err(Refused::argument(
+            "nothing restricts the purge; add `all` if that is meant",
+        ));
+    }
+    let purged = hub.purge_where_within(filter, call.app.config.limits.wait_max).await?;
+    Ok(respond::json(StatusCode::OK, &shown(purged)))
+}
+
+fn shown(purged: taskhub_engine::hub::Purged) -> PurgedShown {
+    PurgedShown {
+        purged: purged.count,
+        is_complete: purged.is_complete,
+    }
+}
+
+/// The filter of a list. Both times are inclusive, as in the management API.
+fn filter(query: &Query) -> Result<Filter, Refused> {
+    let time = |name: &'static str| query.filled(name).map(|text| moment(name, text)).transpose();
+    Ok(Filter {
+        created_from: time("createdFrom")?,
+        created_before: time("createdTo")?.map(just_after),
+        statuses: statuses(
+            query
+                .filled("status")
+                .unwrap_or_default()
+                .split(',')
+                .filter(|word| !word.is_empty()),
+        )?,
+        name: query.filled("name").map(str::to_owned),
+        id_prefix: query.filled("idPrefix").map(str::to_owned),
+    })
+}
+
+fn statuses<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<RuntimeStatus>, Refused> {
+    let unknown = |word: &str| Refused::argument(format!("`{word}` is no status"));
+    words
+        .map(|word| status(word.trim()).ok_or_else(|| unknown(word)))
+        .collect()
+}
+
+fn moment(name: &str, text: &str) -> Result<Timestamp, Refused> {
+    time::parse(text).ok_or_else(|| Refused::argument(format!("`{name}` is no time: `{text}`")))
+}
+
+/// A whole number from 0 to a limit.
+fn whole(query: &Query, name: &str, most: usize) -> Result<Option<usize>, Refused> {
+    let Some(text) = query.filled(name) else {
+        return Ok(None);
+    };
+    let number: Option<usize> = text.parse().ok();
+    let fits = number.filter(|number| *number <= most);
+    let refused = || Refused::argument(format!("`{name}` is a whole number up to {most}, not `{text}`"));
+    fits.map(Some).ok_or_else(refused)
+}
+
+/// The payloads that are asked for, if that is said.
+fn fields(query: &Query) -> Result<Option<Fields>, Refused> {
+    let as_text = match query.filled("payloads") {
+        None | Some("json") => false,
+        Some("text") => true,
+        Some(other) => return Err(Refused::argument(format!("`payloads` is json or text, not `{other}`"))),
+    };
+    let mut fields = Fields {
+        as_text,
+        ..Fields::default()
+    };
+    let Some(names) = query.text("fields") else {
+        return Ok(None);
+    };
+    for name in names.split(',').filter(|name| !name.is_empty()) {
+        match name {
+            "input" => fields.input = true,
+            "output" => fields.output = true,
+            "customStatus" => fields.custom_status = true,
+            other => return Err(Refused::argument(format!("`{other}` is no field"))),
+        }
+    }
+    Ok(Some(fields))
+}
+
+/// One instance is shown with all its payloads, unless some are named.
+fn single(query: &Query) -> Result<Fields, Refused> {
+    let all = Fields {
+        input: true,
+        output: true,
+        custom_status: true,
+        as_text: query.filled("payloads") == Some("text"),
+        is_list: false,
+    };
+    Ok(fields(query)?.unwrap_or(all))
+}
+
+fn payload(json: &RawValue) -> Payload {
+    Payload::text(json.get())
+}
+
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(|error| Refused::argument(format!("the body cannot be read: {error}")))
+}
+
+fn read_or_default<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Refused> {
+    if body.is_empty() { Ok(T::default()) } else { read(body) }
+}

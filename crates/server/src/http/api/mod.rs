@@ -1,0 +1,91 @@
+//! Our own API under `/api/v1`, which the command line uses beside a running server. Unlike the management
+//! API it is strict: what it does not understand it refuses, and each refusal has the word that the whole
+//! product knows it by (A10).
+
+mod handlers;
+mod refused;
+mod shapes;
+
+use std::sync::Arc;
+
+use http::Method;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use hyper::body::Incoming;
+use taskhub_core::id::{HubName, InstanceId};
+use taskhub_engine::Hub;
+
+use self::refused::Refused;
+use super::path::Segment;
+use super::query::Query;
+use super::respond::Response;
+use super::{KEY_HEADER, payload};
+use crate::app::App;
+use crate::auth::{Grant, Need};
+
+/// What a call is about, and all a handler needs.
+struct Call<'a> {
+    app: &'a App,
+    query: Query,
+    grant: Grant,
+}
+
+/// Answers a call; `rest` is the path behind the prefix.
+pub(super) async fn answer(app: &App, head: &Parts, body: Incoming, rest: &[Segment]) -> Response {
+    let answered = perform(app, head, body, rest).await;
+    answered.unwrap_or_else(|refused| refused.answer())
+}
+
+async fn perform(app: &App, head: &Parts, body: Incoming, rest: &[Segment]) -> Result<Response, Refused> {
+    let query =
+        Query::parse(head.uri.query().unwrap_or_default()).map_err(|_| Refused::argument("the query is no UTF-8"))?;
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = || header(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+    let presented = query.filled("code").or_else(|| header(KEY_HEADER)).or_else(bearer);
+    let grant = app.keys.admit(presented)?;
+    let call = Call { app, query, grant };
+    let rest: Option<Vec<&str>> = rest.iter().map(Option::as_deref).collect();
+    let rest = rest.ok_or_else(|| Refused::argument("the path is no UTF-8 with percent sequences"))?;
+    match (&head.method, rest.as_slice()) {
+        (&Method::GET, ["hubs"]) => handlers::hubs(&call).await,
+        (&Method::DELETE, ["hubs", hub]) => handlers::delete_hub(&call, hub).await,
+        (&Method::GET, ["hubs", hub, "stats"]) => handlers::stats(&call, hub).await,
+        (&Method::GET, ["hubs", hub, "instances"]) => handlers::list(&call, hub).await,
+        (&Method::POST, ["hubs", hub, "instances"]) => {
+            handlers::start(&call, hub, payload::read(app, body).await?).await
+        }
+        (&Method::POST, ["hubs", hub, "instances", "purge"]) => {
+            handlers::purge_many(&call, hub, payload::read(app, body).await?).await
+        }
+        (&Method::GET, ["hubs", hub, "instances", id]) => handlers::show(&call, hub, id).await,
+        (&Method::DELETE, ["hubs", hub, "instances", id]) => handlers::purge(&call, hub, id).await,
+        (&Method::GET, ["hubs", hub, "instances", id, "history"]) => handlers::history(&call, hub, id).await,
+        (&Method::GET, ["hubs", hub, "instances", id, "wait"]) => handlers::wait(&call, hub, id).await,
+        (&Method::POST, ["hubs", hub, "instances", id, action]) => {
+            handlers::act(&call, hub, id, action, payload::read(app, body).await?).await
+        }
+        (_, _) => Err(Refused::no_route()),
+    }
+}
+
+impl Call<'_> {
+    /// The hub of a path, for a caller who may do this in it.
+    async fn hub(&self, name: &str, need: Need) -> Result<Arc<Hub>, Refused> {
+        let name = self.allowed(name, need)?;
+        let hub = self.app.hubs.find(&name).await?;
+        hub.ok_or_else(|| Refused::no_hub(&name))
+    }
+
+    /// The name of a hub, for a caller who may do this in it.
+    fn allowed(&self, name: &str, need: Need) -> Result<HubName, Refused> {
+        let name = HubName::new(name)?;
+        self.grant.check(need, &name)?;
+        Ok(name)
+    }
+
+    /// The hub and the instance of a path.
+    async fn instance(&self, hub: &str, id: &str, need: Need) -> Result<(Arc<Hub>, InstanceId), Refused> {
+        let hub = self.hub(hub, need).await?;
+        Ok((hub, InstanceId::new(id)?))
+    }
+}

@@ -1,0 +1,126 @@
+//! Refusals of our own API: a status, the word of the condition, a message.
+
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use taskhub_core::id::{HubName, InstanceId};
+use taskhub_core::refusal::Refusal;
+use taskhub_engine::Error as EngineError;
+
+use super::super::problem::Problem;
+use super::super::respond::{self, Response};
+use super::shapes::{ErrorBody, ErrorWords};
+use crate::auth::Denied;
+
+/// Why a call was not done.
+#[derive(Debug)]
+pub(super) struct Refused {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refused {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// A value that is not what it should be.
+    pub(super) fn argument(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-argument", message)
+    }
+
+    /// A path or a method that is none.
+    pub(super) fn no_route() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-such-route",
+            "there is no such path or method",
+        )
+    }
+
+    /// A hub that does not exist.
+    pub(super) fn no_hub(hub: &HubName) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "hub-not-found", format!("no hub `{hub}` exists"))
+    }
+
+    /// An instance that does not exist.
+    pub(super) fn no_instance(instance: &InstanceId) -> Self {
+        Refusal::InstanceNotFound {
+            instance: instance.clone(),
+        }
+        .into()
+    }
+
+    pub(super) fn answer(&self) -> Response {
+        let words = ErrorWords {
+            code: self.code,
+            message: &self.message,
+        };
+        let mut response = respond::json(self.status, &ErrorBody { error: words });
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            respond::set(&mut response, RETRY_AFTER, "1");
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        EngineError::from(refusal).into()
+    }
+}
+
+impl From<EngineError> for Refused {
+    fn from(error: EngineError) -> Self {
+        let code = error.code();
+        let status = match code {
+            "instance-not-found" | "hub-not-found" => StatusCode::NOT_FOUND,
+            "instance-exists" | "instance-not-live" | "instance-live" => StatusCode::CONFLICT,
+            "payload-too-large" => StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid-instance-id" | "invalid-hub-name" | "invalid-name" => StatusCode::BAD_REQUEST,
+            "timed-out" => StatusCode::GATEWAY_TIMEOUT,
+            "inbox-full" | "overloaded" | "hub-stopped" | "store-unavailable" | "store-full" => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => {
+                tracing::error!(%error, "a request failed");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+/// What reading a body can come to.
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        let code = match problem.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => "payload-too-large",
+            StatusCode::REQUEST_TIMEOUT => "timed-out",
+            StatusCode::SERVICE_UNAVAILABLE => "overloaded",
+            _ => "invalid-argument",
+        };
+        Self::new(problem.status(), code, problem.detail())
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unknown => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "not-authenticated",
+                "a key is needed, and none that opens this was given",
+            ),
+            Denied::NotAllowed => Self::new(
+                StatusCode::FORBIDDEN,
+                "not-allowed",
+                "the key that was given does not open this",
+            ),
+        }
+    }
+}

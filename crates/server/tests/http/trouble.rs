@@ -1,0 +1,286 @@
+//! A store that does not answer, a hub that is stopped, addresses and certificates that cannot be used,
+//! TLS, and hubs that are opened on demand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskhub::{EngineError, Hub, Timestamp};
+use taskhub_core::id::{HubName, InstanceId};
+use taskhub_core::instance::InstanceState;
+use taskhub_server::{Config, Error, Key, OpenHub, Opening, Server, Tls};
+use taskhub_store::mem::MemStore;
+use taskhub_store::{
+    Answer, Capabilities, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease,
+    PartitionKey, Query, Recovered, Store, Work,
+};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+use crate::support::{HUB, Running, SURFACES, config, exchange, request};
+
+const RPC: &str = SURFACES[2];
+
+/// A store whose commits wait until they are let through.
+struct Gated {
+    store: MemStore,
+    gate: Arc<Semaphore>,
+}
+
+impl Store for Gated {
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+    fn work(&self) -> Work {
+        self.store.work()
+    }
+    fn hubs<'a>(&'a self, ask: &'a HubAsk) -> Fut<'a, Vec<HubInfo>> {
+        self.store.hubs(ask)
+    }
+    fn claim<'a>(&'a self, partitions: &'a [PartitionKey], now: Timestamp) -> Fut<'a, Vec<Lease>> {
+        self.store.claim(partitions, now)
+    }
+    fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()> {
+        self.store.release(leases)
+    }
+    fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>> {
+        self.store.recover(lease)
+    }
+    fn commit(&self, group: Arc<Group>) -> Fut<'_, ()> {
+        Box::pin(async move {
+            let _open = self.gate.acquire().await;
+            self.store.commit(group).await
+        })
+    }
+    fn load<'a>(&'a self, partition: &'a PartitionKey, ids: &'a [InstanceId]) -> Fut<'a, Vec<Option<InstanceState>>> {
+        self.store.load(partition, ids)
+    }
+    fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>> {
+        self.store.history(of, from)
+    }
+    fn query<'a>(&'a self, query: &'a Query, freshness: Freshness) -> Fut<'a, Answer> {
+        self.store.query(query, freshness)
+    }
+    fn maintain(&self, job: Job) -> Fut<'_, JobReport> {
+        self.store.maintain(job)
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_not_durable_in_time_says_so_and_may_be_repeated() {
+    let gate = Arc::new(Semaphore::new(0));
+    let store = Gated {
+        store: MemStore::empty(),
+        gate: Arc::clone(&gate),
+    };
+    let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
+    let mut config = config();
+    config.limits.start_timeout = Duration::from_millis(20);
+    let server = Running::serve(hub, config).await;
+    let path = format!("{RPC}/orchestrators/Slow/one?scheduledStartTime=2999-01-01");
+    let answer = server.call("POST", &path).await;
+    assert_eq!(answer.status, 500);
+    let problem = answer.json();
+    assert_eq!(problem["ExceptionType"], "System.TimeoutException");
+    assert_eq!(problem["Message"], "Something went wrong while processing your request");
+    let text = problem["ExceptionMessage"].as_str().unwrap();
+    assert_eq!(
+        text,
+        "The orchestration 'Slow' with ID 'one' was not scheduled within 0 seconds."
+    );
+    gate.add_permits(1);
+    // The outcome was unknown; here it took effect, so that a repetition finds it.
+    assert_eq!(server.call("POST", &path).await.status, 409);
+    assert_eq!(server.call("GET", &format!("{RPC}/instances/one")).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_hub_that_is_stopped_sends_callers_away() {
+    let server = Running::start(config()).await;
+    assert_eq!(server.call("GET", "/readyz").await.status, 200);
+    server.hub.stop(Duration::ZERO).await.unwrap();
+    let answer = server.call("POST", &format!("{RPC}/orchestrators/Echo")).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let problem = answer.json();
+    assert_eq!(problem["Message"], "The server cannot take the request now.");
+    assert_eq!(problem["ExceptionType"], "System.InvalidOperationException");
+    let answer = server
+        .call("POST", "/api/v1/hubs/TestTaskHub/instances/x/terminate")
+        .await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["error"]["code"], "hub-stopped");
+    assert_eq!(server.call("GET", "/readyz").await.status, 503);
+    assert_eq!(server.call("GET", "/healthz").await.status, 200);
+}
+
+async fn refused(config: Config) -> Error {
+    let hub = Hub::builder(HUB).in_memory().await.unwrap();
+    Server::new(Arc::clone(hub.engine()), config).bind().await.unwrap_err()
+}
+
+#[tokio::test]
+async fn an_address_others_can_reach_needs_keys_or_a_word() {
+    let everywhere = || Config {
+        address: ([0, 0, 0, 0], 0).into(),
+        ..config()
+    };
+    assert_eq!(refused(everywhere()).await.code(), "address-unprotected");
+    let hub = Hub::builder(HUB).in_memory().await.unwrap();
+    let with_key = Config {
+        keys: vec![Key::system("k")],
+        ..everywhere()
+    };
+    let with_word = Config {
+        no_auth: true,
+        ..everywhere()
+    };
+    for config in [with_key, with_word] {
+        assert!(Server::new(Arc::clone(hub.engine()), config).bind().await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_come_up_says_why() {
+    let running = Running::start(config()).await;
+    let taken = Config {
+        address: running.address,
+        ..config()
+    };
+    assert_eq!(refused(taken).await.code(), "address-in-use");
+    let missing = Config {
+        tls: Some(Tls {
+            certificate: "no/such/file.pem".into(),
+            key: "no/such/key.pem".into(),
+        }),
+        ..config()
+    };
+    assert_eq!(refused(missing).await.code(), "certificate-unusable");
+    let no_certificate = Config {
+        tls: Some(Tls {
+            certificate: file("key.pem"),
+            key: file("key.pem"),
+        }),
+        ..config()
+    };
+    assert_eq!(refused(no_certificate).await.code(), "certificate-unusable");
+    for url in ["hub.example.org", "https://", "https://hub.example.org/path"] {
+        let config = Config {
+            public_url: Some(url.to_owned()),
+            ..config()
+        };
+        assert_eq!(refused(config).await.code(), "invalid-argument", "{url}");
+    }
+}
+
+fn file(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/http/certificate")
+        .join(name)
+}
+
+#[tokio::test]
+async fn a_server_with_a_certificate_speaks_tls() {
+    let with_tls = Config {
+        tls: Some(Tls {
+            certificate: file("certificate.pem"),
+            key: file("key.pem"),
+        }),
+        ..config()
+    };
+    let server = Running::start(with_tls).await;
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(file("certificate.pem")).unwrap();
+    roots.add(certificate).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(Arc::new(client))
+        .connect(name, stream)
+        .await
+        .unwrap();
+    let path = format!("{RPC}/orchestrators/Echo");
+    let answer = exchange(stream, request(server.address, "POST", &path, &[], bytes::Bytes::new())).await;
+    assert_eq!(answer.status, 202);
+    assert!(answer.header("location").unwrap().starts_with("https://127.0.0.1:"));
+}
+
+/// Opens hubs without functions on a store.
+struct Opener(Arc<dyn Store>);
+
+impl OpenHub for Opener {
+    fn open<'a>(&'a self, name: &'a HubName) -> Opening<'a> {
+        Box::pin(async {
+            let opened = Hub::builder(name.as_str()).open_with(Arc::clone(&self.0)).await;
+            opened
+                .map(|hub| Arc::clone(hub.engine()))
+                .map_err(|_| EngineError::Stopped)
+        })
+    }
+}
+
+async fn with_hubs(store: &Arc<dyn Store>, auto_create_hubs: bool) -> Running {
+    let hub = Hub::builder(HUB).open_with(Arc::clone(store)).await.unwrap();
+    let config = Config {
+        auto_create_hubs,
+        ..config()
+    };
+    let server = Server::new(Arc::clone(hub.engine()), config).with_hubs(Arc::new(Opener(Arc::clone(store))));
+    Running::of(hub, server).await
+}
+
+#[tokio::test]
+async fn a_start_creates_a_hub_where_that_is_switched_on() {
+    let store: Arc<dyn Store> = Arc::new(MemStore::empty());
+    let start = format!("{RPC}/orchestrators/Later/one?taskHub=SecondHub&scheduledStartTime=2999-01-01");
+    let get = format!("{RPC}/instances/one?taskHub=secondhub");
+    {
+        let server = with_hubs(&store, false).await;
+        assert_eq!(server.call("POST", &start).await.status, 400);
+        assert_eq!(server.call("GET", &get).await.status, 404);
+    }
+    let server = with_hubs(&store, true).await;
+    assert_eq!(server.call("GET", &get).await.status, 404, "a read creates nothing");
+    let answer = server.call("POST", &start).await;
+    assert_eq!(answer.status, 202);
+    assert!(answer.header("location").unwrap().contains("taskHub=SecondHub&"));
+    assert_eq!(server.call("GET", &get).await.status, 202);
+    assert_eq!(server.call("GET", &format!("{RPC}/instances/one")).await.status, 404);
+    let names = server.call("GET", "/api/v1/hubs").await.json();
+    assert_eq!(names["items"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        server
+            .call("DELETE", "/api/v1/hubs/SecondHub?confirm=SecondHub")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(server.call("GET", &get).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_hub_that_the_store_has_already_is_opened_when_it_is_asked_for() {
+    let store: Arc<dyn Store> = Arc::new(MemStore::empty());
+    let other = Hub::builder("SecondHub").open_with(Arc::clone(&store)).await.unwrap();
+    let at = Timestamp::parse("2999-01-01T00:00:00Z").unwrap();
+    let options = taskhub::StartOptions::new().instance_id("one").at(at);
+    other.client().start_new_with("Later", (), options).await.unwrap();
+    other.stop(Duration::ZERO).await.unwrap();
+    drop(other);
+    let server = with_hubs(&store, false).await;
+    let answer = server
+        .call("GET", &format!("{RPC}/instances/one?taskHub=SecondHub"))
+        .await;
+    assert_eq!(answer.status, 202);
+    let answer = server
+        .call("POST", &format!("{RPC}/instances/one/terminate?taskHub=SecondHub"))
+        .await;
+    assert_eq!(answer.status, 202);
+}
