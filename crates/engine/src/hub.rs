@@ -8,6 +8,7 @@ use std::time::Duration;
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
+use taskhub_core::limits;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page};
@@ -114,6 +115,8 @@ pub struct Hub {
 pub struct Purged {
     /// Instances that are gone.
     pub count: u64,
+    /// What was stored of them: their records, events and archived executions.
+    pub rows: u64,
     /// Whether there was time for all of them (R130).
     pub is_complete: bool,
 }
@@ -187,6 +190,19 @@ impl Hub {
         match self.read(instance, Request::Info, Some(CALL_DEADLINE)).await? {
             Some(info) => Ok(info),
             None => Ok(self.stored(instance).await?.map(|state| state.info)),
+        }
+    }
+
+    /// All that is stored of an instance but its history; absent if there is no such instance.
+    ///
+    /// # Errors
+    ///
+    /// As all calls.
+    pub async fn state(&self, instance: &InstanceId) -> Result<Option<InstanceState>, Error> {
+        // The answer waits for the last commit it shows, so the store has all of it by now.
+        match self.info(instance).await? {
+            Some(_) => self.stored(instance).await,
+            None => Ok(None),
         }
     }
 
@@ -293,9 +309,10 @@ impl Hub {
     ///
     /// `instance-live` if it has not ended, and as all calls.
     pub async fn purge(&self, instance: &InstanceId) -> Result<Purged, Error> {
+        let rows = self.stored(instance).await?.as_ref().map_or(0, rows_of);
         match self.change(instance, Request::Purge).await {
-            Ok(()) => Ok(purged(1)),
-            Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0)),
+            Ok(()) => Ok(purged(1, rows)),
+            Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0, 0)),
             Err(error) => Err(error),
         }
     }
@@ -326,25 +343,29 @@ impl Hub {
         } else {
             filter.statuses.retain(is_ended);
             if filter.statuses.is_empty() {
-                return Ok(purged(0));
+                return Ok(purged(0, 0));
             }
         }
         let mut limit = std::pin::pin!(limit);
-        let mut count = 0;
+        let (mut count, mut rows) = (0, 0);
         let mut after = None;
         loop {
             let page = tokio::select! {
                 biased;
-                () = &mut limit => return Ok(Purged { count, is_complete: false }),
+                () = &mut limit => return Ok(Purged { count, rows, is_complete: false }),
                 page = self.query(filter.clone(), after, PURGE_PAGE) => page?,
             };
+            let sizes = self.sizes(&page.rows).await?;
             let mut answers = Vec::with_capacity(page.rows.len());
             for row in &page.rows {
                 answers.push(self.send(&row.instance, Request::Purge)?);
             }
-            for answer in answers {
+            for (answer, size) in answers.into_iter().zip(sizes) {
                 match self.receive(answer, Some(CALL_DEADLINE)).await {
-                    Ok(_) => count += 1,
+                    Ok(_) => {
+                        count += 1;
+                        rows += size;
+                    }
                     // Purged by someone else, or started anew, since the page was read.
                     Err(Error::Refused(_)) => {}
                     Err(error) => return Err(error),
@@ -352,9 +373,28 @@ impl Hub {
             }
             after = page.next;
             if after.is_none() {
-                return Ok(purged(count));
+                return Ok(purged(count, rows));
             }
         }
+    }
+
+    /// The rows of some instances that have ended, and so do not change any more.
+    async fn sizes(&self, rows: &[InstanceInfo]) -> Result<Vec<u64>, Error> {
+        let mut by_partition: HashMap<u16, Vec<InstanceId>> = HashMap::new();
+        for row in rows {
+            let index = self.shared.partition_of(&row.instance);
+            by_partition.entry(index).or_default().push(row.instance.clone());
+        }
+        let mut sizes = HashMap::new();
+        for (index, ids) in by_partition {
+            let states = self.shared.store.load(&self.shared.partition(index), &ids).await?;
+            let known = ids
+                .into_iter()
+                .zip(states.iter().map(|state| state.as_ref().map_or(0, rows_of)));
+            sizes.extend(known);
+        }
+        let size = |row: &InstanceInfo| sizes.get(&row.instance).copied().unwrap_or_default();
+        Ok(rows.iter().map(size).collect())
     }
 
     /// Waits until an instance has begun or ended, however long that takes. The caller may give up by
@@ -565,10 +605,17 @@ impl Drop for Hub {
     }
 }
 
+/// What is stored of an instance, in rows: its record, its events, its archived executions.
+pub fn rows_of(state: &InstanceState) -> u64 {
+    let archived = state.info.ordinal.min(limits::ARCHIVED_EXECUTIONS_MAX);
+    1 + u64::from(state.history_events) + u64::from(archived)
+}
+
 /// The end of a purge that got through.
-fn purged(count: u64) -> Purged {
+fn purged(count: u64, rows: u64) -> Purged {
     Purged {
         count,
+        rows,
         is_complete: true,
     }
 }
