@@ -17,8 +17,8 @@ pages! {
     "address-in-use" "address-unprotected" "bad-instance-id" "certificate-unusable" "configuration" "declined" "failed" "file-not-found" "hub-exists" "hub-not-found" "hub-stopped"
     "inbox-full" "instance-exists" "instance-failed" "instance-live" "instance-not-found" "instance-not-live"
     "instance-stalled" "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-instance-id" "invalid-name"
-    "not-available-yet" "output-failed" "overloaded" "payload-too-large" "stale-answer" "store-corrupt" "store-format"
-    "store-full" "store-locked" "store-unavailable" "timed-out" "unregistered-name" "usage"
+    "no-such-route" "not-allowed" "not-authenticated" "not-available-yet" "output-failed" "overloaded" "payload-too-large" "server-unreachable" "stale-answer" "store-corrupt" "store-format"
+    "store-full" "store-locked" "store-unavailable" "timed-out" "unexpected-answer" "unregistered-name" "usage"
 }
 
 /// One page, or a list of all.
@@ -32,6 +32,11 @@ pub(crate) fn run(code: Option<&str>) -> Result<String> {
         let meant = meant.map_or_else(String::new, |code| format!("; did you mean `{code}`?"));
         Stop::usage(format!("there is no error `{code}`{meant}")).hint("`taskhub errors` lists them")
     })
+}
+
+/// The same word, if it is one of ours: a server of another version may have others.
+pub(crate) fn known(code: &str) -> Option<&'static str> {
+    PAGES.iter().map(|(known, _)| *known).find(|known| *known == code)
 }
 
 fn list() -> String {

@@ -16,6 +16,8 @@ pub(crate) mod exit {
     pub(crate) const NOT_FOUND: u8 = 4;
     /// Instance exists, precondition gone.
     pub(crate) const CONFLICT: u8 = 5;
+    /// Not authenticated or not allowed.
+    pub(crate) const NOT_ALLOWED: u8 = 6;
     /// Ctrl-C.
     pub(crate) const INTERRUPTED: u8 = 130;
     /// Asked to end.

@@ -227,11 +227,17 @@ fn parent(parent: Option<&Parent>) -> Shape {
     })
 }
 
-/// The long text of a failure: type and message, then the trace.
+/// The long text of a failure: what it is, what caused it, where it happened.
 fn details(failure: &Failure) -> String {
+    let mut long = failure.to_string();
+    let mut inner = failure.inner.as_deref();
+    while let Some(cause) = inner {
+        long = format!("{long}\n ---> {cause}");
+        inner = cause.inner.as_deref();
+    }
     match &failure.stack_trace {
-        Some(trace) => format!("{failure}\n{trace}"),
-        None => failure.to_string(),
+        Some(trace) => format!("{long}\n{trace}"),
+        None => long,
     }
 }
 
@@ -286,7 +292,7 @@ mod tests {
             ),
             (
                 EventKind::TaskFailed { task_scheduled_id: 0, failure: Box::new(failure.clone()) },
-                format!(r#""EventType":"TaskFailed","TaskScheduledId":0,"Reason":"broken","Details":"E: broken\nat x","FailureDetails":{details}"#),
+                format!(r#""EventType":"TaskFailed","TaskScheduledId":0,"Reason":"broken","Details":"E: broken\n ---> I: inner\nat x","FailureDetails":{details}"#),
             ),
             (
                 EventKind::SubOrchestrationInstanceCreated { instance: id("c"), name: named("C"), version: Some(named("2")), input: None, tags: Tags::new() },
@@ -298,7 +304,7 @@ mod tests {
             ),
             (
                 EventKind::SubOrchestrationInstanceFailed { task_scheduled_id: 1, failure: Box::new(failure.clone()) },
-                format!(r#""EventType":"SubOrchestrationInstanceFailed","TaskScheduledId":1,"Reason":"broken","Details":"E: broken\nat x","FailureDetails":{details}"#),
+                format!(r#""EventType":"SubOrchestrationInstanceFailed","TaskScheduledId":1,"Reason":"broken","Details":"E: broken\n ---> I: inner\nat x","FailureDetails":{details}"#),
             ),
             (EventKind::TimerCreated { fire_at }, r#""EventType":"TimerCreated","FireAt":"2026-11-23T00:00:00Z""#.to_owned()),
             (EventKind::TimerFired { timer_id: 2, fire_at }, r#""EventType":"TimerFired","TimerId":2,"FireAt":"2026-11-23T00:00:00Z""#.to_owned()),

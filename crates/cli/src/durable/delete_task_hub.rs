@@ -17,8 +17,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
 }
 
 async fn delete(job: &mut Job<'_>, found: &Found, target: &mut Target) -> Result<()> {
-    let hubs = target.hubs().await?;
-    let size = hubs.into_iter().find(|hub| hub.name == found.hub);
+    let size = target.size(&found.hub).await?;
     let hub = &found.hub;
     if job.given.flag("dry-run") == Some(true) {
         return dry(job, found, size.as_ref());

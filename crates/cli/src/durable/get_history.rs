@@ -6,7 +6,7 @@ use crate::screen::Colour;
 use crate::stop::Result;
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
-    let (found, target) = job.look().await?;
+    let (found, mut target) = job.look().await?;
     let events = match job.id() {
         Some(id) => target.history(&id).await?,
         None => None,

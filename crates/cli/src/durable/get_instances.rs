@@ -5,12 +5,13 @@ use taskhub_core::query::Filter;
 use taskhub_core::status::InstanceInfo;
 
 use super::shape::Shape;
-use super::token::LAST_OF_CORE_TOOLS;
 use super::{Form, Job, compat, native};
 use crate::screen::Colour;
 use crate::stop::Result;
 use crate::target::{PAGE_ROWS, Record, Target};
 
+/// What Core Tools prints on the last page; given back it must not begin anew.
+const LAST_OF_CORE_TOOLS: &str = "bnVsbA==";
 /// Most instances in one answer.
 const TOP_MAX: usize = 10_000;
 /// Instances in an answer unless told otherwise.
@@ -24,7 +25,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     if is_all && token.is_some() {
         return Err(job.given.usage("`--all` and `--continuation-token` exclude each other"));
     }
-    let (found, target) = job.look().await?;
+    let (found, mut target) = job.look().await?;
     let mut printer = Printer {
         hub: found.hub.clone(),
         form: job.form,
@@ -36,7 +37,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         next = None;
     } else {
         let most = if is_all { usize::MAX } else { top };
-        next = pages(job, &target, &filter, next, most, &mut printer).await?;
+        next = pages(job, &mut target, &filter, next, most, &mut printer).await?;
     }
     target.close().await?;
     printer.end(job, next.as_deref(), is_all)
@@ -56,7 +57,7 @@ fn top(job: &Job<'_>) -> Result<usize> {
 /// Prints page after page; answers where the next answer begins.
 async fn pages(
     job: &mut Job<'_>,
-    target: &Target,
+    target: &mut Target,
     filter: &Filter,
     mut next: Option<String>,
     mut most: usize,

@@ -21,11 +21,11 @@ mod shape;
 mod start_new;
 mod statuses;
 mod terminate;
-pub(crate) mod token;
 pub(crate) mod verbs;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::query::Filter;
@@ -40,6 +40,9 @@ use crate::target::{self, Intent, Record, Target};
 use crate::world::World;
 use grammar::{Asked, Given};
 use shape::Shape;
+
+/// Other hubs that a hint names, at most.
+const HUBS_SHOWN: usize = 10;
 
 /// Form of the answer (L31).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +107,10 @@ fn common<'v>(given: &'v Given, world: &'v World, name: &str) -> Option<&'v str>
         let twin = format!("TASKHUB_{}", name.to_ascii_uppercase().replace('-', "_"));
         world.filled(&twin)
     })
+}
+
+fn given_verbose(given: &Given) -> bool {
+    given.flag("verbose") == Some(true)
 }
 
 fn begin(world: &World, given: &Given, screen: &mut Screen) -> Result<()> {
@@ -216,37 +223,53 @@ impl Job<'_> {
             store: owned("store"),
             setting: owned("connection-string-setting"),
             hub: owned("task-hub-name"),
-            is_verbose: given.flag("verbose") == Some(true),
+            is_verbose: given_verbose(given),
+            key: self.key()?,
             is_for_server: false,
         };
         find::find(self.world, &wishes, self.screen)
+    }
+
+    /// The key of the server: on the line, in a file, in the environment (L57).
+    fn key(&self) -> Result<Option<String>> {
+        if let Some(key) = self.given.text("key") {
+            return Ok(Some(key.to_owned()));
+        }
+        match common(self.given, self.world, "key-file") {
+            Some(path) => key_of_file(&self.world.path(path)).map(Some),
+            None => Ok(self.world.filled("TASKHUB_KEY").map(str::to_owned)),
+        }
     }
 
     /// The hub, ready for work.
     async fn open(&mut self, intent: Intent) -> Result<(Found, Target)> {
         let found = self.find()?;
         let target = target::open(&found, intent).await?;
+        if given_verbose(self.given) && target.has_server() {
+            self.screen.note("a server holds the store, and is asked");
+        }
         Ok((found, target))
     }
 
     /// The hub, to be looked at. Whoever named none and finds nothing may look in the wrong one (L24).
     async fn look(&mut self) -> Result<(Found, Target)> {
-        let (found, target) = self.open(Intent::Use).await?;
+        let (found, mut target) = self.open(Intent::Use).await?;
         if found.hub_is_default {
-            self.think_of_other_hubs(&found, &target).await?;
+            self.think_of_other_hubs(&found, &mut target).await?;
         }
         Ok((found, target))
     }
 
-    async fn think_of_other_hubs(&mut self, found: &Found, target: &Target) -> Result<()> {
+    async fn think_of_other_hubs(&mut self, found: &Found, target: &mut Target) -> Result<()> {
         let hubs = target.hubs().await?;
-        if hubs.is_empty() || hubs.iter().any(|hub| hub.name == found.hub) {
+        if hubs.is_empty() || hubs.contains(&found.hub) {
             return Ok(());
         }
-        let list: Vec<String> = hubs
-            .iter()
-            .map(|hub| format!("{} ({} instances)", hub.name, hub.instances))
-            .collect();
+        let mut list = Vec::new();
+        for hub in hubs.iter().take(HUBS_SHOWN) {
+            let size = target.size(hub).await?;
+            list.extend(size.map(|size| format!("{} ({} instances)", size.name, size.instances)));
+        }
         let list = list.join(", ");
         let hub = &found.hub;
         self.last_word = Some(format!(
@@ -292,7 +315,8 @@ impl Job<'_> {
         let before = self.moment("created-before")?;
         Ok(Filter {
             created_from: self.moment("created-after")?,
-            created_before: before.map(|before| Timestamp::from_ticks(before.ticks() + 1)),
+            // As the server does it, since tokens tell filters apart.
+            created_before: before.map(|before| before.plus(Duration::from_nanos(100))),
             statuses: statuses::read(self.given)?,
             name: self.given.text("name").map(str::to_owned),
             id_prefix: self.given.text("id-prefix").map(str::to_owned),

@@ -24,7 +24,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     job.refuse_chance(&found)?;
     let (_, mut target) = job.open(Intent::Use).await?;
     if job.given.flag("dry-run") == Some(true) {
-        let count = count(&target, &filter).await?;
+        let count = count(&mut target, &filter).await?;
         target.close().await?;
         return dry(job, count);
     }
@@ -55,7 +55,7 @@ async fn purge(target: &mut Target, filter: &Filter, purged: &mut Purged) -> Res
     Ok(())
 }
 
-async fn count(target: &Target, filter: &Filter) -> Result<u64> {
+async fn count(target: &mut Target, filter: &Filter) -> Result<u64> {
     let mut count = 0;
     let mut after = None;
     loop {

@@ -51,6 +51,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         execution: None,
         reuse: policy,
     };
+    // Between the look and the start somebody else may make one; then it is refused, and asked for again.
     let kept = existing.filter(|_| given.text("if-exists") == Some("reuse"));
     if let Some(info) = &kept {
         job.screen.note(&format!(
@@ -58,7 +59,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
             info.status
         ));
     } else {
-        start(&mut target, request).await?;
+        start(&mut target, request, given.text("if-exists").is_some()).await?;
     }
     // Whoever reads the first line may interrupt at once.
     let interrupt = Interrupt::new()?;
@@ -137,9 +138,9 @@ fn key(
 }
 
 /// Starts the instance; refusals in the words of Core Tools.
-async fn start(target: &mut Target, request: StartRequest) -> Result<()> {
+async fn start(target: &mut Target, request: StartRequest, is_stated: bool) -> Result<()> {
     let id = request.instance.clone();
-    let Err(stop) = target.start(request).await else {
+    let Err(stop) = target.start(request, is_stated).await else {
         return Ok(());
     };
     let could_not = |exit, code| Stop::plain(exit, code, format!("Could not start new instance '{id}'."));
@@ -188,7 +189,7 @@ async fn told(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &Instan
 async fn wait(
     job: &mut Job<'_>,
     found: &Found,
-    target: Target,
+    mut target: Target,
     id: &InstanceId,
     mut interrupt: Interrupt,
 ) -> Result<()> {
@@ -220,7 +221,7 @@ async fn wait(
 
 async fn until_ended(found: &Found, id: &InstanceId, created: Option<Timestamp>) -> Result<Option<InstanceInfo>> {
     loop {
-        let target = target::open(found, Intent::Use).await?;
+        let mut target = target::open(found, Intent::Use).await?;
         let info = target.record(id).await?.map(|record| record.info);
         target.close().await?;
         match info.filter(|info| created.is_none_or(|created| info.created_at == created)) {

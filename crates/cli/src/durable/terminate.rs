@@ -55,7 +55,7 @@ fn already(id: &InstanceId, status: RuntimeStatus) -> Stop {
     Stop::plain(exit::FAILED, "instance-not-live", message)
 }
 
-async fn success(job: &mut Job<'_>, found: &Found, target: &Target, id: &InstanceId) -> Result<()> {
+async fn success(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &InstanceId) -> Result<()> {
     if job.form == Form::Compat {
         return job
             .screen
@@ -68,7 +68,7 @@ async fn success(job: &mut Job<'_>, found: &Found, target: &Target, id: &Instanc
 }
 
 /// Waits until the instance is over, which it is at once (A25).
-async fn wait(job: &mut Job<'_>, found: &Found, target: &Target, id: &InstanceId) -> Result<()> {
+async fn wait(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &InstanceId) -> Result<()> {
     let mut waited = Duration::ZERO;
     let mut interrupt = Interrupt::new()?;
     loop {

@@ -43,6 +43,8 @@ pub(crate) struct Wishes {
     pub(crate) hub: Option<String>,
     /// Whether what was used is said.
     pub(crate) is_verbose: bool,
+    /// The key of the server.
+    pub(crate) key: Option<String>,
     /// Whether this is for a server, which is not looked for at another one.
     pub(crate) is_for_server: bool,
 }
@@ -54,6 +56,8 @@ pub(crate) struct Found {
     pub(crate) place: Place,
     /// Its name.
     pub(crate) hub: HubName,
+    /// The key that was given for a server.
+    pub(crate) key: Option<String>,
     /// Whether nobody said the name (L24).
     pub(crate) hub_is_default: bool,
     /// Whether a running server is used only because it is the only one (L15).
@@ -94,6 +98,7 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
         place,
         hub,
         hub_is_default,
+        key: wishes.key.clone(),
         is_by_chance: origin == Origin::OnlyServer,
         store_is_default: origin == Origin::Default,
         local_port: settings.local_port(),

@@ -2,7 +2,10 @@
 //! against [`Target`] (L27).
 
 mod desk;
+mod http;
+mod server;
 pub(crate) mod stopped;
+mod wire;
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +16,7 @@ use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_server::token;
 use taskhub_store::Error as StoreError;
 use taskhub_store::embedded::EmbeddedStore;
 
@@ -20,6 +24,7 @@ use crate::find::Found;
 use crate::find::connection::Place;
 use crate::find::running;
 use crate::stop::{Result, Stop, exit};
+use server::Served;
 use stopped::Stopped;
 
 /// How long a store that another command holds is waited for.
@@ -44,6 +49,8 @@ pub(crate) enum Intent {
 pub(crate) enum Target {
     /// In a store that is ours for the moment.
     Stopped(Box<Stopped>),
+    /// At a server.
+    Served(Box<Served>),
 }
 
 /// An instance, with what a store knows besides its status record.
@@ -101,13 +108,14 @@ pub(crate) struct HubSize {
 /// taken for as long as the command runs (L27).
 pub(crate) async fn open(found: &Found, intent: Intent) -> Result<Target> {
     match &found.place {
-        place @ Place::Server { .. } => open_server(place),
+        Place::Server { url, token, .. } => serve(found, url, token.as_deref()),
         Place::Embedded { folder } => open_folder(found, folder, intent).await,
     }
 }
 
-fn open_server(_place: &Place) -> Result<Target> {
-    Err(Stop::not_yet("work beside a running server"))
+fn serve(found: &Found, url: &str, token: Option<&str>) -> Result<Target> {
+    let key = found.key.clone().or_else(|| token.map(str::to_owned));
+    Ok(Target::Served(Box::new(Served::new(url, key, found.hub.clone())?)))
 }
 
 async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Target> {
@@ -127,7 +135,7 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
             Err(error) => return Err(Stop::from_store("cannot open the store", &error)),
         };
         if let Some(running) = running::of_store(folder).filter(|running| pid == 0 || running.pid == pid) {
-            return open_server(&Place::of_running(&running));
+            return serve(found, &format!("http://{}", running.http), running.token.as_deref());
         }
         if waited >= LOCK_PATIENCE {
             let folder = folder.display();
@@ -153,39 +161,50 @@ pub(crate) fn partitions(found: &Found) -> Result<u16> {
     Ok(taskhub_store::PARTITIONS_DEFAULT)
 }
 
+/// What is said of a continuation token that is not taken.
+fn refused_token(refused: token::Refused) -> Stop {
+    Stop::usage(match refused {
+        token::Refused::Unreadable => "the continuation token is damaged, or is none of this program",
+        token::Refused::OtherFilter => "the token belongs to a different query",
+    })
+}
+
 impl Target {
     /// Whether a server does the work.
     pub(crate) fn has_server(&self) -> bool {
-        match self {
-            Self::Stopped(_) => false,
-        }
+        matches!(self, Self::Served(_))
     }
 
     /// An instance.
-    pub(crate) async fn record(&self, id: &InstanceId) -> Result<Option<Record>> {
+    pub(crate) async fn record(&mut self, id: &InstanceId) -> Result<Option<Record>> {
         match self {
             Self::Stopped(stopped) => stopped.record(id).await,
+            Self::Served(served) => served.record(id).await,
         }
     }
 
     /// The history of an instance's current execution, absent if there is no such instance.
-    pub(crate) async fn history(&self, id: &InstanceId) -> Result<Option<Vec<HistoryEvent>>> {
+    pub(crate) async fn history(&mut self, id: &InstanceId) -> Result<Option<Vec<HistoryEvent>>> {
         match self {
             Self::Stopped(stopped) => stopped.history(id).await,
+            Self::Served(served) => served.history(id).await,
         }
     }
 
     /// A page of instances.
-    pub(crate) async fn list(&self, filter: &Filter, after: Option<&str>, rows_max: usize) -> Result<Rows> {
+    pub(crate) async fn list(&mut self, filter: &Filter, after: Option<&str>, rows_max: usize) -> Result<Rows> {
         match self {
             Self::Stopped(stopped) => stopped.list(filter, after, rows_max).await,
+            Self::Served(served) => served.list(filter, after, rows_max).await,
         }
     }
 
-    /// Starts an instance.
-    pub(crate) async fn start(&mut self, request: StartRequest) -> Result<()> {
+    /// Starts an instance. What becomes of an existing one a server decides by its settings, unless the policy
+    /// is stated.
+    pub(crate) async fn start(&mut self, request: StartRequest, is_stated: bool) -> Result<()> {
         match self {
             Self::Stopped(stopped) => stopped.start(request).await,
+            Self::Served(served) => served.start(request, is_stated).await,
         }
     }
 
@@ -193,6 +212,7 @@ impl Target {
     pub(crate) async fn raise(&mut self, id: &InstanceId, name: Name, data: Option<Payload>) -> Result<Outcome> {
         match self {
             Self::Stopped(stopped) => stopped.raise(id, name, data).await,
+            Self::Served(served) => served.raise(id, &name, data.as_ref()).await,
         }
     }
 
@@ -200,6 +220,7 @@ impl Target {
     pub(crate) async fn terminate(&mut self, id: &InstanceId, reason: Option<&str>) -> Result<Outcome> {
         match self {
             Self::Stopped(stopped) => stopped.terminate(id, reason).await,
+            Self::Served(served) => served.terminate(id, reason).await,
         }
     }
 
@@ -208,13 +229,23 @@ impl Target {
     pub(crate) async fn purge_some(&mut self, filter: &Filter, after: &mut Option<String>) -> Result<Option<Purged>> {
         match self {
             Self::Stopped(stopped) => stopped.purge_some(filter, after).await,
+            Self::Served(served) => served.purge_some(filter, after).await,
         }
     }
 
-    /// The hubs of the store, with their sizes.
-    pub(crate) async fn hubs(&self) -> Result<Vec<HubSize>> {
+    /// The hubs of the store.
+    pub(crate) async fn hubs(&mut self) -> Result<Vec<HubName>> {
         match self {
             Self::Stopped(stopped) => stopped.hubs().await,
+            Self::Served(served) => served.hubs().await,
+        }
+    }
+
+    /// How much is in a hub; absent if there is no such hub.
+    pub(crate) async fn size(&mut self, hub: &HubName) -> Result<Option<HubSize>> {
+        match self {
+            Self::Stopped(stopped) => stopped.size(hub).await,
+            Self::Served(served) => served.size(hub).await,
         }
     }
 
@@ -222,6 +253,7 @@ impl Target {
     pub(crate) async fn delete_hub(&mut self) -> Result<bool> {
         match self {
             Self::Stopped(stopped) => stopped.delete_hub().await,
+            Self::Served(served) => served.delete_hub().await,
         }
     }
 
@@ -229,6 +261,7 @@ impl Target {
     pub(crate) async fn close(self) -> Result<()> {
         match self {
             Self::Stopped(stopped) => stopped.close().await,
+            Self::Served(_) => Ok(()),
         }
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{HubName, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::limits;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page};
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::clock::{Clock, SystemClock};
+use taskhub_engine::hub::rows_of;
 use taskhub_engine::io::{Reply, Request};
+use taskhub_server::token;
 use taskhub_store::embedded::EmbeddedStore;
 use taskhub_store::{
     Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PartitionKey, Query, Store, decode_history,
@@ -19,8 +20,7 @@ use taskhub_store::{
 };
 
 use super::desk::Desk;
-use super::{HubSize, Intent, Outcome, PAGE_ROWS, Purged, Record, Rows};
-use crate::durable::token::Token;
+use super::{HubSize, Intent, Outcome, PAGE_ROWS, Purged, Record, Rows, refused_token};
 use crate::stop::{Result, Stop};
 
 /// What is said when a store cannot do what it is asked.
@@ -136,10 +136,13 @@ impl Stopped {
     }
 
     pub(super) async fn list(&self, filter: &Filter, after: Option<&str>, rows_max: usize) -> Result<Rows> {
-        let after = after.map(|token| Token::read(token, filter)).transpose()?;
+        let after = after
+            .map(|token| token::read(token, filter))
+            .transpose()
+            .map_err(refused_token)?;
         let page = self.page(filter, after, rows_max).await?;
         Ok(Rows {
-            next: page.next.map(|cursor| Token::write(&cursor, filter)),
+            next: page.next.map(|cursor| token::write(&cursor, filter)),
             rows: page.rows,
         })
     }
@@ -192,7 +195,11 @@ impl Stopped {
     }
 
     pub(super) async fn purge_some(&mut self, filter: &Filter, after: &mut Option<String>) -> Result<Option<Purged>> {
-        let cursor = after.as_deref().map(|token| Token::read(token, filter)).transpose()?;
+        let cursor = after
+            .as_deref()
+            .map(|token| token::read(token, filter))
+            .transpose()
+            .map_err(refused_token)?;
         let page = self.page(filter, cursor, PAGE_ROWS).await?;
         if page.rows.is_empty() {
             return Ok(None);
@@ -208,7 +215,7 @@ impl Stopped {
                 purged.rows += size;
             }
         }
-        *after = page.next.as_ref().map(|cursor| Token::write(cursor, filter));
+        *after = page.next.as_ref().map(|cursor| token::write(cursor, filter));
         Ok(Some(purged))
     }
 
@@ -217,36 +224,36 @@ impl Stopped {
         let mut sizes = Vec::with_capacity(ids.len());
         for id in ids {
             let state = self.state(id).await?.map(|(state, _)| state);
-            sizes.push(state.map_or(0, |state| {
-                let archived = state.info.ordinal.min(limits::ARCHIVED_EXECUTIONS_MAX);
-                1 + u64::from(state.history_events) + u64::from(archived)
-            }));
+            sizes.push(state.as_ref().map_or(0, rows_of));
         }
         Ok(sizes)
     }
 
-    pub(super) async fn hubs(&self) -> Result<Vec<HubSize>> {
+    pub(super) async fn hubs(&self) -> Result<Vec<HubName>> {
         let Some(store) = &self.store else {
             return Ok(Vec::new());
         };
-        let mut sizes = Vec::new();
-        for hub in store.hubs(&HubAsk::List).await.map_err(|error| failed(&error))? {
-            let query = Query::Counts { hub: hub.name.clone() };
-            let Answer::Counts(counts) = store
-                .query(&query, Freshness::Committed)
-                .await
-                .map_err(|error| failed(&error))?
-            else {
-                unreachable!("counts are answered with counts")
-            };
-            let active = counts.iter().filter(|(status, _)| !status.is_terminal());
-            sizes.push(HubSize {
-                name: hub.name,
-                active: active.map(|(_, count)| count).sum(),
-                instances: counts.iter().map(|(_, count)| count).sum(),
-            });
-        }
-        Ok(sizes)
+        let hubs = store.hubs(&HubAsk::List).await.map_err(|error| failed(&error))?;
+        Ok(hubs.into_iter().map(|hub| hub.name).collect())
+    }
+
+    pub(super) async fn size(&self, hub: &HubName) -> Result<Option<HubSize>> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        let query = Query::Counts { hub: hub.clone() };
+        let counts = match store.query(&query, Freshness::Committed).await {
+            Ok(Answer::Counts(counts)) => counts,
+            Ok(Answer::Page { .. } | Answer::Fingerprints { .. }) => unreachable!("counts are answered with counts"),
+            Err(StoreError::NoSuchHub { .. }) => return Ok(None),
+            Err(error) => return Err(failed(&error)),
+        };
+        let active = counts.iter().filter(|(status, _)| !status.is_terminal());
+        Ok(Some(HubSize {
+            name: hub.clone(),
+            active: active.map(|(_, count)| count).sum(),
+            instances: counts.iter().map(|(_, count)| count).sum(),
+        }))
     }
 
     pub(super) async fn delete_hub(&mut self) -> Result<bool> {
