@@ -24,6 +24,7 @@ use clap_complete::Shell;
 use report::Trouble;
 use screen::Screen;
 use serve::Mode;
+use shim::HandedOn;
 use stop::{Stop, exit};
 use world::World;
 
@@ -32,10 +33,14 @@ fn main() -> ExitCode {
     if let Some(code) = durable_context(&world) {
         return ExitCode::from(code);
     }
-    if world.is_func() {
-        return ExitCode::from(shim::hand_on(&world, &mut Screen::new(&world)));
-    }
-    let command = parse().command;
+    let command = if world.is_func() {
+        match shim::hand_on(&world, &mut Screen::new(&world)) {
+            HandedOn::Done(code) => return ExitCode::from(code),
+            HandedOn::Dev(options) => parse(["taskhub".into(), "dev".into()].into_iter().chain(options)),
+        }
+    } else {
+        parse(world.args.iter().cloned())
+    };
     if !matches!(command, Command::Dev(_) | Command::Serve(_)) {
         log_warnings();
     }
@@ -63,8 +68,9 @@ fn tree() -> clap::Command {
     Cli::command().subcommand(durable::completions())
 }
 
-fn parse() -> Cli {
-    Cli::from_arg_matches(&tree().get_matches()).unwrap_or_else(|error| error.exit())
+fn parse(args: impl IntoIterator<Item = OsString>) -> Command {
+    let cli = Cli::from_arg_matches(&tree().get_matches_from(args));
+    cli.unwrap_or_else(|error| error.exit()).command
 }
 
 /// Why a command gave no answer.

@@ -133,12 +133,66 @@ fn next(world: &World) -> Option<PathBuf> {
     all.into_iter().skip(own).find(|path| !is_ours(path))
 }
 
-/// What `func WORD …` does when the word is not ours; the exit code.
-pub(crate) fn hand_on(world: &World, screen: &mut Screen) -> u8 {
+/// What becomes of a word that is not ours.
+#[derive(Debug)]
+pub(crate) enum HandedOn {
+    /// It is done.
+    Done(u8),
+    /// There is no Core Tools to start a host: our own server does it, with these options.
+    Dev(Vec<OsString>),
+}
+
+/// Does what `func WORD …` means when the word is not ours.
+pub(crate) fn hand_on(world: &World, screen: &mut Screen) -> HandedOn {
     let args = world.args.get(1..).unwrap_or_default();
     if let Some(program) = next(world) {
-        return run_other(&program, args, screen);
+        return HandedOn::Done(run_other(&program, args, screen));
     }
+    let nth = |index: usize| args.get(index).map(|arg| arg.to_string_lossy().to_ascii_lowercase());
+    match (nth(0).as_deref(), nth(1).as_deref()) {
+        (Some("start"), _) => HandedOn::Dev(dev_options(args.get(1..).unwrap_or_default())),
+        (Some("host"), Some("start")) => HandedOn::Dev(dev_options(args.get(2..).unwrap_or_default())),
+        _ => HandedOn::Done(alone(world, screen)),
+    }
+}
+
+/// Options of `func start` that mean nothing here, and whether a value comes behind (L60).
+const IGNORED: [(&str, bool); 9] = [
+    ("--usehttps", false),
+    ("--functions", true),
+    ("--no-build", false),
+    ("--language-worker", true),
+    ("--enableauth", false),
+    ("--timeout", true),
+    ("--dotnet-isolated-debug", false),
+    ("--json-output-file", true),
+    ("--user-log-level", true),
+];
+
+/// The options of `func start` that `dev` has too.
+fn dev_options(args: &[OsString]) -> Vec<OsString> {
+    let mut options = Vec::new();
+    let mut rest = args.iter().peekable();
+    while let Some(arg) = rest.next() {
+        let text = arg.to_string_lossy();
+        let (name, has_value_in_it) = text.split_once('=').map_or((&*text, false), |(name, _)| (name, true));
+        let name = name.to_ascii_lowercase();
+        if name == "--enable-json-output" {
+            options.extend(["--log-format".into(), "json".into()]);
+        } else if let Some((_, takes_value)) = IGNORED.iter().find(|(known, _)| *known == name) {
+            let is_value =
+                |next: &&OsString| *takes_value && !has_value_in_it && !next.to_string_lossy().starts_with('-');
+            while rest.next_if(is_value).is_some() {}
+        } else {
+            options.push(arg.clone());
+        }
+    }
+    options
+}
+
+/// Where there is no other `func`, it is said what this one is for.
+fn alone(world: &World, screen: &mut Screen) -> u8 {
+    let args = world.args.get(1..).unwrap_or_default();
     let words: Vec<_> = args
         .iter()
         .map(|arg| arg.to_string_lossy().to_ascii_lowercase())
@@ -147,7 +201,6 @@ pub(crate) fn hand_on(world: &World, screen: &mut Screen) -> u8 {
     let stop = match words.as_slice() {
         [] | ["help" | "--help" | "-h" | "-?"] => return crate::durable::run(world, &["durable".to_owned()], screen),
         ["version" | "--version" | "-v"] => return crate::durable::run(world, &["--version".to_owned()], screen),
-        ["start", ..] | ["host", "start", ..] => Stop::not_yet("`func start`, which is `taskhub dev`"),
         [first, ..] => {
             let message =
                 format!("this `func` only offers durable commands; install Azure Functions Core Tools for `{first}`");
@@ -173,5 +226,26 @@ fn run_other(program: &Path, args: &[OsString], screen: &mut Screen) -> u8 {
             .and_then(|code| u8::try_from(code).ok())
             .unwrap_or(exit::FAILED),
         Err(error) => screen.end(&failed(&format!("cannot run {}: {error}", program.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_a_functions_host_that_mean_nothing_here_are_left_out() {
+        for (given, left) in [
+            ("--port 7072 --useHttps", "--port 7072"),
+            ("--functions A B --cert x", "--cert x"),
+            ("--timeout 30 -p 7072", "-p 7072"),
+            ("--language-worker=node --no-build", ""),
+            ("--enable-json-output", "--log-format json"),
+        ] {
+            let args: Vec<OsString> = given.split(' ').map(OsString::from).collect();
+            let options = dev_options(&args);
+            let words: Vec<_> = options.iter().map(|option| option.to_str().unwrap()).collect();
+            assert_eq!(words.join(" "), left, "{given}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Each file in `tests/durable/` is a script: `$` begins a command, `>` a line of standard output, `!` one of
 //! standard error, `=` the exit code (0 if left out), `#` a remark. `file NAME TEXT`, `sparse NAME BYTES`,
-//! `env NAME VALUE` and `in FOLDER` prepare what follows; `absent PATH` says what must not be there. Ids, times and tokens that differ from run to run are shown as `<id>`, `<time>`,
+//! `env NAME VALUE`, `in FOLDER`, `server FOLDER OPTIONS` and `kill` prepare what follows; `absent PATH` says what
+//! must not be there. Ids, times and tokens that differ from run to run are shown as `<id>`, `<time>`,
 //! `<date>` and `<token>`; `$TOKEN` in a command is the last token that was printed, `$HOME` the home folder.
 //! `UPDATE=1 cargo test` writes what is printed now.
 
@@ -17,7 +18,7 @@ const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
 
 /// Runs a script in a folder of its own.
 struct Runner {
-    server: Option<Server>,
+    servers: Vec<Server>,
     folder: tempfile::TempDir,
     inside: PathBuf,
     env: Vec<(String, String)>,
@@ -34,12 +35,19 @@ impl Runner {
         std::os::unix::fs::symlink(TASKHUB, folder.path().join("bin/func")).unwrap();
         let inside = folder.path().join("app");
         Self {
-            server: None,
+            servers: Vec::new(),
             folder,
             inside,
             env: Vec::new(),
             token: String::new(),
         }
+    }
+
+    /// Starts a server in a folder, with options.
+    fn serve(&mut self, line: &str) {
+        let (folder, options) = line.split_once(' ').unwrap_or((line, ""));
+        let options: Vec<&str> = options.split(' ').filter(|word| !word.is_empty()).collect();
+        self.servers.push(Server::start(self.folder.path(), folder, &options));
     }
 
     fn run(&mut self, line: &str) -> String {
@@ -105,6 +113,7 @@ impl Runner {
             (Some(_), false) => line.replace(&self.token, "<token>"),
             _ => line,
         };
+        let line = hide_digits(&hide_digits(&line, "127.0.0.1:", "<port>"), "process ", "<pid>");
         let line = match line.split_once("\"continuationToken\": \"") {
             Some((head, _)) => format!("{head}\"continuationToken\": \"<token>\""),
             None => line,
@@ -131,6 +140,19 @@ fn split(line: &str) -> Vec<String> {
     }
     words.extend(word);
     words
+}
+
+/// The line with the digits behind a text replaced.
+fn hide_digits(line: &str, behind: &str, shown: &str) -> String {
+    let mut parts = line.split(behind);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        out.push_str(behind);
+        out.push_str(if rest.len() < part.len() { shown } else { "" });
+        out.push_str(rest);
+    }
+    out
 }
 
 /// Random ids become `<id>`, moments of this century `<time>`, dates in sentences `<date>`.
@@ -185,14 +207,16 @@ fn is_date(text: &str) -> bool {
 struct Server(std::process::Child);
 
 impl Server {
-    fn start(folder: &Path) -> Self {
+    fn start(home: &Path, folder: &str, options: &[&str]) -> Self {
         use std::io::BufRead as _;
+        std::fs::create_dir_all(home.join(folder)).unwrap();
         let mut command = Command::new(TASKHUB);
         let mut child = command
-            .args(["dev", "--port", "0", "--store", ".taskhub", "--log-level", "error"])
-            .current_dir(folder.join("app"))
+            .args(["dev", "--port", "0", "--log-level", "error"])
+            .args(options)
+            .current_dir(home.join(folder))
             .env_clear()
-            .env("HOME", folder.join("home"))
+            .env("HOME", home.join("home"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -221,7 +245,7 @@ fn check(path: &Path, beside: Beside) {
     let script = std::fs::read_to_string(path).unwrap();
     let mut runner = Runner::new();
     if beside == Beside::Server {
-        runner.server = Some(Server::start(runner.folder.path()));
+        runner.serve("app --store .taskhub");
     }
     let mut shown = String::new();
     for line in script.lines() {
@@ -245,6 +269,9 @@ fn check(path: &Path, beside: Beside) {
                 let text = text.replace("\\n", "\n").replace("\\u{feff}", "\u{feff}");
                 std::fs::write(path, text).unwrap();
             }
+            "server" => runner.serve(rest),
+            // The last one first; it has no time to tidy up.
+            "kill" => drop(runner.servers.pop().unwrap()),
             // A file of many bytes that takes no room.
             "sparse" => {
                 let (name, bytes) = rest.split_once(' ').unwrap();
@@ -311,7 +338,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    article bulk connections errors forms grammar help hubs inputs paging reuse settings shim unknown
+    article bulk connections errors forms grammar help hubs inputs paging reuse servers settings shim unknown
 }
 
 /// The same scripts with the same answers beside a running server (L27): all those that are not about finding
