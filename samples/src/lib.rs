@@ -14,6 +14,7 @@ pub mod counter;
 pub mod echo;
 pub mod fan_out;
 pub mod hello;
+pub mod instance_info;
 pub mod monitor;
 pub mod scheduled_purge;
 pub mod singleton;
@@ -31,6 +32,7 @@ pub fn register(registry: Registry, purger: &Purger) -> Registry {
     let registry = counter::register(registry);
     let registry = approval::register(registry);
     let registry = fan_out::register(registry);
+    let registry = instance_info::register(registry);
     let registry = monitor::register(registry);
     let registry = singleton::register(registry);
     scheduled_purge::register(registry, purger)

@@ -9,6 +9,8 @@ use crate::tools;
 
 /// Tests with this in their name need the programs of `tools`.
 const TOOLS_TESTS: &str = "traced";
+/// Features that are off unless asked for and that targets need: without them cargo leaves those out silently.
+const FEATURES: &str = "taskhub/signal";
 const DOC_FLAGS: (&str, &str) = ("RUSTDOCFLAGS", "-D warnings");
 
 /// The checks one runs before each commit.
@@ -32,8 +34,18 @@ pub(crate) fn test(with_tools: bool) -> ExitCode {
         }
     };
     // The end-to-end tests start these programs by path, so cargo does not know it must build them.
-    let binaries = Stage::new("binaries", &["build", "--locked", "--workspace", "--bins"]);
-    let mut args = vec!["test", "--workspace", "--locked", "--no-fail-fast"];
+    let binaries = Stage::new(
+        "binaries",
+        &["build", "--locked", "--workspace", "--bins", "--features", FEATURES],
+    );
+    let mut args = vec![
+        "test",
+        "--workspace",
+        "--locked",
+        "--no-fail-fast",
+        "--features",
+        FEATURES,
+    ];
     if !with_tools {
         args.extend(["--", "--skip", TOOLS_TESTS]);
     }
@@ -71,6 +83,8 @@ fn clippy() -> Stage {
         "--workspace",
         "--all-targets",
         "--locked",
+        "--features",
+        FEATURES,
         "--",
         "-D",
         "warnings",
@@ -80,6 +94,60 @@ fn clippy() -> Stage {
 
 fn doc_build() -> Stage {
     let (name, value) = DOC_FLAGS;
-    Stage::new("docs", &["doc", "--workspace", "--no-deps", "--locked"])
-        .env(OsString::from(name), OsString::from(value))
+    Stage::new(
+        "docs",
+        &["doc", "--workspace", "--no-deps", "--locked", "--features", FEATURES],
+    )
+    .env(OsString::from(name), OsString::from(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree;
+
+    /// The features, as `package/feature`, without which targets of a package are left out.
+    fn required(manifest: &str) -> Vec<String> {
+        let value = |line: &str, key: &str| {
+            let (found, value) = line.split_once('=')?;
+            (found.trim() == key).then(|| value.trim().to_owned())
+        };
+        let package = manifest
+            .lines()
+            .find_map(|line| value(line, "name"))
+            .unwrap_or_default();
+        let lists = manifest.lines().filter_map(|line| value(line, "required-features"));
+        lists
+            .flat_map(|list| {
+                list.split('"')
+                    .skip(1)
+                    .step_by(2)
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .map(|feature| format!("{}/{feature}", package.trim_matches('"')))
+            .collect()
+    }
+
+    #[test]
+    fn a_required_feature_is_found_under_its_package() {
+        let manifest = "[package]\nname = \"a\"\n[[test]]\nname = \"t\"\nrequired-features = [\"x\", \"y\"]\n";
+        assert_eq!(required(manifest), ["a/x", "a/y"]);
+    }
+
+    #[test]
+    fn no_target_is_left_out_for_want_of_a_feature() {
+        let files = tree::read().expect("the repository is readable");
+        let manifests = files.iter().filter(|file| file.path.ends_with("Cargo.toml"));
+        let required: Vec<String> = manifests
+            .filter_map(|file| file.text.as_deref())
+            .flat_map(required)
+            .collect();
+        assert!(required.contains(&"taskhub/signal".to_owned()), "{required:?}");
+        let missing: Vec<_> = required
+            .iter()
+            .filter(|feature| !FEATURES.split(',').any(|on| on == *feature))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }

@@ -19,13 +19,19 @@ pub(crate) fn fresh() -> io::Result<Vec<Variable>> {
     if base.exists() {
         fs::remove_dir_all(&base)?;
     }
-    let (home, runtime) = (base.join("home"), base.join("run"));
-    fs::create_dir_all(&home)?;
-    fs::create_dir_all(&runtime)?;
+    let (home, runtime, temporary) = (base.join("home"), base.join("run"), base.join("tmp"));
+    for folder in [&home, &runtime, &temporary] {
+        fs::create_dir_all(folder)?;
+    }
     keep_private(&runtime)?;
     let old_home = env::home_dir();
     let toolchain = toolchain_homes(old_home.as_deref(), |name| env::var_os(name).is_some());
-    let own = [("HOME", home.as_path()), ("XDG_RUNTIME_DIR", runtime.as_path())];
+    let own = [
+        ("HOME", home.as_path()),
+        ("XDG_RUNTIME_DIR", runtime.as_path()),
+        // The README's program keeps its hub in the folder for temporary files.
+        ("TMPDIR", temporary.as_path()),
+    ];
     let settings = ["CONFIG", "DATA", "STATE", "CACHE"].map(|kind| {
         (
             OsString::from(format!("XDG_{kind}_HOME")),

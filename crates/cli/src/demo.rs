@@ -4,10 +4,11 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use taskhub::{Client, Hub, InstanceId, Registry, StatusOptions};
+use taskhub::{Client, Hub, InstanceId, Registry, STOP_PERIOD, StatusOptions};
 use taskhub_samples::Purger;
 use taskhub_store::Store;
 use tempfile::TempDir;
@@ -36,8 +37,8 @@ pub(crate) async fn run(demo: Demo, world: &World) -> Result<String, Box<Ended>>
     let store: Arc<dyn Store> = Arc::new(open_store(&home)?);
     // Before anything is said, so that no signal is missed.
     let signals = Signals::new()?;
-    let report = play(&store, &home, temporary.path(), keep.is_some()).await?;
-    if once {
+    let (report, is_whole) = play(&store, &home, temporary.path(), keep.is_some()).await?;
+    if once || !is_whole {
         return Ok(report);
     }
     say(report.trim_end());
@@ -71,20 +72,55 @@ fn prepare(keep: Option<&Path>) -> Result<(PathBuf, TempDir)> {
     for (name, text) in FILES {
         std::fs::write(files.join(name), text)?;
     }
-    say(&format!("opening hub {HUB} on an embedded store in {}", home.display()));
     Ok((home, temporary))
 }
 
-/// Runs the orchestrations; answers what was done and written.
-async fn play(store: &Arc<dyn Store>, home: &Path, temporary: &Path, is_kept: bool) -> Result<String> {
+/// Runs the orchestrations; answers what was done and written, and whether they came to their end.
+async fn play(store: &Arc<dyn Store>, home: &Path, temporary: &Path, is_kept: bool) -> Result<(String, bool)> {
     let files = temporary.join("files");
     let registry = taskhub_samples::register(Registry::new(), &Purger::default());
     let hub = Hub::builder(HUB)
         .registry(registry)
         .open_with(Arc::clone(store))
         .await?;
-
     let mut report = String::new();
+    let is_whole = to_the_end(&hub, home, &files, &mut report).await?;
+    if !is_whole {
+        report.push_str("\nstopped before the end; what was acknowledged is on disk\n");
+    }
+    written(store.as_ref(), home, is_kept, &mut report)?;
+    Ok((report, is_whole))
+}
+
+/// Runs the samples and stops the hub, or stops it when the process is told to end; says whether the samples came to
+/// their end.
+async fn to_the_end(hub: &Hub, home: &Path, files: &Path, report: &mut String) -> Result<bool> {
+    let mut stopping = pin!(hub.stop_on_signal(STOP_PERIOD));
+    tokio::select! {
+        // Looked at first, so that it listens before the first line is out.
+        biased;
+        stopped = &mut stopping => {
+            stopped?;
+            Ok(false)
+        }
+        ran = samples(hub, home, files, report) => {
+            if hub.is_stopping() {
+                stopping.await?;
+                return match ran {
+                    Ok(()) => Ok(true),
+                    Err(trouble) if trouble.code() == "hub-stopped" => Ok(false),
+                    Err(trouble) => Err(trouble),
+                };
+            }
+            ran?;
+            hub.stop(STOP_PERIOD).await?;
+            Ok(true)
+        }
+    }
+}
+
+async fn samples(hub: &Hub, home: &Path, files: &Path, report: &mut String) -> Result<()> {
+    say(&format!("hub {HUB} is open on an embedded store in {}", home.display()));
     let client = hub.client();
     for (name, input, event) in [
         ("E1_HelloSequence", Value::Null, None),
@@ -96,11 +132,9 @@ async fn play(store: &Arc<dyn Store>, home: &Path, temporary: &Path, is_kept: bo
         ),
     ] {
         let id = one(&client, name, &input, event).await?;
-        describe(&client, &id, &mut report).await?;
+        describe(&client, &id, report).await?;
     }
-    hub.stop(taskhub::STOP_PERIOD).await?;
-    written(store.as_ref(), home, is_kept, &mut report)?;
-    Ok(report)
+    Ok(())
 }
 
 async fn one(client: &Client, name: &str, input: &Value, event: Option<(&str, Value)>) -> Result<InstanceId> {

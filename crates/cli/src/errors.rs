@@ -14,10 +14,12 @@ macro_rules! pages {
 }
 
 pages! {
-    "address-in-use" "address-unprotected" "bad-instance-id" "certificate-unusable" "configuration" "declined" "failed" "file-not-found" "hub-exists" "hub-not-found" "hub-stopped"
-    "inbox-full" "instance-exists" "instance-failed" "instance-live" "instance-not-found" "instance-not-live"
-    "instance-stalled" "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-instance-id" "invalid-name"
-    "no-such-route" "not-allowed" "not-authenticated" "not-available-yet" "output-failed" "overloaded" "payload-too-large" "server-unreachable" "stale-answer" "store-corrupt" "store-format"
+    "address-in-use" "address-unprotected" "bad-instance-id" "certificate-unusable" "configuration" "declined"
+    "failed" "file-not-found" "hub-exists" "hub-not-found" "hub-stopped" "inbox-full" "instance-exists"
+    "instance-failed" "instance-live" "instance-not-found" "instance-not-live" "instance-stalled"
+    "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-instance-id" "invalid-name" "no-such-route"
+    "not-allowed" "not-authenticated" "not-available-yet" "not-served" "output-failed" "overloaded"
+    "payload-too-large" "server-unreachable" "signal-unavailable" "stale-answer" "store-corrupt" "store-format"
     "store-full" "store-locked" "store-unavailable" "timed-out" "unexpected-answer" "unregistered-name" "usage"
 }
 

@@ -95,10 +95,10 @@ impl From<Stop> for Box<Ended> {
 
 fn answer(command: Command, world: &World) -> Result<String, Box<Ended>> {
     Ok(match command {
-        Command::Demo(demo) => runtime()?.block_on(demo::run(demo, world))?,
+        Command::Demo(demo) => block_on(demo::run(demo, world))?,
         Command::Dev(args) => serve(Mode::Dev, &args, world)?,
         Command::Serve(args) => serve(Mode::Serve, &args, world)?,
-        Command::Bench(bench) => runtime()?.block_on(bench::run(bench))?,
+        Command::Bench(bench) => block_on(async { Ok(bench::run(bench).await?) })?,
         Command::Errors { code } => errors::run(code.as_deref())?,
         Command::Shim(shim) => shim::run(&shim, world)?,
         Command::Version => version_line(),
@@ -107,9 +107,10 @@ fn answer(command: Command, world: &World) -> Result<String, Box<Ended>> {
 }
 
 fn serve(mode: Mode, args: &args::Serve, world: &World) -> Result<String, Box<Ended>> {
-    let mut screen = Screen::new(world);
-    runtime()?.block_on(serve::run(mode, args, world, &mut screen))?;
-    Ok(String::new())
+    block_on(async {
+        serve::run(mode, args, world, &mut Screen::new(world)).await?;
+        Ok(String::new())
+    })
 }
 
 /// The log of commands that do not serve, which have little to say.
@@ -126,8 +127,13 @@ fn completions(shell: Shell) -> report::Result<String> {
     Ok(String::from_utf8(script)?)
 }
 
-fn runtime() -> report::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+fn block_on<T>(work: impl Future<Output = Result<T, Box<Ended>>>) -> Result<T, Box<Ended>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(Trouble::from)?;
+    let answer = runtime.block_on(work);
+    // A blocking activity that did not end in time must not keep the process.
+    runtime.shutdown_background();
+    answer
 }
 
 /// What `version` prints.

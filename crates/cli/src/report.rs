@@ -35,7 +35,7 @@ impl Trouble {
     }
 
     /// The stable word of the condition; each that has one has a page in `docs/errors/`.
-    fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         if let Some(error) = self.cause.downcast_ref::<HubError>() {
             error.code()
         } else if let Some(error) = self.cause.downcast_ref::<StoreError>() {

@@ -128,10 +128,7 @@ fn dev_says_where_it_listens_runs_the_samples_and_ends_in_order() {
     let history = text(&run(folder.path(), &["durable", "get-history", "--id", "one"]).stdout);
 
     // Somebody else may have the function; until then the instance waits.
-    let (_, body) = call(
-        &address,
-        "POST /orchestrators/NotHere/wait?timeout=0&retryInterval=0",
-    );
+    let (_, body) = call(&address, "POST /orchestrators/NotHere/wait?timeout=0&retryInterval=0");
     assert!(body.starts_with("{\"id\":"), "{body}");
 
     assert_eq!(server.end("-TERM"), Some(143));

@@ -144,6 +144,20 @@ pub enum OpenKind {
     },
 }
 
+impl Open {
+    /// Bytes of payload and names in it, for budgets.
+    pub fn size(&self) -> usize {
+        match &self.kind {
+            OpenKind::Task { name, input, tags, .. } => {
+                let tags: usize = tags.iter().map(|(key, value)| key.len() + value.len()).sum();
+                name.as_str().len() + input.as_ref().map_or(0, Payload::len) + tags
+            }
+            OpenKind::Timer { .. } => 0,
+            OpenKind::Child { instance } => instance.as_str().len(),
+        }
+    }
+}
+
 /// An idempotency key and until when it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenKey {

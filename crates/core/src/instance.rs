@@ -33,6 +33,8 @@ pub struct InstanceState {
     pub open: BTreeMap<Occurrence, Open>,
     /// Event ids open in the current execution (R33).
     open_ids: BTreeMap<(OpenClass, i32), Occurrence>,
+    /// Bytes of payload and names in `inbox` and `open`, kept in step with them.
+    waiting_bytes: usize,
     /// Idempotency keys still valid, oldest first.
     pub keys: Vec<SeenKey>,
 }
@@ -70,6 +72,7 @@ impl InstanceState {
             history_bytes: 0,
             next_message: start.number.next(),
             next_occurrence: creation.next_occurrence,
+            waiting_bytes: start.size(),
             inbox: BTreeMap::from([(start.number, start)]),
             open: BTreeMap::new(),
             open_ids: BTreeMap::new(),
@@ -94,6 +97,7 @@ impl InstanceState {
             history_bytes: history.1,
             next_message: next.0,
             next_occurrence: next.1,
+            waiting_bytes: inbox.iter().map(Message::size).sum(),
             inbox: inbox.into_iter().map(|message| (message.number, message)).collect(),
             open: BTreeMap::new(),
             open_ids: BTreeMap::new(),
@@ -131,8 +135,10 @@ impl InstanceState {
             self.history_bytes += event.size() as u64;
         }
         for number in &update.inbox_taken {
-            let taken = self.inbox.remove(number);
-            assert!(taken.is_some(), "a message is consumed once (R188)");
+            let Some(taken) = self.inbox.remove(number) else {
+                unreachable!("a message is consumed once (R188)")
+            };
+            self.waiting_bytes -= taken.size();
         }
         for occurrence in &update.closed {
             self.close_item(*occurrence);
@@ -152,6 +158,7 @@ impl InstanceState {
         self.apply_info(update);
         for message in &update.inbox_added {
             self.next_message = self.next_message.max(message.number.next());
+            self.waiting_bytes += message.size();
             self.inbox.insert(message.number, message.clone());
         }
         if let Some(key) = &update.key {
@@ -202,6 +209,7 @@ impl InstanceState {
             self.open_ids
                 .insert((item.kind.class(), item.event_id), item.occurrence);
         }
+        self.waiting_bytes += item.size();
         self.open.insert(item.occurrence, item);
     }
 
@@ -210,6 +218,7 @@ impl InstanceState {
         let Some(item) = closed else {
             unreachable!("an occurrence is closed once (R34)")
         };
+        self.waiting_bytes -= item.size();
         if item.ordinal == self.info.ordinal {
             self.open_ids.remove(&(item.kind.class(), item.event_id));
         }
@@ -277,6 +286,7 @@ impl InstanceState {
     pub fn size(&self) -> usize {
         const MESSAGE: usize = size_of::<Message>() + 64;
         const OPEN: usize = size_of::<Open>() + 64;
-        size_of::<Self>() + self.info.size() + self.inbox.len() * MESSAGE + self.open.len() * OPEN
+        let rows = self.inbox.len() * MESSAGE + self.open.len() * OPEN;
+        size_of::<Self>() + self.info.size() + rows + self.waiting_bytes
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod checker;
+pub mod door;
 pub mod facts;
 pub mod kills;
 pub mod life;

@@ -20,6 +20,8 @@ pub struct Target {
     pub step_ms: u64,
     /// What running activities are given when the program is told to stop.
     pub grace_ms: u64,
+    /// Whether starts, events and waits go over HTTP to a server in front of the hub.
+    pub over_http: bool,
     /// Commits in two groups what belongs in one, to see that the checker notices.
     pub split_commits: bool,
 }
@@ -34,6 +36,7 @@ impl Target {
             wave_pause_ms: 0,
             step_ms: 10,
             grace_ms: 30_000,
+            over_http: false,
             split_commits: false,
         }
     }
@@ -53,6 +56,9 @@ impl Target {
         ] {
             command.arg(name).arg(value.to_string());
         }
+        if self.over_http {
+            command.arg("--over-http");
+        }
         if self.split_commits {
             command.arg("--split-commits");
         }
@@ -68,6 +74,10 @@ impl Target {
         let mut target = Self::new(PathBuf::new());
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
+            if name == "--over-http" {
+                target.over_http = true;
+                continue;
+            }
             if name == "--split-commits" {
                 target.split_commits = true;
                 continue;
@@ -111,7 +121,7 @@ mod tests {
     fn what_a_command_says_is_what_is_read() {
         let mut target = Target::new("a folder".into());
         target.starts = Some("a file".into());
-        (target.wave, target.step_ms, target.split_commits) = (7, 8, true);
+        (target.wave, target.step_ms, target.split_commits, target.over_http) = (7, 8, true, true);
         let command = target.command("program".as_ref());
         let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
         assert_eq!(Target::parse(args).unwrap(), target);

@@ -19,6 +19,24 @@ fn ten_kills_at_work_lose_nothing_and_repeat_nothing() {
 }
 
 #[test]
+fn ten_kills_at_work_over_http_lose_nothing_and_repeat_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut settings = Settings::new(Path::new(PROGRAM), scratch.path(), 10_000, 2);
+    settings.target.over_http = true;
+    // A call costs more, so fewer jobs come at once and each is shorter: one that every kill hits in the same
+    // activity would be given up after ten deliveries, as it should (R184).
+    (settings.target.wave_pause_ms, settings.target.step_ms) = (200, 150);
+    settings.active_min = 100;
+    let report = run(&settings).unwrap();
+    println!("{report}");
+    assert_eq!(report.checked.violations, Vec::<String>::new());
+    assert_eq!(
+        (report.hits(), report.acked, report.checked.instances),
+        (10, 10_000, 10_000)
+    );
+}
+
+#[test]
 fn commits_in_two_pieces_are_found_by_the_checker() {
     let scratch = tempfile::tempdir().unwrap();
     let mut settings = Settings::new(Path::new(PROGRAM), scratch.path(), 10_000, 1);

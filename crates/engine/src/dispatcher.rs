@@ -89,6 +89,8 @@ pub struct Dispatcher {
     names: VecDeque<Name>,
     calls: HashMap<TaskKey, Call>,
     running: usize,
+    /// Results that are not durable yet.
+    answered: usize,
     next_token: Token,
     is_draining: bool,
     /// Names of which calls are handed out; absent: all.
@@ -105,8 +107,10 @@ struct Call {
 #[derive(Debug)]
 enum CallState {
     Waiting(Box<TaskOffer>),
-    /// Its redelivery is being put down.
-    Announcing,
+    /// That so many of its deliveries were lost is being put down.
+    Announcing {
+        deliveries: u32,
+    },
     Running {
         token: Token,
         name: Name,
@@ -172,6 +176,7 @@ impl Dispatcher {
             names: VecDeque::new(),
             calls: HashMap::new(),
             running: 0,
+            answered: 0,
             next_token: 0,
             is_draining: false,
             offered: None,
@@ -215,7 +220,7 @@ impl Dispatcher {
             .map(|(_, call)| call)
     }
 
-    fn offer(&mut self, offer: TaskOffer, out: &mut Vec<Order>) {
+    fn offer(&mut self, mut offer: TaskOffer, out: &mut Vec<Order>) {
         if let Some(call) = self.calls.get_mut(&offer.key) {
             call.is_confirmed = true;
             match &call.state {
@@ -228,7 +233,8 @@ impl Dispatcher {
                     });
                     return;
                 }
-                CallState::Announcing => {}
+                // Not put down before the partition was read anew: said again. Otherwise this is the answer.
+                CallState::Announcing { deliveries } => offer.may_be_running = offer.deliveries < *deliveries,
             }
         }
         if !self.offers(&offer.name) {
@@ -239,13 +245,7 @@ impl Dispatcher {
             self.give_up(offer, deliveries, out);
         } else if offer.may_be_running {
             let key = offer.key;
-            self.calls.insert(
-                key.clone(),
-                Call {
-                    state: CallState::Announcing,
-                    is_confirmed: true,
-                },
-            );
+            self.put(key.clone(), CallState::Announcing { deliveries });
             out.push(Order::Redeliver { key, deliveries });
         } else {
             self.enqueue(offer);
@@ -259,13 +259,8 @@ impl Dispatcher {
             "activity `{name}` was handed out {deliveries} times, and each time the process ended before it answered"
         );
         let outcome = Outcome::Failed(Box::new(Failure::new(failure::POISON, message).non_retriable()));
-        self.calls.insert(
-            offer.key.clone(),
-            Call {
-                state: CallState::Answered(outcome.clone()),
-                is_confirmed: true,
-            },
-        );
+        self.answered += 1;
+        self.put(offer.key.clone(), CallState::Answered(outcome.clone()));
         out.push(Order::Result {
             key: offer.key,
             outcome,
@@ -280,20 +275,20 @@ impl Dispatcher {
             queue.is_listed = true;
             self.names.push_back(offer.name.clone());
         }
-        self.calls.insert(
-            key,
-            Call {
-                state: CallState::Waiting(Box::new(offer)),
-                is_confirmed: true,
-            },
-        );
+        self.put(key, CallState::Waiting(Box::new(offer)));
+    }
+
+    fn put(&mut self, key: TaskKey, state: CallState) {
+        let is_confirmed = true;
+        self.calls.insert(key, Call { state, is_confirmed });
     }
 
     fn withdraw(&mut self, key: &TaskKey) {
         match self.calls.get_mut(key).map(|call| &mut call.state) {
             // Its answer still has to free its place.
             Some(running @ CallState::Running { .. }) => running.withdraw(),
-            Some(CallState::Waiting(_) | CallState::Announcing | CallState::Answered(_)) => {
+            Some(CallState::Answered(_)) => self.forget_answer(key),
+            Some(CallState::Waiting(_) | CallState::Announcing { .. }) => {
                 self.calls.remove(key);
             }
             None => {}
@@ -320,6 +315,7 @@ impl Dispatcher {
             self.calls.remove(&key);
         } else {
             call.state = CallState::Answered(outcome.clone());
+            self.answered += 1;
             out.push(Order::Result { key, outcome });
         }
         if let Some(queue) = self.waiting.get_mut(&name) {
@@ -340,8 +336,13 @@ impl Dispatcher {
             ..
         }) = self.calls.get(key)
         {
-            self.calls.remove(key);
+            self.forget_answer(key);
         }
+    }
+
+    fn forget_answer(&mut self, key: &TaskKey) {
+        self.calls.remove(key);
+        self.answered -= 1;
     }
 
     fn announced(&mut self, partition: &PartitionKey) {
@@ -407,6 +408,11 @@ impl Dispatcher {
     /// Activities that run now.
     pub fn running(&self) -> usize {
         self.running
+    }
+
+    /// Results that are not durable yet: a stop that left one behind would have its activity run again.
+    pub fn answered(&self) -> usize {
+        self.answered
     }
 
     /// Activities that wait, run, or whose result is not yet durable.

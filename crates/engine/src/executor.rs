@@ -5,11 +5,14 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskhub_core::id::{Epoch, Fence, InstanceId, Seq};
-use taskhub_store::{ExecutionKey, Lease, decode_history};
+use taskhub_core::instance::InstanceState;
+use taskhub_store::{Error as StoreError, ExecutionKey, Lease, decode_history};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use crate::dispatcher::Event;
 use crate::group::{Batch, Release};
@@ -17,7 +20,7 @@ use crate::hub::To;
 use crate::io::{Input, Output};
 use crate::partition::{Counts, Partition};
 use crate::queue::Queue;
-use crate::shared::{Pulse, Shared, ThreadLink};
+use crate::shared::{Broken, Pulse, Shared, ThreadLink};
 use crate::worker::{TurnItem, TurnOutcome, Worker};
 
 /// Most inputs taken in before turns begin.
@@ -25,6 +28,9 @@ const ROUND_INPUTS_MAX: usize = 1024;
 /// Most times that turns beget turns within a round: an orchestration that continues as new for ever
 /// must not keep the others waiting (R93).
 const ROUND_PASSES_MAX: usize = 32;
+/// Pauses between tries to read from a store that is out of reach.
+const READ_PAUSE_MIN: Duration = Duration::from_millis(10);
+const READ_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Longest sleep of an idle thread.
 const IDLE_MAX: Duration = Duration::from_mins(1);
 
@@ -77,8 +83,10 @@ pub(crate) struct Executor {
     loads: BTreeMap<u16, Vec<InstanceId>>,
     out: Vec<Output<To>>,
     draining: Option<oneshot::Sender<Vec<Lease>>>,
-    /// The instance that is worked on, to be named if that breaks an assertion.
-    at: Option<InstanceId>,
+    /// The partition that is worked on.
+    at: Option<u16>,
+    /// The instance whose code runs in the worker. Like `at` it tells on which instance an assertion broke.
+    in_worker: Option<InstanceId>,
 }
 
 impl Executor {
@@ -98,6 +106,7 @@ impl Executor {
             out: Vec::new(),
             draining: None,
             at: None,
+            in_worker: None,
         }
     }
 
@@ -115,17 +124,17 @@ impl Executor {
     }
 
     fn give_up_memory(&mut self, panic: &(dyn Any + Send)) {
-        let what = panic.downcast_ref::<String>().map(String::as_str);
-        let what = what
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no text");
-        let instance = self.at.take();
+        let what = text_of(panic).to_owned();
+        let partition = self.at.take().and_then(|index| self.partitions.get(&index));
+        let instance = self
+            .in_worker
+            .take()
+            .or_else(|| partition.and_then(|partition| partition.working_on().cloned()));
         tracing::error!(hub = %self.shared.hub, ?instance, what, "an assertion broke; the partitions are read anew");
         self.drop_partitions();
         self.worker = self.shared.functions.worker();
         self.pulse.end_all();
-        let reason = format!("an assertion broke: {what}");
-        self.shared.broken().extend(instance.map(|instance| (instance, reason)));
+        self.shared.broken().push(Broken { instance, what });
         self.shared.reload.notify_one();
     }
 
@@ -186,7 +195,7 @@ impl Executor {
     }
 
     fn step(&mut self, index: u16, input: Input<To>) {
-        self.at = input.instance().cloned();
+        self.at = Some(index);
         let now = self.shared.clock.now();
         // Inputs for a partition that is being reloaded mean nothing; whoever sent them hears of it.
         let Some(partition) = self.partitions.get_mut(&index) else {
@@ -227,6 +236,7 @@ impl Executor {
             }
             let now = self.shared.clock.now();
             for index in ready {
+                self.at = Some(index);
                 if let Some(partition) = self.partitions.get_mut(&index) {
                     partition.turns(now, &mut self.out);
                 }
@@ -239,6 +249,7 @@ impl Executor {
     fn evict(&mut self) {
         for index in self.partitions_that(Partition::is_over_budget) {
             let now = self.shared.clock.now();
+            self.at = None;
             if let Some(partition) = self.partitions.get_mut(&index) {
                 partition.evict(now, &mut self.out);
             }
@@ -259,6 +270,12 @@ impl Executor {
                             .push(partition.key(), partition.lease().epoch, seq, commit);
                     }
                 }
+                Output::Fingerprints => {
+                    if let Some(partition) = self.partitions.get(&index) {
+                        let filling = Arc::clone(&self.shared).fill_filter(index, partition.lease().epoch);
+                        self.shared.spawn(filling);
+                    }
+                }
                 Output::Load(instance) => self.loads.entry(index).or_default().push(instance),
                 Output::History {
                     instance,
@@ -268,7 +285,9 @@ impl Executor {
                 Output::Turn(item) => turns.push(item),
                 Output::Evict(instance) => {
                     let partition = self.shared.partition(index);
+                    self.in_worker = Some(instance.clone());
                     self.worker.evict(&partition, &instance);
+                    self.in_worker = None;
                 }
                 Output::Message { at, item } => {
                     let target = self.shared.partition_of(&item.target);
@@ -286,6 +305,9 @@ impl Executor {
             }
         }
         for item in turns {
+            if self.pulse.is_given_up() {
+                return;
+            }
             self.run_turn(index, &item);
         }
     }
@@ -303,10 +325,11 @@ impl Executor {
     }
 
     fn run_turn(&mut self, index: u16, item: &TurnItem) {
-        self.at = Some(item.instance.clone());
+        self.in_worker = Some(item.instance.clone());
         self.pulse.begin(&item.instance);
         let outcome = self.worker.turn(item);
         self.pulse.end();
+        self.in_worker = None;
         if self.pulse.is_given_up() || matches!(outcome, TurnOutcome::Out) {
             return;
         }
@@ -349,7 +372,9 @@ impl Executor {
         let shared = Arc::clone(&self.shared);
         self.shared.spawn(async move {
             let index = execution.partition.index;
-            let read = shared.store.history(&execution, 0).await;
+            let Some(read) = read(&shared, || shared.store.history(&execution, 0)).await else {
+                return;
+            };
             let input = match read.and_then(|chunks| decode_history(&chunks)) {
                 Ok(events) => Input::History {
                     instance,
@@ -371,8 +396,13 @@ impl Executor {
 
     fn drop_partitions(&mut self) {
         for partition in std::mem::take(&mut self.partitions).into_values() {
-            // A live future of a dropped partition knows things that may never have happened (A22).
-            self.worker.forget(partition.key());
+            // A live future of a dropped partition knows things that may never have happened (A22). What
+            // users hold in it may break while it is dropped; that is no reason to end the thread.
+            let forgotten = catch_unwind(AssertUnwindSafe(|| self.worker.forget(partition.key())));
+            if let Err(panic) = forgotten {
+                let what = text_of(panic.as_ref());
+                tracing::error!(partition = %partition.key(), what, "what an orchestrator held broke while it was dropped");
+            }
         }
         self.local.clear();
         self.outgoing.clear();
@@ -413,35 +443,71 @@ impl Report {
     }
 }
 
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no text")
+}
+
 /// Reads states. What cannot be read is one instance's trouble, not its neighbours' (R187).
 async fn load(shared: Arc<Shared>, index: u16, epoch: Epoch, instances: Vec<InstanceId>) {
     let partition = shared.partition(index);
-    if let Ok(states) = shared.store.load(&partition, &instances).await {
-        for (instance, state) in instances.into_iter().zip(states) {
-            shared.send(
-                index,
-                Input::Loaded {
-                    instance,
-                    state: state.map(Box::new),
-                    epoch,
-                },
-            );
+    match read(&shared, || shared.store.load(&partition, &instances)).await {
+        None => {}
+        Some(Ok(states)) => {
+            for (instance, state) in instances.into_iter().zip(states) {
+                shared.send(index, loaded(instance, state, epoch));
+            }
         }
-        return;
+        Some(Err(_)) => {
+            for instance in instances {
+                let one = std::slice::from_ref(&instance);
+                let Some(read) = read(&shared, || shared.store.load(&partition, one)).await else {
+                    return;
+                };
+                let input = match read {
+                    Ok(mut states) => loaded(instance, states.pop().flatten(), epoch),
+                    Err(error) => Input::Unreadable {
+                        instance,
+                        what: error.to_string(),
+                        epoch,
+                    },
+                };
+                shared.send(index, input);
+            }
+        }
     }
-    for instance in instances {
-        let input = match shared.store.load(&partition, std::slice::from_ref(&instance)).await {
-            Ok(mut states) => Input::Loaded {
-                instance,
-                state: states.pop().flatten().map(Box::new),
-                epoch,
-            },
-            Err(error) => Input::Unreadable {
-                instance,
-                what: error.to_string(),
-                epoch,
-            },
-        };
-        shared.send(index, input);
+}
+
+fn loaded(instance: InstanceId, state: Option<InstanceState>, epoch: Epoch) -> Input<To> {
+    Input::Loaded {
+        instance,
+        state: state.map(Box::new),
+        epoch,
+    }
+}
+
+/// Reads again and again while the store is merely out of reach: what waits for the answer, results of
+/// activities among it, must not be dropped for that. `None` once nobody waits any more, because the hub is
+/// closed or the partitions are read anew.
+async fn read<T, F: Future<Output = Result<T, StoreError>>>(
+    shared: &Shared,
+    read: impl Fn() -> F,
+) -> Option<Result<T, StoreError>> {
+    let reloads = shared.reloads.load(Ordering::Acquire);
+    let mut pause = READ_PAUSE_MIN;
+    loop {
+        match read().await {
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Unknown { .. })) => {
+                tracing::warn!(hub = %shared.hub, %error, "a read failed; trying again");
+            }
+            result => return Some(result),
+        }
+        sleep(pause).await;
+        pause = READ_PAUSE_MAX.min(pause * 2);
+        if shared.is_closed() || shared.reloads.load(Ordering::Acquire) != reloads {
+            return None;
+        }
     }
 }

@@ -95,10 +95,10 @@ impl OpenGroup {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a batch over. After a failed group it is dropped, which tells those who wait for it.
+    /// Hands a batch over. After a failed group or the end it is dropped, which tells those who wait for it.
     pub(crate) fn hand_over(&self, batch: Batch) {
         let mut batches = self.lock();
-        if !batches.is_refusing {
+        if !batches.is_refusing && !batches.is_closed {
             batches.waiting.push_back(batch);
             drop(batches);
             self.filled.notify_one();

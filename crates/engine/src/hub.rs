@@ -18,17 +18,17 @@ use taskhub_store::{
     Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
 };
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, SystemClock};
-use crate::dispatcher::{Capacity, Dispatcher, Event};
+use crate::dispatcher::{Capacity, Dispatcher};
 use crate::error::Error;
 use crate::executor::{Report, ThreadInput};
 use crate::io::{Input, Reply, Request, WaitFor};
 use crate::partition::Destination;
 use crate::run::{LOST_THREADS_MAX, Supervisor, spawn_committer};
-use crate::shared::{Parts, Shared};
+use crate::shared::{Drain, Parts, Shared};
 use crate::worker::Functions;
 
 /// A call not durable within this time answers "timed out", outcome unknown (R191).
@@ -142,6 +142,7 @@ impl Hub {
             overall: options.activities_max.max(1),
             by_name: options.activities_by_name.clone(),
         };
+        let (drains, asked_to_drain) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(Parts {
             hub: name,
             partitions,
@@ -150,6 +151,7 @@ impl Hub {
             clock: Arc::clone(&options.clock),
             runtime: Handle::current(),
             dispatcher: Dispatcher::new(capacity).offering(options.activities_offered.clone()),
+            drains,
         }));
         let hub = Self {
             shared: Arc::clone(&shared),
@@ -157,7 +159,7 @@ impl Hub {
         spawn_committer(&shared)?;
         let mut supervisor = Supervisor::new(Arc::clone(&shared), options);
         supervisor.start().await?;
-        shared.spawn_main(supervisor.supervise());
+        shared.spawn_main(supervisor.supervise(asked_to_drain));
         Ok(hub)
     }
 
@@ -242,7 +244,9 @@ impl Hub {
         };
         match self.shared.store.query(&query, Freshness::Committed).await? {
             Answer::Page { page, .. } => Ok(page),
-            Answer::Counts(_) | Answer::Fingerprints { .. } => unreachable!("a page is answered with a page"),
+            Answer::Ids { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
+                unreachable!("a page is answered with a page")
+            }
         }
     }
 
@@ -257,7 +261,9 @@ impl Hub {
         };
         match self.shared.store.query(&query, Freshness::Committed).await? {
             Answer::Counts(counts) => Ok(counts),
-            Answer::Page { .. } | Answer::Fingerprints { .. } => unreachable!("counts are answered with counts"),
+            Answer::Page { .. } | Answer::Ids { .. } | Answer::Fingerprints { .. } => {
+                unreachable!("counts are answered with counts")
+            }
         }
     }
 
@@ -350,15 +356,15 @@ impl Hub {
         let (mut count, mut rows) = (0, 0);
         let mut after = None;
         loop {
-            let page = tokio::select! {
+            let (ids, next) = tokio::select! {
                 biased;
                 () = &mut limit => return Ok(Purged { count, rows, is_complete: false }),
-                page = self.query(filter.clone(), after, PURGE_PAGE) => page?,
+                page = self.ids(filter.clone(), after) => page?,
             };
-            let sizes = self.sizes(&page.rows).await?;
-            let mut answers = Vec::with_capacity(page.rows.len());
-            for row in &page.rows {
-                answers.push(self.send(&row.instance, Request::Purge)?);
+            let sizes = self.sizes(&ids).await?;
+            let mut answers = Vec::with_capacity(ids.len());
+            for instance in &ids {
+                answers.push(self.send(instance, Request::Purge)?);
             }
             for (answer, size) in answers.into_iter().zip(sizes) {
                 match self.receive(answer, Some(CALL_DEADLINE)).await {
@@ -366,35 +372,47 @@ impl Hub {
                         count += 1;
                         rows += size;
                     }
-                    // Purged by someone else, or started anew, since the page was read.
-                    Err(Error::Refused(_)) => {}
+                    // Purged by someone else, or started anew, since the page was read; or one that cannot be
+                    // read, which is kept and keeps no other from being purged (R187).
+                    Err(Error::Refused(_) | Error::Store(StoreError::Corrupt { .. })) => {}
                     Err(error) => return Err(error),
                 }
             }
-            after = page.next;
+            after = next;
             if after.is_none() {
                 return Ok(purged(count, rows));
             }
         }
     }
 
-    /// The rows of some instances that have ended, and so do not change any more.
-    async fn sizes(&self, rows: &[InstanceInfo]) -> Result<Vec<u64>, Error> {
-        let mut by_partition: HashMap<u16, Vec<InstanceId>> = HashMap::new();
-        for row in rows {
-            let index = self.shared.partition_of(&row.instance);
-            by_partition.entry(index).or_default().push(row.instance.clone());
+    /// What is stored of some instances that have ended, and so do not change any more. They are read one at
+    /// a time, since their payloads may be large; one that cannot be read counts nothing (R187).
+    async fn sizes(&self, ids: &[InstanceId]) -> Result<Vec<u64>, Error> {
+        let mut sizes = Vec::with_capacity(ids.len());
+        for id in ids {
+            sizes.push(match self.stored(id).await {
+                Ok(state) => state.as_ref().map_or(0, rows_of),
+                Err(Error::Store(StoreError::Corrupt { .. })) => 0,
+                Err(error) => return Err(error),
+            });
         }
-        let mut sizes = HashMap::new();
-        for (index, ids) in by_partition {
-            let states = self.shared.store.load(&self.shared.partition(index), &ids).await?;
-            let known = ids
-                .into_iter()
-                .zip(states.iter().map(|state| state.as_ref().map_or(0, rows_of)));
-            sizes.extend(known);
+        Ok(sizes)
+    }
+
+    /// Ids of a page, and where the next one begins: what is to be purged need not be read.
+    async fn ids(&self, filter: Filter, after: Option<Cursor>) -> Result<(Vec<InstanceId>, Option<Cursor>), Error> {
+        let query = Query::Ids {
+            hub: self.shared.hub.clone(),
+            filter,
+            after,
+            rows_max: PURGE_PAGE,
+        };
+        match self.shared.store.query(&query, Freshness::Committed).await? {
+            Answer::Ids { ids, next, .. } => Ok((ids, next)),
+            Answer::Page { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
+                unreachable!("ids are answered with ids")
+            }
         }
-        let size = |row: &InstanceInfo| sizes.get(&row.instance).copied().unwrap_or_default();
-        Ok(rows.iter().map(size).collect())
     }
 
     /// Waits until an instance has begun or ended, however long that takes. The caller may give up by
@@ -433,26 +451,31 @@ impl Hub {
     /// If the store cannot take the partitions back; everything acknowledged is safe even so.
     pub async fn stop(&self, grace: Duration) -> Result<(), Error> {
         let shared = &self.shared;
-        shared.dispatch(Event::Drain);
-        shared.is_stopping.store(true, Ordering::Release);
-        if timeout(grace, self.activities_end()).await.is_err() {
+        shared.begin_stop();
+        let have_ended = |dispatcher: &Dispatcher| dispatcher.running() == 0 && dispatcher.answered() == 0;
+        if timeout(grace, shared.activities(have_ended)).await.is_err() {
+            // The rest is abandoned (R186), but not the results that are there already.
             shared.dispatcher().cancel_all();
+            let are_kept = |dispatcher: &Dispatcher| dispatcher.answered() == 0;
+            let _late = timeout(DRAIN_MIN, shared.activities(are_kept)).await;
         }
-        // The answers of the last activities are in the queues of the threads, behind which this comes.
-        let mut leases = Vec::new();
-        for link in shared.links() {
-            let (done, drained) = oneshot::channel();
-            link.inputs.push(ThreadInput::Drain(done));
-            if let Ok(Ok(given_back)) = timeout(grace.max(DRAIN_MIN), drained).await {
-                leases.extend(given_back);
-            }
-        }
-        shared.group.flush().await;
-        shared.store.release(&leases).await?;
-        self.close();
+        let limit = grace.max(DRAIN_MIN);
+        let (done, drained) = oneshot::channel();
+        let asked = shared.drains.send(Drain { limit, done });
+        let drained = match asked {
+            Ok(()) => drained.await.unwrap_or(Ok(())),
+            // It was stopped before.
+            Err(_) => Ok(()),
+        };
+        shared.close();
         // The store is free for the next opener once this hub is dropped.
-        let _late = timeout(grace.max(DRAIN_MIN), shared.ended()).await;
-        Ok(())
+        let _late = timeout(limit, shared.ended()).await;
+        Ok(drained?)
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.is_stopping()
     }
 
     /// Stops the hub and removes it and everything in it from its store.
@@ -465,28 +488,6 @@ impl Hub {
         let name = self.shared.hub.clone();
         self.shared.store.hubs(&HubAsk::Delete { name }).await?;
         Ok(())
-    }
-
-    async fn activities_end(&self) {
-        loop {
-            let ended = self.shared.activity_ended.notified();
-            let mut ended = std::pin::pin!(ended);
-            // Registered before the look, so that an end in between is not missed.
-            ended.as_mut().enable();
-            if self.shared.dispatcher().running() == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-
-    fn close(&self) {
-        self.shared.is_stopping.store(true, Ordering::Release);
-        for link in self.shared.links() {
-            link.inputs.close();
-        }
-        self.shared.group.close();
-        self.shared.reload.notify_one();
     }
 
     /// How the partitions are doing.
@@ -502,9 +503,11 @@ impl Hub {
         total
     }
 
-    /// Whether so many threads were lost to blocked turns that the process had better be restarted (A33).
+    /// Whether so many threads were lost to blocked turns, or so much of the hub itself broke, that the
+    /// process had better be restarted (A33).
     pub fn is_unhealthy(&self) -> bool {
         self.shared.lost_threads.load(Ordering::Acquire) >= LOST_THREADS_MAX
+            || self.shared.is_broken.load(Ordering::Acquire)
     }
 
     /// How often the memory of the partitions was dropped and read anew.
@@ -551,6 +554,9 @@ impl Hub {
         if self.shared.is_stopping() {
             return Err(Error::Stopped);
         }
+        if self.shared.is_full.load(Ordering::Acquire) && request.adds_work() {
+            return Err(StoreError::Full.into());
+        }
         // A wait may last for ever, so it is no sign of overload.
         let is_counted = !matches!(request, Request::Wait(_));
         let waiting = self
@@ -560,6 +566,7 @@ impl Hub {
         let (to, answer) = oneshot::channel();
         let pending = Pending {
             shared: Arc::clone(&self.shared),
+            instance: instance.clone(),
             is_counted,
             answer,
         };
@@ -588,7 +595,7 @@ impl Hub {
         match answer {
             Ok(Reply::Refused(refusal)) => Err(Error::Refused(refusal)),
             Ok(Reply::Unreadable(what)) => Err(StoreError::Corrupt {
-                place: "the instance".to_owned(),
+                place: format!("instance `{}`", pending.instance),
                 what,
             }
             .into()),
@@ -601,7 +608,7 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        self.close();
+        self.shared.close();
     }
 }
 
@@ -623,6 +630,7 @@ fn purged(count: u64, rows: u64) -> Purged {
 /// A request on its way.
 struct Pending {
     shared: Arc<Shared>,
+    instance: InstanceId,
     is_counted: bool,
     answer: oneshot::Receiver<Reply>,
 }

@@ -156,6 +156,22 @@ pub enum Request {
     Wait(WaitFor),
 }
 
+impl Request {
+    /// Whether it is refused while the store has no room (A43). What ends or removes instances is not, since
+    /// that is how room is made.
+    pub fn adds_work(&self) -> bool {
+        match self {
+            Self::Start(_) | Self::Raise { .. } => true,
+            Self::Info
+            | Self::Terminate { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. }
+            | Self::Purge
+            | Self::Wait(_) => false,
+        }
+    }
+}
+
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitFor {
@@ -199,6 +215,8 @@ pub enum Output<R> {
         /// The commit.
         commit: Commit,
     },
+    /// Tell all the fingerprints of stored ids again (A40).
+    Fingerprints,
     /// Read an instance's state.
     Load(InstanceId),
     /// Read the durable part of a history.

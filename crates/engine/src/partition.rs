@@ -40,6 +40,10 @@ pub struct Setup {
     pub memory_bytes_max: usize,
     /// Instances whose turns are not begun in this process any more, and why (A33).
     pub set_aside: Vec<(InstanceId, String)>,
+    /// Instances that are not touched any more: nothing is asked or told of them, and who asks hears why.
+    pub out_of_service: Vec<(InstanceId, String)>,
+    /// Fewer timers, waits or ids than this are not worth looking for dead ones among them.
+    pub sweep_min: usize,
     /// Whether this is the first recovery of the process, so that an unclean end of an earlier one matters (A35).
     pub is_first: bool,
     /// Bugs put in on purpose; none, outside tests.
@@ -75,12 +79,22 @@ pub struct Partition<R> {
     /// Inputs that wait for a state to be loaded.
     parked: HashMap<InstanceId, Vec<Parked<R>>>,
     waiters: HashMap<InstanceId, Vec<(WaitFor, R)>>,
+    /// Entries of `waiters` and of `timers` at which the dead among them are looked for again.
+    waiters_swept_at: usize,
+    timers_swept_at: usize,
+    sweep_min: usize,
+    /// Instances purged since the filter was last filled from the store.
+    purged: usize,
     /// Commits with events that are not yet durable.
     undurable: VecDeque<(Seq, InstanceId)>,
     /// Begin no turn in this process any more.
     held: HashSet<InstanceId>,
     /// Those of them whose reason is yet to be put down, once they are loaded.
     set_aside: HashMap<InstanceId, String>,
+    /// Not touched any more, and why: assertions broke on them, or a row of theirs cannot be read (R187).
+    out_of_service: HashMap<InstanceId, String>,
+    /// The instance that is worked on, to be named if that breaks an assertion.
+    at: Option<InstanceId>,
     counts: Counts,
     last_now: Timestamp,
     flaws: Flaws,
@@ -148,16 +162,24 @@ impl<R: Destination> Partition<R> {
             ready: VecDeque::new(),
             parked: HashMap::new(),
             waiters: HashMap::new(),
+            waiters_swept_at: setup.sweep_min,
+            timers_swept_at: setup.sweep_min,
+            sweep_min: setup.sweep_min,
+            purged: 0,
             undurable: VecDeque::new(),
             held: setup.set_aside.iter().map(|(instance, _)| instance.clone()).collect(),
             set_aside: setup.set_aside.iter().cloned().collect(),
+            out_of_service: setup.out_of_service.into_iter().collect(),
+            at: None,
             counts: Counts::default(),
             last_now: now,
             flaws: setup.flaws,
             lease: setup.lease,
         };
         let may_be_running = setup.is_first && !partition.lease.is_clean;
-        for item in items {
+        let (damaged, whole): (Vec<_>, Vec<_>) = items.partition(|item| matches!(item, Recovered::Damaged { .. }));
+        // First, so that nothing of such an instance is begun.
+        for item in damaged.into_iter().chain(whole) {
             partition.take_recovered(item, may_be_running, out);
         }
         for (instance, _) in setup.set_aside {
@@ -167,6 +189,16 @@ impl<R: Destination> Partition<R> {
     }
 
     fn take_recovered(&mut self, item: Recovered, may_be_running: bool, out: &mut Vec<Output<R>>) {
+        let of = match &item {
+            Recovered::Task { instance, .. } | Recovered::Timer { instance, .. } | Recovered::Inbox { instance } => {
+                Some(instance)
+            }
+            // What an instance said before goes out.
+            Recovered::Counters { .. } | Recovered::Outbox { .. } | Recovered::Damaged { .. } => None,
+        };
+        if of.is_some_and(|instance| self.out_of_service.contains_key(instance)) {
+            return;
+        }
         match item {
             Recovered::Counters { .. } => unreachable!("counters come once per partition"),
             Recovered::Task { instance, number, open } => {
@@ -185,12 +217,28 @@ impl<R: Destination> Partition<R> {
             Recovered::Inbox { instance } => {
                 self.locate(&instance, || Parked::Nothing, out);
             }
+            Recovered::Damaged { instance, place, what } => {
+                tracing::error!(
+                    hub = %self.key.hub,
+                    partition = self.key.index,
+                    instance = instance.as_ref().map(InstanceId::as_str),
+                    place,
+                    what,
+                    "a row of the store cannot be read; it is left as it is, and its instance is not run; \
+                     restore the store from a backup, or repair the row, and open the hub again"
+                );
+                if let Some(instance) = instance {
+                    self.out_of_service
+                        .insert(instance, format!("{place} cannot be read: {what}"));
+                }
+            }
         }
     }
 
     /// Takes one input in. Begins no turn.
     pub fn step(&mut self, input: Input<R>, now: Timestamp, out: &mut Vec<Output<R>>) {
         let now = self.advance(now);
+        self.at = None;
         match input {
             Input::Durable(seq) => self.trim(seq),
             Input::Tick => self.fire_due(now, out),
@@ -225,6 +273,13 @@ impl<R: Destination> Partition<R> {
     }
 
     fn for_instance(&mut self, instance: &InstanceId, input: Input<R>, out: &mut Vec<Output<R>>) {
+        self.at = Some(instance.clone());
+        if let Some(what) = self.out_of_service.get(instance) {
+            // Messages stay in their outboxes, results with the dispatcher.
+            let what = what.clone();
+            self.refuse(Parked::Input(input), &what, out);
+            return;
+        }
         let mut input = Some(input);
         let is_here = self.locate(instance, || input.take().map_or(Parked::Nothing, Parked::Input), out);
         if let Some(input) = input.filter(|_| is_here) {
@@ -233,8 +288,11 @@ impl<R: Destination> Partition<R> {
     }
 
     /// Whether the instance's state, or its absence, is known now. If not, the state is asked for and
-    /// `parked` waits for it.
+    /// `parked` waits for it. What waits for one that is out of service waits for the next recovery.
     fn locate(&mut self, instance: &InstanceId, parked: impl FnOnce() -> Parked<R>, out: &mut Vec<Output<R>>) -> bool {
+        if self.out_of_service.contains_key(instance) {
+            return false;
+        }
         if let Some(waiting) = self.parked.get_mut(instance) {
             // Behind what waits already, so that nothing overtakes (R189).
             waiting.push(parked());
@@ -252,6 +310,7 @@ impl<R: Destination> Partition<R> {
         let Some(parked) = self.parked.remove(instance) else {
             return;
         };
+        self.at = Some(instance.clone());
         if let Some(state) = state {
             if let Some(at) = state.starts_at() {
                 self.timers.add_ready(instance.clone(), at);
@@ -277,13 +336,18 @@ impl<R: Destination> Partition<R> {
     fn unreadable(&mut self, instance: &InstanceId, what: &str, out: &mut Vec<Output<R>>) {
         tracing::error!(hub = %self.key.hub, %instance, what, "an instance cannot be read");
         for waiting in self.parked.remove(instance).unwrap_or_default() {
-            if let Parked::Input(Input::Request { to, .. }) = waiting {
-                out.push(Output::Reply {
-                    seq: self.durable,
-                    to,
-                    reply: Reply::Unreadable(what.to_owned()),
-                });
-            }
+            self.refuse(waiting, what, out);
+        }
+    }
+
+    /// Tells whoever asked that there is no answer.
+    fn refuse(&self, waiting: Parked<R>, what: &str, out: &mut Vec<Output<R>>) {
+        if let Parked::Input(Input::Request { to, .. }) = waiting {
+            out.push(Output::Reply {
+                seq: self.durable,
+                to,
+                reply: Reply::Unreadable(what.to_owned()),
+            });
         }
     }
 
@@ -377,6 +441,7 @@ impl<R: Destination> Partition<R> {
 
     /// Fires timers of an instance; those of an earlier one with its id mean nothing (R137).
     fn fire(&mut self, instance: &InstanceId, fired: &[(InstanceNumber, Occurrence)], out: &mut Vec<Output<R>>) {
+        self.at = Some(instance.clone());
         let commit = self.state(instance).and_then(|state| {
             let own = fired.iter().filter(|(number, _)| *number == state.number);
             let own: Vec<Occurrence> = own.map(|(_, occurrence)| *occurrence).collect();
@@ -385,6 +450,60 @@ impl<R: Destination> Partition<R> {
         if let Some(commit) = commit {
             self.commit(commit, None, out);
         }
+    }
+
+    /// Drops timers whose cause is gone, once they may be as many as the others. Of an instance that is not in
+    /// memory nothing is known, so its timers stay.
+    fn sweep_timers(&mut self) {
+        if self.timers.len() < self.timers_swept_at {
+            return;
+        }
+        let memory = &self.memory;
+        self.timers.retain(|due| {
+            let Some(slot) = memory.get(&due.instance) else {
+                return true;
+            };
+            match (&slot.state, due.cause) {
+                (None, _) => false,
+                (Some(_), Cause::Ready) => true,
+                (Some(state), Cause::Timer(number, occurrence)) => {
+                    state.number == number && state.open.contains_key(&occurrence)
+                }
+            }
+        });
+        self.timers_swept_at = self.sweep_min.max(2 * self.timers.len());
+    }
+
+    /// Drops waits that nobody listens to any more, once they may be as many as the others.
+    fn sweep_waiters(&mut self) {
+        if self.waiters.len() < self.waiters_swept_at {
+            return;
+        }
+        self.waiters.retain(|_, waiting| {
+            waiting.retain(|(_, to)| !to.is_gone());
+            !waiting.is_empty()
+        });
+        self.waiters_swept_at = self.sweep_min.max(2 * self.waiters.len());
+    }
+
+    /// Has the filter of ids filled anew, once more than half of what it knows may be gone (A40).
+    fn refill_filter(&mut self, out: &mut Vec<Output<R>>) {
+        self.purged += 1;
+        if self.purged < self.sweep_min.max(self.filter.len() / 2) {
+            return;
+        }
+        // What is not in memory is durable, so the store tells it.
+        let in_memory = self.memory.iter().filter(|(_, slot)| slot.state.is_some());
+        let in_memory = in_memory.map(|(instance, _)| fingerprint(instance));
+        if self.filter.begin_refill(in_memory) {
+            self.purged = 0;
+            out.push(Output::Fingerprints);
+        }
+    }
+
+    /// Entries kept for timers, for waits and for ids, those included that mean nothing any more.
+    pub fn entries(&self) -> (usize, usize, usize) {
+        (self.timers.len(), self.waiters.len(), self.filter.len())
     }
 
     /// Number of the last commit made.
@@ -425,6 +544,11 @@ impl<R: Destination> Partition<R> {
     /// Instances in memory, and their bytes.
     pub fn memory(&self) -> (usize, usize) {
         (self.memory.len(), self.memory.bytes())
+    }
+
+    /// The instance that was worked on last, if the last work was about one.
+    pub fn working_on(&self) -> Option<&InstanceId> {
+        self.at.as_ref()
     }
 
     /// The status record of an instance as memory has it, ahead of the disk; for checkers.

@@ -2,13 +2,14 @@
 //! place with concurrency; what it moves is decided elsewhere.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use taskhub_core::id::InstanceId;
-use taskhub_store::{Error as StoreError, Lease};
-use tokio::sync::oneshot;
+use taskhub_core::id::{InstanceId, Seq};
+use taskhub_store::{Error as StoreError, Group, Lease, Section};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::dispatcher::Event;
@@ -18,7 +19,7 @@ use crate::hub::{Options, To};
 use crate::io::{Input, Output};
 use crate::partition::{Partition, Setup};
 use crate::queue::Queue;
-use crate::shared::{Pulse, Shared, ThreadLink};
+use crate::shared::{Broken, Drain, Pulse, Shared, ThreadLink};
 
 /// A turn that takes longer is named in a warning (A33).
 const TURN_WARN: Duration = Duration::from_secs(1);
@@ -26,21 +27,26 @@ const TURN_WARN: Duration = Duration::from_secs(1);
 pub(crate) const LOST_THREADS_MAX: usize = 4;
 /// How long a group is tried again while the store is full or out of reach (A43).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
-/// Pause between such tries, and the first one after a broken assertion.
-const COMMIT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Bound of the growing pause after broken assertions, in pauses.
-const BROKEN_PAUSES_MAX: u32 = 50;
+/// Pause between such tries, and the first one after trouble that may come again at once.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Bound of the growing pause, in pauses.
+const PAUSES_MAX: u32 = 50;
+/// Fewer entries than this are not worth looking for dead ones among them.
+const SWEEP_MIN: usize = 1_024;
+/// Assertions that broke longer ago than this say nothing of the next one.
+const BROKEN_FORGOTTEN: Duration = Duration::from_mins(1);
 
 /// Keeps the partitions served: claims them, and claims them anew whenever their memory is dropped.
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
     options: Options,
     /// Instances not to be run in this process any more, and why.
-    set_aside: Vec<(InstanceId, String)>,
+    set_aside: BTreeMap<InstanceId, String>,
+    /// Those that are not even looked at: an assertion broke again while they were set aside.
+    out_of_service: BTreeMap<InstanceId, String>,
     lost_threads: usize,
-    /// How often an assertion broke.
-    broken: u32,
+    /// How often an assertion broke lately, and when the last one did.
+    broken: (u32, Option<Instant>),
     is_first: bool,
 }
 
@@ -49,9 +55,10 @@ impl Supervisor {
         Self {
             shared,
             options,
-            set_aside: Vec::new(),
+            set_aside: BTreeMap::new(),
+            out_of_service: BTreeMap::new(),
             lost_threads: 0,
-            broken: 0,
+            broken: (0, None),
             is_first: true,
         }
     }
@@ -113,11 +120,17 @@ impl Supervisor {
         let shared = &self.shared;
         let index = lease.partition.index;
         let recovered = shared.store.recover(&lease).await?;
-        let is_ours = |(instance, _): &&(InstanceId, String)| shared.partition_of(instance) == index;
+        let is_ours = |(instance, _): &(&InstanceId, &String)| shared.partition_of(instance) == index;
+        let ours = |all: &BTreeMap<InstanceId, String>| {
+            let ours = all.iter().filter(is_ours);
+            ours.map(|(instance, why)| (instance.clone(), why.clone())).collect()
+        };
         let setup = Setup {
             seed: seed(),
             memory_bytes_max: self.options.memory_bytes_max / usize::from(shared.partitions),
-            set_aside: self.set_aside.iter().filter(is_ours).cloned().collect(),
+            set_aside: ours(&self.set_aside),
+            out_of_service: ours(&self.out_of_service),
+            sweep_min: SWEEP_MIN,
             is_first: self.is_first,
             flaws: crate::flaw::Flaws::default(),
             lease,
@@ -127,20 +140,56 @@ impl Supervisor {
         Ok((partition, outputs))
     }
 
-    /// Reloads whenever asked to, and watches the threads, until the hub stops.
-    pub(crate) async fn supervise(mut self) {
+    /// Reloads whenever asked to, and watches the threads, until the hub is closed or drained. All that
+    /// happens in one task, so a drain never meets a reload half done.
+    pub(crate) async fn supervise(mut self, mut drains: mpsc::UnboundedReceiver<Drain>) {
+        // If this task breaks, nobody keeps the partitions served: better that callers hear of it.
+        let _closing = CloseOnDrop(Arc::clone(&self.shared));
         let mut watched = BTreeMap::new();
-        while !self.shared.is_stopping() {
-            let asked = timeout(TURN_WARN / 4, self.shared.reload.notified()).await.is_ok();
-            let blocked = self.watch(&mut watched);
-            if self.shared.is_stopping() {
+        loop {
+            let is_asked = tokio::select! {
+                biased;
+                drain = drains.recv() => {
+                    if let Some(drain) = drain {
+                        self.drain(drain).await;
+                    }
+                    return;
+                }
+                () = self.shared.reload.notified() => true,
+                () = sleep(TURN_WARN / 4) => false,
+            };
+            if self.shared.is_closed() {
                 return;
             }
-            if asked || !blocked.is_empty() {
-                self.reload(blocked).await;
+            let blocked = self.watch(&mut watched);
+            if is_asked || !blocked.is_empty() {
+                self.reload(blocked, &drains).await;
                 watched.clear();
             }
         }
+    }
+
+    /// Has the threads end their rounds, and gives the partitions back once everything is written.
+    async fn drain(&self, drain: Drain) {
+        let shared = &self.shared;
+        let mut leases = Vec::new();
+        for link in shared.links() {
+            let (done, drained) = oneshot::channel();
+            link.inputs.push(ThreadInput::Drain(done));
+            if let Ok(Ok(given_back)) = timeout(drain.limit, drained).await {
+                leases.extend(given_back);
+            }
+        }
+        shared.group.flush().await;
+        let unkept = shared.dispatcher().answered();
+        let released = if unkept == 0 {
+            shared.store.release(&leases).await
+        } else {
+            // The next process must take every open call for one that may have run (A35).
+            tracing::error!(hub = %shared.hub, unkept, "results of activities could not be made durable before the stop; they run again");
+            Ok(())
+        };
+        let _nobody_waits = drain.done.send(released);
     }
 
     /// The threads that are stuck in one turn for too long. Names a slow turn once (A33).
@@ -168,30 +217,59 @@ impl Supervisor {
     }
 
     /// Drops the memory of all partitions and begins anew from the store (A1).
-    async fn reload(&mut self, blocked: Vec<(usize, InstanceId)>) {
+    async fn reload(&mut self, blocked: Vec<(usize, InstanceId)>, drains: &mpsc::UnboundedReceiver<Drain>) {
         let count = self.shared.reloads.fetch_add(1, Ordering::AcqRel) + 1;
         for (number, instance) in blocked {
             self.give_up(number, instance);
         }
-        let broken = std::mem::take(&mut *self.shared.broken());
-        if !broken.is_empty() {
-            // What broke may break again at once; a pause keeps that from being all the process does.
-            self.broken += 1;
-            sleep(COMMIT_PAUSE * self.broken.min(BROKEN_PAUSES_MAX)).await;
-            self.set_aside.extend(broken);
-        }
+        // What failed may fail again at once; a pause keeps that from being all the process does.
+        let broken = self.take_broken();
+        let failed = self.shared.failed_groups.load(Ordering::Acquire).saturating_sub(1);
+        sleep(PAUSE * broken.max(failed).min(PAUSES_MAX)).await;
         tracing::warn!(hub = %self.shared.hub, count, "dropping the memory of all partitions and reading them anew");
         self.drop_all().await;
         self.shared.group.accept();
         // What was handed over by whole rounds is consistent; a failed store has discarded it already.
         self.shared.group.flush().await;
+        let mut pauses = 0;
         while let Err(error) = self.claim_all().await {
+            if matches!(error, StoreError::NoSuchHub { .. }) {
+                tracing::error!(hub = %self.shared.hub, "the hub was deleted; its work ends here");
+                self.shared.close();
+                return;
+            }
+            pauses = PAUSES_MAX.min(pauses + 1);
             tracing::warn!(hub = %self.shared.hub, %error, "the partitions cannot be claimed; trying again");
-            sleep(COMMIT_PAUSE).await;
-            if self.shared.is_stopping() {
+            sleep(PAUSE * pauses).await;
+            if self.shared.is_closed() || !drains.is_empty() {
                 return;
             }
         }
+        self.shared.is_full.store(false, Ordering::Release);
+    }
+
+    /// Sets instances aside on which assertions broke. Says how many broke lately.
+    fn take_broken(&mut self) -> u32 {
+        let broken = std::mem::take(&mut *self.shared.broken());
+        let (count, last) = &mut self.broken;
+        if broken.is_empty() {
+            return 0;
+        }
+        if last.is_some_and(|last| last.elapsed() > BROKEN_FORGOTTEN) {
+            *count = 0;
+        }
+        (*count, *last) = (*count + 1, Some(now()));
+        for Broken { instance, what } in broken {
+            let Some(instance) = instance else { continue };
+            let why = format!("an assertion broke: {what}");
+            if self.set_aside.remove(&instance).is_some() || self.out_of_service.contains_key(&instance) {
+                // Its turns are not what breaks, so nothing of it is touched any more.
+                self.out_of_service.insert(instance, why);
+            } else {
+                self.set_aside.insert(instance, why);
+            }
+        }
+        *count
     }
 
     /// Leaves a thread to its turn and puts a fresh one in its place (A33).
@@ -203,7 +281,7 @@ impl Supervisor {
             "a turn did not return within {limit:?}, so its thread was given up; \
              the instance is not run any more in this process"
         );
-        self.set_aside.push((instance, reason));
+        self.set_aside.insert(instance, reason);
         match self.spawn_thread(number) {
             Ok(fresh) => {
                 let mut threads = self.shared.threads.write().unwrap_or_else(PoisonError::into_inner);
@@ -258,36 +336,59 @@ fn seed() -> u64 {
     fastrand::u64(..)
 }
 
+/// Closes a hub whose heart stops.
+struct CloseOnDrop(Arc<Shared>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(hub = %self.0.hub, "the task that keeps the partitions served broke; the hub is closed");
+            self.0.is_broken.store(true, Ordering::Release);
+            self.0.close();
+        }
+    }
+}
+
 /// Starts the thread that writes groups. It is one of its own because a store may block it.
 pub(crate) fn spawn_committer(shared: &Arc<Shared>) -> Result<(), StoreError> {
-    let committing = commit_groups(Arc::clone(shared));
-    let runtime = shared.runtime.clone();
+    let shared = Arc::clone(shared);
+    let committing = Arc::clone(&shared);
     let builder = std::thread::Builder::new().name("commits".to_owned());
     let join = builder
-        .spawn(move || runtime.block_on(committing))
+        .spawn(move || {
+            let hub = &committing;
+            // What breaks while a group is written leaves its outcome unknown (A1).
+            while catch_unwind(AssertUnwindSafe(|| hub.runtime.block_on(commit_groups(hub)))).is_err() {
+                tracing::error!(hub = %hub.hub, "an assertion broke while a group was written");
+                give_up_group(hub);
+            }
+        })
         .map_err(|source| StoreError::Unavailable { source: source.into() })?;
     shared.join_later(usize::MAX, join);
     Ok(())
 }
 
 /// Writes groups until the hub is closed and everything handed over is written.
-async fn commit_groups(shared: Arc<Shared>) {
+async fn commit_groups(shared: &Arc<Shared>) {
     while let Some(taken) = shared.group.take().await {
-        write(&shared, taken).await;
+        write(shared, taken).await;
     }
 }
 
 async fn write(shared: &Arc<Shared>, taken: Taken) {
     if !taken.group.sections.is_empty()
-        && let Err(error) = commit(shared, &taken).await
+        && let Err(error) = commit(shared, &taken.group).await
     {
         tracing::error!(hub = %shared.hub, %error, "a group could not be made durable");
+        if matches!(error, StoreError::Corrupt { .. }) {
+            find_refused(shared, &taken.group).await;
+        }
         // Nothing that waited is let go, so nobody is told what is now forgotten (A1).
         drop(taken);
-        shared.group.discard();
-        shared.reload.notify_one();
+        give_up_group(shared);
         return;
     }
+    shared.failed_groups.store(0, Ordering::Release);
     let upto = taken.upto();
     shared.release(taken.releases);
     for (partition, seq) in upto {
@@ -295,13 +396,52 @@ async fn write(shared: &Arc<Shared>, taken: Taken) {
     }
 }
 
+fn give_up_group(shared: &Shared) {
+    shared.failed_groups.fetch_add(1, Ordering::AcqRel);
+    shared.group.discard();
+    shared.reload.notify_one();
+}
+
 /// Commits a group; a store that is full or out of reach is tried again for a while (A43).
-async fn commit(shared: &Arc<Shared>, taken: &Taken) -> Result<(), StoreError> {
+async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
     let deadline = now() + COMMIT_DEADLINE;
     loop {
-        match shared.store.commit(Arc::clone(&taken.group)).await {
-            Err(StoreError::Full | StoreError::Unavailable { .. }) if now() < deadline => sleep(COMMIT_PAUSE).await,
+        let result = shared.store.commit(Arc::clone(group)).await;
+        shared
+            .is_full
+            .store(matches!(result, Err(StoreError::Full)), Ordering::Release);
+        match result {
+            Err(StoreError::Full | StoreError::Unavailable { .. }) if now() < deadline => sleep(PAUSE).await,
             result => return result,
+        }
+    }
+}
+
+/// Finds the commit for which the store refuses a group, and has its instance set aside; without that the
+/// same group would be made again for ever. The commits before it become durable, which those who wait
+/// for them do not hear, as with any group whose outcome is unknown.
+async fn find_refused(shared: &Shared, group: &Group) {
+    for section in &group.sections {
+        for (seq, made) in (section.first_seq.0..).zip(&section.commits) {
+            let alone = Group {
+                sections: vec![Section {
+                    partition: section.partition.clone(),
+                    epoch: section.epoch,
+                    first_seq: Seq(seq),
+                    commits: vec![made.clone()],
+                }],
+            };
+            match commit(shared, &Arc::new(alone)).await {
+                Ok(()) => {}
+                Err(StoreError::Corrupt { what, .. }) => {
+                    shared.broken().push(Broken {
+                        instance: Some(made.instance.clone()),
+                        what: format!("the store refuses what its rows contradict: {what}"),
+                    });
+                    return;
+                }
+                Err(_) => return,
+            }
         }
     }
 }

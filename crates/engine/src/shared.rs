@@ -1,23 +1,24 @@
 //! What the threads and tasks of a hub share: routes to the partitions, the open group, the dispatcher.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use taskhub_core::id::{Epoch, HubName, InstanceId};
-use taskhub_store::{Freshness, PartitionKey, Query, Store, partition_of};
+use taskhub_store::{Error as StoreError, Freshness, PartitionKey, Query, Store, partition_of};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::dispatcher::{Dispatcher, Event, Order};
+use crate::dispatcher::{Dispatcher, Event, Order, Token};
 use crate::executor::ThreadInput;
 use crate::group::{Batch, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
 use crate::queue::Queue;
-use crate::worker::Functions;
+use crate::worker::{ActivityCall, Functions};
 
 /// The shared part of a hub.
 pub(crate) struct Shared {
@@ -33,11 +34,22 @@ pub(crate) struct Shared {
     /// What must have ended before a stop is over: the partition threads, by number, and the main tasks.
     joins: Mutex<Joins>,
     dispatcher: Mutex<Dispatcher>,
-    /// Instances in whose work an assertion broke, and what it said.
-    broken: Mutex<Vec<(InstanceId, String)>>,
-    /// Told when an activity ends.
-    pub(crate) activity_ended: Notify,
-    pub(crate) is_stopping: AtomicBool,
+    /// Assertions that broke since the last reload.
+    broken: Mutex<Vec<Broken>>,
+    /// The hub closed itself because its own tasks broke.
+    pub(crate) is_broken: AtomicBool,
+    /// Groups that failed since the last one that did not.
+    pub(crate) failed_groups: AtomicU32,
+    /// Told, while the hub stops, when an activity has ended or its result is durable.
+    activities_moved: Notify,
+    /// No client is served any more.
+    is_stopping: AtomicBool,
+    /// Nothing is.
+    is_closed: AtomicBool,
+    /// The store has no room, so it takes no new work (A43).
+    pub(crate) is_full: AtomicBool,
+    /// Asks the supervisor to end the work in an orderly way.
+    pub(crate) drains: mpsc::UnboundedSender<Drain>,
     /// Requests that are not answered yet.
     pub(crate) requests: AtomicUsize,
     /// Told when partitions must be dropped and claimed anew.
@@ -127,6 +139,24 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// An assertion that broke.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// The instance whose work broke it, as far as that is known.
+    pub(crate) instance: Option<InstanceId>,
+    /// What it said.
+    pub(crate) what: String,
+}
+
+/// Asks for the end of all work.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    /// How long each thread has to end its round.
+    pub(crate) limit: Duration,
+    /// Told how giving the partitions back went.
+    pub(crate) done: oneshot::Sender<Result<(), StoreError>>,
+}
+
 /// What a hub is made of.
 pub(crate) struct Parts {
     pub(crate) hub: HubName,
@@ -136,6 +166,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) drains: mpsc::UnboundedSender<Drain>,
 }
 
 impl Shared {
@@ -152,8 +183,13 @@ impl Shared {
             joins: Mutex::default(),
             dispatcher: Mutex::new(parts.dispatcher),
             broken: Mutex::default(),
-            activity_ended: Notify::new(),
+            is_broken: AtomicBool::new(false),
+            failed_groups: AtomicU32::new(0),
+            activities_moved: Notify::new(),
             is_stopping: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            drains: parts.drains,
             requests: AtomicUsize::new(0),
             reload: Notify::new(),
             reloads: AtomicU64::new(0),
@@ -176,6 +212,41 @@ impl Shared {
         self.is_stopping.load(Ordering::Acquire)
     }
 
+    /// Serves no client and hands out no activity from now on (R206); what was begun goes on.
+    pub(crate) fn begin_stop(self: &Arc<Self>) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.dispatch(Event::Drain);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Ends the threads and tasks. What waits for an answer hears that there is none.
+    pub(crate) fn close(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.is_closed.store(true, Ordering::Release);
+        for link in self.links() {
+            link.inputs.close();
+        }
+        self.group.close();
+        self.reload.notify_one();
+    }
+
+    /// Waits until the dispatcher has got so far; for a stop.
+    pub(crate) async fn activities(&self, have_got: impl Fn(&Dispatcher) -> bool) {
+        loop {
+            let moved = self.activities_moved.notified();
+            let mut moved = std::pin::pin!(moved);
+            // Registered before the look, so that a change in between is not missed.
+            moved.as_mut().enable();
+            if have_got(&self.dispatcher()) {
+                return;
+            }
+            moved.await;
+        }
+    }
+
     /// Sends an input to the thread of a partition. Nobody there means that the hub is stopping or the
     /// thread was just given up: what matters of the input is durable, or its sender hears of the loss.
     pub(crate) fn send(&self, index: u16, input: Input<To>) {
@@ -194,7 +265,7 @@ impl Shared {
         self.threads.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn broken(&self) -> MutexGuard<'_, Vec<(InstanceId, String)>> {
+    pub(crate) fn broken(&self) -> MutexGuard<'_, Vec<Broken>> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -204,7 +275,6 @@ impl Shared {
 
     /// Lets effects go whose commits are durable.
     pub(crate) fn release(self: &Arc<Self>, releases: Vec<Release>) {
-        let mut orders = Vec::new();
         let mut events = Vec::new();
         for release in releases {
             match release {
@@ -213,43 +283,53 @@ impl Shared {
             }
         }
         if !events.is_empty() {
-            let mut dispatcher = self.dispatcher();
-            for event in events {
-                dispatcher.step(event, &mut orders);
-            }
+            self.dispatch_all(events);
         }
-        self.carry_out(orders);
     }
 
     /// Tells the dispatcher something and does what it says.
     pub(crate) fn dispatch(self: &Arc<Self>, event: Event) {
-        let mut orders = Vec::new();
-        self.dispatcher().step(event, &mut orders);
-        self.carry_out(orders);
+        self.dispatch_all([event]);
     }
 
-    fn carry_out(self: &Arc<Self>, orders: Vec<Order>) {
-        for order in orders {
-            match order {
-                Order::Result { key, outcome } => self.send(key.partition.index, Input::TaskDone { key, outcome }),
-                Order::Redeliver { key, deliveries } => {
-                    self.send(key.partition.index, Input::TaskRedelivered { key, deliveries });
-                }
-                Order::Run { call, token } => {
-                    // An activity that outlives its hub must not keep the store open.
-                    let shared = Arc::downgrade(self);
-                    let key = call.key.clone();
-                    let activity = self.functions.activity(call);
-                    self.spawn(async move {
-                        let outcome = activity.await;
-                        if let Some(shared) = shared.upgrade() {
-                            shared.dispatch(Event::Done { key, token, outcome });
-                            shared.activity_ended.notify_waiters();
-                        }
-                    });
+    fn dispatch_all(self: &Arc<Self>, events: impl IntoIterator<Item = Event>) {
+        let mut orders = Vec::new();
+        let mut calls = Vec::new();
+        {
+            let mut dispatcher = self.dispatcher();
+            for event in events {
+                dispatcher.step(event, &mut orders);
+            }
+            // Told under the lock: once a call counts as ended, its result is in its partition's queue.
+            for order in orders {
+                match order {
+                    Order::Result { key, outcome } => self.send(key.partition.index, Input::TaskDone { key, outcome }),
+                    Order::Redeliver { key, deliveries } => {
+                        self.send(key.partition.index, Input::TaskRedelivered { key, deliveries });
+                    }
+                    Order::Run { call, token } => calls.push((call, token)),
                 }
             }
         }
+        if self.is_stopping() {
+            self.activities_moved.notify_waiters();
+        }
+        for (call, token) in calls {
+            self.run_activity(call, token);
+        }
+    }
+
+    fn run_activity(self: &Arc<Self>, call: ActivityCall, token: Token) {
+        // An activity that outlives its hub must not keep the store open.
+        let shared = Arc::downgrade(self);
+        let key = call.key.clone();
+        let activity = self.functions.activity(call);
+        self.spawn(async move {
+            let outcome = activity.await;
+            if let Some(shared) = shared.upgrade() {
+                shared.dispatch(Event::Done { key, token, outcome });
+            }
+        });
     }
 
     /// The one place below the library that spawns tasks.
@@ -277,13 +357,18 @@ impl Shared {
     /// Waits until the threads and the main tasks have ended, which they do once the hub is closed.
     pub(crate) async fn ended(&self) {
         let Joins { threads, tasks } = std::mem::take(&mut *self.joins());
-        let joined = self.runtime.spawn_blocking(move || {
+        let (done, joined) = oneshot::channel();
+        // Not one of the runtime's threads: that would keep the process from ending while a turn is stuck.
+        let joining = std::thread::Builder::new().name("joins".to_owned()).spawn(move || {
             for thread in threads.into_values() {
                 // A thread that panicked has ended too.
                 let _panicked = thread.join();
             }
+            let _nobody_waits = done.send(());
         });
-        let _panicked = joined.await;
+        if joining.is_ok() {
+            let _ended = joined.await;
+        }
         for task in tasks {
             let _panicked = task.await;
         }

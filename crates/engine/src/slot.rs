@@ -23,6 +23,8 @@ pub(crate) struct Slot {
     pub(crate) is_queued: bool,
     /// Not to begin a turn before: the last delivery failed (R184).
     pub(crate) retry_at: Option<Timestamp>,
+    /// Reads of its history for this turn that were too short.
+    pub(crate) gaps: u32,
     /// Used since the clock hand last passed it.
     is_referenced: bool,
     /// Its share of the budget.
@@ -46,6 +48,7 @@ impl Slot {
             turn: None,
             is_queued: false,
             retry_at: None,
+            gaps: 0,
             is_referenced: true,
             bytes: 0,
         }
@@ -149,6 +152,10 @@ impl Memory {
         self.slots.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&InstanceId, &Slot)> {
+        self.slots.iter()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -159,20 +166,45 @@ impl Memory {
 pub(crate) struct IdFilter {
     fingerprints: HashSet<u64>,
     is_complete: bool,
+    /// Takes the place of `fingerprints` once the store has told all it has. Ids that are purged cannot be
+    /// taken out one by one, since two ids may share a fingerprint.
+    fresh: Option<HashSet<u64>>,
 }
 
 impl IdFilter {
     pub(crate) fn add(&mut self, fingerprint: u64) {
         self.fingerprints.insert(fingerprint);
+        if let Some(fresh) = &mut self.fresh {
+            fresh.insert(fingerprint);
+        }
     }
 
     pub(crate) fn add_stored(&mut self, fingerprints: Vec<u64>, is_last: bool) {
-        self.fingerprints.extend(fingerprints);
-        self.is_complete |= is_last;
+        let filling = self.fresh.as_mut().unwrap_or(&mut self.fingerprints);
+        filling.extend(fingerprints);
+        if is_last {
+            self.is_complete = true;
+            if let Some(fresh) = self.fresh.take() {
+                self.fingerprints = fresh;
+            }
+        }
+    }
+
+    /// Begins to fill it anew, from ids that the store may not have yet; not while it is being filled.
+    pub(crate) fn begin_refill(&mut self, undurable: impl Iterator<Item = u64>) -> bool {
+        let begins = self.is_complete && self.fresh.is_none();
+        if begins {
+            self.fresh = Some(undurable.collect());
+        }
+        begins
     }
 
     /// Whether the store must be asked: the filter is not filled yet, or it has the fingerprint.
     pub(crate) fn may_exist(&self, fingerprint: u64) -> bool {
         !self.is_complete || self.fingerprints.contains(&fingerprint)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.fingerprints.len()
     }
 }

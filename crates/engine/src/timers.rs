@@ -1,5 +1,6 @@
 //! When a partition must look at an instance again. Entries are not removed when their cause goes away;
-//! whoever takes a due entry checks that it still means something.
+//! whoever takes a due entry checks that it still means something. Once many mean nothing, they are
+//! dropped together.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -68,6 +69,11 @@ impl Timers {
             return None;
         }
         self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Drops entries that mean nothing any more.
+    pub fn retain(&mut self, mut means_something: impl FnMut(&Due) -> bool) {
+        self.heap.retain(|Reverse(entry)| means_something(entry));
     }
 
     /// How many entries there are, those without meaning included.

@@ -213,6 +213,24 @@ fn a_call_that_may_be_running_elsewhere_is_put_down_before_it_is_handed_out() {
 }
 
 #[test]
+fn a_redelivery_that_was_not_put_down_before_a_reload_is_put_down_after_it() {
+    let mut bench = Bench::new(1, &[]);
+    let recovered = TaskOffer {
+        may_be_running: true,
+        ..offer("i", 0, "A")
+    };
+    assert_eq!(bench.tell(Event::Offer(recovered)), ["redeliver i#0 1"]);
+    bench.tell(Event::Reset(partition()));
+    // After the first recovery of a process nothing may be running elsewhere, but this call was.
+    assert_eq!(bench.tell(Event::Offer(offer("i", 0, "A"))), ["redeliver i#0 1"]);
+    let put_down = TaskOffer {
+        deliveries: 1,
+        ..offer("i", 0, "A")
+    };
+    assert_eq!(bench.tell(Event::Offer(put_down)), ["run i#0 attempt 2 token 0"]);
+}
+
+#[test]
 fn s_poison_activity() {
     let mut bench = Bench::new(1, &[]);
     let recovered = TaskOffer {

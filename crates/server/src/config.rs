@@ -28,8 +28,9 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// `/orchestrators/{name}` without a prefix (H96). Absent: on if there are no keys.
     pub front_door: Option<bool>,
-    /// Whether programs on this machine may use the local RPC surface without a key (H33, A17).
-    pub rpc_open_loopback: bool,
+    /// Whether programs on this machine may use the local RPC surface without a key (H33, A17). Behind a proxy
+    /// on this machine every caller looks like one. Absent: on if there are no keys.
+    pub rpc_open_loopback: Option<bool>,
     /// Whether programs on other machines may use it; with keys they need one in its path (H4, H33).
     pub rpc_allow_remote: bool,
     /// Origin of all links, such as `https://hub.example.org`; absent: that of the request (H43).
@@ -65,7 +66,7 @@ impl Default for Config {
             no_auth: false,
             tls: None,
             front_door: None,
-            rpc_open_loopback: true,
+            rpc_open_loopback: None,
             rpc_allow_remote: false,
             public_url: None,
             use_forwarded_host: false,
@@ -87,6 +88,11 @@ impl Config {
     pub(crate) fn has_front_door(&self) -> bool {
         self.front_door.unwrap_or(self.keys.is_empty())
     }
+
+    /// Whether programs on this machine need no key for the RPC surface (A17).
+    pub(crate) fn has_open_rpc(&self) -> bool {
+        self.rpc_open_loopback.unwrap_or(self.keys.is_empty())
+    }
 }
 
 /// Limits of size and time. Above each there is a clear refusal (P8).
@@ -100,7 +106,7 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Bytes of all bodies that are being read; above it callers are told to come back.
     pub bodies_bytes_max: usize,
-    /// A body must have come as a whole by then.
+    /// A body of which nothing comes for so long is given up; as a whole it may take ten times that.
     pub body_timeout: Duration,
     /// The head of a request must have come by then; also how long a connection may be idle.
     pub head_timeout: Duration,
@@ -119,7 +125,7 @@ impl Default for Limits {
             wait_max: Duration::from_secs(230),
             body_bytes_max: limits::PAYLOAD_BYTES_MAX,
             bodies_bytes_max: 8 * limits::PAYLOAD_BYTES_MAX,
-            body_timeout: Duration::from_mins(1),
+            body_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_mins(1),
             write_timeout: Duration::from_mins(1),
             connections_max: 10_000,

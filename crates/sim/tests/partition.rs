@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a broken script fails its test")]
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use taskhub_core::action::{Action, ActionKind, TurnAnswer};
@@ -10,17 +12,18 @@ use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Name, Seq};
 use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::flaw::Flaws;
-use taskhub_engine::io::{Input, Output, Request};
+use taskhub_engine::io::{Input, Output, Request, WaitFor};
 use taskhub_engine::partition::{Destination, Partition, Setup};
 use taskhub_engine::worker::{TurnItem, TurnOutcome};
 use taskhub_store::{Lease, PartitionKey, Recovered};
 
-#[derive(Debug)]
-struct Nobody;
+/// A caller, who listens until the flag is set.
+#[derive(Clone, Debug, Default)]
+struct Nobody(Rc<Cell<bool>>);
 
 impl Destination for Nobody {
     fn is_gone(&self) -> bool {
-        false
+        self.0.get()
     }
 }
 
@@ -29,6 +32,7 @@ struct Bench {
     partition: Partition<Nobody>,
     now: Timestamp,
     instance: InstanceId,
+    caller: Nobody,
 }
 
 impl Bench {
@@ -47,6 +51,8 @@ impl Bench {
             seed: 1,
             memory_bytes_max,
             set_aside: Vec::new(),
+            out_of_service: Vec::new(),
+            sweep_min: 4,
             is_first: true,
             flaws: Flaws::default(),
         };
@@ -67,6 +73,7 @@ impl Bench {
             partition,
             now,
             instance,
+            caller: Nobody::default(),
         }
     }
 
@@ -82,15 +89,37 @@ impl Bench {
     }
 
     fn ask(&mut self, request: Request) -> Vec<Output<Nobody>> {
-        let instance = self.instance.clone();
-        self.step(Input::Request {
-            instance,
+        let asked = self.asked(request);
+        self.step(asked)
+    }
+
+    fn asked(&self, request: Request) -> Input<Nobody> {
+        Input::Request {
+            instance: self.instance.clone(),
             request,
-            to: Nobody,
-        })
+            to: self.caller.clone(),
+        }
+    }
+
+    /// Takes one input in, begins turns, and leaves what follows ahead of the disk.
+    fn ahead(&mut self, input: Input<Nobody>) -> Vec<Output<Nobody>> {
+        let mut out = Vec::new();
+        self.partition.step(input, self.now, &mut out);
+        self.partition.turns(self.now, &mut out);
+        out
+    }
+
+    /// Further requests are about this instance.
+    fn turn_to(&mut self, instance: &str) {
+        self.instance = InstanceId::new(instance).unwrap();
     }
 
     fn start(&mut self) -> TurnItem {
+        let start = self.start_request();
+        turn(self.ask(start)).expect("a start is followed by a turn")
+    }
+
+    fn start_request(&self) -> Request {
         let start = StartRequest {
             instance: self.instance.clone(),
             name: Name::new("sleeper").unwrap(),
@@ -102,7 +131,7 @@ impl Bench {
             reuse: ReusePolicy::ReplaceEnded,
             key: None,
         };
-        turn(self.ask(Request::Start(Box::new(start)))).expect("a start is followed by a turn")
+        Request::Start(Box::new(start))
     }
 
     fn answer(&mut self, item: &TurnItem, kind: ActionKind) {
@@ -174,4 +203,99 @@ fn an_instance_that_ended_before_its_turn_was_tried_again_leaves_memory() {
     bench.pass(Duration::from_mins(1));
     bench.pass(Duration::from_mins(1));
     assert_eq!(bench.partition.memory().0, 0);
+}
+
+#[test]
+fn a_history_that_the_store_has_lost_part_of_is_not_read_for_ever() {
+    let mut bench = Bench::new(usize::MAX);
+    let item = bench.start();
+    bench.sleep(&item, Duration::from_secs(1));
+    let item = turn(bench.pass(Duration::from_secs(2))).expect("the timer has fired");
+    let mut out = bench.turned(&item, TurnOutcome::NeedsHistory);
+    let mut reads = 0;
+    while out.iter().any(|output| matches!(output, Output::History { .. })) {
+        reads += 1;
+        assert!(reads < 100, "read again and again");
+        out = bench.step(Input::History {
+            instance: item.instance.clone(),
+            fence: item.fence,
+            events: Vec::new(),
+        });
+    }
+    assert!(reads > 1, "one read may have been overtaken by a commit");
+    let info = bench.partition.peek(&item.instance).unwrap();
+    let reason = &info.stalled.as_ref().expect("it says what it waits for").reason;
+    assert!(reason.contains("of which the store has 0"), "{reason}");
+}
+
+#[test]
+fn timers_and_ids_that_mean_nothing_any_more_do_not_pile_up() {
+    const COUNT: usize = 1_000;
+    let mut bench = Bench::new(usize::MAX);
+    let mut refills = 0;
+    for index in 0..COUNT {
+        bench.turn_to(&format!("i{index}"));
+        let item = bench.start();
+        bench.sleep(&item, Duration::from_hours(1));
+        bench.ask(terminate());
+        let out = bench.ask(Request::Purge);
+        if out.iter().any(|output| matches!(output, Output::Fingerprints)) {
+            refills += 1;
+            // One that is made meanwhile, which the store's answer may not have.
+            bench.turn_to(&format!("late{index}"));
+            bench.start();
+            bench.step(Input::Fingerprints {
+                fingerprints: Vec::new(),
+                is_last: true,
+                epoch: Epoch(1),
+            });
+        }
+        let (timers, _, ids) = bench.partition.entries();
+        let live = refills + 1;
+        assert!(timers <= 2 * live + 8, "{timers} timers, {live} instances");
+        assert!(ids <= 3 * live + 8, "{ids} ids, {live} instances");
+    }
+    assert!(refills > 1);
+}
+
+#[test]
+fn an_id_that_is_not_durable_while_the_filter_is_filled_anew_is_known_to_it() {
+    let mut bench = Bench::new(0);
+    bench.turn_to("late");
+    let start = bench.asked(bench.start_request());
+    let item = turn(bench.ahead(start)).unwrap();
+    let mut out = Vec::new();
+    for index in 0..4 {
+        bench.turn_to(&format!("i{index}"));
+        for request in [bench.start_request(), terminate(), Request::Purge] {
+            let asked = bench.asked(request);
+            out = bench.ahead(asked);
+        }
+    }
+    assert!(out.iter().any(|output| matches!(output, Output::Fingerprints)));
+    // The store is read before any of that is durable.
+    let nothing = Input::Fingerprints {
+        fingerprints: Vec::new(),
+        is_last: true,
+        epoch: Epoch(1),
+    };
+    bench.ahead(nothing);
+    bench.sleep(&item, Duration::from_secs(1));
+    assert_eq!(bench.partition.memory().0, 0, "it has left memory");
+    bench.turn_to("late");
+    let out = bench.ask(Request::Info);
+    assert!(out.iter().any(|output| matches!(output, Output::Load(_))), "{out:?}");
+}
+
+#[test]
+fn waits_that_nobody_listens_to_do_not_pile_up() {
+    let mut bench = Bench::new(usize::MAX);
+    for index in 0..100 {
+        bench.turn_to(&format!("i{index}"));
+        bench.start();
+        bench.caller = Nobody::default();
+        bench.ask(Request::Wait(WaitFor::Ended));
+        bench.caller.0.set(true);
+        assert!(bench.partition.entries().1 <= 8);
+    }
 }

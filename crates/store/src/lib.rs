@@ -175,6 +175,16 @@ pub enum Recovered {
         /// The instance.
         instance: InstanceId,
     },
+    /// A row that cannot be read. It stays where it is; the instance it belongs to must not be run without
+    /// what it says, and everything else can (R187).
+    Damaged {
+        /// Its instance, if that much is known.
+        instance: Option<InstanceId>,
+        /// Where it is, for whoever repairs it.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 /// Part of a history: encoded once, when its commit was made, and handed on as these bytes (A3, A39).
@@ -240,6 +250,17 @@ pub enum Query {
         /// At most so many rows.
         rows_max: usize,
     },
+    /// The ids of such a page, without reading the status records.
+    Ids {
+        /// The hub.
+        hub: HubName,
+        /// Which instances.
+        filter: Filter,
+        /// Begin behind this row.
+        after: Option<Cursor>,
+        /// At most so many.
+        rows_max: usize,
+    },
     /// How many instances there are in each status.
     Counts {
         /// The hub.
@@ -263,6 +284,15 @@ pub enum Answer {
     Page {
         /// The rows and where the next page begins.
         page: Page,
+        /// Rows that had to be read to find them.
+        rows_read: u64,
+    },
+    /// To `Ids`.
+    Ids {
+        /// The ids, in the order of the listing.
+        ids: Vec<InstanceId>,
+        /// Where the next page begins; absent on the last one.
+        next: Option<Cursor>,
         /// Rows that had to be read to find them.
         rows_read: u64,
     },
@@ -346,7 +376,7 @@ pub trait Store: Send + Sync + 'static {
     /// A lease that another owner has taken is left alone.
     fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()>;
 
-    /// What an owner needs before its first step, read once after each claim.
+    /// What an owner needs before its first step, read once after each claim. A damaged row is an item, no error.
     fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>>;
 
     /// The only way state changes. Whoever calls it does so from a thread of its own, one group after the

@@ -3,15 +3,20 @@
 
 mod scratch;
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 use scratch::Scratch;
 use taskhub_core::action::ActionKind;
+use taskhub_core::control;
 use taskhub_core::event::Tags;
+use taskhub_core::id::InstanceId;
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
+use taskhub_core::query::Filter;
 use taskhub_store::conformance::{Owner, block_on, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
-use taskhub_store::{Error, ExecutionKey, Job, Store};
+use taskhub_store::{Answer, Error, ExecutionKey, Freshness, Job, Query, Recovered, Store};
 
 const OFF: Options = Options {
     synchronous: Synchronous::Off,
@@ -82,6 +87,8 @@ fn the_check_finds_every_kind_of_contradiction() {
             "checksum of a message",
         ),
         ("UPDATE pending SET sum = 0", "checksum"),
+        ("UPDATE pending SET kind = 9", "say other than its body"),
+        ("UPDATE outbox SET body = zeroblob(9)", "checksum of an outbox item"),
         ("UPDATE payload SET body = zeroblob(20000)", "checksum of a payload"),
         ("DELETE FROM payload", "a payload of instance number 1 is missing"),
         ("UPDATE instance SET status = 0 WHERE status = 1", "Running"),
@@ -136,6 +143,224 @@ fn a_reader_that_meets_damage_names_the_file() {
     assert!(what.contains("checksum"), "{what}");
     // One row's trouble is no other's (R187).
     assert_eq!(block_on(store.history(&key(number.next()), 0)).unwrap().len(), 1);
+}
+
+/// Three instances that each wait for an activity and a timer, have a message that is not taken in, and sent one.
+fn busy(store: &EmbeddedStore) -> Owner<'_> {
+    let mut owner = Owner::new(store, "Damage", 1);
+    for number in 1..=3 {
+        let id = instance(&format!("order-{number}"));
+        owner.start(&id);
+        let call = ActionKind::ScheduleTask {
+            name: name("SayHello"),
+            version: None,
+            input: None,
+            tags: Tags::new(),
+        };
+        let fire_at = owner.now.plus(Duration::from_mins(1));
+        let timer = ActionKind::CreateTimer { fire_at };
+        let event = ActionKind::SendEvent {
+            instance: instance("nobody"),
+            name: name("Hi"),
+            input: None,
+        };
+        owner.turn(&id, vec![call, timer, event]);
+        owner.with(&id, |state, now| {
+            control::raise_event(state, name("Go"), None, None, now).unwrap()
+        });
+    }
+    owner.check();
+    owner
+}
+
+/// Everything there is in the tables of open work.
+fn contents(file: &Connection) -> Vec<String> {
+    let sql = "SELECT format('%d/%d/%d/%d/%d/%s', inst, lane, ev, kind, sum, hex(body)) FROM pending \
+         UNION ALL SELECT format('%d/%d/%d/%d/%s', part, seq, ix, sum, hex(body)) FROM outbox \
+         UNION ALL SELECT format('%d/%s', inst, id) FROM instance";
+    let mut statement = file.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+/// What is wrong with an item, and of which instance it is, if it is a damaged one.
+fn damage_in(item: &Recovered) -> Option<(Option<&str>, &str, &str)> {
+    match item {
+        Recovered::Damaged { instance, place, what } => Some((instance.as_ref().map(InstanceId::as_str), place, what)),
+        _ => None,
+    }
+}
+
+/// One row is damaged: the item it would have been is reported, with its instance if that can be told, and
+/// all others are recovered (R187).
+#[test]
+fn a_damaged_row_of_open_work_costs_that_row() {
+    let second = "inst = (SELECT inst FROM instance WHERE id = 'order-2')";
+    let undecodable = xxhash_rust::xxh3::xxh3_64(&[7]).cast_signed();
+    let task = format!("WHERE {second} AND kind = 1");
+    let timer = format!("WHERE {second} AND kind = 2");
+    let outbox = "WHERE seq = (SELECT max(seq) FROM outbox)";
+    let (its_own, nobodys) = (Some("order-2"), None);
+    let cases = [
+        (
+            format!("UPDATE pending SET body = zeroblob(9) {task}"),
+            its_own,
+            "checksum",
+        ),
+        (format!("UPDATE pending SET sum = 0 {timer}"), its_own, "checksum"),
+        (
+            format!("UPDATE pending SET body = x'07', sum = {undecodable} {task}"),
+            its_own,
+            "version",
+        ),
+        (
+            format!("UPDATE pending SET kind = 2 {task}"),
+            its_own,
+            "other than its body",
+        ),
+        (
+            format!("UPDATE pending SET kind = 9 {timer}"),
+            its_own,
+            "other than its body",
+        ),
+        (
+            format!("UPDATE pending SET due_at = 1 {timer}"),
+            its_own,
+            "other than its body",
+        ),
+        (
+            format!("UPDATE pending SET ev = 99 {task}"),
+            its_own,
+            "other than its body",
+        ),
+        (format!("UPDATE pending SET lane = 7 {task}"), its_own, "no lane"),
+        (
+            format!("UPDATE pending SET deliveries = -1 {task}"),
+            its_own,
+            "out of range",
+        ),
+        (
+            format!("UPDATE outbox SET body = zeroblob(9) {outbox}"),
+            nobodys,
+            "checksum",
+        ),
+        (format!("UPDATE outbox SET ix = -1 {outbox}"), nobodys, "out of range"),
+        (
+            format!("UPDATE outbox SET body = x'07', sum = {undecodable} {outbox}"),
+            nobodys,
+            "version",
+        ),
+    ];
+    for (damage, expected_instance, expected) in cases {
+        let scratch = Scratch::new();
+        let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+        let mut owner = busy(&store);
+        owner.claim();
+        let lease = owner.lease(0).clone();
+        let whole = block_on(store.recover(&lease)).unwrap();
+        assert!(whole.iter().all(|item| damage_in(item).is_none()));
+        let file = Connection::open(scratch.path().join("store.db")).unwrap();
+        assert_eq!(file.execute(&damage, []).unwrap(), 1, "{damage}");
+        let before = contents(&file);
+        let found = block_on(store.recover(&lease)).unwrap_or_else(|error| panic!("{damage}: {error}"));
+        let damaged: Vec<_> = found.iter().filter_map(damage_in).collect();
+        let [(of, place, what)] = damaged[..] else {
+            panic!("{damage}: {damaged:?}")
+        };
+        assert_eq!(of, expected_instance, "{damage}");
+        assert!(
+            place.contains("row ") && what.contains(expected),
+            "{damage}: {place}: {what}"
+        );
+        let others = found.iter().filter(|item| damage_in(item).is_none());
+        assert!(others.clone().all(|item| whole.contains(item)), "{damage}: {found:?}");
+        assert_eq!(others.count(), whole.len() - 1, "{damage}");
+        for id in ["order-1", "order-2", "order-3"] {
+            let loaded = block_on(store.load(&lease.partition, &[instance(id)]));
+            assert_eq!(loaded.is_err(), Some(id) == expected_instance, "{damage}: {id}");
+        }
+        assert_eq!(contents(&file), before, "what cannot be read stays ({damage})");
+    }
+}
+
+#[test]
+fn open_work_without_a_readable_instance_keeps_no_other_from_being_recovered() {
+    for (damage, expected) in [
+        ("UPDATE instance SET id = '' WHERE id = 'order-2'", "it is empty"),
+        ("DELETE FROM instance WHERE id = 'order-2'", "belongs to no instance"),
+    ] {
+        let scratch = Scratch::new();
+        let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+        let owner = busy(&store);
+        let whole = block_on(store.recover(owner.lease(0))).unwrap();
+        let file = Connection::open(scratch.path().join("store.db")).unwrap();
+        assert_eq!(file.execute(damage, []).unwrap(), 1, "{damage}");
+        let found = block_on(store.recover(owner.lease(0))).unwrap();
+        let damaged: Vec<_> = found.iter().filter_map(damage_in).collect();
+        assert_eq!(damaged.len(), 3, "a task, a timer and a message: {damaged:?}");
+        for (of, place, what) in damaged {
+            assert_eq!(of, None);
+            assert!(what.contains(expected), "{damage}: {place}: {what}");
+        }
+        assert_eq!(found.len(), whole.len());
+    }
+}
+
+#[test]
+fn a_listing_shows_what_is_left() {
+    for damage in [
+        "UPDATE instance SET info = x'07' WHERE id = 'order-2'",
+        "UPDATE instance SET input = 'text' WHERE id = 'order-2'",
+        "UPDATE instance SET id = '' WHERE id = 'order-2'",
+        "UPDATE instance SET status = 9 WHERE id = 'order-2'",
+    ] {
+        let scratch = Scratch::new();
+        let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+        let owner = busy(&store);
+        let file = Connection::open(scratch.path().join("store.db")).unwrap();
+        assert_eq!(file.execute(damage, []).unwrap(), 1, "{damage}");
+        for rows_max in 1..4 {
+            let rows = listed(&owner, rows_max);
+            assert_eq!(rows, ["order-1", "order-3"], "{damage}, by {rows_max}");
+        }
+    }
+}
+
+/// What only needs ids reads nothing else: it finds them where no status record can be read any more.
+#[test]
+fn ids_are_listed_without_status_records() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let owner = busy(&store);
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    let damage = "UPDATE instance SET info = x'07', input = 'text'";
+    assert_eq!(file.execute(damage, []).unwrap(), 3);
+    let query = Query::Ids {
+        hub: owner.hub().clone(),
+        filter: Filter::default(),
+        after: None,
+        rows_max: 100,
+    };
+    let answer = block_on(store.query(&query, Freshness::Committed)).unwrap();
+    let Answer::Ids { ids, .. } = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(ids, ["order-1", "order-2", "order-3"].map(instance));
+    assert!(listed(&owner, 100).is_empty());
+}
+
+/// Ids of all rows, page by page; a page may be empty and not the last.
+fn listed(owner: &Owner<'_>, rows_max: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut after = None;
+    loop {
+        let page = owner.page(&Filter::default(), after.as_ref(), rows_max);
+        ids.extend(page.rows.iter().map(|row| row.instance.to_string()));
+        after = page.next;
+        if after.is_none() {
+            return ids;
+        }
+    }
 }
 
 #[test]

@@ -117,13 +117,24 @@ fn check(store: &dyn Store, owner: &Owner<'_>, statuses: &[RuntimeStatus], range
     };
     let mut after = None;
     for _ in 0..10 {
-        let (page, rows_read) = page(store, owner, &filter, after);
+        let (page, rows_read) = page(store, owner, &filter, after.clone());
         let shown = page.rows.len() as u64;
         assert!(
             rows_read <= 5 * shown.max(10),
             "{filter:?}: {rows_read} rows read, {shown} shown"
         );
         assert!(rows_read >= shown, "{filter:?}: {rows_read} rows read, {shown} shown");
+        let query = Query::Ids {
+            hub: owner.hub().clone(),
+            filter: filter.clone(),
+            after: after.clone(),
+            rows_max: ROWS_MAX,
+        };
+        let ids_read = match done(store.query(&query, Freshness::Committed)) {
+            Answer::Ids { ids, rows_read, .. } => (ids.len() as u64, rows_read),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ids_read, (shown, rows_read), "{filter:?}: as many for the ids alone");
         after = page.next;
         if after.is_none() {
             return;

@@ -17,17 +17,23 @@ use taskhub_engine::worker::{ActivityCall, Cancellation};
 use tokio::sync::Semaphore;
 
 use crate::error::{ACTIVITY_TIMEOUT, PANIC, panic_message};
+use crate::hub_error::HubError;
+use crate::management::{Front, HttpManagementPayload};
 use crate::registry::{ActivityEntry, ActivityFn};
 
 /// What an activity knows of its call. Cloning it is cheap.
 #[derive(Clone)]
 pub struct ActivityContext {
     call: Arc<ActivityCall>,
+    front: Front,
 }
 
 impl ActivityContext {
-    pub(crate) fn new(call: ActivityCall) -> Self {
-        Self { call: Arc::new(call) }
+    pub(crate) fn new(call: ActivityCall, front: Front) -> Self {
+        Self {
+            call: Arc::new(call),
+            front,
+        }
     }
 
     /// Name it was called by.
@@ -77,6 +83,16 @@ impl ActivityContext {
         self.call.cancellation.cancelled().await;
     }
 
+    /// Where an instance is managed over HTTP, to be sent to other systems; mostly that of
+    /// [`ActivityContext::instance_id`].
+    ///
+    /// # Errors
+    ///
+    /// `not-served` if the hub was not told of a server, see [`Hub::set_client_binding`](crate::Hub::set_client_binding).
+    pub fn create_http_management_payload(&self, instance: &InstanceId) -> Result<HttpManagementPayload, HubError> {
+        Ok(self.front.get()?.payload(instance))
+    }
+
     pub(crate) fn cancellation(&self) -> Cancellation {
         self.call.cancellation.clone()
     }
@@ -124,8 +140,7 @@ impl ActivityOptions {
 }
 
 /// Runs a call to its end, whatever that is.
-pub(crate) async fn perform(entry: &ActivityEntry, call: ActivityCall, blocking: Arc<Semaphore>) -> Outcome {
-    let context = ActivityContext::new(call);
+pub(crate) async fn perform(entry: &ActivityEntry, context: ActivityContext, blocking: Arc<Semaphore>) -> Outcome {
     let (name, cancellation) = (context.name().to_owned(), context.cancellation());
     let input = context.call.input.clone();
     let ended = match &entry.function {

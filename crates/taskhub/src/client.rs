@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use taskhub_core::event::{EventKind, HistoryEvent, Tags};
-use taskhub_core::failure::Failure;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
@@ -14,80 +13,15 @@ use taskhub_core::query::{Cursor, Filter, Page};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
-use taskhub_engine::{Error as EngineError, Hub as Engine, WaitFor};
-use taskhub_store::Error as StoreError;
-use thiserror::Error as ThisError;
+use taskhub_engine::{Hub as Engine, WaitFor};
 use uuid::Uuid;
 
 use crate::codec;
+use crate::hub_error::HubError;
+use crate::management::{CheckStatusOptions, CheckStatusResponse, Front, HttpManagementPayload};
 
 /// Rows that a listing without pages reads at a time.
 const PAGE_ROWS: usize = 1_000;
-
-/// Why a call to a hub gave no answer, or an instance no result.
-#[derive(Debug, ThisError)]
-#[non_exhaustive]
-pub enum HubError {
-    /// The hub refused or could not do it.
-    #[error(transparent)]
-    Hub(#[from] EngineError),
-    /// The store could not be opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Functions cannot be registered so.
-    #[error("the functions cannot be registered: {problems}")]
-    Registry {
-        /// All of them, for people.
-        problems: String,
-    },
-    /// A value cannot be written or read as what it should be.
-    #[error("{}", .failure.message)]
-    Codec {
-        /// What is wrong with it.
-        failure: Box<Failure>,
-    },
-    /// The signals that end the process cannot be listened to.
-    #[cfg(feature = "signal")]
-    #[error("cannot listen to the signals that end the process: {0}")]
-    Signal(#[source] std::io::Error),
-    /// The instance that was waited for failed.
-    #[error("instance `{instance}` failed: {failure}")]
-    Failed {
-        /// The instance.
-        instance: InstanceId,
-        /// Its failure.
-        failure: Box<Failure>,
-    },
-    /// The instance that was waited for was terminated.
-    #[error("instance `{instance}` was terminated{}", .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
-    Terminated {
-        /// The instance.
-        instance: InstanceId,
-        /// Why, if it was said.
-        reason: Option<String>,
-    },
-}
-
-impl HubError {
-    /// The stable word of the condition (A10); each has a page in `docs/errors/`.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Hub(error) => error.code(),
-            Self::Store(error) => error.code(),
-            Self::Registry { .. } | Self::Codec { .. } => "invalid-argument",
-            #[cfg(feature = "signal")]
-            Self::Signal(_) => "invalid-argument",
-            Self::Failed { .. } => "instance-failed",
-            Self::Terminated { .. } => "instance-terminated",
-        }
-    }
-}
-
-impl From<Refusal> for HubError {
-    fn from(refusal: Refusal) -> Self {
-        Self::Hub(refusal.into())
-    }
-}
 
 /// What a start may say besides name and input.
 #[derive(Clone, Debug, Default)]
@@ -245,30 +179,34 @@ impl StatusFilter {
 #[derive(Clone, Debug)]
 pub struct Client {
     engine: Arc<Engine>,
+    front: Front,
 }
 
 /// A client that does not keep the hub. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct WeakClient {
     engine: Weak<Engine>,
+    front: Front,
 }
 
 impl WeakClient {
     /// The client, unless the hub is gone.
     pub fn upgrade(&self) -> Option<Client> {
-        self.engine.upgrade().map(Client::new)
+        let engine = self.engine.upgrade()?;
+        Some(Client::new(engine, self.front.clone()))
     }
 }
 
 impl Client {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+    pub(crate) fn new(engine: Arc<Engine>, front: Front) -> Self {
+        Self { engine, front }
     }
 
     /// A client that does not keep the hub.
     pub fn downgrade(&self) -> WeakClient {
         WeakClient {
             engine: Arc::downgrade(&self.engine),
+            front: self.front.clone(),
         }
     }
 
@@ -549,6 +487,48 @@ impl Client {
                 instance,
                 reason: info.output.as_ref().map(Payload::to_text),
             }),
+        }
+    }
+
+    /// Where an instance is managed over HTTP, to be sent to other systems. Nobody is asked; whether the
+    /// instance exists does not matter.
+    ///
+    /// # Errors
+    ///
+    /// `not-served` if the hub was not told of a server, see [`Hub::set_client_binding`](crate::Hub::set_client_binding).
+    pub fn create_http_management_payload(&self, instance: &InstanceId) -> Result<HttpManagementPayload, HubError> {
+        Ok(self.front.get()?.payload(instance))
+    }
+
+    /// The answer of an HTTP function that has started an instance: 202, with where to ask for it and when.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_http_management_payload`].
+    pub fn create_check_status_response(&self, instance: &InstanceId) -> Result<CheckStatusResponse, HubError> {
+        Ok(CheckStatusResponse::pending(
+            &self.create_http_management_payload(instance)?,
+        ))
+    }
+
+    /// The answer of an HTTP function that waits for an instance: its output if it completes in time, its
+    /// status if it ends otherwise, with 500 if it failed, and as
+    /// [`Client::create_check_status_response`] if it takes longer.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-argument` if the interval is longer than the wait, as
+    /// [`Client::create_http_management_payload`], `instance-not-found`, or the hub's trouble.
+    pub async fn wait_for_completion_or_create_check_status_response(
+        &self,
+        instance: &InstanceId,
+        options: CheckStatusOptions,
+    ) -> Result<CheckStatusResponse, HubError> {
+        options.check()?;
+        let pending = self.create_check_status_response(instance)?;
+        match tokio::time::timeout(options.timeout, self.wait_for_end(instance)).await {
+            Ok(ended) => Ok(CheckStatusResponse::ended(&ended?)),
+            Err(_) => Ok(pending),
         }
     }
 

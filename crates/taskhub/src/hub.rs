@@ -10,12 +10,14 @@ use serde::de::DeserializeOwned;
 use taskhub_core::id::{HubName, Name};
 use taskhub_engine::clock::Clock;
 use taskhub_engine::{Hub as Engine, Options};
-use taskhub_store::Store;
-use taskhub_store::embedded::EmbeddedStore;
+use taskhub_store::embedded::{EmbeddedStore, Options as StoreOptions};
 use taskhub_store::mem::MemStore;
+use taskhub_store::{Error as StoreError, HubAsk, HubInfo, Store};
 
 use crate::activity::{ActivityContext, ActivityOptions};
-use crate::client::{Client, HubError};
+use crate::client::Client;
+use crate::hub_error::HubError;
+use crate::management::{ClientBinding, Front};
 use crate::orchestrator::OrchestrationContext;
 use crate::registry::{IntoError, Registry};
 use crate::worker::{OnNonDeterminism, RegisteredFunctions, WorkerOptions};
@@ -59,6 +61,7 @@ pub const STOP_PERIOD: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Hub {
     engine: Arc<Engine>,
+    front: Front,
 }
 
 impl Hub {
@@ -72,9 +75,78 @@ impl Hub {
         }
     }
 
+    /// The hubs in the embedded store in a folder, by name. A folder without a store has none, and is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// `store-locked` if a process has the folder, this one included, `store-format`, `store-corrupt`, or whatever
+    /// else the store says.
+    pub async fn list(folder: impl AsRef<Path>) -> Result<Vec<HubInfo>, HubError> {
+        match existing(folder.as_ref())? {
+            Some(store) => Self::list_with(&store).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The hubs in a store, by name.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store says.
+    pub async fn list_with(store: &dyn Store) -> Result<Vec<HubInfo>, HubError> {
+        let mut hubs = store.hubs(&HubAsk::List).await?;
+        hubs.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(hubs)
+    }
+
+    /// Deletes a hub from the embedded store in a folder: its instances, their histories, whatever waits. When this
+    /// returns it is gone from the disk's point of view too; the room is used again, but the file stays as large.
+    ///
+    /// A hub that runs has to be stopped first, and dropped together with its clients.
+    ///
+    /// ```
+    /// # use taskhub::{Hub, HubError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), HubError> {
+    /// let folder = std::env::temp_dir().join("no-store-here");
+    /// assert!(Hub::list(&folder).await?.is_empty());
+    /// assert_eq!(Hub::delete(&folder, "OldHub").await.unwrap_err().code(), "hub-not-found");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `hub-not-found`, `invalid-hub-name`, and as [`Hub::list`].
+    pub async fn delete(folder: impl AsRef<Path>, name: &str) -> Result<(), HubError> {
+        let hub = HubName::new(name)?;
+        match existing(folder.as_ref())? {
+            Some(store) => Self::delete_with(&store, name).await,
+            None => Err(StoreError::NoSuchHub { hub }.into()),
+        }
+    }
+
+    /// Deletes a hub from a store. One that runs on this store has to be stopped first: its partitions are taken from
+    /// under it, so what it has under way is lost.
+    ///
+    /// # Errors
+    ///
+    /// `hub-not-found`, `invalid-hub-name`, or whatever the store says.
+    pub async fn delete_with(store: &dyn Store, name: &str) -> Result<(), HubError> {
+        let name = HubName::new(name)?;
+        store.hubs(&HubAsk::Delete { name }).await?;
+        Ok(())
+    }
+
     /// The way to start, query and steer instances. Cheap to clone.
     pub fn client(&self) -> Client {
-        Client::new(Arc::clone(&self.engine))
+        Client::new(Arc::clone(&self.engine), self.front.clone())
+    }
+
+    /// Tells the hub's clients and activities where it is served over HTTP, as its server says, so that they
+    /// can hand out links to instances.
+    pub fn set_client_binding(&self, binding: ClientBinding) {
+        self.front.set(binding);
     }
 
     /// The engine under it, for figures and for fronts.
@@ -92,12 +164,17 @@ impl Hub {
         Ok(self.engine.stop(grace).await?)
     }
 
+    /// Whether it was told to stop. It takes no more calls then.
+    pub fn is_stopping(&self) -> bool {
+        self.engine.is_stopping()
+    }
+
     /// Waits until the process is told to end, by Ctrl-C or on Unix by SIGTERM, and stops as [`Hub::stop`] does.
     /// From then on these signals do not end the process by themselves. With the feature `signal`.
     ///
     /// # Errors
     ///
-    /// As [`Hub::stop`], or that the signals cannot be listened to.
+    /// As [`Hub::stop`], or `signal-unavailable` if the signals cannot be listened to.
     ///
     /// # Panics
     ///
@@ -106,6 +183,15 @@ impl Hub {
     pub async fn stop_on_signal(&self, grace: Duration) -> Result<(), HubError> {
         told_to_end().await.map_err(HubError::Signal)?;
         self.stop(grace).await
+    }
+}
+
+/// The embedded store in a folder, unless there is none: to look for something is no reason to make one.
+fn existing(folder: &Path) -> Result<Option<EmbeddedStore>, HubError> {
+    if EmbeddedStore::is_in(folder) {
+        Ok(Some(EmbeddedStore::open(folder, StoreOptions::default())?))
+    } else {
+        Ok(None)
     }
 }
 
@@ -300,7 +386,7 @@ impl HubBuilder {
     ///
     /// Outside a Tokio runtime with time enabled, on which activities run.
     pub async fn open(self, folder: impl AsRef<Path>) -> Result<Hub, HubError> {
-        let store = EmbeddedStore::open(folder.as_ref(), taskhub_store::embedded::Options::default())?;
+        let store = EmbeddedStore::open(folder.as_ref(), StoreOptions::default())?;
         self.open_with(Arc::new(store)).await
     }
 
@@ -337,10 +423,12 @@ impl HubBuilder {
             .activity_limits()
             .map(|(name, limit)| (Name::stored(name), limit));
         self.options.activities_by_name = limits.collect();
-        let functions = Arc::new(RegisteredFunctions::new(self.registry, self.worker));
+        let front = Front::default();
+        let functions = Arc::new(RegisteredFunctions::new(self.registry, self.worker).behind(front.clone()));
         let engine = Engine::open(store, name, self.options, functions).await?;
         Ok(Hub {
             engine: Arc::new(engine),
+            front,
         })
     }
 }

@@ -33,7 +33,8 @@
 //! * [`OrchestrationContext`] is what an orchestrator works with; [`join_all`], [`select`] and their
 //!   siblings await several of its calls at once.
 //! * [`ActivityContext`] is what an activity knows of its call, [`RetryPolicy`] how often it is repeated.
-//! * [`Hub`] runs them, [`Client`] starts, queries and steers instances.
+//! * [`Hub`] runs them, [`Client`] starts, queries and steers instances; [`Hub::list`] and [`Hub::delete`] look
+//!   after the hubs of a store.
 //! * [`testing::TestHub`] runs them in a test, under a virtual clock, and replays every turn.
 //!
 //! What it is not: a way to make any future durable. An orchestrator must be deterministic and await
@@ -48,8 +49,10 @@ pub mod error;
 mod events;
 mod guid;
 mod hub;
+mod hub_error;
 mod ledger;
 mod log;
+mod management;
 mod orchestrator;
 mod registry;
 mod replay;
@@ -59,15 +62,17 @@ pub mod testing;
 pub mod worker;
 
 pub use activity::{ActivityContext, ActivityOptions};
-pub use client::{Client, HubError, StartOptions, Status, StatusFilter, StatusOptions, WeakClient};
+pub use client::{Client, StartOptions, Status, StatusFilter, StatusOptions, WeakClient};
 pub use error::{Error, Failure, Result, TaskFailed};
 pub use hub::{Hub, HubBuilder, STOP_PERIOD};
+pub use hub_error::HubError;
+pub use management::{CheckStatusOptions, CheckStatusResponse, ClientBinding, HttpManagementPayload};
 pub use orchestrator::{CallOptions, ContinueOptions, OrchestrationContext};
 pub use registry::{IntoError, Registry};
 pub use retry::{RetryAttempt, RetryPolicy};
 pub use task::{Call, EventWait, EventWaitFor, First, Timer, join, join_all, select, select_all, try_join_all};
 pub use taskhub_core::event::{EventKind, HistoryEvent, Tags};
-pub use taskhub_core::id::{ExecutionId, InstanceId};
+pub use taskhub_core::id::{ExecutionId, HubName, InstanceId};
 pub use taskhub_core::message::{ReusePolicy, StartRequest};
 pub use taskhub_core::payload::Payload;
 pub use taskhub_core::query::{Cursor, Page};
@@ -76,14 +81,16 @@ pub use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 pub use taskhub_core::time::Timestamp;
 pub use taskhub_engine::Error as EngineError;
 pub use taskhub_engine::clock::Clock;
-pub use taskhub_store::Store;
+pub use taskhub_store::{HubInfo, Store};
 pub use tracing::Level;
 pub use uuid::Uuid;
 pub use worker::OnNonDeterminism;
 
-/// The guide, compiled and run.
+/// The README and the guide, compiled and run.
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
     #[doc = include_str!("../../../docs/guide/orchestrators.md")]
     mod orchestrators {}
     #[doc = include_str!("../../../docs/guide/determinism.md")]
@@ -92,4 +99,6 @@ mod guide {
     mod activities {}
     #[doc = include_str!("../../../docs/guide/testing.md")]
     mod testing {}
+    #[doc = include_str!("../../../docs/guide/hubs.md")]
+    mod hubs {}
 }

@@ -18,9 +18,10 @@ use taskhub_store::PartitionKey;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::activity;
+use crate::activity::{self, ActivityContext};
 use crate::divergence;
 use crate::error::ACTIVITY_NOT_REGISTERED;
+use crate::management::Front;
 use crate::registry::Registry;
 use crate::replay::{Answered, Execution, Stop};
 
@@ -68,6 +69,7 @@ pub struct RegisteredFunctions {
     blocking: Arc<Semaphore>,
     /// Where it was made.
     runtime: Option<Handle>,
+    front: Front,
 }
 
 impl RegisteredFunctions {
@@ -80,7 +82,14 @@ impl RegisteredFunctions {
             options,
             blocking,
             runtime: Handle::try_current().ok(),
+            front: Front::default(),
         }
+    }
+
+    /// Lets activities know where their hub is served.
+    pub(crate) fn behind(mut self, front: Front) -> Self {
+        self.front = front;
+        self
     }
 }
 
@@ -97,7 +106,8 @@ impl Functions for RegisteredFunctions {
             return Box::pin(std::future::ready(Outcome::Failed(Box::new(failure))));
         };
         let (entry, blocking) = (Arc::clone(entry), Arc::clone(&self.blocking));
-        Box::pin(async move { activity::perform(&entry, call, blocking).await })
+        let context = ActivityContext::new(call, self.front.clone());
+        Box::pin(async move { activity::perform(&entry, context, blocking).await })
     }
 }
 

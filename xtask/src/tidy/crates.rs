@@ -40,7 +40,7 @@ const ALLOWED: [(&str, &str, &[&str]); 11] = [
     (
         "crates/e2e",
         "taskhub-e2e",
-        &["taskhub-core", "taskhub-store", "taskhub"],
+        &["taskhub-core", "taskhub-store", "taskhub", "taskhub-server"],
     ),
     ("xtask", "xtask", &[]),
 ];

@@ -3,7 +3,7 @@
 use super::{Finding, assert_clean, files};
 use crate::source::Source;
 
-/// The codes without a page: the string literals in functions named `code`.
+/// The codes without a page: the string literals in functions named `code`, but for the names of features in attributes.
 fn check(path: &str, source: &Source, has_page: impl Fn(&str) -> bool) -> Vec<Finding> {
     let functions = source.functions().into_iter().filter(|(name, _)| *name == "code");
     let codes = functions.flat_map(|(_, span)| literals(source, span));
@@ -17,7 +17,14 @@ fn literals(source: &Source, span: std::ops::Range<usize>) -> Vec<&str> {
     let quotes = source.code.get(span.clone()).unwrap_or_default().match_indices('"');
     let quotes: Vec<usize> = quotes.map(|(at, _)| span.start + at).collect();
     let pairs = quotes.chunks_exact(2);
+    let is_value = |at: usize| {
+        !source
+            .code
+            .get(..at)
+            .is_some_and(|before| before.trim_end().ends_with('='))
+    };
     pairs
+        .filter(|pair| pair.first().is_some_and(|at| is_value(*at)))
         .filter_map(|pair| source.raw.get(pair.first()? + 1..*pair.last()?))
         .collect()
 }
@@ -26,15 +33,16 @@ fn is_code(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
 }
 
-/// The one file of each crate that holds its conditions.
+/// The files of a crate that hold its conditions.
 fn holds_codes(path: &str) -> bool {
-    path.starts_with("crates/") && (path.ends_with("/src/refusal.rs") || path.ends_with("/src/error.rs"))
+    let files = ["/src/refusal.rs", "/src/error.rs", "/src/hub_error.rs"];
+    path.starts_with("crates/") && files.iter().any(|file| path.ends_with(file))
 }
 
 #[test]
 fn a_code_without_page_is_found() {
     let text = "fn code(&self) -> &'static str {\n    match self {\n        Self::A => \"no-page\", // \"why\"\n        \
-                Self::B => \"has-page\",\n    }\n}\nfn other() { \"no-code\" }\n";
+                #[cfg(feature = \"feature\")]\n        Self::B => \"has-page\",\n    }\n}\nfn other() { \"no-code\" }\n";
     let found = check("a.rs", &Source::new("a.rs", text), |code| code == "has-page");
     assert_eq!(
         found,

@@ -296,7 +296,7 @@ fn config(setup: &Setup<'_>) -> Result<(Config, Option<String>)> {
         keys,
         no_auth: args.no_auth,
         tls,
-        rpc_open_loopback: *mode == Mode::Dev || args.rpc_open_loopback,
+        rpc_open_loopback: Some(*mode == Mode::Dev || args.rpc_open_loopback),
         use_forwarded_host: found.host.flag("httpSettings.useForwardedHost"),
         default_version: found.host.text("defaultVersion")?,
         auto_create_hubs: args.auto_create_hubs.unwrap_or(*mode == Mode::Dev),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use taskhub_core::id::{HubName, InstanceId, Seq};
+use taskhub_core::instance::InstanceState;
 use taskhub_engine::clock::{Clock, SystemClock};
 use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Reply, Request};
@@ -147,7 +148,9 @@ impl Desk {
                 | Output::Evict(_)
                 | Output::Dispatch { .. }
                 | Output::Withdraw { .. }
-                | Output::Settled { .. } => {}
+                | Output::Settled { .. }
+                // Ids are looked up in the store: there is no filter to be filled (A40).
+                | Output::Fingerprints => {}
             }
         }
         Ok(())
@@ -168,6 +171,9 @@ impl Desk {
             seed: fastrand::u64(..),
             memory_bytes_max: usize::MAX / 2,
             set_aside: Vec::new(),
+            out_of_service: Vec::new(),
+            // It is over before there is anything to look for.
+            sweep_min: usize::MAX,
             is_first: true,
             flaws: Flaws::default(),
         };
@@ -212,10 +218,21 @@ impl Desk {
             hub: self.hub.clone(),
             index,
         };
-        let states = store.load(&key, &instances).await?;
+        let states = match store.load(&key, &instances).await {
+            Ok(states) => states.into_iter().map(Ok).collect(),
+            // What cannot be read is one instance's trouble, not its neighbours' (R187).
+            Err(StoreError::Corrupt { .. }) => one_by_one(store, &key, &instances).await?,
+            Err(error) => return Err(error),
+        };
         for (instance, state) in instances.into_iter().zip(states) {
-            let state = state.map(Box::new);
-            let input = Input::Loaded { instance, state, epoch };
+            let input = match state {
+                Ok(state) => Input::Loaded {
+                    instance,
+                    state: state.map(Box::new),
+                    epoch,
+                },
+                Err(what) => Input::Unreadable { instance, what, epoch },
+            };
             round.inputs.push_back((index, input));
         }
         Ok(())
@@ -231,4 +248,21 @@ impl Desk {
         let leases: Vec<Lease> = clean.collect();
         store.release(&leases).await
     }
+}
+
+/// States, or what keeps them from being read.
+async fn one_by_one(
+    store: &dyn Store,
+    partition: &PartitionKey,
+    instances: &[InstanceId],
+) -> Result<Vec<Result<Option<InstanceState>, String>>, StoreError> {
+    let mut states = Vec::with_capacity(instances.len());
+    for instance in instances {
+        states.push(match store.load(partition, std::slice::from_ref(instance)).await {
+            Ok(found) => Ok(found.into_iter().flatten().next()),
+            Err(error @ StoreError::Corrupt { .. }) => Err(error.to_string()),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(states)
 }

@@ -131,7 +131,9 @@ impl Stopped {
             .map_err(|error| failed(&error))?
         {
             Answer::Page { page, .. } => Ok(page),
-            Answer::Counts(_) | Answer::Fingerprints { .. } => unreachable!("a page is answered with a page"),
+            Answer::Ids { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
+                unreachable!("a page is answered with a page")
+            }
         }
     }
 
@@ -145,6 +147,26 @@ impl Stopped {
             next: page.next.map(|cursor| token::write(&cursor, filter)),
             rows: page.rows,
         })
+    }
+
+    /// Ids of some instances, and where the next begin.
+    async fn ids(&self, filter: &Filter, after: Option<Cursor>) -> Result<(Vec<InstanceId>, Option<Cursor>)> {
+        let Some((store, _)) = self.parts() else {
+            return Ok((Vec::new(), None));
+        };
+        let query = Query::Ids {
+            hub: self.hub.clone(),
+            filter: filter.clone(),
+            after,
+            rows_max: PAGE_ROWS,
+        };
+        let answer = store.query(&query, Freshness::Committed).await;
+        match answer.map_err(|error| failed(&error))? {
+            Answer::Ids { ids, next, .. } => Ok((ids, next)),
+            Answer::Page { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
+                unreachable!("ids are answered with ids")
+            }
+        }
     }
 
     async fn ask(&mut self, requests: Vec<(InstanceId, Request)>) -> Result<Vec<Reply>> {
@@ -200,11 +222,10 @@ impl Stopped {
             .map(|token| token::read(token, filter))
             .transpose()
             .map_err(refused_token)?;
-        let page = self.page(filter, cursor, PAGE_ROWS).await?;
-        if page.rows.is_empty() {
+        let (ids, next) = self.ids(filter, cursor).await?;
+        if ids.is_empty() {
             return Ok(None);
         }
-        let ids: Vec<InstanceId> = page.rows.into_iter().map(|info| info.instance).collect();
         let sizes = self.sizes(&ids).await?;
         let requests = ids.into_iter().map(|id| (id, Request::Purge)).collect();
         let replies = self.ask(requests).await?;
@@ -215,7 +236,7 @@ impl Stopped {
                 purged.rows += size;
             }
         }
-        *after = page.next.as_ref().map(|cursor| token::write(cursor, filter));
+        *after = next.as_ref().map(|cursor| token::write(cursor, filter));
         Ok(Some(purged))
     }
 
@@ -223,8 +244,9 @@ impl Stopped {
     async fn sizes(&self, ids: &[InstanceId]) -> Result<Vec<u64>> {
         let mut sizes = Vec::with_capacity(ids.len());
         for id in ids {
-            let state = self.state(id).await?.map(|(state, _)| state);
-            sizes.push(state.as_ref().map_or(0, rows_of));
+            // One that cannot be read is not purged either (R187).
+            let state = self.state(id).await;
+            sizes.push(state.ok().flatten().map_or(0, |(state, _)| rows_of(&state)));
         }
         Ok(sizes)
     }
@@ -244,7 +266,9 @@ impl Stopped {
         let query = Query::Counts { hub: hub.clone() };
         let counts = match store.query(&query, Freshness::Committed).await {
             Ok(Answer::Counts(counts)) => counts,
-            Ok(Answer::Page { .. } | Answer::Fingerprints { .. }) => unreachable!("counts are answered with counts"),
+            Ok(Answer::Page { .. } | Answer::Ids { .. } | Answer::Fingerprints { .. }) => {
+                unreachable!("counts are answered with counts")
+            }
             Err(StoreError::NoSuchHub { .. }) => return Ok(None),
             Err(error) => return Err(failed(&error)),
         };

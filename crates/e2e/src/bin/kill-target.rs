@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use taskhub::{Client, Hub, HubError, InstanceId, RuntimeStatus, StatusFilter};
 use taskhub_e2e::Result;
+use taskhub_e2e::door::{Door, Line};
 use taskhub_e2e::facts::Fact;
 use taskhub_e2e::split::SplitStore;
 use taskhub_e2e::target::Target;
-use taskhub_e2e::workload::{EVENT, HUB, JOB, Job, registry};
+use taskhub_e2e::workload::{HUB, Job, registry};
 use taskhub_store::Store;
 use taskhub_store::embedded::{EmbeddedStore, Options};
 use tokio::task::JoinSet;
@@ -43,11 +44,18 @@ async fn run() -> Result<()> {
         .activities_max(ACTIVITIES_MAX)
         .open_with(open(&target)?)
         .await?;
+    let mut serving = JoinSet::new();
+    let door = if target.over_http {
+        Door::Http(Arc::new(Line::to_own_server(&hub, &mut serving).await?))
+    } else {
+        Door::Direct(hub.client())
+    };
     Fact::Ready.tell();
     let is_done = tokio::select! {
-        done = work(hub.client(), &target, jobs) => done.map(|()| true)?,
+        done = work(hub.client(), &door, &target, jobs) => done.map(|()| true)?,
         () = signals.come() => false,
     };
+    drop((door, serving));
     hub.stop(Duration::from_millis(target.grace_ms)).await?;
     if is_done { Fact::Finished } else { Fact::Stopped }.tell();
     Ok(())
@@ -91,17 +99,17 @@ impl Signals {
 }
 
 /// Sees everything that is live to its end, and starts `jobs` in waves.
-async fn work(client: Client, target: &Target, jobs: Vec<u32>) -> Result<()> {
+async fn work(client: Client, door: &Door, target: &Target, jobs: Vec<u32>) -> Result<()> {
     let mut tasks = JoinSet::new();
     let live = StatusFilter::new().statuses([RuntimeStatus::Pending, RuntimeStatus::Running]);
     for info in client.get_status_by(live).await? {
         let job = Job::read(info.input.as_ref()).ok_or("an instance is no job")?;
-        tasks.spawn(follow(client.clone(), info.instance, job));
+        tasks.spawn(follow(door.clone(), info.instance, job));
     }
     for wave in jobs.chunks(target.wave.max(1)) {
         for &number in wave {
             let step_ms = target.step_ms;
-            tasks.spawn(start(client.clone(), Job { number, step_ms }));
+            tasks.spawn(start(door.clone(), Job { number, step_ms }));
         }
         tokio::time::sleep(Duration::from_millis(target.wave_pause_ms)).await;
     }
@@ -111,29 +119,23 @@ async fn work(client: Client, target: &Target, jobs: Vec<u32>) -> Result<()> {
     Ok(())
 }
 
-async fn start(client: Client, job: Job) {
+async fn start(door: Door, job: Job) {
     tokio::time::sleep(Duration::from_micros(fastrand::u64(..WAVE_MICROS))).await;
     Fact::Asked(job.number).tell();
-    match client.start_new_with(JOB, job, job.start()).await {
+    match door.start(job).await {
         Ok(instance) => {
             Fact::Acked(job.number, instance.to_string()).tell();
-            follow(client, instance, job).await;
+            follow(door, instance, job).await;
         }
-        Err(error) => Fact::Failed(job.number, error.code().to_owned()).tell(),
+        Err(code) => Fact::Failed(job.number, code).tell(),
     }
 }
 
 /// Raises a job's event once it runs, and waits for its end.
-async fn follow(client: Client, instance: InstanceId, job: Job) {
-    let seen = async {
-        client.wait_for_start(&instance).await?;
-        let key = job.event_key();
-        client.raise_event_once(&instance, EVENT, job.number, &key).await?;
-        Fact::Raised(job.number).tell();
-        client.wait_for_end(&instance).await
-    };
-    match seen.await {
-        Ok(info) => Fact::Ended(job.number, info.status.to_string()).tell(),
-        Err(error) => Fact::Failed(job.number, error.code().to_owned()).tell(),
+async fn follow(door: Door, instance: InstanceId, job: Job) {
+    let raised = || Fact::Raised(job.number).tell();
+    match door.follow(&instance, job, raised).await {
+        Ok(status) => Fact::Ended(job.number, status).tell(),
+        Err(code) => Fact::Failed(job.number, code).tell(),
     }
 }

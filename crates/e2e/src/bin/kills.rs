@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use taskhub_e2e::Result;
 use taskhub_e2e::kills::{Report, Settings, run};
 
-const USAGE: &str = "usage: kills [--rounds N] [--instances N] [--seed N] [--folder PATH] [--split-commits]";
+const USAGE: &str =
+    "usage: kills [--rounds N] [--instances N] [--seed N] [--folder PATH] [--over-http] [--split-commits]";
 
 fn main() -> ExitCode {
     let told = answer();
@@ -30,6 +31,10 @@ fn answer() -> Result<Report> {
     let mut settings = Settings::new(&program, scratch.path(), 10_000, 1);
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
+        if name == "--over-http" {
+            settings.target.over_http = true;
+            continue;
+        }
         if name == "--split-commits" {
             settings.target.split_commits = true;
             settings.stops_at_violation = true;

@@ -23,12 +23,16 @@ impl<R: Destination> Partition<R> {
                 }
                 self.replace_state(&instance, Some(state), seq);
             }
-            Some(Change::Purge) => self.replace_state(&instance, None, seq),
+            Some(Change::Purge) => {
+                self.replace_state(&instance, None, seq);
+                self.refill_filter(out);
+            }
             Some(Change::Update(update)) => {
                 self.apply_update(seq, &instance, &commit, update);
                 self.follow_opened(seq, &commit, update, out);
             }
         }
+        self.sweep_timers();
         if commit.change.is_some() {
             self.answer_waiters(&instance, seq, out);
         }

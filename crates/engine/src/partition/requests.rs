@@ -98,6 +98,7 @@ impl<R: Destination> Partition<R> {
                 self.reply(instance, to, reply, out);
             }
             Some(_) => {
+                self.sweep_waiters();
                 let waiting = self.waiters.entry(instance.clone()).or_default();
                 waiting.retain(|(_, to)| !to.is_gone());
                 waiting.push((wait, to));

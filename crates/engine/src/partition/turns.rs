@@ -6,11 +6,16 @@ use super::{
 };
 use taskhub_core::event::HistoryEvent;
 
+/// Reads of a history for one turn that may come out too short, as one does that was overtaken by commits.
+/// More mean that the store has lost some of it.
+const GAPS_MAX: u32 = 8;
+
 impl<R: Destination> Partition<R> {
     /// Begins every turn that is ready.
     pub fn turns(&mut self, now: Timestamp, out: &mut Vec<Output<R>>) {
         let now = self.advance(now);
         while let Some(instance) = self.ready.pop_front() {
+            self.at = Some(instance.clone());
             let counter = self.fence_counter;
             let Some(slot) = self.memory.get_mut(&instance) else {
                 continue;
@@ -32,6 +37,7 @@ impl<R: Destination> Partition<R> {
             let past = (turn.expected_history == 0).then(Vec::new);
             let item = turn_item(&self.key, instance, &turn, past);
             slot.retry_at = None;
+            slot.gaps = 0;
             slot.turn = Some(turn);
             self.fence_counter += 1;
             self.counts.turns += 1;
@@ -90,7 +96,13 @@ impl<R: Destination> Partition<R> {
                     slot.turn = None;
                     self.commit(commit, None, out);
                 }
-                Err(_) => self.counts.dropped += 1,
+                Err(refusal) => {
+                    // Its token was right, so the state has moved on without the turn being taken back: that
+                    // is put down and tried again rather than waited for.
+                    slot.turn = None;
+                    self.counts.failed_turns += 1;
+                    self.stall(instance, format!("its turn could not be applied: {refusal}"), out);
+                }
             },
         }
     }
@@ -110,14 +122,30 @@ impl<R: Destination> Partition<R> {
         if turn.fence != fence {
             return;
         }
-        out.push(match slot.past(events, turn.expected_history as usize) {
-            Some(past) => Output::Turn(turn_item(&self.key, instance.clone(), turn, Some(past))),
-            None => Output::History {
+        let wanted = turn.expected_history as usize;
+        let found = events.len();
+        if let Some(past) = slot.past(events, wanted) {
+            out.push(Output::Turn(turn_item(&self.key, instance.clone(), turn, Some(past))));
+            return;
+        }
+        let execution = execution_key(&self.key, state);
+        let Some(slot) = self.memory.get_mut(instance) else {
+            return;
+        };
+        slot.gaps += 1;
+        if slot.gaps < GAPS_MAX {
+            // Read before the last of it was durable, and shown after that was trimmed from memory.
+            out.push(Output::History {
                 instance: instance.clone(),
                 fence,
-                execution: execution_key(&self.key, state),
-            },
-        });
+                execution,
+            });
+        } else {
+            slot.turn = None;
+            self.counts.failed_turns += 1;
+            let reason = format!("its history has {wanted} events, of which the store has {found}");
+            self.stall(instance, reason, out);
+        }
     }
 
     /// Puts down that a turn failed, and when it is tried again (R184).

@@ -13,8 +13,11 @@ use taskhub_core::message::{Outcome, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
 use taskhub_engine::{Hub, Options};
+use taskhub_store::blocking::{Reader, Writer};
+use taskhub_store::faulty::Faults;
+use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemStore};
-use taskhub_store::{PartitionKey, Store};
+use taskhub_store::{Capabilities, PartitionKey, Store};
 use tokio::sync::Semaphore;
 
 /// Orchestrators: `Steps` (as many activities in a row as its input says), `Wait` (an event `Go`),
@@ -180,6 +183,40 @@ pub(crate) async fn open(data: &MemData, functions: &Plain) -> Hub {
 
 pub(crate) async fn open_with(data: &MemData, functions: &Plain, options: Options) -> Hub {
     let store: Arc<dyn Store> = Arc::new(MemStore::over(data));
+    Hub::open(
+        store,
+        HubName::new("TestHub").unwrap(),
+        options,
+        Arc::new(functions.clone()),
+    )
+    .await
+    .unwrap()
+}
+
+/// A hub on a store whose calls meet faults, those of its readers too.
+pub(crate) async fn open_on(data: &MemData, faults: &Faults, functions: &Plain, options: Options) -> Hub {
+    open_halves(
+        faults.writer(data.writer()),
+        faults.reader(data.reader()),
+        functions,
+        options,
+    )
+    .await
+}
+
+/// A hub on a store made of two halves.
+pub(crate) async fn open_halves(
+    writer: impl Writer + 'static,
+    reader: impl Reader + 'static,
+    functions: &Plain,
+    options: Options,
+) -> Hub {
+    let capabilities = Capabilities {
+        name: "halves",
+        is_durable: false,
+        is_group_atomic: true,
+    };
+    let store: Arc<dyn Store> = Arc::new(Inline::new(capabilities, writer, reader));
     Hub::open(
         store,
         HubName::new("TestHub").unwrap(),

@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::common::{Plain, id, open, start};
-use taskhub_core::id::{HubName, Name};
+use super::common::{Plain, id, open, open_halves, open_on, start};
+use taskhub_core::id::Name;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Options, WaitFor};
+use taskhub_store::Error as StoreError;
 use taskhub_store::faulty::{Call, Fault, Faults};
-use taskhub_store::inline::Inline;
 use taskhub_store::mem::MemData;
-use taskhub_store::{Capabilities, Store};
 
 /// A hub whose every `nth` group meets the fault.
 async fn failing(nth: u64, fault: Fault, functions: &Plain, options: Options) -> Hub {
@@ -20,22 +20,7 @@ async fn failing(nth: u64, fault: Fault, functions: &Plain, options: Options) ->
         let counts = call == Call::Seal && groups.fetch_add(1, Ordering::Relaxed) % nth == nth - 1;
         if counts { fault } else { Fault::None }
     });
-    let data = MemData::new();
-    let capabilities = Capabilities {
-        name: "faulty",
-        is_durable: false,
-        is_group_atomic: true,
-    };
-    let store = Inline::new(capabilities, faults.writer(data.writer()), faults.reader(data.reader()));
-    let store: Arc<dyn Store> = Arc::new(store);
-    Hub::open(
-        store,
-        HubName::new("TestHub").unwrap(),
-        options,
-        Arc::new(functions.clone()),
-    )
-    .await
-    .unwrap()
+    open_on(&MemData::new(), &faults, functions, options).await
 }
 
 /// Starts instances until each is acknowledged, and sees all of them complete.
@@ -87,9 +72,80 @@ async fn groups_of_unknown_outcome_are_applied_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s_disk_full() {
-    // A full disk is no reload: the same group is tried again until there is room (A43).
-    let hub = failing(3, Fault::Full, &Plain::new(), Options::default()).await;
-    all_complete(&hub, 5).await;
+    let is_full = Arc::new(AtomicBool::new(false));
+    let full = Arc::clone(&is_full);
+    let faults = Faults::new(move |call| {
+        let strikes = call == Call::Seal && full.load(Ordering::Acquire);
+        if strikes { Fault::Full } else { Fault::None }
+    });
+    let hub = open_on(&MemData::new(), &faults, &Plain::new(), Options::default()).await;
+    hub.start(start("waits", "Wait", None)).await.unwrap();
+    hub.start(start("ends", "Steps", Some("1"))).await.unwrap();
+    hub.wait(&id("ends"), WaitFor::Ended).await.unwrap();
+    is_full.store(true, Ordering::Release);
+    let mut first = Box::pin(hub.start(start("first", "Steps", Some("1"))));
+    // Others hear at once that there is no room, as soon as the store has said so; those before wait.
+    let soon = Duration::from_millis(10);
+    assert!(tokio::time::timeout(soon, &mut first).await.is_err());
+    while let Err(_) | Ok(Ok(())) = tokio::time::timeout(soon, hub.start(start("second", "Steps", None))).await {}
+    let go = hub
+        .raise_event(&id("waits"), Name::new("Go").unwrap(), None, None)
+        .await;
+    assert!(matches!(go, Err(Error::Store(StoreError::Full))), "{go:?}");
+    assert_eq!(
+        hub.info(&id("waits")).await.unwrap().unwrap().status,
+        RuntimeStatus::Running
+    );
+    // What makes room is taken, and waits with the rest for it.
+    let purge = tokio::time::timeout(Duration::from_millis(10), hub.purge(&id("ends"))).await;
+    assert!(purge.is_err(), "{purge:?}");
+    is_full.store(false, Ordering::Release);
+    first.await.unwrap();
+    assert_eq!(
+        hub.info(&id("ends")).await.unwrap(),
+        None,
+        "it was purged with the same group"
+    );
+    let go = hub
+        .raise_event(&id("waits"), Name::new("Go").unwrap(), None, None)
+        .await;
+    go.unwrap();
+    assert_eq!(
+        hub.reloads(),
+        0,
+        "a full disk is no reload: the same group is tried again (A43)"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_fails_is_made_again_and_drops_nothing() {
+    let fails_left = Arc::new(AtomicU64::new(0));
+    let left = Arc::clone(&fails_left);
+    let faults = Faults::new(move |call| {
+        let fails = matches!(call, Call::Load | Call::History)
+            && left
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1))
+                .is_ok();
+        if fails { Fault::FailBefore } else { Fault::None }
+    });
+    let options = Options {
+        memory_bytes_max: 0,
+        ..Options::default()
+    };
+    let hub = open_on(&MemData::new(), &faults, &Plain::new(), options).await;
+    for index in 0..50 {
+        hub.start(start(&format!("i{index}"), "Wait", None)).await.unwrap();
+    }
+    for index in 0..50 {
+        let instance = id(&format!("i{index}"));
+        hub.wait(&instance, WaitFor::Started).await.unwrap();
+        fails_left.store(3, Ordering::Release);
+        hub.raise_event(&instance, Name::new("Go").unwrap(), None, None)
+            .await
+            .unwrap();
+        let info = hub.wait(&instance, WaitFor::Ended).await.unwrap();
+        assert_eq!((info.status, info.stalled), (RuntimeStatus::Completed, None));
+    }
     assert_eq!(hub.reloads(), 0);
 }
 
@@ -133,24 +189,8 @@ async fn reads_go_on_while_the_partitions_cannot_be_claimed() {
         Call::Claim if lost.load(Ordering::Acquire) => Fault::FailBefore,
         _ => Fault::None,
     });
-    let capabilities = Capabilities {
-        name: "faulty",
-        is_durable: false,
-        is_group_atomic: true,
-    };
-    let store = Inline::new(
-        capabilities,
-        faults_after.writer(data.writer()),
-        faults.reader(data.reader()),
-    );
-    let hub = Hub::open(
-        Arc::new(store),
-        HubName::new("TestHub").unwrap(),
-        Options::default(),
-        Arc::new(Plain::new()),
-    )
-    .await
-    .unwrap();
+    let (writer, reader) = (faults_after.writer(data.writer()), faults.reader(data.reader()));
+    let hub = open_halves(writer, reader, &Plain::new(), Options::default()).await;
     let ended = hub.terminate(&id("one"), None, false).await;
     assert!(matches!(ended, Err(Error::Unavailable)), "{ended:?}");
     // It did take effect, as whoever asks again is told.

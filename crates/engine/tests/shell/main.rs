@@ -3,5 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod common;
+mod damaged;
 mod failing;
+mod refused;
 mod running;
+mod stopping;

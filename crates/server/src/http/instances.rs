@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderName, LOCATION, RETRY_AFTER};
 use hyper::body::Incoming;
+use serde::Serialize;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{ReusePolicy, StartRequest};
@@ -124,9 +125,9 @@ fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&
         version: version.map(Name::new).transpose().map_err(EngineError::from)?,
         input: payload::of_body(body, app.config.unwrap_json_strings)?,
         tags: Tags::new(),
-        scheduled_start: query.time("scheduledStartTime"),
+        scheduled_start: scheduled_start(query)?,
         execution: None,
-        reuse: reuse(asked),
+        reuse: reuse(asked)?,
         key: key.map(IdempotencyKey::new).transpose().map_err(EngineError::from)?,
     })
 }
@@ -143,19 +144,33 @@ fn known_name(asked: &Asked<'_>, name: &str) -> Result<Name, Problem> {
     Ok(Name::new(name).map_err(EngineError::from)?)
 }
 
+/// When to start. A time that cannot be read is refused: to start at once is not what was meant.
+fn scheduled_start(query: &Query) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = query.filled("scheduledStartTime") else {
+        return Ok(None);
+    };
+    let moment = query.time("scheduledStartTime");
+    let unreadable = || Problem::argument(format!("`scheduledStartTime` is no time: `{text}`"));
+    moment.map(Some).ok_or_else(unreadable)
+}
+
 /// What may become of an instance with this id: as this call says, else as the server is set (H64, H65).
-fn reuse(asked: &Asked<'_>) -> ReusePolicy {
+fn reuse(asked: &Asked<'_>) -> Result<ReusePolicy, Problem> {
     let dedupe = asked.query.statuses_in(&["dedupe"]);
-    if dedupe.is_present {
+    if dedupe.unknown > 0 {
+        // To overlook a word here would be to replace an instance that it was to protect.
+        return Err(Problem::argument("`dedupe` has a word that is no status"));
+    }
+    if !dedupe.known.is_empty() {
         let replaceable = RuntimeStatus::ALL
             .into_iter()
             .filter(|status| !dedupe.known.contains(status));
-        return ReusePolicy::Replace(replaceable.collect());
+        return Ok(ReusePolicy::Replace(replaceable.collect()));
     }
-    match asked.app.config.reuse {
+    Ok(match asked.app.config.reuse {
         Reuse::NonRunningStates => ReusePolicy::ReplaceEnded,
         Reuse::AnyState => ReusePolicy::ReplaceAny,
-    }
+    })
 }
 
 /// The id of a new instance: the given one, one derived from the key, or a random one (H21, H22, A31).
@@ -292,6 +307,13 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
     Ok(response)
 }
 
+/// A list with nothing behind it, which an empty token says (H76).
+pub(super) fn last_page(rows: &impl Serialize) -> Response {
+    let mut response = respond::json(StatusCode::OK, rows);
+    respond::set(&mut response, TOKEN_HEADER, "");
+    response
+}
+
 /// The filters that lists and purges share. Both limits of time are inclusive (H75).
 pub(super) fn filter(query: &Query) -> Filter {
     Filter {
@@ -320,9 +342,19 @@ pub(crate) async fn page(
     loop {
         let wanted = ROWS_AT_ONCE.min(rows_max - rows.len());
         let page = hub.query(filter.clone(), after, wanted).await?;
-        bytes += page.rows.iter().map(InstanceInfo::size).sum::<usize>();
-        rows.extend(page.rows);
         after = page.next;
+        let mut left = page.rows.into_iter().peekable();
+        while let Some(row) = left.next() {
+            bytes += row.size();
+            let place = Cursor {
+                created_at: row.created_at,
+                instance: row.instance.clone(),
+            };
+            rows.push(row);
+            if bytes >= PAGE_BYTES_MAX && left.peek().is_some() {
+                return Ok((rows, Some(place)));
+            }
+        }
         if after.is_none() || rows.len() >= rows_max || bytes >= PAGE_BYTES_MAX {
             return Ok((rows, after));
         }

@@ -1,5 +1,7 @@
 //! Links: absolute, keyed, and leading to the surface the caller knows (H31, H43, H54–H56).
 
+use std::net::SocketAddr;
+
 use http::HeaderMap;
 use http::header::HOST;
 use http::request::Parts;
@@ -101,7 +103,7 @@ impl Links {
 /// The local RPC surface as clients are told of it; absent if they could not use it (H4, H56, A17).
 fn rpc_base(app: &App, origin: &str, hub: &HubName) -> Option<String> {
     let mut base = format!("{origin}/durabletask/");
-    if !app.config.rpc_open_loopback {
+    if !app.config.has_open_rpc() {
         let key = app.keys.for_links(hub)?;
         base = format!("{base}~{}/", encode(key));
     }
@@ -128,8 +130,16 @@ fn origin(app: &App, request: &Parts) -> String {
         .authority()
         .map(ToString::to_string)
         .or_else(|| host(&request.headers, HOST.as_str()))
-        .unwrap_or_else(|| app.address.to_string());
+        .unwrap_or_else(|| own_host(app.address));
     format!("{scheme}://{host}")
+}
+
+/// The server's address as a caller on this machine would write it.
+fn own_host(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        return format!("localhost:{}", address.port());
+    }
+    address.to_string()
 }
 
 /// A header that names a host, unless it holds something else.

@@ -27,6 +27,8 @@ use hyper::body::Incoming;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_engine::Hub;
 
+use uuid::Uuid;
+
 use crate::app::App;
 use crate::auth::{Denied, Grant};
 use crate::metrics::Timer;
@@ -64,9 +66,28 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: SocketAd
     };
     let status = response.status().as_u16();
     app.metrics.end(&timer, word, status);
-    // The query is left out: it may hold a key.
-    tracing::debug!(method = %head.method, path = head.uri.path(), status, operation = word, "answered");
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        // The query is left out, since it may hold a key, and so may the path.
+        let path = without_key(head.uri.path());
+        let invocation = invocation(&head);
+        tracing::debug!(method = %head.method, path, status, operation = word, invocation, "answered");
+    }
     response
+}
+
+/// A path as it may be logged: the RPC surface takes keys in it (H4), which are never logged (H30).
+fn without_key(path: &str) -> String {
+    let is_key = |segment: &str| segment.starts_with('~') || segment.to_ascii_lowercase().starts_with("%7e");
+    let shown = path
+        .split('/')
+        .map(|segment| if is_key(segment) { "~" } else { segment });
+    shown.collect::<Vec<_>>().join("/")
+}
+
+/// The id that the Python client sends of the invocation it belongs to, if it is one (H20).
+fn invocation(head: &Parts) -> Option<String> {
+    let id = head.headers.get("x-azure-functions-invocationid")?.to_str().ok()?;
+    Uuid::parse_str(id).ok().map(|id| id.to_string())
 }
 
 /// What a client library is made from (H56), for whoever runs the server.
@@ -124,7 +145,11 @@ async fn manage(
         return Ok(respond::empty(StatusCode::NOT_FOUND));
     };
     *word = operation.word();
-    let hub = hub_name(app, &query, &call)?;
+    // The one that is deleted is the one that the key must open.
+    let hub = match &operation {
+        Operation::DeleteHub { hub } => checked_hub_name(hub)?,
+        _ => hub_name(app, &query, &call)?,
+    };
     if let Err(denied) = grant.check(operation.need(), &hub) {
         return Ok(respond::empty(status_of(denied)));
     }
@@ -158,22 +183,22 @@ async fn perform(asked: &Asked<'_>, operation: Operation, body: Incoming) -> Res
         Operation::PurgeMany => control::purge_many(asked).await,
         Operation::NotYet { what } => Err(Problem::not_implemented(what)),
         Operation::ReadEntity => Ok(respond::empty(StatusCode::NOT_FOUND)),
-        Operation::ListEntities => Ok(respond::json(StatusCode::OK, &[(); 0])),
+        Operation::ListEntities => Ok(instances::last_page(&[(); 0])),
         Operation::MakePrimary => Err(Problem::no_lease()),
         Operation::ClientBinding => Ok(respond::json(StatusCode::OK, &asked.links.binding())),
-        Operation::DeleteHub { hub } => delete_hub(asked, &hub).await,
+        Operation::DeleteHub { .. } => delete_hub(asked).await,
     }
 }
 
 /// O18: the hub and everything in it, if the caller repeats its name.
-async fn delete_hub(asked: &Asked<'_>, hub: &str) -> Result<Response, Problem> {
-    let hub = checked_hub_name(hub)?;
+async fn delete_hub(asked: &Asked<'_>) -> Result<Response, Problem> {
+    let hub = &asked.hub;
     let confirmed = asked.query.text("confirm").map(HubName::new);
-    if !confirmed.is_some_and(|name| name.is_ok_and(|name| name == hub)) {
+    if !confirmed.is_some_and(|name| name.is_ok_and(|name| name == *hub)) {
         return Err(Problem::argument(format!("to delete hub {hub} add confirm={hub}")));
     }
-    if asked.app.hubs.delete(&hub).await? {
-        Ok(respond::json(StatusCode::OK, &DeletedHub::new(&hub)))
+    if asked.app.hubs.delete(hub).await? {
+        Ok(respond::json(StatusCode::OK, &DeletedHub::new(hub)))
     } else {
         Ok(respond::empty(StatusCode::NOT_FOUND))
     }
@@ -200,7 +225,7 @@ fn admit(app: &App, call: &Call, presented: Option<&str>, peer: SocketAddr) -> R
             }
             match presented {
                 Some(_) if !app.keys.is_empty() => by_key(),
-                _ if is_local && app.config.rpc_open_loopback => Ok(Grant::Local.or_open(app)),
+                _ if is_local && app.config.has_open_rpc() => Ok(Grant::Local.or_open(app)),
                 _ if app.keys.is_empty() && !is_local => Ok(Grant::Open),
                 _ if app.keys.is_empty() => Err(StatusCode::NOT_FOUND),
                 _ => Err(StatusCode::UNAUTHORIZED),
@@ -246,4 +271,87 @@ fn checked_hub_name(name: &str) -> Result<HubName, Problem> {
              length between 3 and 45."
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Key};
+    use crate::hubs::Hubs;
+
+    const HERE: &str = "127.0.0.1:5000";
+    const MAPPED: &str = "[::ffff:127.0.0.1]:5000";
+    const ELSEWHERE: &str = "192.0.2.7:5000";
+
+    async fn app(config: Config) -> App {
+        let hub = taskhub::Hub::builder("SampleHub").in_memory().await.unwrap();
+        App::new(config, Hubs::new(Arc::clone(hub.engine()), None), HERE.parse().unwrap())
+    }
+
+    /// The status a call over the RPC surface is turned away with; 0 if it is let in.
+    fn rpc(app: &App, key: Option<&str>, peer: &str) -> u16 {
+        let call = Call {
+            surface: Surface::Rpc,
+            key: key.map(str::to_owned),
+            hub: None,
+            rest: Vec::new(),
+        };
+        let admitted = admit(app, &call, key, peer.parse().unwrap());
+        admitted.map_or_else(|status| status.as_u16(), |_| 0)
+    }
+
+    #[tokio::test]
+    async fn the_rpc_surface_is_for_this_machine_unless_told_otherwise() {
+        let open = app(Config::default()).await;
+        assert_eq!(
+            [HERE, MAPPED, ELSEWHERE].map(|peer| rpc(&open, None, peer)),
+            [0, 0, 404]
+        );
+        let remote = app(Config {
+            rpc_allow_remote: true,
+            ..Config::default()
+        });
+        assert_eq!(rpc(&remote.await, None, ELSEWHERE), 0);
+    }
+
+    #[tokio::test]
+    async fn with_keys_the_rpc_surface_needs_one_but_where_it_is_opened_for_this_machine() {
+        let keys = || vec![Key::system("k")];
+        let closed = app(Config {
+            keys: keys(),
+            ..Config::default()
+        })
+        .await;
+        assert_eq!([HERE, ELSEWHERE].map(|peer| rpc(&closed, None, peer)), [401, 404]);
+        assert_eq!([HERE, ELSEWHERE].map(|peer| rpc(&closed, Some("k"), peer)), [0, 404]);
+        let open = app(Config {
+            keys: keys(),
+            rpc_open_loopback: Some(true),
+            rpc_allow_remote: true,
+            ..Config::default()
+        })
+        .await;
+        assert_eq!(
+            [HERE, MAPPED, ELSEWHERE].map(|peer| rpc(&open, None, peer)),
+            [0, 0, 401]
+        );
+        assert_eq!(
+            [HERE, ELSEWHERE].map(|peer| rpc(&open, Some("wrong"), peer)),
+            [401, 401]
+        );
+        assert_eq!([HERE, ELSEWHERE].map(|peer| rpc(&open, Some("k"), peer)), [0, 0]);
+    }
+
+    #[test]
+    fn a_key_in_a_path_is_not_logged() {
+        assert_eq!(
+            without_key("/durabletask/~secret/@Hub/instances/"),
+            "/durabletask/~/@Hub/instances/"
+        );
+        assert_eq!(
+            without_key("/durabletask/%7Esecret/instances"),
+            "/durabletask/~/instances"
+        );
+        assert_eq!(without_key("/durabletask/instances/a~b"), "/durabletask/instances/a~b");
+    }
 }

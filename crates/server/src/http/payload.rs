@@ -15,6 +15,8 @@ use crate::app::App;
 
 /// Deepest nesting of a body (H16).
 const DEPTH_MAX: usize = 1_000;
+/// How many times the wait for a part of a body the whole of it may take.
+const WHOLE_BODY: u32 = 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads a body whole.
@@ -23,7 +25,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 ///
 /// If it is larger than the limit, does not arrive in time, or all bodies together take too much memory.
 pub(crate) async fn read(app: &App, body: Incoming) -> Result<Bytes, Problem> {
-    timeout(app.config.limits.body_timeout, gather(app, body))
+    let whole = app.config.limits.body_timeout.saturating_mul(WHOLE_BODY);
+    timeout(whole, gather(app, body))
         .await
         .unwrap_or_else(|_| Err(Problem::body_timeout()))
 }
@@ -33,7 +36,11 @@ async fn gather(app: &App, mut body: Incoming) -> Result<Bytes, Problem> {
     let mut reserved = app.reserve();
     let mut whole = BytesMut::new();
     let mut read: usize = 0;
-    while let Some(frame) = body.frame().await {
+    let patience = app.config.limits.body_timeout;
+    while let Some(frame) = timeout(patience, body.frame())
+        .await
+        .map_err(|_| Problem::body_timeout())?
+    {
         let Ok(frame) = frame else {
             return Err(Problem::argument("the body of the request ended before its end"));
         };

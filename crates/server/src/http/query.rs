@@ -113,14 +113,19 @@ pub(crate) struct Statuses {
     pub(crate) is_present: bool,
     /// What was understood of it.
     pub(crate) known: Vec<RuntimeStatus>,
+    /// How many words were not.
+    pub(crate) unknown: usize,
 }
 
 impl Statuses {
     fn parse(lists: &[&str]) -> Self {
         let items = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
+        let words: Vec<&str> = items.filter(|word| !word.is_empty()).collect();
+        let known: Vec<RuntimeStatus> = words.iter().filter_map(|word| status(word)).collect();
         Self {
             is_present: !lists.is_empty(),
-            known: items.filter_map(status).collect(),
+            unknown: words.len() - known.len(),
+            known,
         }
     }
 }
@@ -189,7 +194,7 @@ mod tests {
     fn statuses_come_as_names_and_numbers_in_one_list_or_several() {
         use RuntimeStatus::{Completed, Pending, Running};
         let found = query("runtimeStatus=completed,RUNNING&runtimestatus=6,,nonsense").statuses();
-        assert_eq!(found.known, [Completed, Running, Pending]);
+        assert_eq!((found.known, found.unknown), (vec![Completed, Running, Pending], 1));
         assert_eq!(query("runtimeStats=1").statuses().known, [Completed]);
         let typo = query("runtimeStatus=Compleded").statuses();
         assert!(typo.is_present && typo.known.is_empty());

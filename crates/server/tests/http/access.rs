@@ -15,6 +15,7 @@ fn with_keys() -> Config {
             Key::system("reader").read_only(),
             Key::master("master"),
         ],
+        rpc_open_loopback: Some(true),
         ..config()
     }
 }
@@ -72,7 +73,8 @@ async fn links_carry_the_key_that_was_presented() {
 async fn a_reading_key_reads_and_a_hub_key_opens_its_hub() {
     let hub = taskhub_core::id::HubName::new("OtherHub").unwrap();
     let mut config = with_keys();
-    config.keys.push(Key::system("elsewhere").for_hub(hub));
+    config.keys.push(Key::system("elsewhere").for_hub(hub.clone()));
+    config.keys.push(Key::master("other-master").for_hub(hub));
     let server = Running::start(config).await;
     let code = async |method: &str, path: &str| server.call(method, &format!("{WEBHOOK}{path}")).await.status.as_u16();
     assert_eq!(code("GET", "/instances?code=reader").await, 200);
@@ -80,6 +82,14 @@ async fn a_reading_key_reads_and_a_hub_key_opens_its_hub() {
     assert_eq!(code("GET", "/instances?code=elsewhere").await, 403);
     assert_eq!(code("GET", "/instances?code=elsewhere&taskHub=otherhub").await, 200);
     assert_eq!(code("GET", "/clientbinding?code=old-key").await, 401);
+    for query in ["", "&taskHub=OtherHub"] {
+        let path = format!("/taskhubs/TestTaskHub?confirm=TestTaskHub&code=other-master{query}");
+        assert_eq!(code("DELETE", &path).await, 403, "{path}");
+    }
+    assert_eq!(
+        server.call("GET", "/api/v1/hubs?code=elsewhere").await.body,
+        r#"{"items":[],"cursor":null}"#
+    );
     assert_eq!(
         code("DELETE", "/taskhubs/TestTaskHub?confirm=TestTaskHub&code=old-key").await,
         401
@@ -93,7 +103,7 @@ async fn a_reading_key_reads_and_a_hub_key_opens_its_hub() {
 #[tokio::test]
 async fn the_rpc_surface_takes_a_key_in_its_path_where_it_is_not_open() {
     let closed = Config {
-        rpc_open_loopback: false,
+        rpc_open_loopback: Some(false),
         ..with_keys()
     };
     let server = Running::start(closed).await;
@@ -103,7 +113,7 @@ async fn the_rpc_surface_takes_a_key_in_its_path_where_it_is_not_open() {
     assert_eq!(code("/durabletask/~old-key/instances/").await, 200);
     assert_eq!(code("/durabletask/~new%26key/@TestTaskHub/instances/").await, 200);
     let without_keys = Config {
-        rpc_open_loopback: false,
+        rpc_open_loopback: Some(false),
         ..config()
     };
     let server = Running::start(without_keys).await;

@@ -29,6 +29,7 @@ pub(crate) const SURFACES: [&str; 3] = [
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) hub: Hub,
+    pub(crate) binding: String,
     stop: Option<oneshot::Sender<()>>,
     tasks: JoinSet<()>,
 }
@@ -51,6 +52,7 @@ impl Running {
     pub(crate) async fn of(hub: Hub, server: Server) -> Self {
         let listening = server.bind().await.unwrap();
         let address = listening.address();
+        let binding = listening.client_binding();
         let (stop, stopped) = oneshot::channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(listening.serve_until(async {
@@ -59,6 +61,7 @@ impl Running {
         Self {
             address,
             hub,
+            binding,
             stop: Some(stop),
             tasks,
         }

@@ -24,10 +24,22 @@ use crate::support::{HUB, Running, SURFACES, config, exchange, request};
 
 const RPC: &str = SURFACES[2];
 
-/// A store whose commits wait until they are let through.
+/// A store whose commits and questions wait until they are let through.
 struct Gated {
     store: MemStore,
-    gate: Arc<Semaphore>,
+    commits: Arc<Semaphore>,
+    queries: Arc<Semaphore>,
+}
+
+impl Gated {
+    /// Both gates open.
+    fn open() -> Self {
+        Self {
+            store: MemStore::empty(),
+            commits: Arc::new(Semaphore::new(1)),
+            queries: Arc::new(Semaphore::new(1)),
+        }
+    }
 }
 
 impl Store for Gated {
@@ -51,7 +63,7 @@ impl Store for Gated {
     }
     fn commit(&self, group: Arc<Group>) -> Fut<'_, ()> {
         Box::pin(async move {
-            let _open = self.gate.acquire().await;
+            let _open = self.commits.acquire().await;
             self.store.commit(group).await
         })
     }
@@ -62,7 +74,10 @@ impl Store for Gated {
         self.store.history(of, from)
     }
     fn query<'a>(&'a self, query: &'a Query, freshness: Freshness) -> Fut<'a, Answer> {
-        self.store.query(query, freshness)
+        Box::pin(async move {
+            let _open = self.queries.acquire().await;
+            self.store.query(query, freshness).await
+        })
     }
     fn maintain(&self, job: Job) -> Fut<'_, JobReport> {
         self.store.maintain(job)
@@ -71,11 +86,9 @@ impl Store for Gated {
 
 #[tokio::test]
 async fn a_start_that_is_not_durable_in_time_says_so_and_may_be_repeated() {
-    let gate = Arc::new(Semaphore::new(0));
-    let store = Gated {
-        store: MemStore::empty(),
-        gate: Arc::clone(&gate),
-    };
+    let store = Gated::open();
+    let gate = Arc::clone(&store.commits);
+    gate.forget_permits(1);
     let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
     let mut config = config();
     config.limits.start_timeout = Duration::from_millis(20);
@@ -95,6 +108,37 @@ async fn a_start_that_is_not_durable_in_time_says_so_and_may_be_repeated() {
     // The outcome was unknown; here it took effect, so that a repetition finds it.
     assert_eq!(server.call("POST", &path).await.status, 409);
     assert_eq!(server.call("GET", &format!("{RPC}/instances/one")).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_purge_that_takes_too_long_says_that_it_is_not_complete() {
+    let store = Gated::open();
+    let gate = Arc::clone(&store.queries);
+    let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
+    let mut config = config();
+    config.limits.wait_max = Duration::from_millis(20);
+    let server = Running::serve(hub, config).await;
+    let id = server.client().start_new("Missing", ()).await.unwrap();
+    server.client().wait_for_end(&id).await.unwrap();
+    let path = format!("{RPC}/instances?createdTimeFrom=2000-01-01");
+    let pass = gate.acquire().await.unwrap();
+    let answer = server.call("DELETE", &path).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-taskhub-incomplete")),
+        (404, Some("true"))
+    );
+    let body = r#"{"all":true}"#;
+    let answer = server
+        .send("POST", "/api/v1/hubs/TestTaskHub/instances/purge", &[], body)
+        .await;
+    assert_eq!(answer.body, r#"{"purged":0,"rows":0,"isComplete":false}"#);
+    drop(pass);
+    let answer = server.call("DELETE", &path).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-taskhub-incomplete")),
+        (200, None)
+    );
+    assert_eq!(answer.body, r#"{"instancesDeleted":1}"#);
 }
 
 #[tokio::test]

@@ -268,6 +268,16 @@ async fn a_start_says_what_may_become_of_an_instance_in_its_way() {
         202
     );
     assert_eq!(start("?dedupe=terminated").await, 409);
+    assert_eq!(
+        start("?dedupe=completed,terminatde").await,
+        400,
+        "a typing error replaces nothing"
+    );
+    assert_eq!(
+        start("?scheduledStartTime=tomorrow").await,
+        400,
+        "and does not start at once"
+    );
     assert_eq!(start("").await, 202);
     let any = Config {
         reuse: Reuse::AnyState,
@@ -389,6 +399,60 @@ async fn waiting_ends_when_the_server_stops() {
     let (answer, ()) = tokio::join!(crate::support::exchange(stream, request), stop);
     assert_eq!(answer.status, 202);
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_disturbs_nothing_and_is_not_waited_for() {
+    let server = Running::start(config()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!("POST {RPC}/orchestrators/WaitEvent/left?timeout=200 HTTP/1.1\r\nhost: x\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let id = taskhub::InstanceId::new("left").unwrap();
+    while server.client().wait_for_start(&id).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    // Its connection ends, and then only the one that asks is left.
+    let one = "taskhub_http_connections 1";
+    while !server
+        .call("GET", "/metrics")
+        .await
+        .body
+        .lines()
+        .any(|line| line == one)
+    {}
+    assert_eq!(server.call("GET", &format!("{RPC}/instances/left")).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_page_of_large_rows_is_short_and_goes_on() {
+    let server = Running::start(config()).await;
+    let large = format!("\"{}\"", "x".repeat(6 << 20));
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let answer = server
+            .send("POST", &format!("{RPC}/orchestrators/WaitEvent"), &[], large.clone())
+            .await;
+        ids.push(answer.json()["id"].as_str().unwrap().to_owned());
+    }
+    let mut found = Vec::new();
+    let mut token = String::new();
+    let mut pages = 0;
+    loop {
+        let path = format!("{RPC}/instances/");
+        let page = server
+            .send("GET", &path, &[("x-ms-continuation-token", &token)], "")
+            .await;
+        pages += 1;
+        for row in page.json().as_array().unwrap() {
+            found.push(row["instanceId"].as_str().unwrap().to_owned());
+        }
+        page.header("x-ms-continuation-token").unwrap().clone_into(&mut token);
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((found, pages), (ids, 2));
 }
 
 #[tokio::test]

@@ -20,6 +20,9 @@ use crate::plan::Act;
 use crate::scripted::Scripted;
 use crate::{Violation, checks};
 
+/// So few that the sweeps of a partition happen in small plans too.
+const SWEEP_MIN: usize = 3;
+
 impl Node {
     pub(super) fn new(bug: Option<Bug>, rng: &mut Rng) -> Self {
         let overall = *rng.choice(&[1, 3, 100]).unwrap_or(&1);
@@ -160,6 +163,8 @@ impl World {
                 seed: self.rng.u64(..),
                 memory_bytes_max: self.memory_bytes_max,
                 set_aside: self.set_aside(index),
+                out_of_service: Vec::new(),
+                sweep_min: SWEEP_MIN,
                 is_first,
                 flaws: self.flaws(),
             };

@@ -87,6 +87,18 @@ impl World {
                     }
                     self.gather(index, seq, commit);
                 }
+                Output::Fingerprints => {
+                    let epoch = self.epoch_of(index);
+                    let is_late = self.strikes(Fault::ReadDelayed);
+                    self.later(
+                        is_late,
+                        JobKind::Fill {
+                            index,
+                            epoch,
+                            after: None,
+                        },
+                    );
+                }
                 Output::Load(instance) => {
                     let is_late = self.strikes(Fault::LoadDelayed);
                     let epoch = self.epoch_of(index);

@@ -299,6 +299,12 @@ pub fn a_question_about_a_missing_hub_is_refused(store: &dyn Store) {
             after: None,
             rows_max: 1,
         },
+        Query::Ids {
+            hub: hub("Missing"),
+            filter: Filter::default(),
+            after: None,
+            rows_max: 1,
+        },
         Query::Counts { hub: hub("Missing") },
         Query::Fingerprints {
             partition,

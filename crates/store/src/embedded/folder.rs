@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::log::{LOCK_WAIT, RESTART_BYTES};
 use super::trouble::{During, Trouble};
 use super::{Options, Synchronous};
 use crate::Error;
@@ -89,6 +90,8 @@ impl Folder {
             connection.pragma_update(None, "synchronous", synchronous)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+            connection.pragma_update(None, "journal_size_limit", RESTART_BYTES)?;
+            connection.busy_timeout(LOCK_WAIT)?;
             connection.pragma_update(None, "cache_size", -65_536)?;
             connection.pragma_update(None, "cell_size_check", true)?;
             if is_new {
@@ -143,6 +146,11 @@ pub(super) fn connect_reader(path: &Path) -> Result<Connection, Error> {
         Ok(connection)
     };
     connect().map_err(|trouble| trouble.during(During::Read, &file(path)))
+}
+
+/// Whether there is a file. One that cannot be seen may be there: whoever opens it is told why.
+pub(super) fn holds_file(folder: &Path) -> bool {
+    folder.join(FILE).try_exists().unwrap_or(true)
 }
 
 /// Path of the file in a folder, for people.

@@ -28,15 +28,17 @@ pub(super) fn answer(connection: &Connection, query: &Query) -> Result<Answer, T
             after,
             rows_max,
         } => {
-            let hub = hubs::find(connection, hub)?;
-            let scan = Scan {
-                connection,
-                hub,
-                filter,
-                after: after.as_ref(),
-                rows_read: Cell::new(0),
-            };
+            let scan = Scan::new(connection, hub, filter, after.as_ref())?;
             scan.page((*rows_max).min(limits::PAGE_ROWS_MAX))
+        }
+        Query::Ids {
+            hub,
+            filter,
+            after,
+            rows_max,
+        } => {
+            let scan = Scan::new(connection, hub, filter, after.as_ref())?;
+            scan.ids((*rows_max).min(limits::PAGE_ROWS_MAX))
         }
         Query::Counts { hub } => counts(connection, hub),
         Query::Fingerprints {
@@ -80,8 +82,43 @@ struct Scan<'q> {
     rows_read: Cell<u64>,
 }
 
-impl Scan<'_> {
+impl<'q> Scan<'q> {
+    fn new(
+        connection: &'q Connection,
+        hub: &HubName,
+        filter: &'q Filter,
+        after: Option<&'q Cursor>,
+    ) -> Result<Self, Trouble> {
+        Ok(Self {
+            connection,
+            hub: hubs::find(connection, hub)?,
+            filter,
+            after,
+            rows_read: Cell::new(0),
+        })
+    }
+
     fn page(self, rows_max: usize) -> Result<Answer, Trouble> {
+        let (found, next) = self.found(rows_max)?;
+        let rows = found.iter().filter_map(|row| self.readable(row).transpose());
+        let rows = rows.collect::<Result<_, _>>()?;
+        Ok(Answer::Page {
+            page: Page { rows, next },
+            rows_read: self.rows_read.get(),
+        })
+    }
+
+    fn ids(self, rows_max: usize) -> Result<Answer, Trouble> {
+        let (found, next) = self.found(rows_max)?;
+        Ok(Answer::Ids {
+            ids: found.into_iter().map(|row| row.id).collect(),
+            next,
+            rows_read: self.rows_read.get(),
+        })
+    }
+
+    /// The rows of a page, and where the next one begins.
+    fn found(&self, rows_max: usize) -> Result<(Vec<Candidate>, Option<Cursor>), Trouble> {
         // One more, to know whether this is the last page.
         let mut found = match self.by_prefix(rows_max)? {
             Some(found) => found,
@@ -93,12 +130,18 @@ impl Scan<'_> {
             created_at: row.created_at,
             instance: row.id.clone(),
         });
-        let next = if is_last { None } else { last };
-        let rows = found.iter().map(|row| self.info(row.key)).collect::<Result<_, _>>()?;
-        Ok(Answer::Page {
-            page: Page { rows, next },
-            rows_read: self.rows_read.get(),
-        })
+        Ok((found, if is_last { None } else { last }))
+    }
+
+    /// The status record of a row, without which the others are still worth showing if it is damaged (R187).
+    fn readable(&self, row: &Candidate) -> Result<Option<InstanceInfo>, Trouble> {
+        match self.info(row.key) {
+            Ok(info) => Ok(Some(info)),
+            Err(trouble) => {
+                left_out(row.key, &trouble.of_row()?);
+                Ok(None)
+            }
+        }
     }
 
     fn info(&self, key: Key) -> Result<InstanceInfo, Trouble> {
@@ -170,10 +213,16 @@ impl Scan<'_> {
         Ok(found)
     }
 
+    /// The next row that can be read.
     fn step(&self, rows: &mut Rows<'_>) -> Result<Option<Candidate>, Trouble> {
-        let row = rows.next()?.map(Candidate::read).transpose()?;
-        self.rows_read.set(self.rows_read.get() + u64::from(row.is_some()));
-        Ok(row)
+        while let Some(row) = rows.next()? {
+            self.rows_read.set(self.rows_read.get() + 1);
+            match Candidate::read(row) {
+                Ok(candidate) => return Ok(Some(candidate)),
+                Err(trouble) => left_out(Key(row.get(0)?), &trouble.of_row()?),
+            }
+        }
+        Ok(None)
     }
 
     fn prepare(&self, status: Option<RuntimeStatus>) -> Result<CachedStatement<'_>, Trouble> {
@@ -213,6 +262,15 @@ impl Scan<'_> {
         }
         Ok(None)
     }
+}
+
+fn left_out(key: Key, what: &str) {
+    let Key(row) = key;
+    tracing::error!(
+        row,
+        what,
+        "a row of `instance` cannot be read and is left out of a listing"
+    );
 }
 
 /// Where a cursor stands.

@@ -3,7 +3,8 @@
 //! ```text
 //!   commit ──▶ [caller's thread]  fold ─▶ rows ─▶ COMMIT (one sync for the group)
 //!   hubs, claim, release ──▶ [writer's thread]
-//!   load, history, query, recover ──▶ [reading threads]  each call a snapshot of its own
+//!   load, history, recover ──▶ [reading threads]  each call a snapshot of its own
+//!   query, verify ──▶ [reading threads of their own]  for what may take long
 //! ```
 //!
 //! A group is folded before anything is written: of an instance only its last state, of a message that
@@ -15,8 +16,10 @@ mod folder;
 mod hubs;
 mod instance_rows;
 mod listing;
+mod log;
 mod reader;
 mod record;
+mod recovery;
 mod rows;
 mod threads;
 mod trouble;
@@ -41,8 +44,10 @@ pub use writer::SqliteWriter;
 
 use threads::Threads;
 
-/// Long listings do not hold up a load.
+/// Connections for loads, histories and recoveries.
 const READERS: usize = 2;
+/// Connections for listings and the check, which may take long and must not hold up a load.
+const SCANNERS: usize = 2;
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +91,11 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
+    /// Whether a folder holds a store, or something in the place of one that only opening it can tell from one.
+    pub fn is_in(folder: &Path) -> bool {
+        folder::holds_file(folder)
+    }
+
     /// Opens a store, which is made if the folder holds none.
     ///
     /// # Errors
@@ -94,12 +104,10 @@ impl EmbeddedStore {
     /// damaged or not a store at all, `Unavailable` if the folder cannot be used.
     pub fn open(folder: &Path, options: Options) -> Result<Self, Error> {
         let writer = SqliteWriter::open(folder, options)?;
-        let readers = (0..READERS)
-            .map(|_| SqliteReader::open(folder))
-            .collect::<Result<_, _>>()?;
+        let open = |count| (0..count).map(|_| SqliteReader::open(folder)).collect::<Result<_, _>>();
         Ok(Self {
             capabilities: capabilities(options),
-            threads: Threads::start(writer, readers)?,
+            threads: Threads::start(writer, open(READERS)?, open(SCANNERS)?)?,
         })
     }
 }
@@ -158,13 +166,13 @@ impl Store for EmbeddedStore {
 
     fn query<'a>(&'a self, query: &'a Query, _freshness: Freshness) -> Fut<'a, Answer> {
         let query = query.clone();
-        self.threads.read(move |reader| reader.query(&query))
+        self.threads.scan(move |reader| reader.query(&query))
     }
 
     fn maintain(&self, job: Job) -> Fut<'_, JobReport> {
         match job {
             // It takes long and changes nothing, so it must not stand in the writer's way.
-            Job::Verify => self.threads.read(SqliteReader::verify),
+            Job::Verify => self.threads.scan(SqliteReader::verify),
             Job::Compact => self.threads.write(move |writer| writer.maintain(job)),
         }
     }

@@ -3,20 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row, params};
-use taskhub_core::id::{InstanceId, Seq};
+use taskhub_core::id::InstanceId;
 use taskhub_core::instance::InstanceState;
-use taskhub_core::message::OutboxRef;
 use taskhub_core::payload::Payload;
 use taskhub_core::status::InstanceInfo;
 
-use super::record::{
-    INFO, InfoRow, KIND_MESSAGE, KIND_TASK, KIND_TIMER, Key, LANE_INBOX, Place, checked, int, read_info, read_key,
-    read_open, uint,
-};
+use super::record::{INFO, InfoRow, Key, PENDING, Pending, PendingRow, Place, checked, int, read_info, read_key};
 use super::trouble::{During, Trouble};
-use super::{folder, hubs, listing, verify};
+use super::{folder, hubs, listing, recovery, verify};
 use crate::blocking::Reader;
-use crate::fence::check_epoch;
 use crate::{Answer, Error, ExecutionKey, HistoryChunk, Lease, PartitionKey, Query, Recovered};
 
 /// A reader. Any number may be at work while the writer writes.
@@ -60,7 +55,7 @@ impl SqliteReader {
 
 impl Reader for SqliteReader {
     fn recover(&mut self, lease: &Lease) -> Result<Vec<Recovered>, Error> {
-        self.snapshot(|connection| recover(connection, lease))
+        self.snapshot(|connection| recovery::recover(connection, lease))
     }
 
     fn load(
@@ -86,61 +81,6 @@ impl Reader for SqliteReader {
     }
 }
 
-fn recover(connection: &Connection, lease: &Lease) -> Result<Vec<Recovered>, Trouble> {
-    let part = hubs::find_part(connection, &lease.partition)?;
-    check_epoch(&lease.partition, lease.epoch, part.epoch)?;
-    let counters = part.counters;
-    let mut items = vec![Recovered::Counters {
-        next_seq: counters.next_seq,
-        next_instance: counters.next_number,
-    }];
-    let sql = "SELECT pending.inst, id, kind, deliveries, sum, body FROM pending CROSS JOIN instance USING (inst) \
-         WHERE pending.inst >= ?1 AND pending.inst < ?2 AND kind IN (1, 2) ORDER BY pending.inst, lane, ev";
-    let mut statement = connection.prepare_cached(sql)?;
-    let (first, end) = Key::range(part.row);
-    let mut rows = statement.query([first, end])?;
-    while let Some(row) = rows.next()? {
-        items.push(recovered_open(row)?);
-    }
-    let sql = "SELECT id FROM instance WHERE inst IN \
-         (SELECT inst FROM pending WHERE inst >= ?1 AND inst < ?2 AND lane = 0)";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([first, end])?;
-    while let Some(row) = rows.next()? {
-        items.push(Recovered::Inbox {
-            instance: instance_id(row, 0)?,
-        });
-    }
-    let mut statement =
-        connection.prepare_cached("SELECT seq, ix, sum, body FROM outbox WHERE part = ?1 ORDER BY seq, ix")?;
-    let mut rows = statement.query([part.row])?;
-    while let Some(row) = rows.next()? {
-        let at = OutboxRef {
-            partition: lease.partition.index,
-            seq: Seq(uint(row.get(0)?)),
-            index: row.get(1)?,
-        };
-        let body = checked(row.get_ref(3)?.as_blob()?, row.get(2)?, "an outbox item")?;
-        items.push(Recovered::Outbox {
-            at,
-            item: taskhub_proto::decode_outbox_item(&body)?,
-        });
-    }
-    Ok(items)
-}
-
-fn recovered_open(row: &Row<'_>) -> Result<Recovered, Trouble> {
-    let number = Key(row.get(0)?).number();
-    let instance = instance_id(row, 1)?;
-    let body = checked(row.get_ref(5)?.as_blob()?, row.get(4)?, "something open")?;
-    let open = read_open(&body, row.get(3)?)?;
-    match row.get(2)? {
-        KIND_TASK => Ok(Recovered::Task { instance, number, open }),
-        KIND_TIMER => Ok(Recovered::Timer { instance, number, open }),
-        kind => Err(Trouble::Contradiction(format!("{kind} is no kind of open work"))),
-    }
-}
-
 pub(super) fn instance_id(row: &Row<'_>, column: usize) -> Result<InstanceId, Trouble> {
     let id = row.get_ref(column)?.as_str()?;
     InstanceId::new(id).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))
@@ -161,14 +101,13 @@ pub(super) fn state(connection: &Connection, row: InfoRow) -> Result<InstanceSta
     let (key, head) = (row.key, row.head);
     let info = complete(connection, row)?;
     let (mut inbox, mut open, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-    let sql = "SELECT lane, kind, deliveries, sum, body FROM pending WHERE inst = ?1 ORDER BY lane, ev";
-    let mut statement = connection.prepare_cached(sql)?;
+    let sql = format!("SELECT {PENDING} FROM pending WHERE inst = ?1 ORDER BY lane, ev");
+    let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([key.0])?;
     while let Some(row) = rows.next()? {
-        let body = checked(row.get_ref(4)?.as_blob()?, row.get(3)?, "a message or something open")?;
-        match (row.get(0)?, row.get(1)?) {
-            (LANE_INBOX, KIND_MESSAGE) => inbox.push(taskhub_proto::decode_message(&body)?),
-            (_, _) => open.push(read_open(&body, row.get(2)?)?),
+        match PendingRow::read(row, 0)?.decode()? {
+            Pending::Message(message) => inbox.push(message),
+            Pending::Open(waited) => open.push(waited),
         }
     }
     let mut statement = connection.prepare_cached("SELECT key, until FROM seen_key WHERE inst = ?1 ORDER BY seq")?;

@@ -6,6 +6,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use taskhub_core::commit::{Open, OpenKind, SeenKey};
 use taskhub_core::event::Tags;
 use taskhub_core::id::{ExecutionId, IdempotencyKey, InstanceId, InstanceNumber, MessageNumber, Name, Occurrence};
+use taskhub_core::message::Message;
 use taskhub_core::payload::Payload;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
 use taskhub_core::time::Timestamp;
@@ -25,11 +26,11 @@ pub(super) const LANE_OPEN: i64 = 1;
 /// Kind of an inbox message in `pending`.
 pub(super) const KIND_MESSAGE: i64 = 0;
 /// Kind of an activity in `pending`.
-pub(super) const KIND_TASK: i64 = 1;
+const KIND_TASK: i64 = 1;
 /// Kind of a timer in `pending`.
-pub(super) const KIND_TIMER: i64 = 2;
+const KIND_TIMER: i64 = 2;
 /// Kind of a child in `pending`.
-const KIND_CHILD: i64 = 3;
+pub(super) const KIND_CHILD: i64 = 3;
 
 /// Key of all rows of an instance: its partition's row and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -247,13 +248,68 @@ pub(super) fn open_columns(open: &Open) -> (i64, Option<i64>) {
     }
 }
 
-/// Reads something open; the column counts over the body.
-pub(super) fn read_open(body: &[u8], deliveries: Option<u32>) -> Result<Open, Trouble> {
-    let mut open = taskhub_proto::decode_open(body)?;
-    if let (Some(count), OpenKind::Task { deliveries, .. }) = (deliveries, &mut open.kind) {
-        *deliveries = count;
+/// Columns of `pending` beside the body, in the order [`PendingRow::read`] expects.
+pub(super) const PENDING: &str = "lane, ev, kind, due_at, deliveries, sum, body";
+
+/// A row of `pending` whose checksum was right.
+#[derive(Debug)]
+pub(super) struct PendingRow {
+    lane: i64,
+    ev: i64,
+    kind: i64,
+    due_at: Option<i64>,
+    deliveries: Option<u32>,
+    body: Bytes,
+}
+
+/// What a row of `pending` says.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Message(Message),
+    Open(Open),
+}
+
+impl PendingRow {
+    pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Self, Trouble> {
+        let body = row.get_ref(first + 6)?.as_blob()?;
+        Ok(Self {
+            lane: row.get(first)?,
+            ev: row.get(first + 1)?,
+            kind: row.get(first + 2)?,
+            due_at: row.get(first + 3)?,
+            deliveries: row.get(first + 4)?,
+            body: checked(body, row.get(first + 5)?, "a message or something open")?,
+        })
     }
-    Ok(open)
+
+    /// Decodes the body. The columns must say the same, but for the deliveries, which count over it.
+    pub(super) fn decode(self) -> Result<Pending, Trouble> {
+        match self.lane {
+            LANE_INBOX => {
+                let message = taskhub_proto::decode_message(&self.body)?;
+                self.agrees(int(message.number.0), (KIND_MESSAGE, None))?;
+                Ok(Pending::Message(message))
+            }
+            LANE_OPEN => {
+                let mut open = taskhub_proto::decode_open(&self.body)?;
+                self.agrees(int(open.occurrence.0), open_columns(&open))?;
+                if let (Some(count), OpenKind::Task { deliveries, .. }) = (self.deliveries, &mut open.kind) {
+                    *deliveries = count;
+                }
+                Ok(Pending::Open(open))
+            }
+            lane => Err(Trouble::Contradiction(format!("{lane} is no lane"))),
+        }
+    }
+
+    fn agrees(&self, ev: i64, columns: (i64, Option<i64>)) -> Result<(), Trouble> {
+        if self.ev == ev && (self.kind, self.due_at) == columns {
+            return Ok(());
+        }
+        Err(Trouble::Contradiction(
+            "the columns of a message or something open say other than its body".to_owned(),
+        ))
+    }
 }
 
 pub(super) fn read_key(key: &str, until: i64) -> Result<SeenKey, Trouble> {

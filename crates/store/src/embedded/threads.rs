@@ -22,31 +22,44 @@ pub(super) struct Threads {
     /// changes of thread for each.
     groups: Option<Shared>,
     readers: Option<Sender<Call<SqliteReader>>>,
+    /// Readers of their own for what may take long, so that a load never waits for it.
+    scanners: Option<Sender<Call<SqliteReader>>>,
     work: Arc<Mutex<Work>>,
     /// Readers first: the last connection to close is the writer's, which puts the log back into the file.
     running: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    pub(super) fn start(writer: SqliteWriter, readers: Vec<SqliteReader>) -> Result<Self, Error> {
-        let (to_readers, calls) = mpsc::channel();
-        let calls = Arc::new(Mutex::new(calls));
+    pub(super) fn start(
+        writer: SqliteWriter,
+        readers: Vec<SqliteReader>,
+        scanners: Vec<SqliteReader>,
+    ) -> Result<Self, Error> {
         let (to_writer, own_calls) = mpsc::channel();
         let work = Arc::new(Mutex::new(writer.work()));
         let writer = Arc::new(Mutex::new(writer));
         let mut threads = Self {
             writer: Some(to_writer),
             groups: Some(Arc::clone(&writer)),
-            readers: Some(to_readers),
+            readers: None,
+            scanners: None,
             work,
             running: Vec::new(),
         };
-        for reader in readers {
-            let calls = Arc::clone(&calls);
-            threads.spawn("taskhub-store-read", move || serve(reader, &calls))?;
-        }
+        threads.readers = Some(threads.spawn_readers("taskhub-store-read", readers)?);
+        threads.scanners = Some(threads.spawn_readers("taskhub-store-scan", scanners)?);
         threads.spawn("taskhub-store-write", move || serve(writer, &Mutex::new(own_calls)))?;
         Ok(threads)
+    }
+
+    fn spawn_readers(&mut self, name: &str, readers: Vec<SqliteReader>) -> Result<Sender<Call<SqliteReader>>, Error> {
+        let (sender, calls) = mpsc::channel();
+        let calls = Arc::new(Mutex::new(calls));
+        for reader in readers {
+            let calls = Arc::clone(&calls);
+            self.spawn(name, move || serve(reader, &calls))?;
+        }
+        Ok(sender)
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
@@ -88,12 +101,20 @@ impl Threads {
         })
     }
 
-    /// Has a reader run a call.
+    /// Has a reader run a call that looks at few rows, or at those of one partition before it is served.
     pub(super) fn read<'a, T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut SqliteReader) -> Result<T, Error> + Send + 'static,
     ) -> Fut<'a, T> {
         ask(self.readers.as_ref(), call)
+    }
+
+    /// Has a reader run a call that may look at everything.
+    pub(super) fn scan<'a, T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut SqliteReader) -> Result<T, Error> + Send + 'static,
+    ) -> Fut<'a, T> {
+        ask(self.scanners.as_ref(), call)
     }
 
     pub(super) fn work(&self) -> Work {
@@ -105,6 +126,7 @@ impl Drop for Threads {
     fn drop(&mut self) {
         // Without a sender a thread ends after the calls that wait.
         self.readers = None;
+        self.scanners = None;
         let writer = self.running.pop();
         for reader in self.running.drain(..) {
             join(reader);
@@ -161,5 +183,43 @@ fn serve<T>(mut half: T, calls: &Mutex<Receiver<Call<T>>>) {
         if catch_unwind(AssertUnwindSafe(|| call(&mut half))).is_err() {
             tracing::error!("a call to the store panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::conformance::block_on;
+    use crate::embedded::{EmbeddedStore, Options, SCANNERS};
+
+    #[test]
+    fn a_load_does_not_wait_for_listings() {
+        let folder = std::env::temp_dir().join(format!("taskhub-threads-{}", std::process::id()));
+        let store = EmbeddedStore::open(&folder, Options::default()).unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let ended = Arc::new(AtomicUsize::new(0));
+        let listings: Vec<_> = (0..=SCANNERS)
+            .map(|_| {
+                let (released, ended) = (Arc::clone(&released), Arc::clone(&ended));
+                store.threads.scan(move |_| {
+                    // A test that fails must end too.
+                    let _released = released.lock().unwrap().recv_timeout(Duration::from_secs(10));
+                    ended.fetch_add(1, Ordering::AcqRel);
+                    Ok(())
+                })
+            })
+            .collect();
+        block_on(store.threads.read(|_| Ok(()))).unwrap();
+        assert_eq!(ended.load(Ordering::Acquire), 0, "all listings are under way or wait");
+        drop(release);
+        for listing in listings {
+            block_on(listing).unwrap();
+        }
+        drop(store);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

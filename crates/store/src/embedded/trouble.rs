@@ -49,6 +49,16 @@ pub(super) enum During {
 }
 
 impl Trouble {
+    /// What is wrong with the row that was being read, if the rows behind it can still be read. What SQLite
+    /// itself refuses concerns the file.
+    pub(super) fn of_row(self) -> Result<String, Self> {
+        match self {
+            Self::Contradiction(what) => Ok(what),
+            Self::Sqlite(error) if error.sqlite_error().is_none() => Ok(error.to_string()),
+            Self::Sqlite(_) | Self::Told(_) => Err(self),
+        }
+    }
+
     /// The error of the trait; `file` is named where the file itself is the matter.
     pub(super) fn during(self, during: During, file: &str) -> Error {
         match self {

@@ -8,6 +8,7 @@ use taskhub_core::event::EventKind;
 
 use super::reader::{history, state};
 use super::record::{INFO, InfoRow, read_info, uint};
+use super::recovery::{OUTBOX, outbox_item};
 use super::trouble::Trouble;
 use crate::JobReport;
 
@@ -23,6 +24,7 @@ pub(super) fn verify(connection: &Connection) -> Result<JobReport, Trouble> {
     counters(&snapshot, &mut report)?;
     chunks(&snapshot, &mut report)?;
     instances(&snapshot, &mut report)?;
+    outbox(&snapshot, &mut report)?;
     orphans(&snapshot, &mut report)?;
     Ok(report)
 }
@@ -193,6 +195,20 @@ fn instance(connection: &Connection, row: InfoRow) -> Result<Option<String>, Tro
             state.info.status
         )
     }))
+}
+
+/// Every message on its way can be read.
+fn outbox(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+    let mut statement = connection.prepare(&format!("SELECT {OUTBOX}, part FROM outbox"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Err(trouble) = outbox_item(row) {
+            let (part, seq, index): (i64, i64, i64) = (row.get(4)?, row.get(0)?, row.get(1)?);
+            let what = trouble.of_row()?;
+            report.problem(format!("outbox item {part}/{seq}/{index}: {what}"));
+        }
+    }
+    Ok(())
 }
 
 /// Rows whose instance, partition or hub is not there.

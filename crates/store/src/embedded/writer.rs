@@ -8,13 +8,11 @@ use taskhub_core::time::Timestamp;
 use super::fold::fold;
 use super::folder::Folder;
 use super::hubs::{self, Counters, Hubs};
+use super::log::{self, Log};
 use super::trouble::{During, Trouble};
 use super::{Options, Synchronous, rows, verify};
 use crate::blocking::Writer;
 use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Work};
-
-/// The log in front of the file is written back to it when it is this long.
-const WAL_BYTES_MAX: i64 = 16 << 20;
 
 /// Pages given back to the system by one compaction: it must end.
 const VACUUM_PAGES_MAX: u32 = 16_384;
@@ -33,6 +31,7 @@ pub struct SqliteWriter {
     is_synced: bool,
     /// Ours are of one size, but it is no part of the format.
     page_bytes: i64,
+    log: Log,
     folder: Folder,
 }
 
@@ -65,6 +64,7 @@ impl SqliteWriter {
             work: Work::default(),
             is_synced,
             page_bytes,
+            log: Log::new(page_bytes),
             folder,
         };
         writer.limit(options.bytes_max)?;
@@ -132,7 +132,7 @@ impl SqliteWriter {
         self.abandon();
         let error = self.error(trouble, During::Write);
         if let Error::Full = error
-            && let Err(error) = self.wal("PASSIVE")
+            && let Err(error) = log::write_back(&self.connection)
         {
             tracing::debug!(%error, "the log could not be written back either");
         }
@@ -145,28 +145,11 @@ impl SqliteWriter {
         }
     }
 
-    /// Writes a long log back. Readers are not held up, and a failure costs nothing but space: what is in
-    /// the log is durable, and the next group tries again.
-    fn checkpoint_if_long(&mut self) {
-        let length = self.wal("NOOP");
-        if let Ok((logged, done)) = length
-            && (logged - done) * self.page_bytes < WAL_BYTES_MAX
-        {
-            return;
-        }
-        match length.and_then(|_| self.wal("PASSIVE")) {
-            // The log before, the file after.
-            Ok(_) => (0..2).for_each(|_| self.count_sync(true)),
+    fn keep_log_short(&mut self) {
+        match self.log.keep_short(&self.connection) {
+            Ok(syncs) => (0..syncs).for_each(|_| self.count_sync(true)),
             Err(error) => tracing::warn!(%error, "the log could not be written back"),
         }
-    }
-
-    /// Runs a checkpoint; answers how many pages are in the log, and how many of them are in the file too.
-    fn wal(&self, mode: &str) -> rusqlite::Result<(i64, i64)> {
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
-        statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
     }
 
     fn compact(&mut self) -> Result<(), Trouble> {
@@ -182,7 +165,7 @@ impl SqliteWriter {
         tracing::debug!(freed, "pages given back");
         drop(steps);
         drop(vacuum);
-        self.wal("TRUNCATE")?;
+        log::truncate(&self.connection)?;
         (0..2).for_each(|_| self.count_sync(true));
         Ok(())
     }
@@ -252,7 +235,7 @@ impl Writer for SqliteWriter {
         self.work.commits += staged.commits;
         self.work.rows += staged.rows;
         self.count_sync(staged.rows > 0);
-        self.checkpoint_if_long();
+        self.keep_log_short();
         Ok(())
     }
 

@@ -98,12 +98,20 @@ impl Reader for MemReader {
                 filter,
                 after,
                 rows_max,
-            } => Ok(page(
-                tables.hub(hub)?,
+            } => {
+                let (page, rows_read) = page(tables.hub(hub)?, filter, after.as_ref(), *rows_max);
+                Ok(Answer::Page { page, rows_read })
+            }
+            Query::Ids {
+                hub,
                 filter,
-                after.as_ref(),
-                (*rows_max).min(limits::PAGE_ROWS_MAX),
-            )),
+                after,
+                rows_max,
+            } => {
+                let (Page { rows, next }, rows_read) = page(tables.hub(hub)?, filter, after.as_ref(), *rows_max);
+                let ids = rows.into_iter().map(|info| info.instance).collect();
+                Ok(Answer::Ids { ids, next, rows_read })
+            }
             Query::Counts { hub } => Ok(Answer::Counts(counts(tables.hub(hub)?))),
             Query::Fingerprints {
                 partition,
@@ -130,7 +138,9 @@ fn infos(hub: &Hub) -> impl Iterator<Item = &InstanceInfo> {
         .map(|instance| &instance.state.info)
 }
 
-fn page(hub: &Hub, filter: &Filter, after: Option<&Cursor>, rows_max: usize) -> Answer {
+/// A page, and how many rows were looked at.
+fn page(hub: &Hub, filter: &Filter, after: Option<&Cursor>, rows_max: usize) -> (Page, u64) {
+    let rows_max = rows_max.min(limits::PAGE_ROWS_MAX);
     let place = |info: &InstanceInfo| Cursor {
         created_at: info.created_at,
         instance: info.instance.clone(),
@@ -145,10 +155,7 @@ fn page(hub: &Hub, filter: &Filter, after: Option<&Cursor>, rows_max: usize) -> 
     } else {
         None
     };
-    Answer::Page {
-        page: Page { rows, next },
-        rows_read: infos(hub).count() as u64,
-    }
+    (Page { rows, next }, infos(hub).count() as u64)
 }
 
 fn counts(hub: &Hub) -> Vec<(RuntimeStatus, u64)> {

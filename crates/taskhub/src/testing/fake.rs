@@ -17,6 +17,7 @@ use taskhub_engine::worker::ActivityCall;
 
 use crate::activity::{ActivityContext, outcome};
 use crate::error::{ACTIVITY_NOT_REGISTERED, Error};
+use crate::management::Front;
 use crate::registry::{ActivityFn, IntoError, Registry};
 use crate::{activity::Ended, codec};
 
@@ -66,7 +67,7 @@ pub(super) fn perform(registry: &Registry, call: ActivityCall) -> Outcome {
         return Outcome::Failed(Box::new(failure));
     };
     let input = call.input.clone();
-    let context = ActivityContext::new(call);
+    let context = ActivityContext::new(call, Front::default());
     let ended: Ended = catch_unwind(AssertUnwindSafe(|| match &entry.function {
         ActivityFn::Async(function) => block_on(function(context, input)),
         ActivityFn::Blocking(function) => function(context, input),

@@ -132,13 +132,38 @@ impl Owner<'_> {
         }
     }
 
-    /// All rows of a filter, page by page.
+    /// The ids of one page from the store, and where the next one begins.
+    fn ids_of_page(
+        &self,
+        filter: &Filter,
+        after: Option<&Cursor>,
+        rows_max: usize,
+    ) -> (Vec<InstanceId>, Option<Cursor>) {
+        let query = Query::Ids {
+            hub: self.hub.clone(),
+            filter: filter.clone(),
+            after: after.cloned(),
+            rows_max,
+        };
+        match done(self.store.query(&query, Freshness::Committed)) {
+            Answer::Ids { ids, next, .. } => (ids, next),
+            other => panic!("ids were asked for, not {other:?}"),
+        }
+    }
+
+    /// All rows of a filter, page by page; their ids alone are the same.
     pub fn listed(&self, filter: &Filter, rows_max: usize) -> Vec<InstanceInfo> {
         let mut rows = Vec::new();
         let mut after = None;
         loop {
             let page = self.page(filter, after.as_ref(), rows_max);
             assert!(page.rows.len() <= rows_max, "a page is no longer than asked for");
+            let ids = page.rows.iter().map(|row| row.instance.clone()).collect();
+            assert_eq!(
+                self.ids_of_page(filter, after.as_ref(), rows_max),
+                (ids, page.next.clone()),
+                "the ids of a page are those of its rows"
+            );
             rows.extend(page.rows);
             if page.next.is_none() {
                 return rows;
@@ -197,5 +222,7 @@ fn recovery_key(item: &Recovered) -> (u8, u64, u64) {
         }
         Recovered::Outbox { at, .. } => (2, at.seq.0, u64::from(at.index)),
         Recovered::Inbox { instance } => (3, crate::fingerprint(instance), 0),
+        // Never expected, so its place does not matter.
+        Recovered::Damaged { .. } => (4, 0, 0),
     }
 }

@@ -1,0 +1,83 @@
+//! An instance whose every commit the store refuses for good: it alone goes out of service.
+
+use super::common::{Plain, id, open_halves, start};
+use taskhub_core::id::{InstanceId, Name};
+use taskhub_core::status::RuntimeStatus;
+use taskhub_core::time::Timestamp;
+use taskhub_engine::{Error, Options, WaitFor};
+use taskhub_store::blocking::Writer;
+use taskhub_store::mem::MemData;
+use taskhub_store::{Error as StoreError, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Work};
+
+/// Refuses what changes the instance, as rows do that contradict a commit; its start is taken.
+struct Refusing<W>(W, InstanceId);
+
+impl<W: Writer> Writer for Refusing<W> {
+    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, StoreError> {
+        self.0.hubs(ask)
+    }
+
+    fn claim(&mut self, partitions: &[PartitionKey], now: Timestamp) -> Result<Vec<Lease>, StoreError> {
+        self.0.claim(partitions, now)
+    }
+
+    fn release(&mut self, leases: &[Lease]) -> Result<(), StoreError> {
+        self.0.release(leases)
+    }
+
+    fn stage(&mut self, group: &Group) -> Result<(), StoreError> {
+        let mut commits = group.sections.iter().flat_map(|section| &section.commits);
+        if commits.any(|commit| commit.instance == self.1 && commit.update().is_some()) {
+            return Err(StoreError::Corrupt {
+                place: "the test".to_owned(),
+                what: "a row is missing".to_owned(),
+            });
+        }
+        self.0.stage(group)
+    }
+
+    fn seal(&mut self) -> Result<(), StoreError> {
+        self.0.seal()
+    }
+
+    fn maintain(&mut self, job: Job) -> Result<JobReport, StoreError> {
+        self.0.maintain(job)
+    }
+
+    fn work(&self) -> Work {
+        self.0.work()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_instance_of_a_refused_commit_goes_out_of_service_and_no_other() {
+    let data = MemData::new();
+    let writer = Refusing(data.writer(), id("bad"));
+    let hub = open_halves(writer, data.reader(), &Plain::new(), Options::default()).await;
+    hub.start(start("waits", "Wait", None)).await.unwrap();
+    // Its first turn may be in the group of its start, whose outcome is unknown then.
+    let told = loop {
+        match hub.start(start("bad", "Wait", None)).await {
+            Ok(()) | Err(Error::Unavailable | Error::Refused(_)) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    let Error::Store(StoreError::Corrupt { place, what }) = told else {
+        panic!("{told}")
+    };
+    assert_eq!(place, "instance `bad`");
+    assert!(what.contains("a row is missing"), "{what}");
+
+    let waits = id("waits");
+    let go = || hub.raise_event(&waits, Name::new("Go").unwrap(), None, None);
+    while let Err(error) = go().await {
+        assert!(matches!(error, Error::Unavailable), "{error}");
+    }
+    let info = hub.wait(&waits, WaitFor::Ended).await.unwrap();
+    assert_eq!(info.status, RuntimeStatus::Completed);
+    let reloads = hub.reloads();
+    assert!(
+        (1..=4).contains(&reloads),
+        "{reloads} reloads: the same commit is not made for ever"
+    );
+}

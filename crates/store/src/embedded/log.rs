@@ -1,0 +1,112 @@
+//! Keeps the log in front of the file short.
+//!
+//! Groups are appended to the log, and what they come to is written back to the file now and then, which
+//! holds up no reader. A log that is written back is used from its beginning again as soon as nobody reads
+//! from it. While reads overlap that moment does not come by itself, and the log would grow for ever: so
+//! from a certain length on it is waited for, without new groups. The wait is as long as the reads under way
+//! and is bounded. If it was in vain the log may grow to twice its length before a wait of twice the time,
+//! so that a long read costs groups little, and steady reads of whatever length end up with a log in
+//! proportion to that.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+/// The log is written back when this much of it is not.
+const BACKLOG_BYTES_MAX: i64 = 16 << 20;
+/// Length from which on readers are waited for, and to which a longer log is cut when it begins anew.
+pub(super) const RESTART_BYTES: i64 = 32 << 20;
+/// How long they are waited for the first time, and at most.
+const RESTART_WAIT: Duration = Duration::from_millis(100);
+const RESTART_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How long anything else waits for a lock that another process has: somebody who looks into the file.
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// How far the log of a connection is, and what is done about it next.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// Pages of our files are of one size, but it is no part of the format.
+    page_bytes: i64,
+    restart_bytes: i64,
+    wait: Duration,
+}
+
+/// What a checkpoint left.
+#[derive(Clone, Copy, Debug)]
+struct Length {
+    /// Whether somebody was in its way.
+    is_busy: bool,
+    /// Bytes in the log.
+    logged: i64,
+    /// How many of them are in the file too.
+    done: i64,
+}
+
+impl Log {
+    pub(super) fn new(page_bytes: i64) -> Self {
+        Self {
+            page_bytes,
+            restart_bytes: RESTART_BYTES,
+            wait: RESTART_WAIT,
+        }
+    }
+
+    /// Called after each group; answers how many syncs of files that took. A failure costs nothing but
+    /// space: what is in the log is durable, and the next group tries again.
+    pub(super) fn keep_short(&mut self, connection: &Connection) -> rusqlite::Result<u64> {
+        let before = self.checkpoint(connection, "NOOP")?;
+        if before.logged < RESTART_BYTES {
+            *self = Self::new(self.page_bytes);
+        }
+        if before.logged - before.done < BACKLOG_BYTES_MAX && before.logged < self.restart_bytes {
+            return Ok(0);
+        }
+        let mut after = self.checkpoint(connection, "PASSIVE")?;
+        if after.logged >= self.restart_bytes {
+            after = self.wait_for_readers(connection)?;
+        }
+        // The log before, the file after.
+        Ok(if after.done > before.done { 2 } else { 0 })
+    }
+
+    /// Waits until all of the log is written back and nobody reads from it, so that the next group begins it
+    /// anew. Readers that come meanwhile are no obstacle.
+    fn wait_for_readers(&mut self, connection: &Connection) -> rusqlite::Result<Length> {
+        connection.busy_timeout(self.wait)?;
+        let length = self.checkpoint(connection, "RESTART");
+        connection.busy_timeout(LOCK_WAIT)?;
+        let length = length?;
+        if length.is_busy {
+            let (bytes, waited) = (length.logged, self.wait);
+            tracing::warn!(bytes, ?waited, "a long read keeps the log from being begun anew");
+            self.restart_bytes = 2 * length.logged.max(RESTART_BYTES);
+            self.wait = RESTART_WAIT_MAX.min(2 * self.wait);
+        }
+        Ok(length)
+    }
+
+    fn checkpoint(&self, connection: &Connection, mode: &str) -> rusqlite::Result<Length> {
+        checkpoint(connection, mode, |is_busy, logged, done| Length {
+            is_busy,
+            logged: logged * self.page_bytes,
+            done: done * self.page_bytes,
+        })
+    }
+}
+
+/// Writes the log back as far as that holds nobody up.
+pub(super) fn write_back(connection: &Connection) -> rusqlite::Result<()> {
+    checkpoint(connection, "PASSIVE", |_, _, _| ())
+}
+
+/// Writes the log back and cuts it to nothing, if nobody reads from it for a moment.
+pub(super) fn truncate(connection: &Connection) -> rusqlite::Result<()> {
+    checkpoint(connection, "TRUNCATE", |_, _, _| ())
+}
+
+/// Runs a checkpoint, and hands on whether it was kept from its end, and the pages that are in the log and
+/// of these in the file.
+fn checkpoint<T>(connection: &Connection, mode: &str, read: impl FnOnce(bool, i64, i64) -> T) -> rusqlite::Result<T> {
+    let mut statement = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
+    statement.query_row([], |row| Ok(read(row.get(0)?, row.get(1)?, row.get(2)?)))
+}

@@ -1,0 +1,128 @@
+//! Listing and deleting hubs: what a program that looks after a store sees.
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskhub::{Hub, HubError, OrchestrationContext, Result, StartOptions, Store};
+use taskhub_store::mem::{MemData, MemStore};
+
+async fn waiting(ctx: OrchestrationContext, (): ()) -> Result<()> {
+    Ok(ctx.wait_for_external_event("Go").await?)
+}
+
+/// A folder of this process and the caller, which is gone afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("taskhub-{name}-{}", std::process::id())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _missing = fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn open(folder: &Folder, name: &str) -> Hub {
+    Hub::builder(name)
+        .orchestrator("Waiting", waiting)
+        .open(&folder.0)
+        .await
+        .unwrap()
+}
+
+/// A hub with one instance in it, which has ended its work.
+async fn leave(folder: &Folder, name: &str) {
+    let hub = open(folder, name).await;
+    let options = StartOptions::new().instance_id("one");
+    hub.client().start_new_with("Waiting", (), options).await.unwrap();
+    hub.stop(Duration::ZERO).await.unwrap();
+    assert!(hub.is_stopping());
+}
+
+async fn names(folder: &Folder) -> Result<Vec<String>, HubError> {
+    let hubs = Hub::list(&folder.0).await?;
+    Ok(hubs.into_iter().map(|hub| hub.name.to_string()).collect())
+}
+
+#[tokio::test]
+async fn a_deleted_hub_is_gone_with_its_instances_and_the_others_stay() {
+    let folder = Folder::new("deleted");
+    for name in ["Orders", "invoices", "Mail"] {
+        leave(&folder, name).await;
+    }
+    assert_eq!(names(&folder).await.unwrap(), ["invoices", "Mail", "Orders"]);
+    Hub::delete(&folder.0, "ORDERS").await.unwrap();
+    assert_eq!(names(&folder).await.unwrap(), ["invoices", "Mail"]);
+    assert_eq!(
+        Hub::delete(&folder.0, "Orders").await.unwrap_err().code(),
+        "hub-not-found"
+    );
+    for (name, instances) in [("Orders", 0), ("Mail", 1)] {
+        let hub = open(&folder, name).await;
+        assert_eq!(hub.client().get_status_all().await.unwrap().len(), instances, "{name}");
+        hub.stop(Duration::ZERO).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_in_use_is_left_alone() {
+    let folder = Folder::new("in-use");
+    let hub = open(&folder, "Orders").await;
+    assert!(!hub.is_stopping());
+    assert_eq!(names(&folder).await.unwrap_err().code(), "store-locked");
+    assert_eq!(
+        Hub::delete(&folder.0, "Orders").await.unwrap_err().code(),
+        "store-locked"
+    );
+    hub.client().start_new("Waiting", ()).await.unwrap();
+    hub.stop(Duration::ZERO).await.unwrap();
+    drop(hub);
+    assert_eq!(names(&folder).await.unwrap(), ["Orders"]);
+}
+
+#[tokio::test]
+async fn looking_for_a_hub_makes_no_store() {
+    let folder = Folder::new("none");
+    for is_there in [false, true] {
+        if is_there {
+            fs::create_dir(&folder.0).unwrap();
+        }
+        assert_eq!(names(&folder).await.unwrap(), Vec::<String>::new());
+        assert_eq!(
+            Hub::delete(&folder.0, "Orders").await.unwrap_err().code(),
+            "hub-not-found"
+        );
+        assert_eq!(
+            Hub::delete(&folder.0, "no name").await.unwrap_err().code(),
+            "invalid-hub-name"
+        );
+        assert_eq!(folder.0.exists(), is_there);
+    }
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn hubs_of_an_open_store_are_listed_and_deleted_too() {
+    let data = MemData::new();
+    let store: Arc<dyn Store> = Arc::new(MemStore::over(&data));
+    for name in ["Orders", "Mail"] {
+        let hub = Hub::builder(name).partitions(3).open_with(Arc::clone(&store)).await;
+        hub.unwrap().stop(Duration::ZERO).await.unwrap();
+    }
+    let hubs = Hub::list_with(store.as_ref()).await.unwrap();
+    let listed: Vec<_> = hubs.iter().map(|hub| (hub.name.as_str(), hub.partitions)).collect();
+    assert_eq!(listed, [("Mail", 3), ("Orders", 3)]);
+    Hub::delete_with(store.as_ref(), "Mail").await.unwrap();
+    let hubs = Hub::list_with(store.as_ref()).await.unwrap();
+    assert_eq!(hubs.len(), 1);
+    assert_eq!(
+        Hub::delete_with(store.as_ref(), "Mail").await.unwrap_err().code(),
+        "hub-not-found"
+    );
+}
