@@ -451,3 +451,50 @@ fn commands_at_the_same_time_wait_for_each_other() {
         .unwrap();
     assert_eq!(String::from_utf8(all.stdout).unwrap().lines().count(), 8);
 }
+
+#[test]
+#[cfg(unix)]
+fn a_store_that_somebody_else_holds_is_named_with_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = ["durable", "start-new", "--function-name", "F", "-o", "ids"];
+    assert!(in_folder(folder.path(), &start).output().unwrap().status.success());
+    let place = folder.path().join(".taskhub/lock");
+    let lock = std::fs::File::options().read(true).write(true).open(&place).unwrap();
+    lock.lock().unwrap();
+    std::fs::write(&place, "4711\n").unwrap();
+    let output = in_folder(folder.path(), &["durable", "get-instances"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let store = folder.path().join(".taskhub");
+    let expected = format!(
+        "error[store-locked]: the store in {} is held by process 4711, which does not answer\n",
+        store.display()
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_store_that_is_none_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join(".taskhub");
+    std::fs::create_dir(&store).unwrap();
+    std::fs::write(store.join("store.db"), "this is no database, but a text of some length").unwrap();
+    for args in [
+        &["durable", "get-instances"][..],
+        &["durable", "start-new", "--function-name", "F"],
+    ] {
+        let output = in_folder(folder.path(), args).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{args:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.starts_with("error[store-corrupt]: cannot open the store: "),
+            "{said}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+    let text = std::fs::read_to_string(store.join("store.db")).unwrap();
+    assert_eq!(text, "this is no database, but a text of some length");
+}

@@ -49,7 +49,7 @@ impl Place {
     /// A server that left word of itself.
     pub(crate) fn of_running(running: &Running) -> Self {
         Self::Server {
-            url: format!("http://{}", running.http),
+            url: running.url(),
             hub: Some(running.hub.clone()),
             token: running.token.clone(),
         }

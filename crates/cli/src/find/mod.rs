@@ -253,8 +253,10 @@ impl Search<'_> {
             [] => Ok(None),
             [only] => {
                 let note = format!(
-                    "using the server at http://{} (process {}, hub {})",
-                    only.http, only.pid, only.hub
+                    "using the server at {} (process {}, hub {})",
+                    only.url(),
+                    only.pid,
+                    only.hub
                 );
                 screen.note(&note);
                 Ok(Some(Place::of_running(only)))
@@ -262,7 +264,7 @@ impl Search<'_> {
             several => {
                 let list: Vec<String> = several
                     .iter()
-                    .map(|one| format!("http://{} (process {}, hub {})", one.http, one.pid, one.hub))
+                    .map(|one| format!("{} (process {}, hub {})", one.url(), one.pid, one.hub))
                     .collect();
                 let message = format!("{} servers run here: {}", several.len(), list.join(", "));
                 Err(Stop::error(exit::FAILED, "configuration", message).hint("name one with `--server URL`"))

@@ -28,6 +28,17 @@ pub(crate) struct Running {
     /// Its local administrator's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
+    /// Whether it speaks HTTPS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) tls: bool,
+}
+
+impl Running {
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.http)
+    }
 }
 
 /// All servers of this user that run.

@@ -142,6 +142,7 @@ pub(crate) struct Served {
     hub: HubName,
     folder: PathBuf,
     token: Option<String>,
+    is_tls: bool,
 }
 
 impl Served {
@@ -167,6 +168,7 @@ impl Served {
             offer,
             folder: folder.to_path_buf(),
             token,
+            is_tls: args.cert.is_some(),
         })
     }
 
@@ -197,6 +199,7 @@ impl Served {
                         hub: hub.clone(),
                         folder: folder.to_path_buf(),
                         token: None,
+                        is_tls: false,
                     });
                 }
             }
@@ -217,6 +220,7 @@ impl Served {
             hub: self.hub.to_string(),
             store: self.folder.to_string_lossy().into_owned(),
             token: self.token.clone(),
+            tls: self.is_tls,
         };
         let cannot = |error: std::io::Error| {
             Stop::error(

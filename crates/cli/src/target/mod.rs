@@ -28,7 +28,7 @@ use server::Served;
 use stopped::Stopped;
 
 /// How long a store that another command holds is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause between looks at such a store.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -135,7 +135,7 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
             Err(error) => return Err(Stop::from_store("cannot open the store", &error)),
         };
         if let Some(running) = running::of_store(folder).filter(|running| pid == 0 || running.pid == pid) {
-            return serve(found, &format!("http://{}", running.http), running.token.as_deref());
+            return serve(found, &running.url(), running.token.as_deref());
         }
         if waited >= LOCK_PATIENCE {
             let folder = folder.display();
