@@ -498,3 +498,37 @@ fn a_store_that_is_none_is_refused_and_left_alone() {
     let text = std::fs::read_to_string(store.join("store.db")).unwrap();
     assert_eq!(text, "this is no database, but a text of some length");
 }
+
+#[test]
+#[cfg(unix)]
+fn commands_give_back_what_they_take_also_when_they_are_refused() {
+    use taskhub_core::id::HubName;
+    use taskhub_core::time::Timestamp;
+    use taskhub_store::embedded::{EmbeddedStore, Options};
+    use taskhub_store::{PartitionKey, Store as _};
+    let folder = tempfile::tempdir().unwrap();
+    let start = ["durable", "start-new", "--function-name", "F", "--id", "one", "--input"];
+    for (args, code) in [
+        ([&start[..], &["1"]].concat(), 0),
+        ([&start[..], &["2"]].concat(), 5),
+        (vec!["durable", "terminate", "--id", "one"], 0),
+        (vec!["durable", "raise-event", "--id", "one", "--strict"], 1),
+        (vec!["durable", "purge-history"], 0),
+    ] {
+        let output = in_folder(folder.path(), &args).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        let store = EmbeddedStore::open(&folder.path().join(".taskhub"), Options::default()).unwrap();
+        let hub = HubName::new("DurableFunctionsHub").unwrap();
+        let key = |index| PartitionKey {
+            hub: hub.clone(),
+            index,
+        };
+        let keys: Vec<_> = (0..taskhub_store::PARTITIONS_DEFAULT).map(key).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let leases = store.claim(&keys, Timestamp::from_ticks(0)).await.unwrap();
+            assert!(leases.iter().all(|lease| lease.is_clean), "{args:?}");
+            store.release(&leases).await.unwrap();
+        });
+    }
+}

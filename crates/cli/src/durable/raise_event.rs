@@ -21,10 +21,11 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let data = payload::read(given.text("event-data"), kind, "event-data", &job.world.folder)?;
     let (found, mut target) = job.open(Intent::Use).await?;
     let outcome = match job.id() {
-        Some(id) => target.raise(&id, event, data).await?,
-        None => Outcome::Missing,
+        Some(id) => target.raise(&id, event, data).await,
+        None => Ok(Outcome::Missing),
     };
     target.close().await?;
+    let outcome = outcome?;
     let id = job.id_text().to_owned();
     let hub = &found.hub;
     let discarded = match outcome {

@@ -32,43 +32,54 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let kind = Type::of_word(given.text("input-type"));
     let input = payload::read(given.text("input"), kind, "input", &job.world.folder)?;
     let (found, mut target) = job.open(Intent::Create).await?;
-    let policy = policy(given.text("if-exists"), &found)?;
-    let existing = target.record(&id).await?.map(|record| record.info);
-    let version = found
-        .host
-        .text("defaultVersion")?
-        .map(|version| Name::new(&version))
-        .transpose();
-    let version = version.map_err(|refusal| Stop::from(&refusal))?;
+    let wanted = Wanted { id, name, input };
+    match begin(job, &found, &mut target, &wanted).await {
+        Ok(interrupt) if given.flag("wait") == Some(true) => wait(job, &found, target, &wanted.id, interrupt).await,
+        ended => {
+            // What was taken is given back, also when the start was refused.
+            target.close().await?;
+            ended.map(|_| ())
+        }
+    }
+}
+
+/// What is to be started.
+struct Wanted {
+    id: InstanceId,
+    name: Name,
+    input: Option<Payload>,
+}
+
+/// Starts it and says so; from then on Ctrl-C is heard.
+async fn begin(job: &mut Job<'_>, found: &Found, target: &mut Target, wanted: &Wanted) -> Result<Interrupt> {
+    let stated = job.given.text("if-exists");
+    let existing = target.record(&wanted.id).await?.map(|record| record.info);
+    let version = found.host.text("defaultVersion")?;
+    let version = version.map(|version| Name::new(&version)).transpose();
     let request = StartRequest {
-        key: key(&id, &name, input.as_ref(), given.text("if-exists"), existing.as_ref())?,
-        instance: id.clone(),
-        name,
-        version,
-        input,
+        key: key(wanted, stated, existing.as_ref())?,
+        instance: wanted.id.clone(),
+        name: wanted.name.clone(),
+        version: version.map_err(|refusal| Stop::from(&refusal))?,
+        input: wanted.input.clone(),
         tags: std::collections::BTreeMap::new(),
         scheduled_start: None,
         execution: None,
-        reuse: policy,
+        reuse: policy(stated, found)?,
     };
     // Between the look and the start somebody else may make one; then it is refused, and asked for again.
-    let kept = existing.filter(|_| given.text("if-exists") == Some("reuse"));
-    if let Some(info) = &kept {
-        job.screen.note(&format!(
-            "instance '{id}' exists and is {}; it was left as it is",
-            info.status
-        ));
+    if let Some(info) = existing.filter(|_| stated == Some("reuse")) {
+        let (id, status) = (&wanted.id, info.status);
+        job.screen
+            .note(&format!("instance '{id}' exists and is {status}; it was left as it is"));
     } else {
-        start(&mut target, request, given.text("if-exists").is_some()).await?;
+        start(target, request, stated.is_some()).await?;
     }
     // Whoever reads the first line may interrupt at once.
     let interrupt = Interrupt::new()?;
-    told(job, &found, &mut target, &id).await?;
-    if given.flag("wait") == Some(true) {
-        job.screen.flush()?;
-        return wait(job, &found, target, &id, interrupt).await;
-    }
-    target.close().await
+    told(job, found, target, &wanted.id).await?;
+    job.screen.flush()?;
+    Ok(interrupt)
 }
 
 /// The id of a new instance; what is wrong with it is named.
@@ -112,17 +123,12 @@ fn policy(word: Option<&str>, found: &Found) -> Result<ReusePolicy> {
 /// A command that is repeated, because its answer was lost perhaps, answers as the first did (R139): same id,
 /// same name, same input, while the instance is live. One that has ended is replaced, as A7 says; and whoever
 /// says what is to become of an existing one means it.
-fn key(
-    id: &InstanceId,
-    name: &Name,
-    input: Option<&Payload>,
-    policy: Option<&str>,
-    existing: Option<&InstanceInfo>,
-) -> Result<Option<IdempotencyKey>> {
+fn key(wanted: &Wanted, policy: Option<&str>, existing: Option<&InstanceInfo>) -> Result<Option<IdempotencyKey>> {
     if policy.is_some() || existing.is_some_and(|info| info.status.is_terminal()) {
         return Ok(None);
     }
-    let input = input.map_or(&b""[..], |input| input.bytes());
+    let Wanted { id, name, input } = wanted;
+    let input = input.as_ref().map_or(&b""[..], |input| input.bytes());
     let parts = [id.as_str().as_bytes(), name.as_str().as_bytes(), input];
     let mut hash = 0xcbf2_9ce4_8422_2325_u128;
     for byte in parts.iter().flat_map(|part| {
