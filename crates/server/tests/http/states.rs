@@ -2,7 +2,7 @@
 
 use taskhub::InstanceId;
 
-use crate::support::{Answer, Running, SURFACES, config};
+use crate::support::{Answer, Running, SURFACES, config, exchange, request};
 
 /// The operations, in the order of the table; `{id}` is the instance.
 const OPERATIONS: [(&str, &str); 10] = [
@@ -147,13 +147,61 @@ async fn of_two_quick_terminates_the_second_is_too_late() {
     assert_eq!(codes, [202, 410]);
 }
 
+/// S-singleton-race: of many starts that race on an id one wins, and the others hear who did.
 #[tokio::test]
-async fn of_two_starts_that_race_on_an_id_one_wins() {
+async fn s_singleton_race() {
+    const RACERS: usize = 50;
     let server = Running::start(config()).await;
-    let [base, ..] = SURFACES;
-    let path = format!("{base}/orchestrators/WaitEvent/same");
-    let (one, other) = tokio::join!(server.call("POST", &path), server.call("POST", &path));
-    let mut codes = [one.status.as_u16(), other.status.as_u16()];
-    codes.sort_unstable();
-    assert_eq!(codes, [202, 409]);
+    let address = server.address;
+    let mut racers = tokio::task::JoinSet::new();
+    for _ in 0..RACERS {
+        racers.spawn(async move {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let path = format!("{}/orchestrators/WaitEvent/same", SURFACES[2]);
+            exchange(stream, request(address, "POST", &path, &[], bytes::Bytes::new())).await
+        });
+    }
+    let answers = racers.join_all().await;
+    let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 202);
+    assert_eq!((won.len(), lost.len()), (1, RACERS - 1));
+    assert!(lost.iter().all(|answer| answer.status == 409), "{lost:?}");
+    assert_eq!(server.client().get_status_all().await.unwrap().len(), 1);
+}
+
+/// S-purge-filter: a purge takes what its filter says, counts it, and takes nothing that lives.
+#[tokio::test]
+async fn s_purge_filter() {
+    let server = Running::start(config()).await;
+    let base = SURFACES[0];
+    for (id, state) in [
+        ("a-1", "Completed"),
+        ("a-2", "Failed"),
+        ("a-3", "Terminated"),
+        ("a-4", "Running"),
+        ("b-1", "Completed"),
+    ] {
+        bring_about(&server, base, state, id).await;
+    }
+    let purge = async |query: &str| {
+        let path = format!("{base}/instances?createdTimeFrom=2000-01-01{query}");
+        let answer = server.call("DELETE", &path).await;
+        (answer.status.as_u16(), answer.body)
+    };
+    let left = async || {
+        let rows = server.client().get_status_all().await.unwrap();
+        let ids: Vec<String> = rows.iter().map(|row| row.instance.to_string()).collect();
+        ids.join(" ")
+    };
+    let gone = |count: u32| (200, format!("{{\"instancesDeleted\":{count}}}"));
+    assert_eq!(purge("&createdTimeTo=2001-01-01").await, (404, String::new()));
+    assert_eq!(left().await, "a-1 a-2 a-3 a-4 b-1");
+    assert_eq!(
+        purge("&instanceIdPrefix=a-&runtimeStatus=failed,Terminated,Running").await,
+        gone(2)
+    );
+    assert_eq!(left().await, "a-1 a-4 b-1");
+    assert_eq!(purge("&instanceIdPrefix=a-").await, gone(1));
+    assert_eq!(left().await, "a-4 b-1");
+    assert_eq!(purge("").await, gone(1));
+    assert_eq!(left().await, "a-4");
 }
