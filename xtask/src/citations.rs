@@ -13,8 +13,8 @@ pub(crate) const SCENARIOS: &str = "docs/scenarios.md";
 /// The scenarios that no test covers yet.
 pub(crate) const OPEN: &str = "docs/scenarios-open.txt";
 
-/// Letters that begin a rule: semantics, decisions, promises, invariants, HTTP.
-const LETTERS: &[u8] = b"RAPIH";
+/// Letters that begin a rule: semantics, decisions, promises, invariants, HTTP, command line.
+const LETTERS: &[u8] = b"RAPIHL";
 
 /// The longest range, as in R100–R102, that is taken as a citation of all in between.
 const RANGE_MAX: u32 = 50;

@@ -1,8 +1,9 @@
 //! The command line: one definition per option gives parsing, help and completions.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::bench::Bench;
@@ -17,10 +18,22 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run three sample orchestrations on an embedded store and show what was written.
+    /// Run three sample orchestrations, show what was written, and serve the hub until Ctrl-C.
     Demo(Demo),
+    /// Serve this project, with its data in .taskhub.
+    Dev(Serve),
+    /// Serve a store for production.
+    Serve(Serve),
     /// Measure this machine, with every step synced to disk.
     Bench(Bench),
+    /// Explain an error, or list all.
+    Errors {
+        /// The word in `error[...]`.
+        code: Option<String>,
+    },
+    /// Put a `func` on the path that runs `func durable` here and hands everything else on.
+    #[command(subcommand)]
+    Shim(Shim),
     /// Print the version.
     Version,
     /// Print a completion script for a shell.
@@ -30,9 +43,109 @@ pub(crate) enum Command {
     },
 }
 
+/// Options of `dev` and `serve`.
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own, and named where it is given"
+)]
+pub(crate) struct Serve {
+    /// Port to listen on; 0 takes any that is free. [default: 7071]
+    #[arg(long, short)]
+    pub(crate) port: Option<u16>,
+    /// Address to listen on; others than loopback need keys, or --no-auth. [default: 127.0.0.1]
+    #[arg(long)]
+    pub(crate) address: Option<IpAddr>,
+    /// Folder of the store. [default for dev: .taskhub]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// The task hub. [default: host.json, DurableFunctionsHub]
+    #[arg(long, short = 'H', visible_alias = "task-hub-name", value_name = "NAME")]
+    pub(crate) hub: Option<String>,
+    /// Whether a start creates a task hub that does not exist. [default: true for dev, false for serve]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) auto_create_hubs: Option<bool>,
+    /// Folder of the project, with host.json and local.settings.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+    /// Forget everything at the end.
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
+    /// Run the sample functions in the server.
+    #[arg(long)]
+    pub(crate) samples: bool,
+    /// Write the addresses to this file as JSON when all is ready.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// File with the system key; without it TASKHUB_KEY.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// File with the master key; without it TASKHUB_MASTER_KEY.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) master_key_file: Option<PathBuf>,
+    /// Serve other machines without keys.
+    #[arg(long)]
+    pub(crate) no_auth: bool,
+    /// Answer programs on this machine without a key, also under serve.
+    #[arg(long)]
+    pub(crate) rpc_open_loopback: bool,
+    /// Certificate in PEM; the server then speaks HTTPS.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Private key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert_key: Option<PathBuf>,
+    /// Form of log lines. [default: text for dev, json for serve]
+    #[arg(long)]
+    pub(crate) log_format: Option<Format>,
+    /// What is logged.
+    #[arg(long, default_value = "info")]
+    pub(crate) log_level: Level,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For tools.
+    Json,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// What broke.
+    Error,
+    /// Also what is wrong.
+    Warn,
+    /// Also what happens.
+    Info,
+    /// Also every call.
+    Debug,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Shim {
+    /// Put it there.
+    Install {
+        /// The folder; that of this program unless said otherwise.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Take it away.
+    Remove {
+        /// The folder; that of this program unless said otherwise.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Say which `func` is on the path.
+    Status,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// End after the run. It always does, until there is a server to go on serving.
+    /// End after the run.
     #[arg(long)]
     pub(crate) once: bool,
     /// Keep the store in this folder instead of a temporary one.

@@ -1,8 +1,9 @@
-//! `taskhub demo`: three sample orchestrations on an embedded store, from start to what is on disk.
+//! `taskhub demo`: three sample orchestrations on an embedded store, from start to what is on disk; then a
+//! server in front of them, to try what the article does.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -10,10 +11,17 @@ use serde_json::{Value, json};
 use taskhub::{Client, Hub, InstanceId, Registry, STOP_PERIOD, StatusOptions};
 use taskhub_samples::Purger;
 use taskhub_store::Store;
+use tempfile::TempDir;
 
+use crate::Ended;
 use crate::args::Demo;
 use crate::bench::open_store;
 use crate::report::Result;
+use crate::serve::{Served, Signals};
+use crate::world::World;
+
+/// Name of the demo's hub.
+const HUB: &str = "DemoHub";
 
 /// Text files that the demo makes for the fan-out to count.
 const FILES: [(&str, &str); 3] = [
@@ -22,31 +30,67 @@ const FILES: [(&str, &str); 3] = [
     ("london.txt", "Hello London!\n"),
 ];
 
-/// Runs the demo; progress goes out line by line, the answer is what was done and written. Ctrl-C and SIGTERM end
-/// it early and in good order.
-pub(crate) async fn run(demo: Demo) -> Result<String> {
-    // There is no server yet that it could go on serving, so it always ends after the run.
-    let Demo { once: _, keep } = demo;
+/// Runs the demo; progress goes out line by line, the answer is what was done and written.
+pub(crate) async fn run(demo: Demo, world: &World) -> Result<String, Box<Ended>> {
+    let Demo { once, keep } = demo;
+    let (home, temporary) = prepare(keep.as_deref())?;
+    let store: Arc<dyn Store> = Arc::new(open_store(&home)?);
+    // Before anything is said, so that no signal is missed.
+    let signals = Signals::new()?;
+    let (report, is_whole) = play(&store, &home, temporary.path(), keep.is_some()).await?;
+    if once || !is_whole {
+        return Ok(report);
+    }
+    say(report.trim_end());
+    serve(store, &home, world, signals).await?;
+    Ok(String::new())
+}
+
+/// Serves what the demo left, on the next free port, until a signal comes.
+async fn serve(store: Arc<dyn Store>, home: &Path, world: &World, signals: Signals) -> crate::stop::Result<()> {
+    let hub = crate::find::hub_name::check(HUB)?;
+    let served = Served::of_demo(store, home, &hub).await?;
+    let (_running, _notice) = served.announce(None, world)?;
+    let url = format!("http://{}", served.address());
+    let instances = format!("{url}/runtime/webhooks/durabletask/instances");
+    say(&format!(
+        "\nserving hub {HUB} at {url}; try, in another terminal:\n  \
+         curl -X POST '{url}/orchestrators/E1_HelloSequence/wait?timeout=2&retryInterval=0.5'\n  \
+         curl '{instances}?taskHub={HUB}&top=10'\n  \
+         taskhub durable get-instances --server {url} --task-hub-name {HUB}\nCtrl-C ends it"
+    ));
+    // That is how a demo ends, so it is no failure.
+    let _signal = served.until(signals).await?;
+    Ok(())
+}
+
+/// The folders of the demo, and the files that it counts.
+fn prepare(keep: Option<&Path>) -> Result<(PathBuf, TempDir)> {
     let temporary = tempfile::tempdir()?;
-    let home = keep.as_deref().unwrap_or(temporary.path()).join("store");
+    let home = keep.unwrap_or(temporary.path()).join("store");
     let files = temporary.path().join("files");
     std::fs::create_dir(&files)?;
     for (name, text) in FILES {
         std::fs::write(files.join(name), text)?;
     }
-    let store: Arc<dyn Store> = Arc::new(open_store(&home)?);
-    let registry = taskhub_samples::register(Registry::new(), &Purger::default());
-    let hub = Hub::builder("DemoHub")
-        .registry(registry)
-        .open_with(Arc::clone(&store))
-        .await?;
+    Ok((home, temporary))
+}
 
+/// Runs the orchestrations; answers what was done and written, and whether they came to their end.
+async fn play(store: &Arc<dyn Store>, home: &Path, temporary: &Path, is_kept: bool) -> Result<(String, bool)> {
+    let files = temporary.join("files");
+    let registry = taskhub_samples::register(Registry::new(), &Purger::default());
+    let hub = Hub::builder(HUB)
+        .registry(registry)
+        .open_with(Arc::clone(store))
+        .await?;
     let mut report = String::new();
-    if !to_the_end(&hub, &home, &files, &mut report).await? {
+    let is_whole = to_the_end(&hub, home, &files, &mut report).await?;
+    if !is_whole {
         report.push_str("\nstopped before the end; what was acknowledged is on disk\n");
     }
-    written(store.as_ref(), &home, keep.is_some(), &mut report)?;
-    Ok(report)
+    written(store.as_ref(), home, is_kept, &mut report)?;
+    Ok((report, is_whole))
 }
 
 /// Runs the samples and stops the hub, or stops it when the process is told to end; says whether the samples came to
@@ -77,10 +121,7 @@ async fn to_the_end(hub: &Hub, home: &Path, files: &Path, report: &mut String) -
 }
 
 async fn samples(hub: &Hub, home: &Path, files: &Path, report: &mut String) -> Result<()> {
-    say(&format!(
-        "hub DemoHub is open on an embedded store in {}",
-        home.display()
-    ));
+    say(&format!("hub {HUB} is open on an embedded store in {}", home.display()));
     let client = hub.client();
     for (name, input, event) in [
         ("E1_HelloSequence", Value::Null, None),
@@ -148,7 +189,7 @@ fn written(store: &dyn Store, home: &Path, is_kept: bool, report: &mut String) -
     let fate = if is_kept {
         "kept"
     } else {
-        "removed now; keep it with --keep DIR"
+        "removed at the end; keep it with --keep DIR"
     };
     writeln!(report, "  the store is {fate}")?;
     Ok(())

@@ -3,54 +3,173 @@
 mod args;
 mod bench;
 mod demo;
+mod durable;
+mod errors;
+mod find;
 mod report;
+mod screen;
+mod serve;
+mod shim;
+mod stop;
+mod target;
+mod world;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
-use clap::{CommandFactory, Parser};
-use report::Result;
-
-/// The machine or the store is in the way (`EX_UNAVAILABLE` of our table is 3).
-const EXIT_UNAVAILABLE: u8 = 3;
+use clap::{CommandFactory, FromArgMatches};
+use clap_complete::Shell;
+use report::Trouble;
+use screen::Screen;
+use serve::Mode;
+use shim::HandedOn;
+use stop::{Stop, exit};
+use world::World;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-        .init();
-    match answer(cli.command) {
+    let world = World::of_this_process();
+    if let Some(code) = durable_context(&world) {
+        return ExitCode::from(code);
+    }
+    let command = if world.is_func() {
+        match shim::hand_on(&world, &mut Screen::new(&world)) {
+            HandedOn::Done(code) => return ExitCode::from(code),
+            HandedOn::Dev(options) => parse(["taskhub".into(), "dev".into()].into_iter().chain(options)),
+        }
+    } else {
+        parse(world.args.iter().cloned())
+    };
+    if !matches!(command, Command::Dev(_) | Command::Serve(_)) {
+        log_warnings();
+    }
+    match answer(command, &world) {
         Ok(text) => {
             // Whoever closed our output has read enough.
             let _closed = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            let _closed = write!(std::io::stderr(), "{error}");
-            ExitCode::from(EXIT_UNAVAILABLE)
+        Err(ended) => {
+            let code = match *ended {
+                Ended::Trouble(trouble) => {
+                    let _closed = write!(std::io::stderr(), "{trouble}");
+                    exit::UNAVAILABLE
+                }
+                Ended::Stop(stop) => Screen::new(&world).end(&stop),
+            };
+            ExitCode::from(code)
         }
     }
 }
 
-fn answer(command: Command) -> Result<String> {
-    match command {
-        Command::Demo(demo) => block_on(demo::run(demo)),
-        Command::Bench(bench) => block_on(bench::run(bench)),
-        Command::Version => Ok(format!("taskhub {}\n", env!("CARGO_PKG_VERSION"))),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "taskhub", &mut script);
-            Ok(String::from_utf8(script)?)
-        }
+/// The whole tree: what `durable` takes is said in tables of its own.
+fn tree() -> clap::Command {
+    Cli::command().subcommand(durable::completions())
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Command {
+    let cli = Cli::from_arg_matches(&tree().get_matches_from(args));
+    cli.unwrap_or_else(|error| error.exit()).command
+}
+
+/// Why a command gave no answer.
+enum Ended {
+    /// The machine or the store is in the way.
+    Trouble(Trouble),
+    /// Anything else.
+    Stop(Stop),
+}
+
+impl From<Trouble> for Box<Ended> {
+    fn from(trouble: Trouble) -> Self {
+        Self::new(Ended::Trouble(trouble))
     }
 }
 
-fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+impl From<Stop> for Box<Ended> {
+    fn from(stop: Stop) -> Self {
+        Self::new(Ended::Stop(stop))
+    }
+}
+
+fn answer(command: Command, world: &World) -> Result<String, Box<Ended>> {
+    Ok(match command {
+        Command::Demo(demo) => block_on(demo::run(demo, world))?,
+        Command::Dev(args) => serve(Mode::Dev, &args, world)?,
+        Command::Serve(args) => serve(Mode::Serve, &args, world)?,
+        Command::Bench(bench) => block_on(async { Ok(bench::run(bench).await?) })?,
+        Command::Errors { code } => errors::run(code.as_deref())?,
+        Command::Shim(shim) => shim::run(&shim, world)?,
+        Command::Version => version_line(),
+        Command::Completions { shell } => completions(shell)?,
+    })
+}
+
+fn serve(mode: Mode, args: &args::Serve, world: &World) -> Result<String, Box<Ended>> {
+    block_on(async {
+        serve::run(mode, args, world, &mut Screen::new(world)).await?;
+        Ok(String::new())
+    })
+}
+
+/// The log of commands that do not serve, which have little to say.
+fn log_warnings() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .init();
+}
+
+fn completions(shell: Shell) -> report::Result<String> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut tree(), "taskhub", &mut script);
+    Ok(String::from_utf8(script)?)
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Box<Ended>>>) -> Result<T, Box<Ended>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(Trouble::from)?;
     let answer = runtime.block_on(work);
     // A blocking activity that did not end in time must not keep the process.
     runtime.shutdown_background();
     answer
+}
+
+/// What `version` prints.
+pub(crate) fn version_line() -> String {
+    format!("taskhub {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// Runs the words of the `durable` context, which have a grammar of their own (L6); `None` if these are others.
+fn durable_context(world: &World) -> Option<u8> {
+    let args = world.args.get(1..).unwrap_or_default();
+    let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if !is_durable(&words) {
+        return None;
+    }
+    log_warnings();
+    let mut screen = Screen::new(world);
+    let unreadable = args.iter().find(|arg| arg.to_str().is_none());
+    if let Some(arg) = unreadable.map(OsString::as_os_str) {
+        let stop = Stop::usage(format!("`{}` is not UTF-8", arg.display()));
+        return Some(screen.end(&stop));
+    }
+    Some(durable::run(world, &words, &mut screen))
+}
+
+/// Whether the first word, or the one behind `help`, is `durable`; options of every verb may come before it.
+fn is_durable(words: &[String]) -> bool {
+    let mut plain = words.iter().filter(|word| !word.starts_with('-'));
+    match plain.next() {
+        Some(first) if first.eq_ignore_ascii_case("help") => plain
+            .next()
+            .is_some_and(|second| second.eq_ignore_ascii_case("durable")),
+        Some(first) if first.eq_ignore_ascii_case("durable") => true,
+        // The value of an option of every verb: `--task-hub-name Other durable …`.
+        Some(_) if words.first().is_some_and(|first| first.starts_with("--")) => {
+            words.iter().any(|word| word.eq_ignore_ascii_case("durable"))
+        }
+        _ => false,
+    }
 }

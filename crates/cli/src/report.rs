@@ -14,7 +14,7 @@ pub(crate) struct Trouble {
 }
 
 /// Result of a command.
-pub(crate) type Result<T> = std::result::Result<T, Trouble>;
+pub(crate) type Result<T, E = Trouble> = std::result::Result<T, E>;
 
 impl<E: Error + Send + Sync + 'static> From<E> for Trouble {
     fn from(cause: E) -> Self {

@@ -38,7 +38,7 @@ fn two_demos_at_once_do_not_disturb_each_other() {
     let demos: Vec<_> = (0..2)
         .map(|_| {
             Command::new(TASKHUB)
-                .arg("demo")
+                .args(["demo", "--once"])
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
@@ -57,7 +57,7 @@ fn a_kept_demo_store_is_used_again() {
     let folder = tempfile::tempdir().unwrap();
     let keep = folder.path().to_str().unwrap();
     for _ in 0..2 {
-        let output = taskhub(&["demo", "--keep", keep]);
+        let output = taskhub(&["demo", "--once", "--keep", keep]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert!(text(&output.stdout).contains("the store is kept"));
     }

@@ -5,7 +5,7 @@
 //! until the commit that took note of it is durable. What it knows is lost with the process; the
 //! partitions announce their open calls again when they recover.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use taskhub_core::failure::{self, Failure};
 use taskhub_core::id::{InstanceId, Name};
@@ -93,6 +93,8 @@ pub struct Dispatcher {
     answered: usize,
     next_token: Token,
     is_draining: bool,
+    /// Names of which calls are handed out; absent: all.
+    offered: Option<BTreeSet<Name>>,
 }
 
 #[derive(Debug)]
@@ -177,7 +179,20 @@ impl Dispatcher {
             answered: 0,
             next_token: 0,
             is_draining: false,
+            offered: None,
         }
+    }
+
+    /// The same for a node that has only some of the functions: other calls wait, and nothing is counted
+    /// for them, until somebody has theirs (A35).
+    #[must_use]
+    pub fn offering(mut self, names: Option<BTreeSet<Name>>) -> Self {
+        self.offered = names;
+        self
+    }
+
+    fn offers(&self, name: &Name) -> bool {
+        self.offered.as_ref().is_none_or(|names| names.contains(name))
     }
 
     /// Takes one event in and says what follows from it.
@@ -221,6 +236,9 @@ impl Dispatcher {
                 // Not put down before the partition was read anew: said again. Otherwise this is the answer.
                 CallState::Announcing { deliveries } => offer.may_be_running = offer.deliveries < *deliveries,
             }
+        }
+        if !self.offers(&offer.name) {
+            return self.enqueue(offer);
         }
         let deliveries = offer.deliveries + u32::from(offer.may_be_running);
         if deliveries >= limits::DELIVERIES_MAX {
@@ -346,7 +364,8 @@ impl Dispatcher {
             let Some(queue) = self.waiting.get_mut(&name) else {
                 continue;
             };
-            let key = if queue.running < limit { queue.pop() } else { None };
+            let is_free = queue.running < limit && self.offered.as_ref().is_none_or(|names| names.contains(&name));
+            let key = if is_free { queue.pop() } else { None };
             let Some(key) = key else {
                 // Comes back when one of its calls is done, or a new one is offered.
                 queue.is_listed = false;

@@ -1,6 +1,6 @@
 //! The façade: a hub's verbs. Fronts and the library decode, call one of these, and encode.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
+use taskhub_core::limits;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page};
@@ -54,6 +55,8 @@ pub struct Options {
     pub activities_max: usize,
     /// Limits of single activities.
     pub activities_by_name: HashMap<Name, usize>,
+    /// Names of the activities this node has; calls of others wait. Absent: all.
+    pub activities_offered: Option<BTreeSet<Name>>,
     /// Budget of instances in memory, in bytes; what is idle beyond it is read again when needed.
     pub memory_bytes_max: usize,
     /// A turn that takes longer costs its thread (A33).
@@ -69,6 +72,7 @@ impl Default for Options {
             threads: 1,
             activities_max: 1_000,
             activities_by_name: HashMap::new(),
+            activities_offered: None,
             memory_bytes_max: 512 << 20,
             turn_limit: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
@@ -112,6 +116,8 @@ pub struct Hub {
 pub struct Purged {
     /// Instances that are gone.
     pub count: u64,
+    /// What was stored of them: their records, events and archived executions.
+    pub rows: u64,
     /// Whether there was time for all of them (R130).
     pub is_complete: bool,
 }
@@ -145,7 +151,7 @@ impl Hub {
             functions,
             clock: Arc::clone(&options.clock),
             runtime: Handle::current(),
-            dispatcher: Dispatcher::new(capacity),
+            dispatcher: Dispatcher::new(capacity).offering(options.activities_offered.clone()),
             drains,
         }));
         let hub = Self {
@@ -187,6 +193,19 @@ impl Hub {
         match self.read(instance, Request::Info, Some(CALL_DEADLINE)).await? {
             Some(info) => Ok(info),
             None => Ok(self.stored(instance).await?.map(|state| state.info)),
+        }
+    }
+
+    /// All that is stored of an instance but its history; absent if there is no such instance.
+    ///
+    /// # Errors
+    ///
+    /// As all calls.
+    pub async fn state(&self, instance: &InstanceId) -> Result<Option<InstanceState>, Error> {
+        // The answer waits for the last commit it shows, so the store has all of it by now.
+        match self.info(instance).await? {
+            Some(_) => self.stored(instance).await,
+            None => Ok(None),
         }
     }
 
@@ -297,9 +316,10 @@ impl Hub {
     ///
     /// `instance-live` if it has not ended, and as all calls.
     pub async fn purge(&self, instance: &InstanceId) -> Result<Purged, Error> {
+        let rows = self.stored(instance).await?.as_ref().map_or(0, rows_of);
         match self.change(instance, Request::Purge).await {
-            Ok(()) => Ok(purged(1)),
-            Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0)),
+            Ok(()) => Ok(purged(1, rows)),
+            Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0, 0)),
             Err(error) => Err(error),
         }
     }
@@ -330,25 +350,29 @@ impl Hub {
         } else {
             filter.statuses.retain(is_ended);
             if filter.statuses.is_empty() {
-                return Ok(purged(0));
+                return Ok(purged(0, 0));
             }
         }
         let mut limit = std::pin::pin!(limit);
-        let mut count = 0;
+        let (mut count, mut rows) = (0, 0);
         let mut after = None;
         loop {
             let (ids, next) = tokio::select! {
                 biased;
-                () = &mut limit => return Ok(Purged { count, is_complete: false }),
+                () = &mut limit => return Ok(Purged { count, rows, is_complete: false }),
                 page = self.ids(filter.clone(), after) => page?,
             };
+            let sizes = self.sizes(&ids).await?;
             let mut answers = Vec::with_capacity(ids.len());
             for instance in &ids {
                 answers.push(self.send(instance, Request::Purge)?);
             }
-            for answer in answers {
+            for (answer, size) in answers.into_iter().zip(sizes) {
                 match self.receive(answer, Some(CALL_DEADLINE)).await {
-                    Ok(_) => count += 1,
+                    Ok(_) => {
+                        count += 1;
+                        rows += size;
+                    }
                     // Purged by someone else, or started anew, since the page was read; or one that cannot be
                     // read, which is kept and keeps no other from being purged (R187).
                     Err(Error::Refused(_) | Error::Store(StoreError::Corrupt { .. })) => {}
@@ -357,9 +381,23 @@ impl Hub {
             }
             after = next;
             if after.is_none() {
-                return Ok(purged(count));
+                return Ok(purged(count, rows));
             }
         }
+    }
+
+    /// What is stored of some instances that have ended, and so do not change any more. They are read one at
+    /// a time, since their payloads may be large; one that cannot be read counts nothing (R187).
+    async fn sizes(&self, ids: &[InstanceId]) -> Result<Vec<u64>, Error> {
+        let mut sizes = Vec::with_capacity(ids.len());
+        for id in ids {
+            sizes.push(match self.stored(id).await {
+                Ok(state) => state.as_ref().map_or(0, rows_of),
+                Err(Error::Store(StoreError::Corrupt { .. })) => 0,
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(sizes)
     }
 
     /// Ids of a page, and where the next one begins: what is to be purged need not be read.
@@ -575,10 +613,17 @@ impl Drop for Hub {
     }
 }
 
+/// What is stored of an instance, in rows: its record, its events, its archived executions.
+pub fn rows_of(state: &InstanceState) -> u64 {
+    let archived = state.info.ordinal.min(limits::ARCHIVED_EXECUTIONS_MAX);
+    1 + u64::from(state.history_events) + u64::from(archived)
+}
+
 /// The end of a purge that got through.
-fn purged(count: u64) -> Purged {
+fn purged(count: u64, rows: u64) -> Purged {
     Purged {
         count,
+        rows,
         is_complete: true,
     }
 }

@@ -253,3 +253,22 @@ fn nothing_is_handed_out_while_draining() {
     assert_eq!(bench.done(key("i", 0), 0), ["result i#0"]);
     assert_eq!(bench.dispatcher.running(), 0);
 }
+
+#[test]
+fn calls_of_functions_that_the_node_does_not_have_wait_and_nothing_is_counted_for_them() {
+    let mut bench = Bench::new(10, &[]);
+    let ours = std::collections::BTreeSet::from([Name::new("Ours").unwrap()]);
+    let capacity = Capacity {
+        overall: 10,
+        ..Capacity::default()
+    };
+    bench.dispatcher = Dispatcher::new(capacity).offering(Some(ours));
+    let lost = TaskOffer {
+        deliveries: taskhub_core::limits::DELIVERIES_MAX,
+        may_be_running: true,
+        ..offer("i", 0, "Theirs")
+    };
+    assert!(bench.tell(Event::Offer(lost)).is_empty());
+    assert_eq!(bench.tell(Event::Offer(offer("i", 1, "Ours"))).len(), 1);
+    assert_eq!(bench.dispatcher.len(), 2);
+}

@@ -131,7 +131,7 @@ async fn a_purge_that_takes_too_long_says_that_it_is_not_complete() {
     let answer = server
         .send("POST", "/api/v1/hubs/TestTaskHub/instances/purge", &[], body)
         .await;
-    assert_eq!(answer.body, r#"{"purged":0,"isComplete":false}"#);
+    assert_eq!(answer.body, r#"{"purged":0,"rows":0,"isComplete":false}"#);
     drop(pass);
     let answer = server.call("DELETE", &path).await;
     assert_eq!(

@@ -102,15 +102,11 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
 
 pub(super) async fn show(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
     let (hub, instance) = call.instance(hub, id, Need::Read).await?;
-    let info = hub
-        .info(&instance)
-        .await?
-        .ok_or_else(|| Refused::no_instance(&instance))?;
-    let fields = single(&call.query)?;
-    Ok(respond::json(
-        StatusCode::OK,
-        &InstanceShown::new(hub.name(), &info, fields),
-    ))
+    let state = hub.state(&instance).await?;
+    let state = state.ok_or_else(|| Refused::no_instance(&instance))?;
+    let shown = InstanceShown::new(hub.name(), &state.info, single(&call.query)?);
+    let shown = shown.with_history(state.history_events, state.history_bytes);
+    Ok(respond::json(StatusCode::OK, &shown))
 }
 
 pub(super) async fn history(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
@@ -302,6 +298,7 @@ pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Resul
 fn shown(purged: taskhub_engine::hub::Purged) -> PurgedShown {
     PurgedShown {
         purged: purged.count,
+        rows: purged.rows,
         is_complete: purged.is_complete,
     }
 }

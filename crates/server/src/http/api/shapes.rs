@@ -97,6 +97,11 @@ pub(super) struct InstanceShown<'a> {
     parent_instance_id: Option<&'a str>,
     parent: Option<ParentShown<'a>>,
     generation: u32,
+    /// Events and bytes of the current execution's history; lists do not look at it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history_length: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history_bytes: Option<u64>,
     stalled: Option<StallShown<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     summaries: Option<Summaries>,
@@ -134,9 +139,20 @@ impl<'a> InstanceShown<'a> {
                 task_id: parent.task_id,
             }),
             generation: info.ordinal + 1,
+            history_length: None,
+            history_bytes: None,
             stalled: info.stalled.as_deref().map(StallShown::new),
             summaries: fields.is_list.then(|| Summaries::new(info, fields)),
         }
+    }
+}
+
+impl InstanceShown<'_> {
+    /// The same with the size of the history.
+    pub(super) fn with_history(mut self, events: u32, bytes: u64) -> Self {
+        self.history_length = Some(events);
+        self.history_bytes = Some(bytes);
+        self
     }
 }
 
@@ -283,6 +299,8 @@ pub(super) struct Acted<'a> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct PurgedShown {
     pub(super) purged: u64,
+    /// Records, events and archived executions that went with them.
+    pub(super) rows: u64,
     pub(super) is_complete: bool,
 }
 

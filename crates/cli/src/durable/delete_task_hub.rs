@@ -1,0 +1,85 @@
+//! `durable delete-task-hub` (cli.md §6.9).
+
+use super::shape::Shape;
+use super::{Form, Job};
+use crate::find::Found;
+use crate::screen::Colour;
+use crate::stop::{Result, Stop, exit};
+use crate::target::{self, HubSize, Intent, Target};
+
+pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+    let found = job.find()?;
+    job.refuse_chance(&found)?;
+    let mut target = target::open(&found, Intent::Use).await?;
+    let ended = delete(job, &found, &mut target).await;
+    target.close().await?;
+    ended
+}
+
+async fn delete(job: &mut Job<'_>, found: &Found, target: &mut Target) -> Result<()> {
+    let size = target.size(&found.hub).await?;
+    let hub = &found.hub;
+    if job.given.flag("dry-run") == Some(true) {
+        return dry(job, found, size.as_ref());
+    }
+    if let Some(size) = &size {
+        confirm(job, size)?;
+    }
+    let existed = target.delete_hub().await?;
+    if !existed {
+        if job.is_strict {
+            let message = format!("task hub '{hub}' does not exist");
+            return Err(Stop::error(exit::NOT_FOUND, "hub-not-found", message));
+        }
+        job.screen.note(&format!("task hub '{hub}' did not exist"));
+    }
+    if job.form == Form::Compat {
+        return job
+            .screen
+            .say(Colour::Green, &format!("Task hub '{hub}' successfully deleted."));
+    }
+    let shape = Shape::object([("hub", Shape::Text(hub.to_string())), ("existed", Shape::Bool(existed))]);
+    job.answer(&shape, None)
+}
+
+fn dry(job: &mut Job<'_>, found: &Found, size: Option<&HubSize>) -> Result<()> {
+    let (instances, active) = size.map_or((0, 0), |size| (size.instances, size.active));
+    if job.form == Form::Compat {
+        let hub = &found.hub;
+        let line = format!("Task hub '{hub}' would be deleted, with {instances} instances, {active} active.");
+        return job.screen.say(Colour::Plain, &line);
+    }
+    let number = |number: u64| Shape::Number(i64::try_from(number).unwrap_or(i64::MAX));
+    let shape = Shape::object([
+        ("hub", Shape::Text(found.hub.to_string())),
+        ("existed", Shape::Bool(size.is_some())),
+        ("instances", number(instances)),
+        ("active", number(active)),
+        ("isDryRun", Shape::Bool(true)),
+    ]);
+    job.answer(&shape, None)
+}
+
+/// Asks somebody who is there whether a hub that is at work is really meant.
+fn confirm(job: &mut Job<'_>, size: &HubSize) -> Result<()> {
+    if job.is_sure || size.active == 0 || !job.world.asks || !job.world.err_is_terminal {
+        return Ok(());
+    }
+    let HubSize {
+        name,
+        instances,
+        active,
+    } = size;
+    let question = format!("Task hub '{name}' has {instances} instances, {active} active. Type the name to delete it:");
+    job.screen.ask(&question);
+    let mut typed = String::new();
+    let read = std::io::stdin().read_line(&mut typed);
+    if read.is_ok() && typed.trim().eq_ignore_ascii_case(name.as_str()) {
+        return Ok(());
+    }
+    Err(Stop::error(
+        exit::FAILED,
+        "declined",
+        "the name does not match; nothing was deleted",
+    ))
+}

@@ -1,0 +1,52 @@
+//! `durable get-history` (cli.md §6.3).
+
+use super::shape::Shape;
+use super::{Form, Job, compat};
+use crate::screen::Colour;
+use crate::stop::Result;
+
+pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+    let (found, mut target) = job.look().await?;
+    let events = match job.id() {
+        Some(id) => target.history(&id).await?,
+        None => None,
+    };
+    target.close().await?;
+    let is_known = events.is_some();
+    let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory");
+    let shapes = compat::history(&events.unwrap_or_default(), shows_inputs);
+    match job.form {
+        Form::Compat => array(job, &shapes)?,
+        Form::Json => {
+            let items = Shape::Array(shapes);
+            let all = Shape::object([("items", items), ("continuationToken", Shape::Null)]);
+            job.screen.say(Colour::Plain, &all.pretty(0))?;
+        }
+        Form::JsonLines => {
+            for shape in &shapes {
+                job.screen.say(Colour::Plain, &shape.compact())?;
+            }
+        }
+        Form::Ids => {}
+    }
+    if is_known {
+        return Ok(());
+    }
+    job.screen.flush()?;
+    let line = format!("Could not find an orchestration instance with id '{}'", job.id_text());
+    job.screen.warn(&line);
+    job.missing()
+}
+
+/// Prints an array item by item.
+pub(super) fn array(job: &mut Job<'_>, shapes: &[Shape]) -> Result<()> {
+    if shapes.is_empty() {
+        return job.screen.say(Colour::Plain, "[]");
+    }
+    for (index, shape) in shapes.iter().enumerate() {
+        let head = if index == 0 { "[\n  " } else { ",\n  " };
+        job.screen.print(head)?;
+        job.screen.print(&shape.pretty(1))?;
+    }
+    job.screen.print("\n]\n")
+}

@@ -1,0 +1,396 @@
+//! `taskhub durable …`, and `func durable …`, which is the same (L1): the nine commands of Core Tools.
+//!
+//! ```text
+//!   words ─▶ grammar ─▶ Given ─▶ find (which hub) ─▶ target (store or server) ─▶ one file per command
+//! ```
+
+pub(crate) mod compat;
+mod completions;
+pub(crate) mod dates;
+mod delete_task_hub;
+mod get_history;
+mod get_instances;
+mod get_runtime_status;
+pub(crate) mod grammar;
+mod help;
+mod native;
+mod payload;
+mod purge_history;
+mod raise_event;
+mod shape;
+mod start_new;
+mod statuses;
+mod terminate;
+pub(crate) mod verbs;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use taskhub_core::id::{HubName, InstanceId};
+use taskhub_core::query::Filter;
+use taskhub_core::time::Timestamp;
+
+pub(crate) use completions::completions;
+
+use crate::find::{self, Found, Wishes};
+use crate::screen::{Colour, Screen, When};
+use crate::stop::{Result, Stop, exit};
+use crate::target::{self, Intent, Record, Target};
+use crate::world::World;
+use grammar::{Asked, Given};
+use shape::Shape;
+
+/// Other hubs that a hint names, at most.
+const HUBS_SHOWN: usize = 10;
+
+/// Form of the answer (L31).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The texts and the JSON of Core Tools.
+    Compat,
+    /// One JSON document.
+    Json,
+    /// One JSON object per line.
+    JsonLines,
+    /// One id per line.
+    Ids,
+}
+
+/// What a command works with.
+struct Job<'a> {
+    given: &'a Given,
+    world: &'a World,
+    screen: &'a mut Screen,
+    form: Form,
+    is_strict: bool,
+    /// `--yes`.
+    is_sure: bool,
+    /// Said when all else is said.
+    last_word: Option<String>,
+}
+
+/// Runs the words behind the program's name; answers the exit code.
+pub(crate) fn run(world: &World, args: &[String], screen: &mut Screen) -> u8 {
+    let asked = match grammar::read(args) {
+        Ok(asked) => asked,
+        Err(stop) => {
+            // Nobody said yet in which form; a script that asked for JSON wants its errors so, too.
+            screen.errors_are_json = asks_for_json(args);
+            return screen.end(&stop);
+        }
+    };
+    let ended = match asked {
+        Asked::Help(verb) => screen.print(&help::page(verb)),
+        Asked::Version => screen.print(&crate::version_line()),
+        Asked::Run(given) => begin(world, &given, screen),
+    };
+    let ended = ended.and_then(|()| screen.flush());
+    match ended {
+        Ok(()) => 0,
+        Err(stop) => screen.end(&stop),
+    }
+}
+
+fn asks_for_json(args: &[String]) -> bool {
+    let is_json = |word: &str| word == "json" || word == "jsonl";
+    let in_one = args.iter().filter_map(|arg| arg.split_once(['=', ':']));
+    let in_two = args.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str()));
+    in_one
+        .chain(in_two)
+        .any(|(name, value)| (name == "-o" || name == "--output") && is_json(value))
+}
+
+/// An option of every verb, or its twin in the environment (L57).
+fn common<'v>(given: &'v Given, world: &'v World, name: &str) -> Option<&'v str> {
+    given.text(name).or_else(|| {
+        let twin = format!("TASKHUB_{}", name.to_ascii_uppercase().replace('-', "_"));
+        world.filled(&twin)
+    })
+}
+
+fn given_verbose(given: &Given) -> bool {
+    given.flag("verbose") == Some(true)
+}
+
+fn begin(world: &World, given: &Given, screen: &mut Screen) -> Result<()> {
+    let flag = |name: &str| -> Result<bool> {
+        match common(given, world, name) {
+            None => Ok(false),
+            Some(said) => {
+                grammar::boolean(said).ok_or_else(|| given.usage(format!("`{said}` is neither true nor false")))
+            }
+        }
+    };
+    let when = match common(given, world, "color") {
+        Some("always") => When::Always,
+        Some("never") => When::Never,
+        _ => When::Auto,
+    };
+    screen.colour_when(when, world);
+    if flag("quiet")? {
+        screen.be_quiet();
+    }
+    let form = read_form(given, common(given, world, "output"))?;
+    screen.errors_are_json = matches!(form, Form::Json | Form::JsonLines);
+    let mut world = world.clone();
+    if let Some(root) = given.text("script-root") {
+        world.folder = script_root(&world, root)?;
+    }
+    let mut job = Job {
+        is_strict: flag("strict")?,
+        is_sure: flag("yes")?,
+        given,
+        world: &world,
+        screen,
+        form,
+        last_word: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Stop::error(exit::UNAVAILABLE, "failed", format!("cannot start: {error}")))?;
+    let ended = runtime.block_on(job.run());
+    if let Some(line) = job.last_word.take() {
+        job.screen.flush()?;
+        job.screen.note(&line);
+    }
+    if ended.is_err() && given.flag("pause-on-error") == Some(true) && world.asks {
+        job.screen.ask("Press Enter to go on.");
+        let _any = std::io::stdin().read_line(&mut String::new());
+    }
+    ended
+}
+
+fn read_form(given: &Given, word: Option<&str>) -> Result<Form> {
+    match word {
+        None | Some("compat") => Ok(Form::Compat),
+        Some("json") => Ok(Form::Json),
+        Some("jsonl") => Ok(Form::JsonLines),
+        Some("ids") => Ok(Form::Ids),
+        Some(other) if verbs::OUTPUTS.contains(&other) => Err(Stop::not_yet(&format!("`--output {other}`"))),
+        Some(other) => Err(given.usage(format!(
+            "`{other}` is no form of an answer; {} are",
+            verbs::OUTPUTS[..verbs::OUTPUTS_HERE].join(", ")
+        ))),
+    }
+}
+
+/// The key in a file (L81).
+pub(crate) fn key_of_file(path: &Path) -> Result<String> {
+    let cannot = |error: std::io::Error| {
+        let message = format!("cannot read the key in {}: {error}", path.display());
+        Stop::error(exit::FAILED, "configuration", message)
+    };
+    Ok(std::fs::read_to_string(path).map_err(cannot)?.trim().to_owned())
+}
+
+/// `--script-root` (L14).
+fn script_root(world: &World, root: &str) -> Result<PathBuf> {
+    let folder = world.path(root);
+    if folder.is_dir() {
+        // Its real name, so that what is above it is what one thinks.
+        return Ok(folder.canonicalize().unwrap_or(folder));
+    }
+    let message = format!("\"{}\" doesn't exist.", folder.display());
+    Err(Stop::plain(exit::FAILED, "invalid-argument", message))
+}
+
+impl Job<'_> {
+    async fn run(&mut self) -> Result<()> {
+        match self.given.verb.name {
+            "start-new" => start_new::run(self).await,
+            "get-runtime-status" => get_runtime_status::run(self).await,
+            "get-history" => get_history::run(self).await,
+            "get-instances" => get_instances::run(self).await,
+            "terminate" => terminate::run(self).await,
+            "raise-event" => raise_event::run(self).await,
+            "purge-history" => purge_history::run(self).await,
+            "delete-task-hub" => delete_task_hub::run(self).await,
+            "rewind" => Err(
+                Stop::error(exit::FAILED, "not-available-yet", "rewind is not available yet")
+                    .hint("terminate the instance if it still runs, and start it anew"),
+            ),
+            other => unreachable!("the grammar knows no verb {other}"),
+        }
+    }
+
+    /// Which hub this is about.
+    fn find(&mut self) -> Result<Found> {
+        let given = self.given;
+        let owned = |name: &str| given.text(name).map(str::to_owned);
+        let wishes = Wishes {
+            server: owned("server"),
+            store: owned("store"),
+            setting: owned("connection-string-setting"),
+            hub: owned("task-hub-name"),
+            is_verbose: given_verbose(given),
+            key: self.key()?,
+            is_for_server: false,
+        };
+        find::find(self.world, &wishes, self.screen)
+    }
+
+    /// The key of the server: on the line, in a file, in the environment (L57).
+    fn key(&self) -> Result<Option<String>> {
+        if let Some(key) = self.given.text("key") {
+            return Ok(Some(key.to_owned()));
+        }
+        match common(self.given, self.world, "key-file") {
+            Some(path) => key_of_file(&self.world.path(path)).map(Some),
+            None => Ok(self.world.filled("TASKHUB_KEY").map(str::to_owned)),
+        }
+    }
+
+    /// The hub, ready for work.
+    async fn open(&mut self, intent: Intent) -> Result<(Found, Target)> {
+        let found = self.find()?;
+        let target = target::open(&found, intent).await?;
+        if given_verbose(self.given) && target.has_server() {
+            self.screen.note("a server holds the store, and is asked");
+        }
+        Ok((found, target))
+    }
+
+    /// The hub, to be looked at. Whoever named none and finds nothing may look in the wrong one (L24).
+    async fn look(&mut self) -> Result<(Found, Target)> {
+        let (found, mut target) = self.open(Intent::Use).await?;
+        if found.hub_is_default {
+            self.think_of_other_hubs(&found, &mut target).await?;
+        }
+        Ok((found, target))
+    }
+
+    async fn think_of_other_hubs(&mut self, found: &Found, target: &mut Target) -> Result<()> {
+        let hubs = target.hubs().await?;
+        if hubs.is_empty() || hubs.contains(&found.hub) {
+            return Ok(());
+        }
+        let mut list = Vec::new();
+        for hub in hubs.iter().take(HUBS_SHOWN) {
+            let size = target.size(hub).await?;
+            list.extend(size.map(|size| format!("{} ({} instances)", size.name, size.instances)));
+        }
+        let list = list.join(", ");
+        let hub = &found.hub;
+        self.last_word = Some(format!(
+            "hint: task hub '{hub}' does not exist here; this store has {list} — use --task-hub-name"
+        ));
+        Ok(())
+    }
+
+    /// A server that was found only by chance is not what one deletes from (L15).
+    fn refuse_chance(&self, found: &Found) -> Result<()> {
+        if !found.is_by_chance || self.is_sure {
+            return Ok(());
+        }
+        let place = found.place.shown();
+        let what = format!("nothing says that the hub {} {place} is meant", found.hub);
+        Err(Stop::usage(what).hint("name it with `--server URL`, or accept it with `--yes`"))
+    }
+
+    /// The id of an existing instance. One that breaks the rules cannot be the id of any.
+    fn id(&self) -> Option<InstanceId> {
+        InstanceId::new(self.given.text("id").unwrap_or_default()).ok()
+    }
+
+    /// The words of the id.
+    fn id_text(&self) -> &str {
+        self.given.text("id").unwrap_or_default()
+    }
+
+    /// A moment (L10).
+    fn moment(&self, name: &str) -> Result<Option<Timestamp>> {
+        let Some(text) = self.given.text(name) else {
+            return Ok(None);
+        };
+        let wrong = || {
+            let what = format!("`--{name}` takes a date such as 2018-03-10T13:57:31Z or 7d, not `{text}`");
+            self.given.usage(what)
+        };
+        dates::read(text, self.world.now).map(Some).ok_or_else(wrong)
+    }
+
+    /// The filter that the options say; both ends of the time are included.
+    fn filter(&self) -> Result<Filter> {
+        let before = self.moment("created-before")?;
+        Ok(Filter {
+            created_from: self.moment("created-after")?,
+            // As the server does it, since tokens tell filters apart.
+            created_before: before.map(|before| before.plus(Duration::from_nanos(100))),
+            statuses: statuses::read(self.given)?,
+            name: self.given.text("name").map(str::to_owned),
+            id_prefix: self.given.text("id-prefix").map(str::to_owned),
+        })
+    }
+
+    /// An answer that is one object in our own JSON.
+    fn answer(&mut self, shape: &Shape, id: Option<&str>) -> Result<()> {
+        match (self.form, id) {
+            (Form::Ids, Some(id)) => self.screen.say(Colour::Plain, id),
+            (Form::Ids, None) => Ok(()),
+            (Form::Json, _) => self.screen.say(Colour::Plain, &shape.pretty(0)),
+            (Form::JsonLines | Form::Compat, _) => self.screen.say(Colour::Plain, &shape.compact()),
+        }
+    }
+
+    /// An answer that is one instance in our own JSON.
+    fn answer_instance(&mut self, hub: &HubName, record: &Record) -> Result<()> {
+        self.answer(&native::instance(hub, record), Some(record.info.instance.as_str()))
+    }
+
+    /// The end of a command about an unknown instance: Core Tools reports success, strict callers do not (L38).
+    fn missing(&self) -> Result<()> {
+        if self.is_strict {
+            Err(Stop::silent(exit::NOT_FOUND))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What is said of an unknown instance, for people on standard output, for programs as an error.
+    fn not_found(&mut self, line: &str, colour: Colour) -> Result<()> {
+        if self.form == Form::Compat {
+            self.screen.say(colour, line)?;
+            return self.missing();
+        }
+        if self.is_strict {
+            return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
+        }
+        self.screen.warn(line);
+        Ok(())
+    }
+}
+
+/// Hears Ctrl-C from when it is made, so that none is missed.
+struct Interrupt {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Interrupt {
+    fn new() -> Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let cannot =
+                |error: std::io::Error| Stop::error(exit::FAILED, "failed", format!("cannot hear signals: {error}"));
+            let signal = signal(SignalKind::interrupt()).map_err(cannot)?;
+            Ok(Self { signal })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Ends early when Ctrl-C comes; `None` then.
+    async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        #[cfg(unix)]
+        let interrupt = self.signal.recv();
+        #[cfg(not(unix))]
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::select! {
+            biased;
+            _ = interrupt => None,
+            done = work => Some(done),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Instances in our own JSON (L62): payloads as JSON values, absent members null.
+
+use taskhub_core::id::{HubName, Name};
+use taskhub_core::payload::Payload;
+use taskhub_core::time::Timestamp;
+
+use super::dates::in_json;
+use super::shape::Shape;
+use crate::target::Record;
+
+/// An instance.
+pub(crate) fn instance(hub: &HubName, record: &Record) -> Shape {
+    let info = &record.info;
+    let text = |text: &str| Shape::Text(text.to_owned());
+    let time = |at: Timestamp| Shape::Text(in_json(at));
+    let number = |number: u64| Shape::Number(i64::try_from(number).unwrap_or(i64::MAX));
+    let tags = info.tags.iter().map(|(key, value)| (key.clone(), text(value)));
+    let failure = info.failure.as_deref().map(|failure| {
+        Shape::object([
+            ("errorType", text(&failure.error_type)),
+            ("errorMessage", text(&failure.message)),
+        ])
+    });
+    let stalled = info.stalled.as_deref().map(|stall| {
+        Shape::object([
+            ("since", time(stall.since)),
+            ("reason", text(&stall.reason)),
+            ("attempts", number(stall.attempts.into())),
+        ])
+    });
+    Shape::object([
+        ("hub", text(hub.as_str())),
+        ("instanceId", text(info.instance.as_str())),
+        ("executionId", Shape::Text(info.execution.to_string())),
+        ("name", text(info.name.as_str())),
+        ("version", Shape::text(info.version.as_ref().map(Name::as_str))),
+        ("runtimeStatus", Shape::Text(info.status.to_string())),
+        ("createdTime", time(info.created_at)),
+        ("lastUpdatedTime", time(info.updated_at)),
+        ("completedTime", info.completed_at.map_or(Shape::Null, time)),
+        ("scheduledStartTime", info.scheduled_start.map_or(Shape::Null, time)),
+        ("input", payload(info.input.as_ref())),
+        ("customStatus", payload(info.custom_status.as_ref())),
+        ("output", payload(info.output.as_ref())),
+        ("failure", failure.unwrap_or(Shape::Null)),
+        ("tags", Shape::Object(tags.collect())),
+        (
+            "parentInstanceId",
+            Shape::text(info.parent.as_deref().map(|parent| parent.instance.as_str())),
+        ),
+        ("generation", number(u64::from(info.ordinal) + 1)),
+        ("historyLength", number(record.history_events)),
+        ("historyBytes", number(record.history_bytes)),
+        // Nobody but its worker knows which events an instance waits for.
+        ("waitingFor", Shape::Null),
+        ("stalled", stalled.unwrap_or(Shape::Null)),
+    ])
+}
+
+/// A payload as JSON: as it is stored if it is JSON, else as a text (H51).
+pub(crate) fn payload(payload: Option<&Payload>) -> Shape {
+    let Some(text) = payload.map(Payload::to_text) else {
+        return Shape::Null;
+    };
+    // Line ends occur in JSON only between its parts, where they say nothing; a value is on one line.
+    if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() {
+        Shape::Raw(text.trim().replace(['\n', '\r'], " "))
+    } else {
+        Shape::Text(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_json_values_whatever_is_stored() {
+        for (stored, shown) in [
+            (r#"{"b": 1.0}"#, r#"{"b": 1.0}"#),
+            ("[1,\n 2]", "[1,  2]"),
+            ("It was time.", r#""It was time.""#),
+            ("42", "42"),
+        ] {
+            assert_eq!(payload(Some(&Payload::text(stored))).compact(), shown);
+        }
+        assert_eq!(payload(None), Shape::Null);
+    }
+}

@@ -1,0 +1,170 @@
+//! Payloads on the command line (L12): inline, from a file, from standard input. Kept byte for byte, apart
+//! from outer white space.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::de::IgnoredAny;
+use taskhub_core::limits;
+use taskhub_core::payload::Payload;
+
+use crate::stop::{Result, Stop, exit};
+
+/// Said when a payload is not JSON.
+const NOT_JSON: &str = "Could not deserialize the input to the orchestration instance into a valid JSON object.";
+
+/// White space of JSON.
+const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
+
+/// How a value is read that is not in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Type {
+    /// JSON if it parses as JSON, else a JSON string.
+    #[default]
+    Auto,
+    /// Must be JSON.
+    Json,
+    /// A JSON string, also with a leading `@`.
+    Text,
+}
+
+impl Type {
+    /// From the word on the command line.
+    pub(crate) fn of_word(word: Option<&str>) -> Self {
+        match word {
+            Some("json") => Self::Json,
+            Some("string") => Self::Text,
+            _ => Self::Auto,
+        }
+    }
+}
+
+/// Reads the value of the option called `what`; paths begin at `folder`.
+pub(crate) fn read(value: Option<&str>, kind: Type, what: &str, folder: &Path) -> Result<Option<Payload>> {
+    let Some(value) = value else { return Ok(None) };
+    match value.strip_prefix('@').filter(|_| kind != Type::Text) {
+        Some("-") => from_reader(std::io::stdin().lock(), "-", what),
+        Some(path) => from_file(path, folder, what),
+        None => inline(value, kind, what).map(Some),
+    }
+}
+
+fn inline(value: &str, kind: Type, what: &str) -> Result<Payload> {
+    check_size(value.len() as u64, what)?;
+    let trimmed = value.trim_matches(BLANKS);
+    match (kind, check(trimmed)) {
+        (Type::Auto | Type::Json, Ok(())) => Ok(Payload::text(trimmed)),
+        (Type::Json, Err(error)) => Err(not_json(&format!("--{what}"), &error)),
+        (Type::Auto | Type::Text, _) => Ok(Payload::text(&serde_json::Value::from(value).to_string())),
+    }
+}
+
+fn from_file(path: &str, folder: &Path, what: &str) -> Result<Option<Payload>> {
+    let missing = || {
+        Stop::plain(
+            exit::FAILED,
+            "file-not-found",
+            format!("Could not find input file at '{path}'"),
+        )
+    };
+    let file = File::open(folder.join(path)).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => missing(),
+        _ => missing().hint(error.to_string()),
+    })?;
+    let metadata = file.metadata().map_err(|error| missing().hint(error.to_string()))?;
+    if metadata.is_dir() {
+        return Err(missing().hint("it is a folder"));
+    }
+    // Said before anything is read.
+    check_size(metadata.len(), what)?;
+    from_reader(file, path, what)
+}
+
+fn from_reader(reader: impl Read, path: &str, what: &str) -> Result<Option<Payload>> {
+    let mut bytes = Vec::new();
+    // One more than allowed, and room for a mark, so that too much is seen as such.
+    let most = limits::PAYLOAD_BYTES_MAX as u64 + 4;
+    reader.take(most).read_to_end(&mut bytes).map_err(|error| {
+        Stop::plain(
+            exit::FAILED,
+            "file-not-found",
+            format!("Could not find input file at '{path}'"),
+        )
+        .hint(error.to_string())
+    })?;
+    check_size(bytes.len() as u64, what)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Stop::plain(exit::FAILED, "invalid-argument", NOT_JSON).hint(format!("{path}: byte {at} is not UTF-8"))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let trimmed = text.trim_matches(BLANKS);
+    if trimmed.is_empty() {
+        return Ok(None);
+    }
+    // Of the whole text, so that a message names the line in the file.
+    check(text).map_err(|error| not_json(path, &error))?;
+    Ok(Some(Payload::text(trimmed)))
+}
+
+fn check(text: &str) -> std::result::Result<(), serde_json::Error> {
+    serde_json::from_str::<IgnoredAny>(text).map(|_| ())
+}
+
+fn not_json(place: &str, error: &serde_json::Error) -> Stop {
+    let (line, column) = (error.line(), error.column());
+    let said = error.to_string();
+    let reason = said.split(" at line ").next().unwrap_or_default();
+    Stop::plain(exit::FAILED, "invalid-argument", NOT_JSON).hint(format!("{place}:{line}:{column}: {reason}"))
+}
+
+fn check_size(bytes: u64, what: &str) -> Result<()> {
+    if bytes <= limits::PAYLOAD_BYTES_MAX as u64 {
+        return Ok(());
+    }
+    let most = limits::PAYLOAD_BYTES_MAX;
+    let message = format!("the {what} has {bytes} bytes, and at most {most} are accepted");
+    Err(Stop::error(exit::FAILED, "payload-too-large", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inline_text(value: &str, kind: Type) -> String {
+        read(Some(value), kind, "input", Path::new("."))
+            .unwrap()
+            .unwrap()
+            .to_text()
+    }
+
+    #[test]
+    fn inline_values_are_json_or_become_json_strings() {
+        let number = "123456789012345678901234567890123456789012345678901234567890.10";
+        for (value, kind, payload) in [
+            (r#"{"b":1,  "a":[1.0]}"#, Type::Auto, r#"{"b":1,  "a":[1.0]}"#),
+            (" 3 ", Type::Auto, "3"),
+            (number, Type::Auto, number),
+            ("null", Type::Auto, "null"),
+            ("add", Type::Auto, r#""add""#),
+            ("", Type::Auto, r#""""#),
+            (r#"say "hi" é"#, Type::Auto, r#""say \"hi\" é""#),
+            ("3", Type::Text, r#""3""#),
+            ("@x", Type::Text, r#""@x""#),
+            ("[1,2]", Type::Json, "[1,2]"),
+        ] {
+            assert_eq!(inline_text(value, kind), payload, "{value:?}");
+        }
+        let stop = read(Some("{a}"), Type::Json, "input", Path::new(".")).unwrap_err();
+        assert_eq!((stop.message.as_str(), stop.exit), (NOT_JSON, 1));
+        assert_eq!(stop.hints, ["--input:1:2: key must be a string"]);
+        assert_eq!(read(None, Type::Auto, "input", Path::new(".")), Ok(None));
+    }
+
+    #[test]
+    fn nesting_may_be_deep() {
+        let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+        assert_eq!(inline_text(&deep, Type::Auto), deep);
+    }
+}

@@ -1,0 +1,61 @@
+//! `durable raise-event` (cli.md §6.6).
+
+use taskhub_core::id::Name;
+
+use super::payload::Type;
+use super::shape::Shape;
+use super::{Form, Job, payload};
+use crate::screen::Colour;
+use crate::stop::{Result, Stop, exit};
+use crate::target::{Intent, Outcome};
+
+pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+    let given = job.given;
+    let name = match given.text("event-name") {
+        Some("") => return Err(given.usage("`--event-name` must not be empty")),
+        Some(name) => name.to_owned(),
+        None => format!("Event_{:032x}", fastrand::u128(..)),
+    };
+    let event = Name::new(&name).map_err(|refusal| Stop::from(&refusal))?;
+    let kind = Type::of_word(given.text("data-type"));
+    let data = payload::read(given.text("event-data"), kind, "event-data", &job.world.folder)?;
+    let (found, mut target) = job.open(Intent::Use).await?;
+    let outcome = match job.id() {
+        Some(id) => target.raise(&id, event, data).await,
+        None => Ok(Outcome::Missing),
+    };
+    target.close().await?;
+    let outcome = outcome?;
+    let id = job.id_text().to_owned();
+    let hub = &found.hub;
+    let discarded = match outcome {
+        Outcome::Done => None,
+        Outcome::Missing => Some((format!("does not exist in task hub '{hub}'"), exit::NOT_FOUND)),
+        Outcome::Ended(status) => Some((format!("has ended ({status})"), exit::FAILED)),
+    };
+    let is_refused = job.is_strict && discarded.is_some();
+    if !is_refused {
+        let line = format!("Raised event '{name}' to instance '{id}'.");
+        match job.form {
+            Form::Compat => job.screen.say(Colour::Green, &line)?,
+            Form::Json | Form::JsonLines | Form::Ids => {
+                let shape = Shape::object([
+                    ("hub", Shape::Text(hub.to_string())),
+                    ("instanceId", Shape::Text(id.clone())),
+                    ("eventName", Shape::Text(name)),
+                    ("delivered", Shape::Bool(discarded.is_none())),
+                ]);
+                job.answer(&shape, Some(&id))?;
+            }
+        }
+        job.screen.flush()?;
+    }
+    if let Some((why, code)) = discarded {
+        job.screen
+            .warn(&format!("Warning: instance '{id}' {why}; the event was discarded."));
+        if is_refused {
+            return Err(Stop::silent(code));
+        }
+    }
+    Ok(())
+}

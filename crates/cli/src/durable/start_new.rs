@@ -1,0 +1,267 @@
+//! `durable start-new` (cli.md §6.1).
+
+use std::time::Duration;
+
+use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
+use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::payload::Payload;
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_core::time::Timestamp;
+
+use super::payload::Type;
+use super::{Form, Interrupt, Job, dates, payload};
+use crate::find::Found;
+use crate::screen::Colour;
+use crate::stop::{Result, Stop, exit};
+use crate::target::{self, Intent, Target};
+
+/// Pause between two looks at an instance that is waited for.
+const WAIT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Characters that an id must not have on this surface (R1, H21).
+const FORBIDDEN: [char; 4] = ['/', '\\', '#', '?'];
+
+pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+    let given = job.given;
+    let name_text = given.text("function-name").unwrap_or_default();
+    let name = Name::new(name_text).map_err(|refusal| Stop::from(&refusal))?;
+    let id = match given.text("id") {
+        Some(id) => check_id(id)?,
+        None => InstanceId::new(&format!("{:032x}", fastrand::u128(..))).map_err(|refusal| Stop::from(&refusal))?,
+    };
+    let kind = Type::of_word(given.text("input-type"));
+    let input = payload::read(given.text("input"), kind, "input", &job.world.folder)?;
+    let (found, mut target) = job.open(Intent::Create).await?;
+    let wanted = Wanted { id, name, input };
+    match begin(job, &found, &mut target, &wanted).await {
+        Ok(interrupt) if given.flag("wait") == Some(true) => wait(job, &found, target, &wanted.id, interrupt).await,
+        ended => {
+            // What was taken is given back, also when the start was refused.
+            target.close().await?;
+            ended.map(|_| ())
+        }
+    }
+}
+
+/// What is to be started.
+struct Wanted {
+    id: InstanceId,
+    name: Name,
+    input: Option<Payload>,
+}
+
+/// Starts it and says so; from then on Ctrl-C is heard.
+async fn begin(job: &mut Job<'_>, found: &Found, target: &mut Target, wanted: &Wanted) -> Result<Interrupt> {
+    let stated = job.given.text("if-exists");
+    let existing = target.record(&wanted.id).await?.map(|record| record.info);
+    let version = found.host.text("defaultVersion")?;
+    let version = version.map(|version| Name::new(&version)).transpose();
+    let request = StartRequest {
+        key: key(wanted, stated, existing.as_ref())?,
+        instance: wanted.id.clone(),
+        name: wanted.name.clone(),
+        version: version.map_err(|refusal| Stop::from(&refusal))?,
+        input: wanted.input.clone(),
+        tags: std::collections::BTreeMap::new(),
+        scheduled_start: None,
+        execution: None,
+        reuse: policy(stated, found)?,
+    };
+    // Between the look and the start somebody else may make one; then it is refused, and asked for again.
+    if let Some(info) = existing.filter(|_| stated == Some("reuse")) {
+        let (id, status) = (&wanted.id, info.status);
+        job.screen
+            .note(&format!("instance '{id}' exists and is {status}; it was left as it is"));
+    } else {
+        start(target, request, stated.is_some()).await?;
+    }
+    // Whoever reads the first line may interrupt at once.
+    let interrupt = Interrupt::new()?;
+    told(job, found, target, &wanted.id).await?;
+    job.screen.flush()?;
+    Ok(interrupt)
+}
+
+/// The id of a new instance; what is wrong with it is named.
+fn check_id(text: &str) -> Result<InstanceId> {
+    let bad = |why: String| Err(Stop::error(exit::USAGE, "bad-instance-id", why));
+    if let Some(letter) = text.chars().find(|letter| FORBIDDEN.contains(letter)) {
+        return bad(format!("an instance id must not contain `{letter}`"));
+    }
+    if let Some(letter) = text.chars().find(|letter| letter.is_control()) {
+        return bad(format!(
+            "an instance id must not contain the control character U+{:04X}",
+            u32::from(letter)
+        ));
+    }
+    if text.starts_with('@') {
+        return bad("an instance id must not begin with `@`, which is for entities".to_owned());
+    }
+    match InstanceId::new(text) {
+        Ok(id) => Ok(id),
+        Err(_) => bad(format!(
+            "an instance id has 1 to 256 characters, and this one has {}",
+            text.chars().count()
+        )),
+    }
+}
+
+/// What may become of an instance that has the id: as asked, else as host.json says (R136).
+fn policy(word: Option<&str>, found: &Found) -> Result<ReusePolicy> {
+    Ok(match word {
+        // An existing one is not even asked to be replaced.
+        Some("error" | "reuse") => ReusePolicy::Replace(Vec::new()),
+        Some("replace-any") => ReusePolicy::ReplaceAny,
+        Some(_) => ReusePolicy::ReplaceEnded,
+        None => match found.host.text("overridableExistingInstanceStates")?.as_deref() {
+            Some(states) if states.eq_ignore_ascii_case("AnyState") => ReusePolicy::ReplaceAny,
+            _ => ReusePolicy::ReplaceEnded,
+        },
+    })
+}
+
+/// A command that is repeated, because its answer was lost perhaps, answers as the first did (R139): same id,
+/// same name, same input, while the instance is live. One that has ended is replaced, as A7 says; and whoever
+/// says what is to become of an existing one means it.
+fn key(wanted: &Wanted, policy: Option<&str>, existing: Option<&InstanceInfo>) -> Result<Option<IdempotencyKey>> {
+    if policy.is_some() || existing.is_some_and(|info| info.status.is_terminal()) {
+        return Ok(None);
+    }
+    let Wanted { id, name, input } = wanted;
+    let input = input.as_ref().map_or(&b""[..], |input| input.bytes());
+    let parts = [id.as_str().as_bytes(), name.as_str().as_bytes(), input];
+    let mut hash = 0xcbf2_9ce4_8422_2325_u128;
+    for byte in parts.iter().flat_map(|part| {
+        (part.len() as u64)
+            .to_be_bytes()
+            .into_iter()
+            .chain(part.iter().copied())
+    }) {
+        hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    }
+    let key = IdempotencyKey::new(&format!("start-new-{hash:032x}"));
+    key.map(Some).map_err(|refusal| Stop::from(&refusal))
+}
+
+/// Starts the instance; refusals in the words of Core Tools.
+async fn start(target: &mut Target, request: StartRequest, is_stated: bool) -> Result<()> {
+    let id = request.instance.clone();
+    let Err(stop) = target.start(request, is_stated).await else {
+        return Ok(());
+    };
+    let could_not = |exit, code| Stop::plain(exit, code, format!("Could not start new instance '{id}'."));
+    Err(match stop.code {
+        "instance-exists" => {
+            let status = target
+                .record(&id)
+                .await?
+                .map_or(RuntimeStatus::Running, |record| record.info.status);
+            let policy = if status.is_terminal() {
+                "replace-ended"
+            } else {
+                "replace-any"
+            };
+            let hint = format!("it exists and is {status}; use --if-exists {policy}, or another --id");
+            could_not(exit::CONFLICT, stop.code).hint(hint)
+        }
+        "timed-out" => could_not(exit::UNAVAILABLE, stop.code)
+            .hint("not scheduled within 30 seconds; repeating with the same --id is safe"),
+        _ => stop,
+    })
+}
+
+/// Says what runs now. A repeated command shows what the first one did.
+async fn told(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &InstanceId) -> Result<()> {
+    let record = target.record(id).await?;
+    if job.form != Form::Compat {
+        return match record {
+            Some(record) => job.answer_instance(&found.hub, &record),
+            None => Ok(()),
+        };
+    }
+    let asked = job.given.text("function-name").unwrap_or_default().to_owned();
+    let now = job.world.now;
+    let (name, at) = record.map_or((asked, now), |record| {
+        (record.info.name.to_string(), record.info.created_at)
+    });
+    let at = dates::in_sentence(at);
+    job.screen.say(
+        Colour::Green,
+        &format!("Started '{name}' at {at}. Instance ID: '{id}'."),
+    )
+}
+
+/// Waits for the end and shows the output; how it ended is the exit code (L37).
+async fn wait(
+    job: &mut Job<'_>,
+    found: &Found,
+    mut target: Target,
+    id: &InstanceId,
+    mut interrupt: Interrupt,
+) -> Result<()> {
+    let created = target.record(id).await?.map(|record| record.info.created_at);
+    if !target.has_server() {
+        job.screen
+            .warn("no server holds the store: the instance stays Pending until one does");
+    }
+    // Whoever is to run it needs the store.
+    target.close().await?;
+    let Some(ended) = interrupt.or(until_ended(found, id, created)).await else {
+        return Err(Stop::silent(exit::INTERRUPTED));
+    };
+    let Some(info) = ended? else {
+        let message = format!("instance `{id}` was purged or replaced while it was waited for");
+        return Err(Stop::error(13, "instance-not-found", message));
+    };
+    if job.form == Form::Compat {
+        let output = info.output.as_ref().map_or_else(|| "null".to_owned(), Payload::to_text);
+        job.screen.say(Colour::Plain, &output)?;
+    }
+    match info.status {
+        RuntimeStatus::Failed => Err(Stop::silent(10)),
+        RuntimeStatus::Terminated => Err(Stop::silent(11)),
+        RuntimeStatus::Canceled => Err(Stop::silent(12)),
+        _ => Ok(()),
+    }
+}
+
+async fn until_ended(found: &Found, id: &InstanceId, created: Option<Timestamp>) -> Result<Option<InstanceInfo>> {
+    loop {
+        let mut target = target::open(found, Intent::Use).await?;
+        let info = target.record(id).await?.map(|record| record.info);
+        target.close().await?;
+        match info.filter(|info| created.is_none_or(|created| info.created_at == created)) {
+            Some(info) if !info.status.is_terminal() => tokio::time::sleep(WAIT_PAUSE).await,
+            ended => return Ok(ended),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_an_id_is_named() {
+        for (text, said) in [
+            ("a/b", "an instance id must not contain `/`"),
+            ("a\\b", "an instance id must not contain `\\`"),
+            ("a#b", "an instance id must not contain `#`"),
+            ("a?b", "an instance id must not contain `?`"),
+            ("a\nb", "an instance id must not contain the control character U+000A"),
+            ("@a", "an instance id must not begin with `@`, which is for entities"),
+            ("", "an instance id has 1 to 256 characters, and this one has 0"),
+            (
+                &"x".repeat(257),
+                "an instance id has 1 to 256 characters, and this one has 257",
+            ),
+        ] {
+            let stop = check_id(text).unwrap_err();
+            assert_eq!(
+                (stop.message.as_str(), stop.code, stop.exit),
+                (said, "bad-instance-id", 2)
+            );
+        }
+        assert!(check_id(&"é".repeat(256)).is_ok());
+    }
+}

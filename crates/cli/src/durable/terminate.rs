@@ -1,0 +1,98 @@
+//! `durable terminate` (cli.md §6.5).
+
+use std::time::Duration;
+
+use taskhub_core::id::InstanceId;
+use taskhub_core::status::RuntimeStatus;
+
+use super::{Form, Interrupt, Job};
+use crate::find::Found;
+use crate::screen::Colour;
+use crate::stop::{Result, Stop, exit};
+use crate::target::{Intent, Outcome, Target};
+
+/// How long an end is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// An end that comes within this time is not worth a word about waiting.
+const SOON: Duration = Duration::from_millis(100);
+/// Pause between looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+    let (found, mut target) = job.open(Intent::Use).await?;
+    let ended = terminate(job, &found, &mut target).await;
+    target.close().await?;
+    ended
+}
+
+async fn terminate(job: &mut Job<'_>, found: &Found, target: &mut Target) -> Result<()> {
+    let unknown = |job: &mut Job<'_>| {
+        let line = format!(
+            "Failed to find instance '{}'. No instance was terminated.",
+            job.id_text()
+        );
+        job.not_found(&line, Colour::Yellow)
+    };
+    let Some(id) = job.id() else {
+        return unknown(job);
+    };
+    match target.record(&id).await?.map(|record| record.info.status) {
+        None => return unknown(job),
+        Some(RuntimeStatus::Terminated) => return success(job, found, target, &id).await,
+        Some(_) => {}
+    }
+    match target.terminate(&id, job.given.text("reason")).await? {
+        Outcome::Missing => unknown(job),
+        Outcome::Done => wait(job, found, target, &id).await,
+        // Somebody else was faster.
+        Outcome::Ended(RuntimeStatus::Terminated) => success(job, found, target, &id).await,
+        Outcome::Ended(status) => Err(already(&id, status)),
+    }
+}
+
+fn already(id: &InstanceId, status: RuntimeStatus) -> Stop {
+    let message = format!("Instance '{id}' is already {status}; nothing was terminated.");
+    Stop::plain(exit::FAILED, "instance-not-live", message)
+}
+
+async fn success(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &InstanceId) -> Result<()> {
+    if job.form == Form::Compat {
+        return job
+            .screen
+            .say(Colour::Green, &format!("Successfully terminated '{id}'"));
+    }
+    match target.record(id).await? {
+        Some(record) => job.answer_instance(&found.hub, &record),
+        None => Ok(()),
+    }
+}
+
+/// Waits until the instance is over, which it is at once (A25).
+async fn wait(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &InstanceId) -> Result<()> {
+    let mut waited = Duration::ZERO;
+    let mut interrupt = Interrupt::new()?;
+    loop {
+        match target.record(id).await?.map(|record| record.info.status) {
+            // Purged meanwhile: it is over.
+            None | Some(RuntimeStatus::Terminated) => return success(job, found, target, id).await,
+            Some(status) if status.is_terminal() => return Err(already(id, status)),
+            Some(_) => {}
+        }
+        if waited >= PATIENCE {
+            let message = "Instance did not terminate within the given timeout.";
+            return Err(Stop::plain(exit::FAILED, "timed-out", message));
+        }
+        if waited == SOON && job.form == Form::Compat {
+            let line = format!(
+                "Sent a termination message to instance '{id}'. Waiting up to 30 seconds for the orchestration to actually \
+                 terminate..."
+            );
+            job.screen.say(Colour::Plain, &line)?;
+            job.screen.flush()?;
+        }
+        if interrupt.or(tokio::time::sleep(PAUSE)).await.is_none() {
+            return Err(Stop::silent(exit::INTERRUPTED));
+        }
+        waited += PAUSE;
+    }
+}

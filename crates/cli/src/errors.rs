@@ -1,0 +1,87 @@
+//! `taskhub errors`: what a condition's word means and what to do (L77). The pages are those of `docs/errors`,
+//! built in, so that they are at hand where the program is.
+
+use crate::durable::grammar::nearest;
+use crate::stop::{Result, Stop};
+
+macro_rules! pages {
+    ($($code:literal)*) => {
+        /// The pages, by their code.
+        const PAGES: &[(&str, &str)] = &[
+            $(($code, include_str!(concat!("../../../docs/errors/", $code, ".md"))),)*
+        ];
+    };
+}
+
+pages! {
+    "address-in-use" "address-unprotected" "bad-instance-id" "certificate-unusable" "configuration" "declined"
+    "failed" "file-not-found" "hub-exists" "hub-not-found" "hub-stopped" "inbox-full" "instance-exists"
+    "instance-failed" "instance-live" "instance-not-found" "instance-not-live" "instance-stalled"
+    "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-instance-id" "invalid-name" "no-such-route"
+    "not-allowed" "not-authenticated" "not-available-yet" "not-served" "output-failed" "overloaded"
+    "payload-too-large" "server-unreachable" "signal-unavailable" "stale-answer" "store-corrupt" "store-format"
+    "store-full" "store-locked" "store-unavailable" "timed-out" "unexpected-answer" "unregistered-name" "usage"
+}
+
+/// One page, or a list of all.
+pub(crate) fn run(code: Option<&str>) -> Result<String> {
+    let Some(code) = code else {
+        return Ok(list());
+    };
+    let page = PAGES.iter().find(|(known, _)| *known == code);
+    page.map(|(_, page)| (*page).to_owned()).ok_or_else(|| {
+        let meant = nearest(code, PAGES.iter().map(|(code, _)| *code));
+        let meant = meant.map_or_else(String::new, |code| format!("; did you mean `{code}`?"));
+        Stop::usage(format!("there is no error `{code}`{meant}")).hint("`taskhub errors` lists them")
+    })
+}
+
+/// The same word, if it is one of ours: a server of another version may have others.
+pub(crate) fn known(code: &str) -> Option<&'static str> {
+    PAGES.iter().map(|(known, _)| *known).find(|known| *known == code)
+}
+
+fn list() -> String {
+    let line = |(code, page): &(&str, &str)| format!("{code:<20} {}\n", summary(page));
+    PAGES.iter().map(line).collect()
+}
+
+/// The first sentence of a page.
+fn summary(page: &str) -> &str {
+    let paragraph = page.split("\n\n").nth(1).unwrap_or_default();
+    let line = paragraph.lines().next().unwrap_or_default();
+    line.find(". ").map_or(line, |end| &line[..=end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_is_built_in() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors");
+        let names = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut there: Vec<String> = names.collect();
+        there.sort();
+        let ours: Vec<String> = PAGES.iter().map(|(code, _)| format!("{code}.md")).collect();
+        assert_eq!(ours, there);
+    }
+
+    #[test]
+    fn a_code_is_explained_and_a_wrong_one_named() {
+        assert!(run(Some("store-locked")).unwrap().starts_with("# store-locked\n"));
+        assert!(
+            run(None)
+                .unwrap()
+                .contains("store-locked         Another process has the store open.\n")
+        );
+        let stop = run(Some("store-lock")).unwrap_err();
+        assert_eq!(
+            stop.message,
+            "there is no error `store-lock`; did you mean `store-locked`?"
+        );
+        assert_eq!(stop.exit, 2);
+    }
+}

@@ -1,0 +1,115 @@
+//! Word that a running server leaves of itself (L27): a file in its store's folder and one in the user's
+//! runtime folder. What a dead server left behind is told by the lock that went with it.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::world::World;
+
+/// File in a store's folder.
+const FILE: &str = "server.json";
+/// The lock of a store's folder.
+const LOCK: &str = "lock";
+
+/// A running server; the ready file (L60) has the same members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// Address and port of its HTTP surface.
+    pub(crate) http: String,
+    /// Its process.
+    pub(crate) pid: u32,
+    /// Its default hub.
+    pub(crate) hub: String,
+    /// Folder of its store.
+    pub(crate) store: String,
+    /// Its local administrator's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+    /// Whether it speaks HTTPS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) tls: bool,
+}
+
+impl Running {
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.http)
+    }
+}
+
+/// All servers of this user that run.
+pub(crate) fn all(world: &World) -> Vec<Running> {
+    let Some(folder) = world.runtime_folder() else {
+        return Vec::new();
+    };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found: Vec<Running> = entries
+        .filter_map(|entry| of_file(&entry.ok()?.path()))
+        .filter(|running| is_held(Path::new(&running.store)))
+        .collect();
+    found.sort_by_key(|running| running.pid);
+    found.dedup();
+    found
+}
+
+/// The server that holds a store's folder, if it left word. Ask only of a folder that is locked.
+pub(crate) fn of_store(folder: &Path) -> Option<Running> {
+    of_file(&folder.join(FILE))
+}
+
+fn of_file(path: &Path) -> Option<Running> {
+    let mut text = String::new();
+    File::open(path).ok()?.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Whether somebody holds the lock of a store's folder.
+fn is_held(folder: &Path) -> bool {
+    File::open(folder.join(LOCK)).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// What a server left, to be taken back when it ends.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    paths: Vec<PathBuf>,
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        for path in &self.paths {
+            // What stays behind is stale, and told by the lock.
+            let _gone = fs::remove_file(path);
+        }
+    }
+}
+
+/// Leaves word of a server, readable by its user alone.
+pub(crate) fn announce(world: &World, running: &Running) -> io::Result<Notice> {
+    let text = serde_json::to_string(running)?;
+    let mut notice = Notice { paths: Vec::new() };
+    let in_store = Path::new(&running.store).join(FILE);
+    write_whole(&in_store, &text)?;
+    notice.paths.push(in_store);
+    if let Some(folder) = world.runtime_folder() {
+        fs::create_dir_all(&folder)?;
+        let pointer = folder.join(format!("{}.json", running.pid));
+        write_whole(&pointer, &text)?;
+        notice.paths.push(pointer);
+    }
+    Ok(notice)
+}
+
+/// Writes a file in one step, so that nobody reads half of it; readable by its user alone.
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The two streams and their colours. Standard output carries the answer and nothing else; notes, hints,
+//! prompts and errors go to standard error (L29). Colours only where somebody looks (L30).
+
+use std::io::{self, BufWriter, Stderr, Stdout, Write};
+
+use crate::stop::{Result, Stop};
+use crate::world::World;
+
+/// Colours of Core Tools (L30).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    /// Success.
+    Green,
+    /// Warnings, dark yellow.
+    Yellow,
+    /// Errors and "not found".
+    Red,
+    /// None.
+    Plain,
+}
+
+impl Colour {
+    fn number(self) -> Option<u8> {
+        match self {
+            Self::Green => Some(32),
+            Self::Yellow => Some(33),
+            Self::Red => Some(91),
+            Self::Plain => None,
+        }
+    }
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Where somebody looks.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Which streams have colours.
+#[derive(Clone, Copy, Debug, Default)]
+struct Paints {
+    out: bool,
+    err: bool,
+}
+
+/// The streams.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    out: BufWriter<Stdout>,
+    err: Stderr,
+    paints: Paints,
+    /// Whether errors are one line of JSON (L35).
+    pub(crate) errors_are_json: bool,
+    is_quiet: bool,
+}
+
+impl Screen {
+    /// The streams of this process.
+    pub(crate) fn new(world: &World) -> Self {
+        let mut screen = Self {
+            out: BufWriter::new(io::stdout()),
+            err: io::stderr(),
+            paints: Paints::default(),
+            errors_are_json: false,
+            is_quiet: false,
+        };
+        screen.colour_when(When::Auto, world);
+        screen
+    }
+
+    /// Decides about colours: `--color`, then `NO_COLOR`, `CLICOLOR_FORCE`, `TERM=dumb`, then the terminal.
+    pub(crate) fn colour_when(&mut self, when: When, world: &World) {
+        let forced = match when {
+            When::Always => Some(true),
+            When::Never => Some(false),
+            When::Auto if world.filled("NO_COLOR").is_some() => Some(false),
+            When::Auto if world.filled("CLICOLOR_FORCE").is_some_and(|value| value != "0") => Some(true),
+            When::Auto if world.var("TERM") == Some("dumb") => Some(false),
+            When::Auto => None,
+        };
+        self.paints.out = forced.unwrap_or(world.out_is_terminal);
+        self.paints.err = forced.unwrap_or(world.err_is_terminal);
+    }
+
+    /// Leaves notes and hints out.
+    pub(crate) fn be_quiet(&mut self) {
+        self.is_quiet = true;
+    }
+
+    /// A line of the answer.
+    pub(crate) fn say(&mut self, colour: Colour, line: &str) -> Result<()> {
+        let painted = paint(line, colour, self.paints.out);
+        Ok(writeln!(self.out, "{painted}")?)
+    }
+
+    /// A part of the answer, as it is.
+    pub(crate) fn print(&mut self, text: &str) -> Result<()> {
+        Ok(self.out.write_all(text.as_bytes())?)
+    }
+
+    /// Hands over what was said so far.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        Ok(self.out.flush()?)
+    }
+
+    /// A warning.
+    pub(crate) fn warn(&mut self, line: &str) {
+        self.remark(Colour::Yellow, line);
+    }
+
+    /// A remark that one can do without.
+    pub(crate) fn note(&mut self, line: &str) {
+        if !self.is_quiet {
+            self.remark(Colour::Plain, line);
+        }
+    }
+
+    fn remark(&mut self, colour: Colour, line: &str) {
+        let painted = paint(line, colour, self.paints.err);
+        // Nobody reads our remarks: the answer matters more.
+        let _closed = writeln!(self.err, "{painted}");
+    }
+
+    /// A question, without an end of line.
+    pub(crate) fn ask(&mut self, question: &str) {
+        let _closed = write!(self.err, "{question} ").and_then(|()| self.err.flush());
+    }
+
+    /// Says why a command ended; answers its exit code.
+    pub(crate) fn end(&mut self, stop: &Stop) -> u8 {
+        // What was answered before it broke comes first.
+        let _closed = self.out.flush();
+        if stop.message.is_empty() {
+            return stop.exit;
+        }
+        if self.errors_are_json {
+            let hint = (!stop.hints.is_empty()).then(|| stop.hints.join("; "));
+            // In the order that L35 gives, which a JSON map would not keep.
+            let (code, message) = (quoted(stop.code), quoted(&stop.message));
+            let hint = hint.map_or_else(|| "null".to_owned(), |hint| quoted(&hint));
+            let line = format!(
+                r#"{{"error":{{"code":{code},"message":{message},"hint":{hint},"exitCode":{},"requestId":null}}}}"#,
+                stop.exit
+            );
+            self.remark(Colour::Plain, &line);
+            return stop.exit;
+        }
+        let first = if stop.is_plain {
+            stop.message.clone()
+        } else {
+            format!("error[{}]: {}", stop.code, stop.message)
+        };
+        self.remark(Colour::Red, &first);
+        if let Some(line) = &stop.usage {
+            self.remark(Colour::Plain, line);
+        }
+        for hint in stop.hints.iter().take(2) {
+            self.remark(Colour::Plain, &format!("hint: {hint}"));
+        }
+        stop.exit
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn paint(line: &str, colour: Colour, is_on: bool) -> String {
+    match colour.number().filter(|_| is_on) {
+        Some(number) => format!("\u{1b}[{number}m{line}\u{1b}[0m"),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_those_of_core_tools() {
+        assert_eq!(paint("done", Colour::Green, true), "\u{1b}[32mdone\u{1b}[0m");
+        assert_eq!(paint("no", Colour::Red, true), "\u{1b}[91mno\u{1b}[0m");
+        assert_eq!(paint("done", Colour::Green, false), "done");
+        assert_eq!(paint("so", Colour::Plain, true), "so");
+    }
+}

@@ -1,0 +1,386 @@
+//! `taskhub serve` and `taskhub dev` (L60): a store, its hubs, a server in front of them, and word of it.
+//!
+//! ```text
+//!   find (which store, which hub) ─▶ store ─▶ hub + functions ─▶ taskhub_server ─▶ ready file, first line
+//! ```
+
+mod functions;
+mod keys;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskhub_core::id::HubName;
+use taskhub_server::logs::{self, LogFormat};
+use taskhub_server::{Config, Error as ServerError, Listening, OpenHub, Opening, Reuse, Server, Tls};
+use taskhub_store::Store;
+use taskhub_store::embedded::EmbeddedStore;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::args::{Format, Level, Serve};
+use crate::find::connection::Place;
+use crate::find::running::{self, Notice, Running};
+use crate::find::{self, Found, Wishes};
+use crate::screen::{Colour, Screen};
+use crate::stop::{Result, Stop, exit};
+use crate::world::World;
+use functions::Offer;
+
+/// How long running activities may take to end when the server stops (R206).
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How the two commands differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// For a project on this machine.
+    Dev,
+    /// For production.
+    Serve,
+}
+
+/// Serves until a signal comes.
+pub(crate) async fn run(mode: Mode, args: &Serve, world: &World, screen: &mut Screen) -> Result<()> {
+    log(mode, args);
+    let mut world = world.clone();
+    if let Some(project) = &args.project {
+        world.folder = world.folder.join(project).canonicalize().map_err(|error| {
+            Stop::error(
+                exit::FAILED,
+                "failed",
+                format!("cannot use the project {}: {error}", project.display()),
+            )
+        })?;
+    }
+    let signals = Signals::new()?;
+    let found = find_hub(mode, args, &world, screen)?;
+    let temporary = temporary_folder(args)?;
+    let folder = match (&temporary, &found.place) {
+        (Some(folder), _) => folder.path().to_owned(),
+        (None, Place::Embedded { folder }) => folder.clone(),
+        (None, Place::Server { url, .. }) => {
+            let message = format!("the settings name the server at {url}, and this command needs a store");
+            return Err(Stop::error(exit::FAILED, "configuration", message).hint("name one with `--store DIR`"));
+        }
+    };
+    let served = Served::open(&Setup {
+        mode,
+        args,
+        world: &world,
+        found: &found,
+        folder: &folder,
+    })
+    .await?;
+    let ready_file = args.ready_file.as_ref().map(|path| world.folder.join(path));
+    let (running, _notice) = served.announce(ready_file.as_deref(), &world)?;
+    let line = first_line(&running, &world);
+    screen.say(Colour::Plain, &line)?;
+    screen.flush()?;
+    let code = served.until(signals).await;
+    Err(Stop::silent(code?))
+}
+
+fn log(mode: Mode, args: &Serve) {
+    let format = match args.log_format {
+        Some(Format::Json) => LogFormat::Json,
+        None if mode == Mode::Serve => LogFormat::Json,
+        Some(Format::Text) | None => LogFormat::Text,
+    };
+    let level = match args.log_level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+    };
+    // Set once, before anything else of this command; a second logger would be a bug that costs only lines.
+    let _is_first = tracing::subscriber::set_global_default(logs::subscriber(format, level, std::io::stderr));
+}
+
+fn find_hub(mode: Mode, args: &Serve, world: &World, screen: &mut Screen) -> Result<Found> {
+    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let wishes = Wishes {
+        store: args.store.as_ref().map(text),
+        hub: args.hub.clone(),
+        is_for_server: true,
+        ..Wishes::default()
+    };
+    let found = find::find(world, &wishes, screen)?;
+    if mode == Mode::Serve && found.store_is_default && !args.ephemeral {
+        return Err(Stop::usage("`serve` needs a store").hint("name one with `--store DIR`, or run `taskhub dev`"));
+    }
+    Ok(found)
+}
+
+fn temporary_folder(args: &Serve) -> Result<Option<tempfile::TempDir>> {
+    let make = || {
+        let cannot = |error| {
+            Stop::error(
+                exit::FAILED,
+                "failed",
+                format!("cannot make a temporary folder: {error}"),
+            )
+        };
+        tempfile::tempdir().map_err(cannot)
+    };
+    args.ephemeral.then(make).transpose()
+}
+
+/// What a server is made of.
+struct Setup<'a> {
+    mode: Mode,
+    args: &'a Serve,
+    world: &'a World,
+    found: &'a Found,
+    folder: &'a Path,
+}
+
+/// A server that listens, with its hubs.
+pub(crate) struct Served {
+    listening: Listening,
+    offer: Arc<Offer>,
+    hub: HubName,
+    folder: PathBuf,
+    token: Option<String>,
+    is_tls: bool,
+}
+
+impl Served {
+    async fn open(setup: &Setup<'_>) -> Result<Self> {
+        let Setup {
+            args, found, folder, ..
+        } = setup;
+        let store = open_store(folder)?;
+        let partitions = crate::target::partitions(found)?;
+        let offer = Arc::new(Offer::new(store, args.samples, partitions));
+        let hub = offer.open(&found.hub).await;
+        let hub = hub.map_err(|error| Stop::from_hub("cannot open the hub", &error))?;
+        let (config, token) = config(setup)?;
+        let opener = Arc::new(Opener(Arc::clone(&offer)));
+        let server = Server::new(Arc::clone(&hub), config).with_hubs(opener);
+        let listening = server
+            .bind()
+            .await
+            .map_err(|error| cannot_listen(&error, setup.world))?;
+        Ok(Self {
+            listening,
+            hub: hub.name().clone(),
+            offer,
+            folder: folder.to_path_buf(),
+            token,
+            is_tls: args.cert.is_some(),
+        })
+    }
+
+    /// A server on a store that is there already, for the demo: loopback, the samples, the next free port.
+    pub(crate) async fn of_demo(store: Arc<dyn Store>, folder: &Path, hub: &HubName) -> Result<Self> {
+        let offer = Arc::new(Offer::new(store, true, taskhub_store::PARTITIONS_DEFAULT));
+        let opened = offer
+            .open(hub)
+            .await
+            .map_err(|error| Stop::from_hub("cannot open the hub", &error))?;
+        let first = taskhub_server::PORT_DEFAULT;
+        for port in (first..first + 100).chain([0]) {
+            let config = Config {
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                auto_create_hubs: true,
+                ..Config::default()
+            };
+            let others = Arc::new(Opener(Arc::clone(&offer)));
+            let server = Server::new(Arc::clone(&opened), config).with_hubs(others);
+            let bound = server.bind().await;
+            match bound {
+                Err(ServerError::Address { .. }) if port != 0 => {}
+                Err(error) => return Err(Stop::error(exit::UNAVAILABLE, error.code(), error.to_string())),
+                Ok(listening) => {
+                    return Ok(Self {
+                        listening,
+                        offer,
+                        hub: hub.clone(),
+                        folder: folder.to_path_buf(),
+                        token: None,
+                        is_tls: false,
+                    });
+                }
+            }
+        }
+        unreachable!("port 0 is bound or told about")
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listening.address()
+    }
+
+    /// Leaves word of the server for commands, and in the ready file for whoever started it.
+    pub(crate) fn announce(&self, ready_file: Option<&Path>, world: &World) -> Result<(Running, Notice)> {
+        let running = Running {
+            http: self.address().to_string(),
+            pid: std::process::id(),
+            hub: self.hub.to_string(),
+            store: self.folder.to_string_lossy().into_owned(),
+            token: self.token.clone(),
+            tls: self.is_tls,
+        };
+        let cannot = |error: std::io::Error| {
+            Stop::error(
+                exit::FAILED,
+                "failed",
+                format!("cannot leave word of the server: {error}"),
+            )
+        };
+        let notice = running::announce(world, &running).map_err(cannot)?;
+        if let Some(path) = ready_file {
+            // What it tells is for everybody who may read the folder.
+            let open = Running {
+                token: None,
+                ..running.clone()
+            };
+            let text = serde_json::to_string(&open).unwrap_or_default();
+            running::write_whole(path, &(text + "\n")).map_err(cannot)?;
+        }
+        Ok((running, notice))
+    }
+
+    /// Serves until a signal comes, then stops in order; answers the exit code (L37).
+    pub(crate) async fn until(self, mut signals: Signals) -> Result<u8> {
+        let mut code = exit::INTERRUPTED;
+        self.listening.serve_until(async { code = signals.next().await }).await;
+        let stopped = self.offer.stop(GRACE).await;
+        stopped.map_err(|error| Stop::from_hub("cannot stop the hub in order", &error))?;
+        Ok(code)
+    }
+}
+
+/// Opens further hubs of the store with the same functions.
+struct Opener(Arc<Offer>);
+
+impl OpenHub for Opener {
+    fn open<'a>(&'a self, name: &'a HubName) -> Opening<'a> {
+        Box::pin(self.0.open(name))
+    }
+}
+
+fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
+    let store = EmbeddedStore::open(folder, taskhub_store::embedded::Options::default());
+    let store = store.map_err(|error| Stop::from_store("cannot open the store", &error))?;
+    Ok(Arc::new(store))
+}
+
+/// The server's settings: options, then the project's files, then what the mode has.
+fn config(setup: &Setup<'_>) -> Result<(Config, Option<String>)> {
+    let Setup {
+        mode,
+        args,
+        world,
+        found,
+        ..
+    } = setup;
+    let address = args.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let port = match args.port {
+        Some(port) => port,
+        None if *mode == Mode::Dev => found.local_port.unwrap_or(taskhub_server::PORT_DEFAULT),
+        None => taskhub_server::PORT_DEFAULT,
+    };
+    let (keys, token) = keys::read(args, world)?;
+    let reuse = match found.host.text("overridableExistingInstanceStates")? {
+        Some(states) if states.eq_ignore_ascii_case("AnyState") => Reuse::AnyState,
+        _ => Reuse::NonRunningStates,
+    };
+    let tls = match (&args.cert, &args.cert_key) {
+        (Some(certificate), Some(key)) => Some(Tls {
+            certificate: world.folder.join(certificate),
+            key: world.folder.join(key),
+        }),
+        (None, None) => None,
+        _ => return Err(Stop::usage("`--cert` and `--cert-key` need each other")),
+    };
+    let config = Config {
+        address: SocketAddr::from((address, port)),
+        keys,
+        no_auth: args.no_auth,
+        tls,
+        rpc_open_loopback: Some(*mode == Mode::Dev || args.rpc_open_loopback),
+        use_forwarded_host: found.host.flag("httpSettings.useForwardedHost"),
+        default_version: found.host.text("defaultVersion")?,
+        auto_create_hubs: args.auto_create_hubs.unwrap_or(*mode == Mode::Dev),
+        reuse,
+        ..Config::default()
+    };
+    Ok((config, token))
+}
+
+/// Says why the server cannot listen, and who holds the port if that is one of ours (L60).
+fn cannot_listen(error: &ServerError, world: &World) -> Stop {
+    let stop = Stop::error(exit::UNAVAILABLE, error.code(), error.to_string());
+    match error {
+        ServerError::Address { address, .. } => {
+            let port = format!(":{}", address.port());
+            let holder = running::all(world).into_iter().find(|one| one.http.ends_with(&port));
+            let held = holder.map(|one| format!("process {} of task hub {} has the port", one.pid, one.hub));
+            let next = address
+                .port()
+                .checked_add(1)
+                .map(|port| format!("take another port: `--port {port}`"));
+            held.into_iter().chain(next).fold(stop, Stop::hint)
+        }
+        ServerError::Unprotected { .. } => {
+            stop.hint("give a key with `--key-file FILE`, or say `--no-auth` if everybody may call")
+        }
+        _ => stop,
+    }
+}
+
+/// The first line, whose form is a promise (L60).
+fn first_line(running: &Running, world: &World) -> String {
+    let folder = Path::new(&running.store);
+    let folder = folder.strip_prefix(&world.folder).unwrap_or(folder);
+    format!(
+        "listening http={} hub={} store={}",
+        running.http,
+        running.hub,
+        folder.display()
+    )
+}
+
+/// Hears the signals that end a server, from when it is made.
+pub(crate) struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Begins to hear.
+    pub(crate) fn new() -> Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let hear = |kind| {
+                let cannot = |error| Stop::error(exit::FAILED, "failed", format!("cannot hear signals: {error}"));
+                signal(kind).map_err(cannot)
+            };
+            Ok(Self {
+                interrupt: hear(SignalKind::interrupt())?,
+                terminate: hear(SignalKind::terminate())?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// The exit code that belongs to the next one.
+    async fn next(&mut self) -> u8 {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => exit::INTERRUPTED,
+            _ = self.terminate.recv() => exit::TERMINATED,
+        }
+        #[cfg(not(unix))]
+        {
+            let _heard = tokio::signal::ctrl_c().await;
+            exit::INTERRUPTED
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The partitions of a stopped hub, driven in this thread: requests in, commits to the store, answers out.
+//!
+//! It is the engine's own partition, so what a request means is the same with and without a server. But it
+//! begins no turn, fires no timer and hands out no activity: that is for whoever runs the hub next, and so
+//! nothing is counted as delivered that was not. An unclean end of an earlier owner stays known as such: a
+//! partition that was not given back is not marked so by us (A35).
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use taskhub_core::id::{HubName, InstanceId, Seq};
+use taskhub_core::instance::InstanceState;
+use taskhub_engine::clock::{Clock, SystemClock};
+use taskhub_engine::flaw::Flaws;
+use taskhub_engine::io::{Input, Output, Reply, Request};
+use taskhub_engine::partition::{Destination, Partition, Setup};
+use taskhub_store::{Error as StoreError, Group, Lease, PartitionKey, Section, Store, partition_of};
+
+/// Number of a request; its answer goes there.
+#[derive(Clone, Copy, Debug)]
+struct Ticket(usize);
+
+impl Destination for Ticket {
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+/// The desk.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    hub: HubName,
+    partitions: u16,
+    open: BTreeMap<u16, Served>,
+}
+
+#[derive(Debug)]
+struct Served {
+    partition: Partition<Ticket>,
+    lease: Lease,
+    /// Instances with unread messages: loaded when something is about them.
+    asked_for: HashSet<InstanceId>,
+}
+
+/// What one call gathers.
+#[derive(Default)]
+struct Round {
+    inputs: VecDeque<(u16, Input<Ticket>)>,
+    loads: BTreeMap<u16, Vec<InstanceId>>,
+    group: Vec<Section>,
+    replies: Vec<Option<Reply>>,
+    /// The last commit of each partition.
+    last: BTreeMap<u16, Seq>,
+}
+
+impl Desk {
+    /// A desk of a hub with so many partitions.
+    pub(crate) fn new(hub: HubName, partitions: u16) -> Self {
+        Self {
+            hub,
+            partitions,
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Puts requests to instances; when this returns, what they changed is on disk.
+    pub(crate) async fn ask(
+        &mut self,
+        store: &dyn Store,
+        requests: Vec<(InstanceId, Request)>,
+    ) -> Result<Vec<Reply>, StoreError> {
+        let mut round = Round {
+            replies: requests.iter().map(|_| None).collect(),
+            ..Round::default()
+        };
+        for (ticket, (instance, request)) in requests.into_iter().enumerate() {
+            let index = partition_of(&instance, self.partitions);
+            let to = Ticket(ticket);
+            let input = Input::Request { instance, request, to };
+            round.inputs.push_back((index, input));
+        }
+        while !round.inputs.is_empty() || !round.loads.is_empty() {
+            while let Some((index, input)) = round.inputs.pop_front() {
+                self.step(store, index, input, &mut round).await?;
+            }
+            for (index, instances) in std::mem::take(&mut round.loads) {
+                self.load(store, index, instances, &mut round).await?;
+            }
+        }
+        if !round.group.is_empty() {
+            let sections = std::mem::take(&mut round.group);
+            store.commit(Arc::new(Group { sections })).await?;
+        }
+        for (index, seq) in std::mem::take(&mut round.last) {
+            self.step(store, index, Input::Durable(seq), &mut round).await?;
+        }
+        let replies: Option<Vec<Reply>> = round.replies.into_iter().collect();
+        let Some(replies) = replies else {
+            unreachable!("a request whose instance is known is answered")
+        };
+        Ok(replies)
+    }
+
+    async fn step(
+        &mut self,
+        store: &dyn Store,
+        index: u16,
+        input: Input<Ticket>,
+        round: &mut Round,
+    ) -> Result<(), StoreError> {
+        if !self.open.contains_key(&index) {
+            self.serve(store, index, round).await?;
+        }
+        let (hub, partitions) = (self.hub.clone(), self.partitions);
+        let Some(served) = self.open.get_mut(&index) else {
+            unreachable!("it is served since the line above")
+        };
+        if let Some(instance) = input.instance().filter(|instance| served.asked_for.remove(instance)) {
+            round.loads.entry(index).or_default().push(instance.clone());
+        }
+        let mut outputs = Vec::new();
+        served.partition.step(input, SystemClock.now(), &mut outputs);
+        let epoch = served.lease.epoch;
+        for output in outputs {
+            match output {
+                Output::Commit { seq, commit } => {
+                    round.last.insert(index, seq);
+                    let key = PartitionKey {
+                        hub: hub.clone(),
+                        index,
+                    };
+                    round.group.push(Section {
+                        partition: key,
+                        epoch,
+                        first_seq: seq,
+                        commits: vec![commit],
+                    });
+                }
+                Output::Load(instance) => round.loads.entry(index).or_default().push(instance),
+                Output::Message { at, item } => {
+                    let target = partition_of(&item.target, partitions);
+                    round.inputs.push_back((target, Input::Message { at, item }));
+                }
+                Output::Reply { to, reply, .. } => round.replies[to.0] = Some(reply),
+                // For whoever runs the hub next.
+                Output::History { .. }
+                | Output::Turn(_)
+                | Output::Evict(_)
+                | Output::Dispatch { .. }
+                | Output::Withdraw { .. }
+                | Output::Settled { .. }
+                // Ids are looked up in the store: there is no filter to be filled (A40).
+                | Output::Fingerprints => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn serve(&mut self, store: &dyn Store, index: u16, round: &mut Round) -> Result<(), StoreError> {
+        let key = PartitionKey {
+            hub: self.hub.clone(),
+            index,
+        };
+        let leases = store.claim(&[key], SystemClock.now()).await?;
+        let Some(lease) = leases.into_iter().next() else {
+            unreachable!("one lease for each partition that is claimed")
+        };
+        let recovered = store.recover(&lease).await?;
+        let setup = Setup {
+            lease: lease.clone(),
+            seed: fastrand::u64(..),
+            memory_bytes_max: usize::MAX / 2,
+            set_aside: Vec::new(),
+            out_of_service: Vec::new(),
+            // It is over before there is anything to look for.
+            sweep_min: usize::MAX,
+            is_first: true,
+            flaws: Flaws::default(),
+        };
+        let mut outputs = Vec::new();
+        let partition = Partition::recover(setup, recovered, SystemClock.now(), &mut outputs);
+        let mut asked_for = HashSet::new();
+        for output in outputs {
+            match output {
+                Output::Load(instance) => {
+                    asked_for.insert(instance);
+                }
+                // What was sent earlier must not be overtaken by what is sent now (R189).
+                Output::Message { at, item } => {
+                    let target = partition_of(&item.target, self.partitions);
+                    round.inputs.push_front((target, Input::Message { at, item }));
+                }
+                _ => {}
+            }
+        }
+        self.open.insert(
+            index,
+            Served {
+                partition,
+                lease,
+                asked_for,
+            },
+        );
+        Ok(())
+    }
+
+    async fn load(
+        &mut self,
+        store: &dyn Store,
+        index: u16,
+        instances: Vec<InstanceId>,
+        round: &mut Round,
+    ) -> Result<(), StoreError> {
+        let Some(epoch) = self.open.get(&index).map(|served| served.lease.epoch) else {
+            unreachable!("only a partition that is served asks for states")
+        };
+        let key = PartitionKey {
+            hub: self.hub.clone(),
+            index,
+        };
+        let states = match store.load(&key, &instances).await {
+            Ok(states) => states.into_iter().map(Ok).collect(),
+            // What cannot be read is one instance's trouble, not its neighbours' (R187).
+            Err(StoreError::Corrupt { .. }) => one_by_one(store, &key, &instances).await?,
+            Err(error) => return Err(error),
+        };
+        for (instance, state) in instances.into_iter().zip(states) {
+            let input = match state {
+                Ok(state) => Input::Loaded {
+                    instance,
+                    state: state.map(Box::new),
+                    epoch,
+                },
+                Err(what) => Input::Unreadable { instance, what, epoch },
+            };
+            round.inputs.push_back((index, input));
+        }
+        Ok(())
+    }
+
+    /// Gives the partitions back, but for those whose last owner did not.
+    pub(crate) async fn close(self, store: &dyn Store) -> Result<(), StoreError> {
+        let clean = self
+            .open
+            .into_values()
+            .map(|served| served.lease)
+            .filter(|lease| lease.is_clean);
+        let leases: Vec<Lease> = clean.collect();
+        store.release(&leases).await
+    }
+}
+
+/// States, or what keeps them from being read.
+async fn one_by_one(
+    store: &dyn Store,
+    partition: &PartitionKey,
+    instances: &[InstanceId],
+) -> Result<Vec<Result<Option<InstanceState>, String>>, StoreError> {
+    let mut states = Vec::with_capacity(instances.len());
+    for instance in instances {
+        states.push(match store.load(partition, std::slice::from_ref(instance)).await {
+            Ok(found) => Ok(found.into_iter().flatten().next()),
+            Err(error @ StoreError::Corrupt { .. }) => Err(error.to_string()),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(states)
+}

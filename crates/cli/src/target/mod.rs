@@ -1,0 +1,267 @@
+//! Where a command does its work: in a store that no server holds, or at a server. Commands are written once,
+//! against [`Target`] (L27).
+
+mod desk;
+mod http;
+mod server;
+pub(crate) mod stopped;
+mod wire;
+
+use std::path::Path;
+use std::time::Duration;
+
+use taskhub_core::event::HistoryEvent;
+use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::message::StartRequest;
+use taskhub_core::payload::Payload;
+use taskhub_core::query::Filter;
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_server::token;
+use taskhub_store::Error as StoreError;
+use taskhub_store::embedded::EmbeddedStore;
+
+use crate::find::Found;
+use crate::find::connection::Place;
+use crate::find::running;
+use crate::stop::{Result, Stop, exit};
+use server::Served;
+use stopped::Stopped;
+
+/// How long a store that another command holds is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// Pause between looks at such a store.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Most instances on one page.
+pub(crate) const PAGE_ROWS: usize = 1_000;
+
+/// What a command means to do with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// Look, or change what is there; makes no store.
+    Use,
+    /// Make the store and the hub if they are missing.
+    Create,
+}
+
+/// A hub a command works on.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// In a store that is ours for the moment.
+    Stopped(Box<Stopped>),
+    /// At a server.
+    Served(Box<Served>),
+}
+
+/// An instance, with what a store knows besides its status record.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// The status record.
+    pub(crate) info: InstanceInfo,
+    /// Events in the history of its current execution; 0 if unknown.
+    pub(crate) history_events: u64,
+    /// Bytes of that history; 0 if unknown.
+    pub(crate) history_bytes: u64,
+}
+
+/// One page of instances.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rows {
+    /// Its rows.
+    pub(crate) rows: Vec<InstanceInfo>,
+    /// Where the next page begins.
+    pub(crate) next: Option<String>,
+}
+
+/// What became of a request about one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was accepted.
+    Done,
+    /// There is no such instance.
+    Missing,
+    /// The instance has ended.
+    Ended(RuntimeStatus),
+}
+
+/// What a purge removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Purged {
+    /// Instances.
+    pub(crate) instances: u64,
+    /// Rows, as Core Tools counts (cli.md §6.8).
+    pub(crate) rows: u64,
+}
+
+/// A hub and how much is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HubSize {
+    /// Its name.
+    pub(crate) name: HubName,
+    /// Instances.
+    pub(crate) instances: u64,
+    /// Those of them that have not ended.
+    pub(crate) active: u64,
+}
+
+/// Opens what was found. The server is asked if one holds the store; else the store is opened and its lock
+/// taken for as long as the command runs (L27).
+pub(crate) async fn open(found: &Found, intent: Intent) -> Result<Target> {
+    match &found.place {
+        Place::Server { url, token, .. } => serve(found, url, token.as_deref()),
+        Place::Embedded { folder } => open_folder(found, folder, intent).await,
+    }
+}
+
+fn serve(found: &Found, url: &str, token: Option<&str>) -> Result<Target> {
+    let key = found.key.clone().or_else(|| token.map(str::to_owned));
+    Ok(Target::Served(Box::new(Served::new(url, key, found.hub.clone())?)))
+}
+
+async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Target> {
+    // A read on nothing leaves nothing behind (L15).
+    if intent == Intent::Use && !folder.join("store.db").exists() {
+        return Ok(Target::Stopped(Box::new(Stopped::empty(found.hub.clone()))));
+    }
+    let mut waited = Duration::ZERO;
+    loop {
+        let pid = match EmbeddedStore::open(folder, taskhub_store::embedded::Options::default()) {
+            Ok(store) => {
+                let partitions = partitions(found)?;
+                let stopped = Stopped::open(store, found.hub.clone(), partitions, intent).await?;
+                return Ok(Target::Stopped(Box::new(stopped)));
+            }
+            Err(StoreError::Locked { pid, .. }) => pid,
+            Err(error) => return Err(Stop::from_store("cannot open the store", &error)),
+        };
+        if let Some(running) = running::of_store(folder).filter(|running| pid == 0 || running.pid == pid) {
+            return serve(found, &running.url(), running.token.as_deref());
+        }
+        if waited >= LOCK_PATIENCE {
+            let folder = folder.display();
+            let message = format!("the store in {folder} is held by process {pid}, which does not answer");
+            return Err(Stop::error(exit::UNAVAILABLE, "store-locked", message));
+        }
+        // Another command that is at work is soon done.
+        tokio::time::sleep(LOCK_PAUSE).await;
+        waited += LOCK_PAUSE;
+    }
+}
+
+/// Partitions of a hub that is created now: as host.json says (cli.md §8).
+pub(crate) fn partitions(found: &Found) -> Result<u16> {
+    const NAMES: [&str; 2] = ["storageProvider.partitionCount", "partitionCount"];
+    for name in NAMES {
+        if let Some(text) = found.host.text(name)? {
+            let number = text.parse::<u16>().ok().filter(|number| (1..=16).contains(number));
+            let wrong = || Stop::configuration(format!("host.json: {name} is {text}, and must be between 1 and 16"));
+            return number.ok_or_else(wrong);
+        }
+    }
+    Ok(taskhub_store::PARTITIONS_DEFAULT)
+}
+
+/// What is said of a continuation token that is not taken.
+fn refused_token(refused: token::Refused) -> Stop {
+    Stop::usage(match refused {
+        token::Refused::Unreadable => "the continuation token is damaged, or is none of this program",
+        token::Refused::OtherFilter => "the token belongs to a different query",
+    })
+}
+
+impl Target {
+    /// Whether a server does the work.
+    pub(crate) fn has_server(&self) -> bool {
+        matches!(self, Self::Served(_))
+    }
+
+    /// An instance.
+    pub(crate) async fn record(&mut self, id: &InstanceId) -> Result<Option<Record>> {
+        match self {
+            Self::Stopped(stopped) => stopped.record(id).await,
+            Self::Served(served) => served.record(id).await,
+        }
+    }
+
+    /// The history of an instance's current execution, absent if there is no such instance.
+    pub(crate) async fn history(&mut self, id: &InstanceId) -> Result<Option<Vec<HistoryEvent>>> {
+        match self {
+            Self::Stopped(stopped) => stopped.history(id).await,
+            Self::Served(served) => served.history(id).await,
+        }
+    }
+
+    /// A page of instances.
+    pub(crate) async fn list(&mut self, filter: &Filter, after: Option<&str>, rows_max: usize) -> Result<Rows> {
+        match self {
+            Self::Stopped(stopped) => stopped.list(filter, after, rows_max).await,
+            Self::Served(served) => served.list(filter, after, rows_max).await,
+        }
+    }
+
+    /// Starts an instance. What becomes of an existing one a server decides by its settings, unless the policy
+    /// is stated.
+    pub(crate) async fn start(&mut self, request: StartRequest, is_stated: bool) -> Result<()> {
+        match self {
+            Self::Stopped(stopped) => stopped.start(request).await,
+            Self::Served(served) => served.start(request, is_stated).await,
+        }
+    }
+
+    /// Raises an event.
+    pub(crate) async fn raise(&mut self, id: &InstanceId, name: Name, data: Option<Payload>) -> Result<Outcome> {
+        match self {
+            Self::Stopped(stopped) => stopped.raise(id, name, data).await,
+            Self::Served(served) => served.raise(id, &name, data.as_ref()).await,
+        }
+    }
+
+    /// Ends an instance.
+    pub(crate) async fn terminate(&mut self, id: &InstanceId, reason: Option<&str>) -> Result<Outcome> {
+        match self {
+            Self::Stopped(stopped) => stopped.terminate(id, reason).await,
+            Self::Served(served) => served.terminate(id, reason).await,
+        }
+    }
+
+    /// Removes some of the ended instances that a filter names; `None` when none is left. The cursor says
+    /// where to go on.
+    pub(crate) async fn purge_some(&mut self, filter: &Filter, after: &mut Option<String>) -> Result<Option<Purged>> {
+        match self {
+            Self::Stopped(stopped) => stopped.purge_some(filter, after).await,
+            Self::Served(served) => served.purge_some(filter, after).await,
+        }
+    }
+
+    /// The hubs of the store.
+    pub(crate) async fn hubs(&mut self) -> Result<Vec<HubName>> {
+        match self {
+            Self::Stopped(stopped) => stopped.hubs().await,
+            Self::Served(served) => served.hubs().await,
+        }
+    }
+
+    /// How much is in a hub; absent if there is no such hub.
+    pub(crate) async fn size(&mut self, hub: &HubName) -> Result<Option<HubSize>> {
+        match self {
+            Self::Stopped(stopped) => stopped.size(hub).await,
+            Self::Served(served) => served.size(hub).await,
+        }
+    }
+
+    /// Deletes the hub; says whether there was one.
+    pub(crate) async fn delete_hub(&mut self) -> Result<bool> {
+        match self {
+            Self::Stopped(stopped) => stopped.delete_hub().await,
+            Self::Served(served) => served.delete_hub().await,
+        }
+    }
+
+    /// Gives back what was taken.
+    pub(crate) async fn close(self) -> Result<()> {
+        match self {
+            Self::Stopped(stopped) => stopped.close().await,
+            Self::Served(_) => Ok(()),
+        }
+    }
+}

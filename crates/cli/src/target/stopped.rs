@@ -1,0 +1,307 @@
+//! A hub whose store no server holds. Reads go to the store, changes through the desk.
+
+use std::sync::Arc;
+
+use taskhub_core::event::HistoryEvent;
+use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::instance::InstanceState;
+use taskhub_core::message::StartRequest;
+use taskhub_core::payload::Payload;
+use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::refusal::Refusal;
+use taskhub_engine::clock::{Clock, SystemClock};
+use taskhub_engine::hub::rows_of;
+use taskhub_engine::io::{Reply, Request};
+use taskhub_server::token;
+use taskhub_store::embedded::EmbeddedStore;
+use taskhub_store::{
+    Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PartitionKey, Query, Store, decode_history,
+    partition_of,
+};
+
+use super::desk::Desk;
+use super::{HubSize, Intent, Outcome, PAGE_ROWS, Purged, Record, Rows, refused_token};
+use crate::stop::{Result, Stop};
+
+/// What is said when a store cannot do what it is asked.
+const ATTEMPT: &str = "the store cannot be used";
+
+/// The hub.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    hub: HubName,
+    /// Absent: there is no store.
+    store: Option<Arc<EmbeddedStore>>,
+    /// Absent: there is no such hub in it.
+    partitions: Option<u16>,
+    desk: Option<Desk>,
+}
+
+impl Stopped {
+    /// A hub of which there is not even a store.
+    pub(crate) fn empty(hub: HubName) -> Self {
+        Self {
+            hub,
+            store: None,
+            partitions: None,
+            desk: None,
+        }
+    }
+
+    /// A hub in a store that is ours.
+    pub(crate) async fn open(store: EmbeddedStore, hub: HubName, partitions: u16, intent: Intent) -> Result<Self> {
+        let hubs = store.hubs(&HubAsk::List).await.map_err(|error| failed(&error))?;
+        let known = hubs.iter().find(|known| known.name == hub);
+        let found = match known {
+            Some(known) => Some(known.partitions),
+            None if intent == Intent::Create => {
+                let ask = HubAsk::Create {
+                    name: hub.clone(),
+                    partitions,
+                    now: SystemClock.now(),
+                };
+                store.hubs(&ask).await.map_err(|error| failed(&error))?;
+                Some(partitions)
+            }
+            None => None,
+        };
+        Ok(Self {
+            hub: known.map_or(hub, |known| known.name.clone()),
+            store: Some(Arc::new(store)),
+            partitions: found,
+            desk: None,
+        })
+    }
+
+    /// The store and the number of partitions, if the hub exists.
+    fn parts(&self) -> Option<(&Arc<EmbeddedStore>, u16)> {
+        self.store.as_ref().zip(self.partitions)
+    }
+
+    async fn state(&self, id: &InstanceId) -> Result<Option<(InstanceState, PartitionKey)>> {
+        let Some((store, partitions)) = self.parts() else {
+            return Ok(None);
+        };
+        let key = PartitionKey {
+            hub: self.hub.clone(),
+            index: partition_of(id, partitions),
+        };
+        let states = store
+            .load(&key, std::slice::from_ref(id))
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(states.into_iter().flatten().next().map(|state| (state, key)))
+    }
+
+    pub(super) async fn record(&self, id: &InstanceId) -> Result<Option<Record>> {
+        let state = self.state(id).await?;
+        Ok(state.map(|(state, _)| Record {
+            history_events: state.history_events.into(),
+            history_bytes: state.history_bytes,
+            info: state.info,
+        }))
+    }
+
+    pub(super) async fn history(&self, id: &InstanceId) -> Result<Option<Vec<HistoryEvent>>> {
+        let (Some((state, partition)), Some((store, _))) = (self.state(id).await?, self.parts()) else {
+            return Ok(None);
+        };
+        let execution = ExecutionKey {
+            partition,
+            number: state.number,
+            ordinal: state.info.ordinal,
+        };
+        let chunks = store.history(&execution, 0).await.map_err(|error| failed(&error))?;
+        decode_history(&chunks).map(Some).map_err(|error| failed(&error))
+    }
+
+    async fn page(&self, filter: &Filter, after: Option<Cursor>, rows_max: usize) -> Result<Page> {
+        let Some((store, _)) = self.parts() else {
+            return Ok(Page::default());
+        };
+        let query = Query::Page {
+            hub: self.hub.clone(),
+            filter: filter.clone(),
+            after,
+            rows_max,
+        };
+        match store
+            .query(&query, Freshness::Committed)
+            .await
+            .map_err(|error| failed(&error))?
+        {
+            Answer::Page { page, .. } => Ok(page),
+            Answer::Ids { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
+                unreachable!("a page is answered with a page")
+            }
+        }
+    }
+
+    pub(super) async fn list(&self, filter: &Filter, after: Option<&str>, rows_max: usize) -> Result<Rows> {
+        let after = after
+            .map(|token| token::read(token, filter))
+            .transpose()
+            .map_err(refused_token)?;
+        let page = self.page(filter, after, rows_max).await?;
+        Ok(Rows {
+            next: page.next.map(|cursor| token::write(&cursor, filter)),
+            rows: page.rows,
+        })
+    }
+
+    /// Ids of some instances, and where the next begin.
+    async fn ids(&self, filter: &Filter, after: Option<Cursor>) -> Result<(Vec<InstanceId>, Option<Cursor>)> {
+        let Some((store, _)) = self.parts() else {
+            return Ok((Vec::new(), None));
+        };
+        let query = Query::Ids {
+            hub: self.hub.clone(),
+            filter: filter.clone(),
+            after,
+            rows_max: PAGE_ROWS,
+        };
+        let answer = store.query(&query, Freshness::Committed).await;
+        match answer.map_err(|error| failed(&error))? {
+            Answer::Ids { ids, next, .. } => Ok((ids, next)),
+            Answer::Page { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
+                unreachable!("ids are answered with ids")
+            }
+        }
+    }
+
+    async fn ask(&mut self, requests: Vec<(InstanceId, Request)>) -> Result<Vec<Reply>> {
+        let (Some(store), Some(partitions)) = (self.store.clone(), self.partitions) else {
+            unreachable!("only a hub that exists is asked to change something")
+        };
+        let desk = self.desk.get_or_insert_with(|| Desk::new(self.hub.clone(), partitions));
+        desk.ask(store.as_ref(), requests).await.map_err(|error| failed(&error))
+    }
+
+    async fn ask_one(&mut self, id: &InstanceId, request: Request) -> Result<std::result::Result<(), Refusal>> {
+        let replies = self.ask(vec![(id.clone(), request)]).await?;
+        match replies.into_iter().next() {
+            Some(Reply::Refused(refusal)) => Ok(Err(refusal)),
+            Some(Reply::Unreadable(what)) => {
+                let place = format!("instance `{id}`");
+                Err(failed(&StoreError::Corrupt { place, what }))
+            }
+            Some(Reply::Done | Reply::Info(_)) | None => Ok(Ok(())),
+        }
+    }
+
+    async fn control(&mut self, id: &InstanceId, request: Request) -> Result<Outcome> {
+        if self.parts().is_none() {
+            return Ok(Outcome::Missing);
+        }
+        match self.ask_one(id, request).await? {
+            Ok(()) => Ok(Outcome::Done),
+            Err(Refusal::InstanceNotFound { .. }) => Ok(Outcome::Missing),
+            Err(Refusal::InstanceNotLive { status, .. }) => Ok(Outcome::Ended(status)),
+            Err(refusal) => Err((&refusal).into()),
+        }
+    }
+
+    pub(super) async fn start(&mut self, request: StartRequest) -> Result<()> {
+        let id = request.instance.clone();
+        let answer = self.ask_one(&id, Request::Start(Box::new(request))).await?;
+        answer.map_err(|refusal| (&refusal).into())
+    }
+
+    pub(super) async fn raise(&mut self, id: &InstanceId, name: Name, input: Option<Payload>) -> Result<Outcome> {
+        self.control(id, Request::Raise { name, input, key: None }).await
+    }
+
+    pub(super) async fn terminate(&mut self, id: &InstanceId, reason: Option<&str>) -> Result<Outcome> {
+        let reason = reason.map(Payload::text);
+        self.control(id, Request::Terminate { reason, recurse: false }).await
+    }
+
+    pub(super) async fn purge_some(&mut self, filter: &Filter, after: &mut Option<String>) -> Result<Option<Purged>> {
+        let cursor = after
+            .as_deref()
+            .map(|token| token::read(token, filter))
+            .transpose()
+            .map_err(refused_token)?;
+        let (ids, next) = self.ids(filter, cursor).await?;
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let sizes = self.sizes(&ids).await?;
+        let requests = ids.into_iter().map(|id| (id, Request::Purge)).collect();
+        let replies = self.ask(requests).await?;
+        let mut purged = Purged::default();
+        for (reply, size) in replies.iter().zip(sizes) {
+            if matches!(reply, Reply::Done) {
+                purged.instances += 1;
+                purged.rows += size;
+            }
+        }
+        *after = next.as_ref().map(|cursor| token::write(cursor, filter));
+        Ok(Some(purged))
+    }
+
+    /// Rows of each instance: itself, its events, its archived executions (cli.md §6.8). Payloads are inline.
+    async fn sizes(&self, ids: &[InstanceId]) -> Result<Vec<u64>> {
+        let mut sizes = Vec::with_capacity(ids.len());
+        for id in ids {
+            // One that cannot be read is not purged either (R187).
+            let state = self.state(id).await;
+            sizes.push(state.ok().flatten().map_or(0, |(state, _)| rows_of(&state)));
+        }
+        Ok(sizes)
+    }
+
+    pub(super) async fn hubs(&self) -> Result<Vec<HubName>> {
+        let Some(store) = &self.store else {
+            return Ok(Vec::new());
+        };
+        let hubs = store.hubs(&HubAsk::List).await.map_err(|error| failed(&error))?;
+        Ok(hubs.into_iter().map(|hub| hub.name).collect())
+    }
+
+    pub(super) async fn size(&self, hub: &HubName) -> Result<Option<HubSize>> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        let query = Query::Counts { hub: hub.clone() };
+        let counts = match store.query(&query, Freshness::Committed).await {
+            Ok(Answer::Counts(counts)) => counts,
+            Ok(Answer::Page { .. } | Answer::Ids { .. } | Answer::Fingerprints { .. }) => {
+                unreachable!("counts are answered with counts")
+            }
+            Err(StoreError::NoSuchHub { .. }) => return Ok(None),
+            Err(error) => return Err(failed(&error)),
+        };
+        let active = counts.iter().filter(|(status, _)| !status.is_terminal());
+        Ok(Some(HubSize {
+            name: hub.clone(),
+            active: active.map(|(_, count)| count).sum(),
+            instances: counts.iter().map(|(_, count)| count).sum(),
+        }))
+    }
+
+    pub(super) async fn delete_hub(&mut self) -> Result<bool> {
+        self.desk = None;
+        let Some((store, _)) = self.parts() else {
+            return Ok(false);
+        };
+        let name = self.hub.clone();
+        store
+            .hubs(&HubAsk::Delete { name })
+            .await
+            .map_err(|error| failed(&error))?;
+        self.partitions = None;
+        Ok(true)
+    }
+
+    pub(super) async fn close(mut self) -> Result<()> {
+        if let (Some(desk), Some(store)) = (self.desk.take(), &self.store) {
+            desk.close(store.as_ref()).await.map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: &StoreError) -> Stop {
+    Stop::from_store(ATTEMPT, error)
+}

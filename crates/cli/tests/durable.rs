@@ -1,0 +1,534 @@
+//! `func durable …` from outside: the built binary against a store of its own, what it prints and how it ends
+//! compared line by line (cli.md §17).
+//!
+//! Each file in `tests/durable/` is a script: `$` begins a command, `>` a line of standard output, `!` one of
+//! standard error, `=` the exit code (0 if left out), `#` a remark. `file NAME TEXT`, `sparse NAME BYTES`,
+//! `env NAME VALUE`, `in FOLDER`, `server FOLDER OPTIONS` and `kill` prepare what follows; `absent PATH` says what
+//! must not be there. Ids, times and tokens that differ from run to run are shown as `<id>`, `<time>`,
+//! `<date>` and `<token>`; `$TOKEN` in a command is the last token that was printed, `$HOME` the home folder.
+//! `UPDATE=1 cargo test` writes what is printed now.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
+
+/// Runs a script in a folder of its own.
+struct Runner {
+    servers: Vec<Server>,
+    folder: tempfile::TempDir,
+    inside: PathBuf,
+    env: Vec<(String, String)>,
+    token: String,
+}
+
+impl Runner {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["app", "home", "bin"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(TASKHUB, folder.path().join("bin/func")).unwrap();
+        let inside = folder.path().join("app");
+        Self {
+            servers: Vec::new(),
+            folder,
+            inside,
+            env: Vec::new(),
+            token: String::new(),
+        }
+    }
+
+    /// Starts a server in a folder, with options.
+    fn serve(&mut self, line: &str) {
+        let (folder, options) = line.split_once(' ').unwrap_or((line, ""));
+        let options: Vec<&str> = options.split(' ').filter(|word| !word.is_empty()).collect();
+        self.servers.push(Server::start(self.folder.path(), folder, &options));
+    }
+
+    fn run(&mut self, line: &str) -> String {
+        let home = self.folder.path().to_str().unwrap().to_owned();
+        let line = line.replace("$TOKEN", &self.token).replace("$HOME", &home);
+        let (line, input) = match line.split_once(" <<< ") {
+            Some((line, input)) => (line.to_owned(), Some(input.to_owned())),
+            None => (line, None),
+        };
+        let said = line.clone();
+        let mut words = split(&line).into_iter();
+        let program = match words.next().as_deref() {
+            Some("func") => self.folder.path().join("bin/func"),
+            Some("taskhub") => PathBuf::from(TASKHUB),
+            other => panic!("`{other:?}` is no program of ours"),
+        };
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .current_dir(&self.inside)
+            .env_clear()
+            .env("HOME", self.folder.path().join("home"))
+            .env("PATH", self.folder.path().join("bin"))
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that reads nothing has closed its end.
+        let _closed = std::io::Write::write_all(&mut stdin, input.unwrap_or_default().as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        let (out, err) = (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        );
+        assert!(
+            out.is_empty() || out.ends_with('\n'),
+            "{line}: {out:?} does not end with a line"
+        );
+        if let Some((_, rest)) = out.split_once("next set of results: '") {
+            rest.split('\'').next().unwrap_or_default().clone_into(&mut self.token);
+        }
+        let mut shown = String::new();
+        for (mark, text) in [('>', out), ('!', err)] {
+            for line in text.lines() {
+                let line = self.steady(line, &said);
+                writeln!(shown, "{mark} {line}").unwrap();
+            }
+        }
+        match output.status.code() {
+            Some(0) => {}
+            code => writeln!(shown, "= {}", code.unwrap()).unwrap(),
+        }
+        shown
+    }
+
+    /// The line without what differs from run to run.
+    fn steady(&self, line: &str, command: &str) -> String {
+        let line = line.replace(self.folder.path().to_str().unwrap(), "$HOME");
+        let line = match (line.find("results: '"), self.token.is_empty()) {
+            (Some(_), false) => line.replace(&self.token, "<token>"),
+            _ => line,
+        };
+        let line = hide_digits(&hide_digits(&line, "127.0.0.1:", "<port>"), "process ", "<pid>");
+        let line = match line.split_once("\"continuationToken\": \"") {
+            Some((head, _)) => format!("{head}\"continuationToken\": \"<token>\""),
+            None => line,
+        };
+        mask(&line, command)
+    }
+}
+
+/// Splits a line as a shell does, as far as the scripts need it.
+fn split(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, ' ') => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// The line with the digits behind a text replaced.
+fn hide_digits(line: &str, behind: &str, shown: &str) -> String {
+    let mut parts = line.split(behind);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        out.push_str(behind);
+        out.push_str(if rest.len() < part.len() { shown } else { "" });
+        out.push_str(rest);
+    }
+    out
+}
+
+/// Random ids become `<id>`, moments of this century `<time>`, dates in sentences `<date>`.
+fn mask(line: &str, command: &str) -> String {
+    let bytes = line.as_bytes();
+    let is_hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+    let mut out = String::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &line[at..];
+        let hex = rest.bytes().take_while(|b| is_hex(b)).count();
+        let begins = at == 0 || !bytes[at - 1].is_ascii_alphanumeric() || out.ends_with("Event_");
+        // One that the command names is no random one.
+        if hex == 32 && begins && !command.contains(&rest[..hex]) {
+            out.push_str("<id>");
+            at += hex;
+        } else if let Some(length) = iso_length(rest) {
+            out.push_str("<time>");
+            at += length;
+        } else if is_date(rest) {
+            out.push_str("<date>");
+            at += 19;
+        } else {
+            let c = rest.chars().next().unwrap();
+            out.push(c);
+            at += c.len_utf8();
+        }
+    }
+    out
+}
+
+fn matches(text: &str, pattern: &str) -> bool {
+    let is_like = |(b, p): (u8, u8)| if p == b'9' { b.is_ascii_digit() } else { b == p };
+    text.len() >= pattern.len() && text.bytes().zip(pattern.bytes()).all(is_like)
+}
+
+/// Of a moment that ends with `Z` and is not far from now.
+fn iso_length(text: &str) -> Option<usize> {
+    let is_moment = matches(text, "2099-99-99T99:99:99") || matches(text, "2999-99-99T99:99:99");
+    let end = text.find('Z').filter(|end| is_moment && *end < 28)?;
+    let fraction = text.get(19..end)?;
+    let is_fraction = fraction.is_empty() || fraction[1..].bytes().all(|b| b.is_ascii_digit());
+    // Moments that a script itself names are not those of this run.
+    (is_fraction && !text.starts_with("2018")).then_some(end + 1)
+}
+
+fn is_date(text: &str) -> bool {
+    matches(text, "99/99/2999 99:99:99") && !text[6..].starts_with("2018")
+}
+
+/// A server in the folder of the script, which its commands find by the lock of the store.
+struct Server(std::process::Child);
+
+impl Server {
+    fn start(home: &Path, folder: &str, options: &[&str]) -> Self {
+        use std::io::BufRead as _;
+        std::fs::create_dir_all(home.join(folder)).unwrap();
+        let mut command = Command::new(TASKHUB);
+        let mut child = command
+            .args(["dev", "--port", "0", "--log-level", "error"])
+            .args(options)
+            .current_dir(home.join(folder))
+            .env_clear()
+            .env("HOME", home.join("home"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let first = std::io::BufReader::new(child.stdout.take().unwrap()).lines().next();
+        assert!(first.unwrap().unwrap().starts_with("listening http=127.0.0.1:"));
+        Self(child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which a test that needs it has noticed.
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+/// Who holds the store while a script runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nobody,
+    Server,
+}
+
+fn check(path: &Path, beside: Beside) {
+    let script = std::fs::read_to_string(path).unwrap();
+    let mut runner = Runner::new();
+    if beside == Beside::Server {
+        runner.serve("app --store .taskhub");
+    }
+    let mut shown = String::new();
+    for line in script.lines() {
+        let verb = line.split(' ').next().unwrap_or_default();
+        if ["!", ">", "="].contains(&verb) {
+            continue;
+        }
+        shown.push_str(line);
+        shown.push('\n');
+        let rest = line.split_once(' ').map_or("", |(_, rest)| rest);
+        match verb {
+            "" | "#" => {}
+            "$" => {
+                let answer = runner.run(rest);
+                shown.push_str(&answer);
+            }
+            "file" => {
+                let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
+                let path = runner.inside.join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                let text = text.replace("\\n", "\n").replace("\\u{feff}", "\u{feff}");
+                std::fs::write(path, text).unwrap();
+            }
+            "server" => runner.serve(rest),
+            // The last one first; it has no time to tidy up.
+            "kill" => drop(runner.servers.pop().unwrap()),
+            // A file of many bytes that takes no room.
+            "sparse" => {
+                let (name, bytes) = rest.split_once(' ').unwrap();
+                let file = std::fs::File::create(runner.inside.join(name)).unwrap();
+                file.set_len(bytes.parse().unwrap()).unwrap();
+            }
+            "env" => {
+                let (name, value) = rest.split_once(' ').unwrap_or((rest, ""));
+                let home = runner.folder.path().to_str().unwrap().to_owned();
+                runner.env.retain(|(known, _)| known != name);
+                if !value.is_empty() {
+                    runner.env.push((name.to_owned(), value.replace("$HOME", &home)));
+                }
+            }
+            "in" => {
+                runner.inside = runner.folder.path().join(rest);
+                std::fs::create_dir_all(&runner.inside).unwrap();
+            }
+            // The server has made its store.
+            "absent" if beside == Beside::Server => {}
+            "absent" => {
+                let path = runner.inside.join(rest);
+                assert!(!path.exists(), "{}: {rest} exists", path.display());
+            }
+            other => panic!("{}: `{other}` begins no line", path.display()),
+        }
+    }
+    if beside == Beside::Nobody && std::env::vars_os().any(|(name, _)| name == "UPDATE") {
+        std::fs::write(path, shown).unwrap();
+        return;
+    }
+    // The server has made the default hub, so nobody need be told of others.
+    let is_same = |line: &&str| beside == Beside::Nobody || !line.starts_with("! hint: task hub '");
+    let shown: Vec<&str> = shown.lines().filter(is_same).collect();
+    let script: Vec<&str> = script.lines().filter(is_same).collect();
+    let name = path.file_name().unwrap().display();
+    for (number, (is, was)) in shown.iter().zip(&script).enumerate() {
+        assert_eq!(is, was, "{name}:{}", number + 1);
+    }
+    assert_eq!(shown.len(), script.len(), "{name} is of another length");
+}
+
+macro_rules! scripts {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            #[cfg(unix)]
+            fn $name() {
+                let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/durable/");
+                check(&Path::new(folder).join(concat!(stringify!($name), ".txt")), Beside::Nobody);
+            }
+        )*
+
+        #[test]
+        fn every_script_is_run() {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/durable/");
+            let files = std::fs::read_dir(folder).unwrap();
+            let names = files.map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned());
+            let mut there: Vec<String> = names.collect();
+            there.sort();
+            assert_eq!(there, [$(stringify!($name)),*]);
+        }
+    };
+}
+
+scripts! {
+    article bulk connections errors forms grammar help hubs inputs paging reuse servers settings shim unknown
+}
+
+/// The same scripts with the same answers beside a running server (L27): all those that are not about finding
+/// the store itself.
+mod beside_a_server {
+    use super::*;
+
+    macro_rules! scripts {
+        ($($name:ident)*) => {
+            $(
+                #[test]
+                #[cfg(unix)]
+                fn $name() {
+                    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/durable/");
+                    check(&Path::new(folder).join(concat!(stringify!($name), ".txt")), Beside::Server);
+                }
+            )*
+        };
+    }
+
+    scripts! {
+        article bulk forms grammar hubs inputs paging reuse unknown
+    }
+}
+
+/// A store of its own, and a command in it.
+#[cfg(unix)]
+fn in_folder(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(TASKHUB);
+    command.args(args).current_dir(folder).env_clear().env("HOME", folder);
+    command
+}
+
+#[test]
+#[cfg(unix)]
+fn a_reader_that_went_away_ends_a_command_quietly() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = in_folder(folder.path(), &["durable", "get-instances"]);
+    let output = command.stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_ends_a_wait_and_leaves_the_store_to_others() {
+    use std::io::BufRead as _;
+    let folder = tempfile::tempdir().unwrap();
+    let start = ["durable", "start-new", "--function-name", "F", "--id", "one", "--wait"];
+    let mut command = in_folder(folder.path(), &start);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().starts_with("Started 'F' at "));
+    let other = in_folder(folder.path(), &["durable", "get-instances", "-o", "ids"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(other.stdout).unwrap(), "one\n");
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said,
+        "no server holds the store: the instance stays Pending until one does\n"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_wait_ends_when_the_instance_does_and_its_exit_code_says_how() {
+    use std::io::BufRead as _;
+    let folder = tempfile::tempdir().unwrap();
+    let start = ["durable", "start-new", "--function-name", "F", "--id", "one", "--wait"];
+    let mut command = in_folder(folder.path(), &start);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    let end = ["durable", "terminate", "--id", "one", "--reason", "enough"];
+    assert!(in_folder(folder.path(), &end).output().unwrap().status.success());
+    assert_eq!(child.wait().unwrap().code(), Some(11));
+    assert_eq!(lines.next().unwrap().unwrap(), "enough");
+}
+
+#[test]
+#[cfg(unix)]
+fn commands_at_the_same_time_wait_for_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = ["durable", "start-new", "--function-name", "F", "-o", "ids"];
+    let children: Vec<_> = (0..8)
+        .map(|_| {
+            in_folder(folder.path(), &start)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8(output.stderr).unwrap());
+    }
+    let all = in_folder(folder.path(), &["durable", "get-instances", "--all", "-o", "ids"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(all.stdout).unwrap().lines().count(), 8);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_store_that_somebody_else_holds_is_named_with_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = ["durable", "start-new", "--function-name", "F", "-o", "ids"];
+    assert!(in_folder(folder.path(), &start).output().unwrap().status.success());
+    let place = folder.path().join(".taskhub/lock");
+    let lock = std::fs::File::options().read(true).write(true).open(&place).unwrap();
+    lock.lock().unwrap();
+    std::fs::write(&place, "4711\n").unwrap();
+    let output = in_folder(folder.path(), &["durable", "get-instances"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let store = folder.path().join(".taskhub");
+    let expected = format!(
+        "error[store-locked]: the store in {} is held by process 4711, which does not answer\n",
+        store.display()
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_store_that_is_none_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join(".taskhub");
+    std::fs::create_dir(&store).unwrap();
+    std::fs::write(store.join("store.db"), "this is no database, but a text of some length").unwrap();
+    for args in [
+        &["durable", "get-instances"][..],
+        &["durable", "start-new", "--function-name", "F"],
+    ] {
+        let output = in_folder(folder.path(), args).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{args:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.starts_with("error[store-corrupt]: cannot open the store: "),
+            "{said}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+    let text = std::fs::read_to_string(store.join("store.db")).unwrap();
+    assert_eq!(text, "this is no database, but a text of some length");
+}
+
+#[test]
+#[cfg(unix)]
+fn commands_give_back_what_they_take_also_when_they_are_refused() {
+    use taskhub_core::id::HubName;
+    use taskhub_core::time::Timestamp;
+    use taskhub_store::embedded::{EmbeddedStore, Options};
+    use taskhub_store::{PartitionKey, Store as _};
+    let folder = tempfile::tempdir().unwrap();
+    let start = ["durable", "start-new", "--function-name", "F", "--id", "one", "--input"];
+    for (args, code) in [
+        ([&start[..], &["1"]].concat(), 0),
+        ([&start[..], &["2"]].concat(), 5),
+        (vec!["durable", "terminate", "--id", "one"], 0),
+        (vec!["durable", "raise-event", "--id", "one", "--strict"], 1),
+        (vec!["durable", "purge-history"], 0),
+    ] {
+        let output = in_folder(folder.path(), &args).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        let store = EmbeddedStore::open(&folder.path().join(".taskhub"), Options::default()).unwrap();
+        let hub = HubName::new("DurableFunctionsHub").unwrap();
+        let key = |index| PartitionKey {
+            hub: hub.clone(),
+            index,
+        };
+        let keys: Vec<_> = (0..taskhub_store::PARTITIONS_DEFAULT).map(key).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let leases = store.claim(&keys, Timestamp::from_ticks(0)).await.unwrap();
+            assert!(leases.iter().all(|lease| lease.is_clean), "{args:?}");
+            store.release(&leases).await.unwrap();
+        });
+    }
+}

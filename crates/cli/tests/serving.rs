@@ -1,0 +1,333 @@
+//! `taskhub dev`, `serve` and `demo` from outside: what they say first, what they leave for others, how they end.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
+
+/// A server that runs until it is told to end.
+struct Server {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(TASKHUB);
+    command.args(args).current_dir(folder).env_clear().env("HOME", folder);
+    command
+}
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Server {
+    fn start(folder: &Path, args: &[&str]) -> Self {
+        let mut command = command(folder, args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// The first line, and the address in it.
+    fn listening(&mut self) -> (String, String) {
+        let line = self.line();
+        let address = line.split(' ').find_map(|word| word.strip_prefix("http="));
+        let address = address.unwrap_or_else(|| panic!("no address in `{line}`")).to_owned();
+        (line, address)
+    }
+
+    /// Sends a signal and waits for the end.
+    fn end(mut self, signal: &str) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that was ended is gone already.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// Status line and body of the answer to a request.
+fn call(address: &str, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[test]
+fn dev_says_where_it_listens_runs_the_samples_and_ends_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["dev", "--port", "0", "--ready-file", "ready.json", "--samples"];
+    let mut server = Server::start(folder.path(), &args);
+    let (line, address) = server.listening();
+    assert_eq!(
+        line,
+        format!("listening http={address} hub=DurableFunctionsHub store=.taskhub")
+    );
+
+    let ready = std::fs::read_to_string(folder.path().join("ready.json")).unwrap();
+    let store = folder.path().join(".taskhub");
+    let pid = server.child.id();
+    assert_eq!(
+        ready,
+        format!(
+            "{{\"http\":\"{address}\",\"pid\":{pid},\"hub\":\"DurableFunctionsHub\",\"store\":\"{}\"}}\n",
+            store.display()
+        )
+    );
+
+    let wait = "POST /orchestrators/E1_HelloSequence/wait?timeout=20&retryInterval=0.5";
+    let (status, body) = call(&address, wait);
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert_eq!(body, r#"["Hello Tokyo!","Hello Seattle!","Hello London!"]"#);
+
+    let start = [
+        "durable",
+        "start-new",
+        "--function-name",
+        "E1_HelloSequence",
+        "--id",
+        "one",
+        "--wait",
+    ];
+    let output = run(folder.path(), &start);
+    let shown = text(&output.stdout);
+    assert!(output.status.success() && text(&output.stderr).is_empty(), "{shown}");
+    assert_eq!(
+        shown.lines().nth(1),
+        Some(r#"["Hello Tokyo!","Hello Seattle!","Hello London!"]"#)
+    );
+    let history = text(&run(folder.path(), &["durable", "get-history", "--id", "one"]).stdout);
+
+    // Somebody else may have the function; until then the instance waits.
+    let (_, body) = call(&address, "POST /orchestrators/NotHere/wait?timeout=0&retryInterval=0");
+    assert!(body.starts_with("{\"id\":"), "{body}");
+
+    assert_eq!(server.end("-TERM"), Some(143));
+    for left in [
+        store.join("server.json"),
+        folder.path().join(format!(".local/state/taskhub/run/{pid}.json")),
+    ] {
+        assert!(!left.exists(), "{}", left.display());
+    }
+    // What the store holds is what the server showed.
+    let pending = run(
+        folder.path(),
+        &["durable", "get-instances", "--runtime-status", "pending", "-o", "ids"],
+    );
+    assert_eq!(text(&pending.stdout).lines().count(), 1);
+    assert_eq!(
+        text(&run(folder.path(), &["durable", "get-history", "--id", "one"]).stdout),
+        history
+    );
+    assert_eq!(history.matches("\"EventType\": \"TaskCompleted\"").count(), 3);
+}
+
+#[test]
+fn func_start_is_dev_where_there_is_no_core_tools() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(TASKHUB, folder.path().join("func")).unwrap();
+    let func = folder.path().join("func");
+    let mut command = Command::new(func);
+    command
+        .args(["start", "--port", "0", "--useHttps", "--functions", "A"])
+        .current_dir(folder.path())
+        .env_clear();
+    let mut child = command
+        .env("HOME", folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    let mut server = Server { child, lines };
+    let (_, address) = server.listening();
+    assert_eq!(call(&address, "GET /healthz").0, "HTTP/1.1 200 OK");
+    assert_eq!(server.end("-INT"), Some(130));
+}
+
+#[test]
+fn func_hands_on_to_the_next_one_on_the_path() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["ours", "theirs"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(TASKHUB, folder.path().join("ours/func")).unwrap();
+    let theirs = folder.path().join("theirs/func");
+    std::fs::write(&theirs, "#!/bin/sh\necho \"theirs: $*\"\nexit 7\n").unwrap();
+    std::fs::set_permissions(&theirs, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{0}/ours:{0}/theirs", folder.path().display());
+    let func = |args: &[&str]| {
+        let mut command = Command::new(folder.path().join("ours/func"));
+        command
+            .args(args)
+            .current_dir(folder.path())
+            .env_clear()
+            .env("HOME", folder.path())
+            .env("PATH", &path);
+        command.output().unwrap()
+    };
+    let output = func(&["init", "--worker-runtime", "node"]);
+    assert_eq!(text(&output.stdout), "theirs: init --worker-runtime node\n");
+    assert_eq!(output.status.code(), Some(7));
+    let ours = func(&["durable", "get-instances", "-o", "ids"]);
+    assert!(ours.status.success() && ours.stdout.is_empty());
+}
+
+#[test]
+fn what_keeps_a_server_from_starting_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(folder.path(), &["dev", "--port", "0"]);
+    let (_, address) = server.listening();
+    let port = address.rsplit(':').next().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let other = other.path().to_str().unwrap();
+    let taken = run(folder.path(), &["serve", "--store", other, "--port", port]);
+    let said = text(&taken.stderr);
+    assert_eq!(taken.status.code(), Some(3), "{said}");
+    assert!(
+        said.starts_with(&format!("error[address-in-use]: cannot listen on 127.0.0.1:{port}: ")),
+        "{said}"
+    );
+    let holder = format!(
+        "hint: process {} of task hub DurableFunctionsHub has the port\n",
+        server.child.id()
+    );
+    assert!(said.contains(&holder), "{said}");
+
+    for (args, code, begin) in [
+        (
+            &["dev", "--port", "0"][..],
+            3,
+            "error[store-locked]: cannot open the store: ",
+        ),
+        (&["serve", "--port", "0"], 2, "error[usage]: `serve` needs a store\n"),
+        (
+            &["serve", "--store", other, "--address", "0.0.0.0", "--port", "0"],
+            3,
+            "error[address-unprotected]: ",
+        ),
+        (
+            &["serve", "--store", other, "--cert", "x"],
+            2,
+            "error[usage]: `--cert` and `--cert-key` need each other",
+        ),
+        (
+            &["dev", "--project", "nowhere"],
+            1,
+            "error[failed]: cannot use the project nowhere: ",
+        ),
+    ] {
+        // Not in the folder that has a store, lest `serve` find it.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let at = if args == ["dev", "--port", "0"] {
+            folder.path()
+        } else {
+            elsewhere.path()
+        };
+        let output = run(at, args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).starts_with(begin),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn an_ephemeral_server_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(
+        folder.path(),
+        &["serve", "--ephemeral", "--port", "0", "--hub", "Passing"],
+    );
+    let (line, address) = server.listening();
+    assert!(line.contains(" hub=Passing store="), "{line}");
+    let url = format!("http://{address}");
+    let start = [
+        "durable",
+        "start-new",
+        "--function-name",
+        "F",
+        "--id",
+        "one",
+        "-o",
+        "ids",
+        "--server",
+        &url,
+    ];
+    let output = run(folder.path(), &[&start[..], &["--task-hub-name", "Passing"]].concat());
+    assert_eq!(text(&output.stdout), "one\n", "{}", text(&output.stderr));
+    let other = run(folder.path(), &[&start[..], &["--task-hub-name", "Other"]].concat());
+    assert_eq!(other.status.code(), Some(4));
+    assert!(
+        text(&other.stderr).starts_with("error[hub-not-found]: "),
+        "{}",
+        text(&other.stderr)
+    );
+    let store = line.split("store=").nth(1).unwrap().to_owned();
+    assert!(Path::new(&store).exists());
+    assert_eq!(server.end("-INT"), Some(130));
+    assert!(!Path::new(&store).exists() && !folder.path().join(".taskhub").exists());
+}
+
+#[test]
+fn the_demo_goes_on_serving_until_it_is_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(folder.path(), &["demo"]);
+    let url = loop {
+        let line = server.line();
+        if let Some(url) = line.strip_prefix("serving hub DemoHub at ") {
+            break url.split(';').next().unwrap().to_owned();
+        }
+    };
+    while server.line() != "Ctrl-C ends it" {}
+    let list = [
+        "durable",
+        "get-instances",
+        "--server",
+        &url,
+        "--task-hub-name",
+        "DemoHub",
+        "-o",
+        "ids",
+    ];
+    assert_eq!(text(&run(folder.path(), &list).stdout).lines().count(), 3);
+    let address = url.strip_prefix("http://").unwrap();
+    let (_, body) = call(
+        address,
+        "POST /orchestrators/E1_HelloSequence/wait?timeout=20&retryInterval=0.5",
+    );
+    assert_eq!(body, r#"["Hello Tokyo!","Hello Seattle!","Hello London!"]"#);
+    assert_eq!(server.end("-INT"), Some(0));
+}
