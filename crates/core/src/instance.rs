@@ -282,6 +282,12 @@ impl InstanceState {
             .find(|message| matches!(message.event.kind, EventKind::ExecutionStarted(_)))
     }
 
+    /// What is stored of it, in rows: its record, its events, its archived executions.
+    pub fn rows(&self) -> u64 {
+        let archived = self.info.ordinal.min(limits::ARCHIVED_EXECUTIONS_MAX);
+        1 + u64::from(self.history_events) + u64::from(archived)
+    }
+
     /// Bytes it takes in memory, roughly, for budgets; cheap, since it is asked for after every commit.
     pub fn size(&self) -> usize {
         const MESSAGE: usize = size_of::<Message>() + 64;

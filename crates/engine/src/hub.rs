@@ -8,7 +8,6 @@ use std::time::Duration;
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::limits;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page};
@@ -316,9 +315,9 @@ impl Hub {
     ///
     /// `instance-live` if it has not ended, and as all calls.
     pub async fn purge(&self, instance: &InstanceId) -> Result<Purged, Error> {
-        let rows = self.stored(instance).await?.as_ref().map_or(0, rows_of);
-        match self.change(instance, Request::Purge).await {
-            Ok(()) => Ok(purged(1, rows)),
+        let answer = self.send(instance, Request::Purge)?;
+        match self.receive(answer, Some(CALL_DEADLINE)).await {
+            Ok(reply) => Ok(purged(1, rows_in(&reply))),
             Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0, 0)),
             Err(error) => Err(error),
         }
@@ -362,16 +361,15 @@ impl Hub {
                 () = &mut limit => return Ok(Purged { count, rows, is_complete: false }),
                 page = self.ids(filter.clone(), after) => page?,
             };
-            let sizes = self.sizes(&ids).await?;
             let mut answers = Vec::with_capacity(ids.len());
             for instance in &ids {
                 answers.push(self.send(instance, Request::Purge)?);
             }
-            for (answer, size) in answers.into_iter().zip(sizes) {
+            for answer in answers {
                 match self.receive(answer, Some(CALL_DEADLINE)).await {
-                    Ok(_) => {
+                    Ok(reply) => {
                         count += 1;
-                        rows += size;
+                        rows += rows_in(&reply);
                     }
                     // Purged by someone else, or started anew, since the page was read; or one that cannot be
                     // read, which is kept and keeps no other from being purged (R187).
@@ -384,20 +382,6 @@ impl Hub {
                 return Ok(purged(count, rows));
             }
         }
-    }
-
-    /// What is stored of some instances that have ended, and so do not change any more. They are read one at
-    /// a time, since their payloads may be large; one that cannot be read counts nothing (R187).
-    async fn sizes(&self, ids: &[InstanceId]) -> Result<Vec<u64>, Error> {
-        let mut sizes = Vec::with_capacity(ids.len());
-        for id in ids {
-            sizes.push(match self.stored(id).await {
-                Ok(state) => state.as_ref().map_or(0, rows_of),
-                Err(Error::Store(StoreError::Corrupt { .. })) => 0,
-                Err(error) => return Err(error),
-            });
-        }
-        Ok(sizes)
     }
 
     /// Ids of a page, and where the next one begins: what is to be purged need not be read.
@@ -531,7 +515,7 @@ impl Hub {
         let answer = self.send(instance, request)?;
         match self.receive(answer, deadline).await {
             Ok(Reply::Info(info)) => Ok(Some(info.map(|info| *info))),
-            Ok(Reply::Done | Reply::Refused(_) | Reply::Unreadable(_)) => {
+            Ok(Reply::Done | Reply::Purged { .. } | Reply::Refused(_) | Reply::Unreadable(_)) => {
                 unreachable!("reads are answered with a status record")
             }
             Err(Error::Unavailable) => Ok(None),
@@ -613,10 +597,12 @@ impl Drop for Hub {
     }
 }
 
-/// What is stored of an instance, in rows: its record, its events, its archived executions.
-pub fn rows_of(state: &InstanceState) -> u64 {
-    let archived = state.info.ordinal.min(limits::ARCHIVED_EXECUTIONS_MAX);
-    1 + u64::from(state.history_events) + u64::from(archived)
+/// Rows that went with a purge.
+fn rows_in(reply: &Reply) -> u64 {
+    match reply {
+        Reply::Purged { rows } => *rows,
+        Reply::Done | Reply::Info(_) | Reply::Refused(_) | Reply::Unreadable(_) => 0,
+    }
 }
 
 /// The end of a purge that got through.

@@ -197,6 +197,11 @@ impl WaitFor {
 pub enum Reply {
     /// Accepted; a repetition or a request without effect counts as accepted too.
     Done,
+    /// Removed, with so many rows ([`InstanceState::rows`]).
+    Purged {
+        /// The rows.
+        rows: u64,
+    },
     /// The status record; absent if there is no such instance.
     Info(Option<Box<InstanceInfo>>),
     /// Refused; nothing changed.

@@ -39,7 +39,7 @@ pub(crate) fn check(journal: &Journal, op: &Op, reply: &Reply) -> Result<(), Vio
         ) => status.is_terminal() && had(&|info| info.status == *status),
         (Request::Start(_) | Request::Info, Reply::Refused(_)) => false,
         (Request::Info | Request::Wait(_), Reply::Info(None))
-        | (Request::Purge, Reply::Done)
+        | (Request::Purge, Reply::Purged { .. })
         | (_, Reply::Refused(Refusal::InstanceNotFound { .. })) => was_absent,
         _ => false,
     };

@@ -10,7 +10,6 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page};
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::clock::{Clock, SystemClock};
-use taskhub_engine::hub::rows_of;
 use taskhub_engine::io::{Reply, Request};
 use taskhub_server::token;
 use taskhub_store::embedded::EmbeddedStore;
@@ -185,7 +184,7 @@ impl Stopped {
                 let place = format!("instance `{id}`");
                 Err(failed(&StoreError::Corrupt { place, what }))
             }
-            Some(Reply::Done | Reply::Info(_)) | None => Ok(Ok(())),
+            Some(Reply::Done | Reply::Purged { .. } | Reply::Info(_)) | None => Ok(Ok(())),
         }
     }
 
@@ -226,29 +225,17 @@ impl Stopped {
         if ids.is_empty() {
             return Ok(None);
         }
-        let sizes = self.sizes(&ids).await?;
         let requests = ids.into_iter().map(|id| (id, Request::Purge)).collect();
         let replies = self.ask(requests).await?;
         let mut purged = Purged::default();
-        for (reply, size) in replies.iter().zip(sizes) {
-            if matches!(reply, Reply::Done) {
+        for reply in &replies {
+            if let Reply::Purged { rows } = reply {
                 purged.instances += 1;
-                purged.rows += size;
+                purged.rows += rows;
             }
         }
         *after = next.as_ref().map(|cursor| token::write(cursor, filter));
         Ok(Some(purged))
-    }
-
-    /// Rows of each instance: itself, its events, its archived executions (cli.md §6.8). Payloads are inline.
-    async fn sizes(&self, ids: &[InstanceId]) -> Result<Vec<u64>> {
-        let mut sizes = Vec::with_capacity(ids.len());
-        for id in ids {
-            // One that cannot be read is not purged either (R187).
-            let state = self.state(id).await;
-            sizes.push(state.ok().flatten().map_or(0, |(state, _)| rows_of(&state)));
-        }
-        Ok(sizes)
     }
 
     pub(super) async fn hubs(&self) -> Result<Vec<HubName>> {

@@ -24,8 +24,12 @@ impl<R: Destination> Partition<R> {
                 self.reply(instance, to, Reply::Done, out);
             }
             change => {
+                let done = match (&change, self.state(instance)) {
+                    (Request::Purge, Some(state)) => Reply::Purged { rows: state.rows() },
+                    _ => Reply::Done,
+                };
                 let made = self.change(instance, change);
-                self.settle(instance, made, to, out);
+                self.settle(instance, made, done, to, out);
             }
         }
     }
@@ -41,7 +45,7 @@ impl<R: Destination> Partition<R> {
             Ok(Started::Repeated) => Ok(None),
             Err(refusal) => Err(refusal),
         };
-        self.settle(&start.instance, made, to, out);
+        self.settle(&start.instance, made, Reply::Done, to, out);
     }
 
     /// The commit a request leads to; `None` if it changes nothing.
@@ -68,19 +72,16 @@ impl<R: Destination> Partition<R> {
         &mut self,
         instance: &InstanceId,
         made: Result<Option<Commit>, Refusal>,
+        done: Reply,
         to: R,
         out: &mut Vec<Output<R>>,
     ) {
         match made {
             Ok(Some(commit)) => {
                 let seq = self.commit(commit, None, out);
-                out.push(Output::Reply {
-                    seq,
-                    to,
-                    reply: Reply::Done,
-                });
+                out.push(Output::Reply { seq, to, reply: done });
             }
-            Ok(None) => self.reply(instance, to, Reply::Done, out),
+            Ok(None) => self.reply(instance, to, done, out),
             Err(refusal) => self.reply(instance, to, Reply::Refused(refusal), out),
         }
     }
