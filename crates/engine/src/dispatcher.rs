@@ -107,9 +107,10 @@ struct Call {
 #[derive(Debug)]
 enum CallState {
     Waiting(Box<TaskOffer>),
-    /// That so many of its deliveries were lost is being put down.
+    /// It has a place, and that so many of its deliveries were lost is put down before it runs (R183).
     Announcing {
         deliveries: u32,
+        name: Name,
     },
     Running {
         token: Token,
@@ -220,7 +221,7 @@ impl Dispatcher {
             .map(|(_, call)| call)
     }
 
-    fn offer(&mut self, mut offer: TaskOffer, out: &mut Vec<Order>) {
+    fn offer(&mut self, offer: TaskOffer, out: &mut Vec<Order>) {
         if let Some(call) = self.calls.get_mut(&offer.key) {
             call.is_confirmed = true;
             match &call.state {
@@ -233,8 +234,20 @@ impl Dispatcher {
                     });
                     return;
                 }
-                // Not put down before the partition was read anew: said again. Otherwise this is the answer.
-                CallState::Announcing { deliveries } => offer.may_be_running = offer.deliveries < *deliveries,
+                // Not put down before the partition was read anew: said again.
+                CallState::Announcing { deliveries, .. } if offer.deliveries < *deliveries => {
+                    out.push(Order::Redeliver {
+                        key: offer.key,
+                        deliveries: *deliveries,
+                    });
+                    return;
+                }
+                CallState::Announcing { .. } if self.is_draining => {
+                    self.free_place(&offer.name);
+                    return self.enqueue(offer);
+                }
+                // It has a place already.
+                CallState::Announcing { .. } => return self.run(offer, out),
             }
         }
         if !self.offers(&offer.name) {
@@ -243,10 +256,6 @@ impl Dispatcher {
         let deliveries = offer.deliveries + u32::from(offer.may_be_running);
         if deliveries >= limits::DELIVERIES_MAX {
             self.give_up(offer, deliveries, out);
-        } else if offer.may_be_running {
-            let key = offer.key;
-            self.put(key.clone(), CallState::Announcing { deliveries });
-            out.push(Order::Redeliver { key, deliveries });
         } else {
             self.enqueue(offer);
         }
@@ -288,7 +297,12 @@ impl Dispatcher {
             // Its answer still has to free its place.
             Some(running @ CallState::Running { .. }) => running.withdraw(),
             Some(CallState::Answered(_)) => self.forget_answer(key),
-            Some(CallState::Waiting(_) | CallState::Announcing { .. }) => {
+            Some(CallState::Announcing { name, .. }) => {
+                let name = name.clone();
+                self.calls.remove(key);
+                self.free_place(&name);
+            }
+            Some(CallState::Waiting(_)) => {
                 self.calls.remove(key);
             }
             None => {}
@@ -310,7 +324,6 @@ impl Dispatcher {
             return;
         }
         let (name, is_withdrawn) = (name.clone(), *is_withdrawn);
-        self.running -= 1;
         if is_withdrawn {
             self.calls.remove(&key);
         } else {
@@ -318,14 +331,20 @@ impl Dispatcher {
             self.answered += 1;
             out.push(Order::Result { key, outcome });
         }
-        if let Some(queue) = self.waiting.get_mut(&name) {
+        self.free_place(&name);
+    }
+
+    /// One that ran, or was about to, does so no more.
+    fn free_place(&mut self, name: &Name) {
+        self.running -= 1;
+        if let Some(queue) = self.waiting.get_mut(name) {
             queue.running -= 1;
             if queue.turns.is_empty() && queue.running == 0 {
-                self.waiting.remove(&name);
-                self.names.retain(|listed| *listed != name);
+                self.waiting.remove(name);
+                self.names.retain(|listed| listed != name);
             } else if !queue.is_listed && !queue.turns.is_empty() {
                 queue.is_listed = true;
-                self.names.push_back(name);
+                self.names.push_back(name.clone());
             }
         }
     }
@@ -374,35 +393,50 @@ impl Dispatcher {
             self.names.push_back(name.clone());
             // One that was withdrawn while it waited is no longer known, or known as another hand-out.
             let Some(call) = self.calls.get_mut(&key) else { continue };
-            let CallState::Waiting(offer) = &call.state else {
-                continue;
+            let deliveries = match &call.state {
+                CallState::Waiting(offer) => offer.deliveries + u32::from(offer.may_be_running),
+                _ => continue,
             };
             queue.running += 1;
             self.running += 1;
-            let token = self.next_token;
-            self.next_token += 1;
-            let cancellation = Cancellation::default();
-            let handed_out = ActivityCall {
-                key,
-                event_id: offer.event_id,
-                name: name.clone(),
-                version: offer.version.clone(),
-                input: offer.input.clone(),
-                tags: offer.tags.clone(),
-                attempt: offer.deliveries + 1,
-                cancellation: cancellation.clone(),
+            let placed = CallState::Announcing { deliveries, name };
+            let CallState::Waiting(offer) = std::mem::replace(&mut call.state, placed) else {
+                unreachable!("looked at just above")
             };
-            call.state = CallState::Running {
-                token,
-                name,
-                cancellation,
-                is_withdrawn: false,
-            };
-            out.push(Order::Run {
-                call: handed_out,
-                token,
-            });
+            if offer.may_be_running {
+                // Only now: a call that waits through many crashes was not lost in each of them.
+                out.push(Order::Redeliver { key, deliveries });
+            } else {
+                self.run(*offer, out);
+            }
         }
+    }
+
+    /// Hands out a call that has a place.
+    fn run(&mut self, offer: TaskOffer, out: &mut Vec<Order>) {
+        let token = self.next_token;
+        self.next_token += 1;
+        let cancellation = Cancellation::default();
+        let running = CallState::Running {
+            token,
+            name: offer.name.clone(),
+            cancellation: cancellation.clone(),
+            is_withdrawn: false,
+        };
+        if let Some(call) = self.calls.get_mut(&offer.key) {
+            call.state = running;
+        }
+        let call = ActivityCall {
+            key: offer.key,
+            event_id: offer.event_id,
+            name: offer.name,
+            version: offer.version,
+            input: offer.input,
+            tags: offer.tags,
+            attempt: offer.deliveries + 1,
+            cancellation,
+        };
+        out.push(Order::Run { call, token });
     }
 
     /// Activities that run now.

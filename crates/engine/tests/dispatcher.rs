@@ -231,6 +231,47 @@ fn a_redelivery_that_was_not_put_down_before_a_reload_is_put_down_after_it() {
 }
 
 #[test]
+fn a_call_that_waits_for_its_place_is_not_counted_as_lost() {
+    let mut bench = Bench::new(1, &[]);
+    let recovered = |instance| TaskOffer {
+        may_be_running: true,
+        ..offer(instance, 0, "A")
+    };
+    let put_down = |instance| TaskOffer {
+        deliveries: 1,
+        ..offer(instance, 0, "A")
+    };
+    assert_eq!(bench.tell(Event::Offer(recovered("i"))), ["redeliver i#0 1"]);
+    assert!(
+        bench.tell(Event::Offer(recovered("j"))).is_empty(),
+        "there is one place"
+    );
+    assert_eq!(bench.tell(Event::Offer(put_down("i"))), ["run i#0 attempt 2 token 0"]);
+    let done = bench.done(key("i", 0), 0);
+    assert_eq!(done, ["result i#0", "redeliver j#0 1"]);
+    // Nobody wants it any more, so its place is free.
+    assert!(bench.tell(Event::Withdraw(key("j", 0))).is_empty());
+    assert_eq!(bench.dispatcher.running(), 0);
+}
+
+#[test]
+fn what_is_put_down_while_draining_is_not_handed_out() {
+    let mut bench = Bench::new(1, &[]);
+    let recovered = TaskOffer {
+        may_be_running: true,
+        ..offer("i", 0, "A")
+    };
+    assert_eq!(bench.tell(Event::Offer(recovered)), ["redeliver i#0 1"]);
+    bench.tell(Event::Drain);
+    let put_down = TaskOffer {
+        deliveries: 1,
+        ..offer("i", 0, "A")
+    };
+    assert!(bench.tell(Event::Offer(put_down)).is_empty());
+    assert_eq!(bench.dispatcher.running(), 0);
+}
+
+#[test]
 fn s_poison_activity() {
     let mut bench = Bench::new(1, &[]);
     let recovered = TaskOffer {
