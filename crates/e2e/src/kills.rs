@@ -24,6 +24,10 @@ const RANDOM_EVERY: u32 = 5;
 /// When the other kills come, in milliseconds after the hub is open.
 const RANDOM_MILLIS: Range<u64> = 200..600;
 
+/// One run in so many is killed only once the activities that the kill before it cut off have ended. What is
+/// cut off ten times in a row fails, as it must (R184); that is not what is tested here.
+const BREATHER_EVERY: usize = 4;
+
 /// What is done, and how hard it must be.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -105,6 +109,8 @@ struct Ledger {
     /// Asked in this run, without an answer yet.
     asked: BTreeSet<u32>,
     asked_total: usize,
+    /// Activities that ended in this run.
+    done_total: usize,
     /// Activities that run, by job.
     active: BTreeMap<u32, u32>,
     troubles: Vec<String>,
@@ -124,6 +130,7 @@ impl Ledger {
             }
             Fact::Begun(job, _, _) => *self.active.entry(job).or_default() += 1,
             Fact::Done(job, _) => {
+                self.done_total += 1;
                 if let Some(running) = self.active.get_mut(&job) {
                     *running -= 1;
                 }
@@ -139,7 +146,7 @@ impl Ledger {
 
     /// A run begins: what it is told to start is no longer to be sent by another one.
     fn begin(&mut self) -> Vec<u32> {
-        self.asked_total = 0;
+        (self.asked_total, self.done_total) = (0, 0);
         self.remaining.iter().copied().collect()
     }
 
@@ -176,6 +183,16 @@ enum Moment {
     Age(Duration),
 }
 
+impl Moment {
+    /// The same once so many starts were asked for already: in the middle of a wave again.
+    fn after(self, asked: usize, wave: usize) -> Self {
+        match self {
+            Self::Asked(starts, delay) if asked >= starts => Self::Asked(asked - asked % wave + wave * 9 / 5, delay),
+            other => other,
+        }
+    }
+}
+
 /// Kills and checks.
 ///
 /// # Errors
@@ -190,7 +207,11 @@ pub fn run(settings: &Settings) -> Result<Report> {
     };
     while report.hits() < settings.rounds && report.kills.len() < settings.rounds_max && !ledger.remaining.is_empty() {
         let moment = moment(settings, &ledger, report.hits(), &mut rng);
-        let Some(mut kill) = life(settings, &mut ledger, Some(moment))? else {
+        let cut_off = match report.kills.last() {
+            Some(last) if report.kills.len().is_multiple_of(BREATHER_EVERY) => last.active,
+            _ => 0,
+        };
+        let Some(mut kill) = life(settings, &mut ledger, Some((moment, cut_off)))? else {
             break;
         };
         let found = checker::check_copy(&settings.target.folder, &ledger.expected(false))?;
@@ -220,7 +241,7 @@ fn moment(settings: &Settings, ledger: &Ledger, hits: usize, rng: &mut Rng) -> M
 }
 
 /// One run, until it is killed or, without a moment for that, has done everything.
-fn life(settings: &Settings, ledger: &mut Ledger, moment: Option<Moment>) -> Result<Option<Kill>> {
+fn life(settings: &Settings, ledger: &mut Ledger, moment: Option<(Moment, usize)>) -> Result<Option<Kill>> {
     let starts = ledger.begin();
     let life = Life::begin(command(settings, &starts)?)?;
     let mut kill = Kill::default();
@@ -233,8 +254,13 @@ fn life(settings: &Settings, ledger: &mut Ledger, moment: Option<Moment>) -> Res
             break;
         }
     }
-    if let Some(moment) = moment {
-        wait(&life, ledger, moment)?;
+    if let Some((moment, cut_off)) = moment {
+        while ledger.done_total < cut_off
+            && let Some(fact) = life.fact()?
+        {
+            ledger.take(fact);
+        }
+        wait(&life, ledger, moment.after(ledger.asked_total, settings.target.wave))?;
         kill.age = life.age();
         for fact in life.kill()? {
             ledger.take(fact);
