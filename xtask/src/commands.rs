@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::clients;
 use crate::stages::{self, Stage};
 use crate::tests_home;
 use crate::tools;
@@ -10,7 +11,9 @@ use crate::tools;
 /// Tests with this in their name need the programs of `tools`.
 const TOOLS_TESTS: &str = "traced";
 /// Features that are off unless asked for and that targets need: without them cargo leaves those out silently.
-const FEATURES: &str = "taskhub/signal";
+const FEATURES: &str = "taskhub/signal,taskhub-cli/clients";
+/// The same without those whose tests need more than Rust.
+const RUST_FEATURES: &str = "taskhub/signal";
 const DOC_FLAGS: (&str, &str) = ("RUSTDOCFLAGS", "-D warnings");
 
 /// The checks one runs before each commit.
@@ -23,9 +26,14 @@ pub(crate) fn quick() -> ExitCode {
 
 /// Everything, cheapest first, with the tests last so that the run ends with their count.
 pub(crate) fn test(with_tools: bool) -> ExitCode {
-    if with_tools && let Err(code) = tools::ensure() {
-        return code;
+    let mut clients = None;
+    if with_tools {
+        match tools::ensure().and_then(|()| clients::install()) {
+            Ok(variable) => clients = Some(variable),
+            Err(code) => return code,
+        }
     }
+    let features = if with_tools { FEATURES } else { RUST_FEATURES };
     let home = match tests_home::fresh() {
         Ok(home) => home,
         Err(error) => {
@@ -36,7 +44,7 @@ pub(crate) fn test(with_tools: bool) -> ExitCode {
     // The end-to-end tests start these programs by path, so cargo does not know it must build them.
     let binaries = Stage::new(
         "binaries",
-        &["build", "--locked", "--workspace", "--bins", "--features", FEATURES],
+        &["build", "--locked", "--workspace", "--bins", "--features", features],
     );
     let mut args = vec![
         "test",
@@ -44,7 +52,7 @@ pub(crate) fn test(with_tools: bool) -> ExitCode {
         "--locked",
         "--no-fail-fast",
         "--features",
-        FEATURES,
+        features,
     ];
     if !with_tools {
         args.extend(["--", "--skip", TOOLS_TESTS]);
@@ -52,6 +60,7 @@ pub(crate) fn test(with_tools: bool) -> ExitCode {
     let tests = Stage::new("tests", &args);
     let tests = home
         .into_iter()
+        .chain(clients)
         .fold(tests, |stage, (name, value)| stage.env(name, value));
     stages::run_then_count(&[format_check(), clippy(), doc_build(), binaries], &tests)
 }

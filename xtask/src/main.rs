@@ -10,6 +10,7 @@
 )]
 
 mod citations;
+mod clients;
 mod commands;
 mod counts;
 mod prune;

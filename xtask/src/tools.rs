@@ -2,16 +2,35 @@
 
 use std::process::{Command, ExitCode, Stdio};
 
-/// A program, and the Debian package that has it.
+/// A program, how it is asked whether it is there, and the Debian package that has it.
 struct Tool {
     program: &'static str,
+    args: &'static [&'static str],
     package: &'static str,
 }
 
-const TOOLS: [Tool; 1] = [Tool {
-    program: "strace",
-    package: "strace",
-}];
+const TOOLS: [Tool; 4] = [
+    Tool {
+        program: "strace",
+        args: &["-V"],
+        package: "strace",
+    },
+    Tool {
+        program: "node",
+        args: &["--version"],
+        package: "nodejs",
+    },
+    Tool {
+        program: "npm",
+        args: &["--version"],
+        package: "npm",
+    },
+    Tool {
+        program: "python3",
+        args: &["-c", "import ensurepip, venv"],
+        package: "python3-venv",
+    },
+];
 
 /// Makes sure that all of them are there.
 ///
@@ -21,7 +40,7 @@ const TOOLS: [Tool; 1] = [Tool {
 pub(crate) fn ensure() -> Result<(), ExitCode> {
     let missing: Vec<&str> = TOOLS
         .iter()
-        .filter(|tool| !answers(tool.program, "-V"))
+        .filter(|tool| !answers(tool.program, tool.args))
         .map(|tool| tool.package)
         .collect();
     if missing.is_empty() {
@@ -35,9 +54,9 @@ pub(crate) fn ensure() -> Result<(), ExitCode> {
     Err(ExitCode::from(2))
 }
 
-fn answers(program: &str, flag: &str) -> bool {
+fn answers(program: &str, args: &[&str]) -> bool {
     let quiet = Command::new(program)
-        .arg(flag)
+        .args(args)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();

@@ -1,0 +1,139 @@
+//! The published clients of Durable Functions, unchanged, against `taskhub dev`: npm `durable-functions` and PyPI
+//! `azure-functions-durable`. `cargo xtask test` installs them below the target folder, at the versions that
+//! `clients/` pins, and says where they are.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// A server that runs the samples until it is dropped.
+struct Dev {
+    child: Child,
+    base: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Dev {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taskhub"));
+        command
+            .args(["dev", "--samples", "--port", "0"])
+            .current_dir(folder.path())
+            .env_clear()
+            .env("HOME", folder.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.split(' ').find_map(|word| word.strip_prefix("http=")).unwrap();
+        let base = format!("http://{address}");
+        Self {
+            child,
+            base,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // One that has ended is gone already.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// Where `cargo xtask test` has put the clients.
+fn clients() -> PathBuf {
+    match std::env::var_os("TASKHUB_CLIENTS") {
+        Some(folder) => PathBuf::from(folder),
+        None => panic!("TASKHUB_CLIENTS is not set: run this test with `cargo xtask test`"),
+    }
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+}
+
+/// Runs a script and reads the facts it prints.
+fn facts(command: &mut Command) -> Value {
+    let output = command.output().unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}\n{err}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}\n{err}"))
+}
+
+fn management_links() -> Value {
+    json!([
+        "id",
+        "purgeHistoryDeleteUri",
+        "restartPostUri",
+        "resumePostUri",
+        "rewindPostUri",
+        "sendEventPostUri",
+        "statusQueryGetUri",
+        "suspendPostUri",
+        "terminatePostUri"
+    ])
+}
+
+#[test]
+fn the_npm_client_does_what_the_article_says() {
+    let dev = Dev::start();
+    let mut node = Command::new("node");
+    node.arg(script("npm/article.mjs"))
+        .arg(clients().join("npm"))
+        .arg(&dev.base);
+    let greetings = json!(["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
+    assert_eq!(
+        facts(&mut node),
+        json!({
+            "hello": [200, greetings],
+            "history": greetings,
+            "output": greetings,
+            "check": [202, management_links()],
+            "suspended": "Suspended",
+            "event": {"answer": 42},
+            "terminated": ["Terminated", "no longer needed"],
+            "all": ["npm-end", "npm-event", "npm-hello"],
+            "completed": ["npm-event", "npm-hello"],
+            "purged": 1,
+            "purgedBy": 1,
+            "gone": true,
+        })
+    );
+}
+
+#[test]
+fn the_python_client_does_what_the_article_says() {
+    let dev = Dev::start();
+    let mut python = Command::new(clients().join("python/bin/python"));
+    python.arg(script("python/article.py")).arg(&dev.base);
+    let greetings = json!(["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
+    assert_eq!(
+        facts(&mut python),
+        json!({
+            "history": greetings,
+            "output": greetings,
+            "check": management_links(),
+            "suspended": "Suspended",
+            // This client sends the data of an event as a text that holds JSON.
+            "event": "{\"answer\": 42}",
+            "terminated": ["Terminated", "no longer needed"],
+            "all": ["py-end", "py-event", "py-hello"],
+            "completed": ["py-event", "py-hello"],
+            "purged": 1,
+            "purgedBy": 1,
+        })
+    );
+}

@@ -1,0 +1,106 @@
+//! The published clients that the tests of the command line run: installed below the target folder, at the
+//! versions that the repository pins, and only when those have changed.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::tree;
+
+/// Where the pinned versions are, from the root.
+const PINS: &str = "crates/cli/tests/clients";
+
+/// Installs them. Answers the variable that tells the tests where they are.
+///
+/// # Errors
+///
+/// The exit code to end with: a line has said what failed.
+pub(crate) fn install() -> Result<(OsString, OsString), ExitCode> {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    let folder = tree::root().join(target).join("clients");
+    let pins = tree::root().join(PINS);
+    let npm = || npm(&pins.join("npm"), &folder.join("npm"));
+    let python = || python(&pins.join("python"), &folder.join("python"));
+    let installed = once(&folder.join("npm"), &pins.join("npm/package-lock.json"), npm)
+        .and_then(|()| once(&folder.join("python"), &pins.join("python/requirements.txt"), python));
+    installed.map_err(|what| {
+        eprintln!("error: {what}; `--rust-only` leaves out the tests with published clients");
+        ExitCode::from(2)
+    })?;
+    Ok(("TASKHUB_CLIENTS".into(), folder.into_os_string()))
+}
+
+/// Does it unless it was done for these pins.
+fn once(folder: &Path, pins: &Path, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let wanted = fs::read(pins).map_err(|error| format!("{}: {error}", pins.display()))?;
+    let stamp = folder.join("installed");
+    if fs::read(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    println!("==> installing what {} pins", pins.display());
+    let fresh = || -> io::Result<()> {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)
+    };
+    fresh().map_err(|error| format!("{}: {error}", folder.display()))?;
+    install()?;
+    // Last, so that an installation that was cut off is made again.
+    fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))
+}
+
+fn npm(pins: &Path, folder: &Path) -> Result<(), String> {
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(pins.join(name), folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
+    }
+    let flags = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+    run(Command::new("npm").args(flags).current_dir(folder))
+}
+
+fn python(pins: &Path, folder: &Path) -> Result<(), String> {
+    run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    let mut pip = Command::new(folder.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    run(pip.arg(pins.join("requirements.txt")))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let status = command.stdin(Stdio::null()).status();
+    let program = command.get_program().to_string_lossy().into_owned();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{program}` ended with {status}")),
+        Err(error) => Err(format!("`{program}` cannot be run: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_done_again_when_the_pins_change_or_it_was_cut_off() {
+        let base = env::temp_dir().join(format!("clients-once-{}", std::process::id()));
+        let (folder, pins) = (base.join("there"), base.join("pins"));
+        fs::create_dir_all(&base).expect("a temporary folder");
+        let mut done = 0;
+        let mut with = |text: &str, result: Result<(), String>| {
+            fs::write(&pins, text).expect("the pins");
+            once(&folder, &pins, || {
+                done += 1;
+                result
+            })
+            .is_ok()
+            .then_some(done)
+        };
+        assert_eq!(with("a", Err("cut off".to_owned())), None);
+        assert_eq!(with("a", Ok(())), Some(2));
+        assert_eq!(with("a", Ok(())), Some(2));
+        assert_eq!(with("b", Ok(())), Some(3));
+        fs::remove_dir_all(&base).expect("it can be removed");
+    }
+}
