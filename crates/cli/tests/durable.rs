@@ -11,8 +11,9 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
 
@@ -204,11 +205,10 @@ fn is_date(text: &str) -> bool {
 }
 
 /// A server in the folder of the script, which its commands find by the lock of the store.
-struct Server(std::process::Child);
+struct Server(Child);
 
 impl Server {
     fn start(home: &Path, folder: &str, options: &[&str]) -> Self {
-        use std::io::BufRead as _;
         std::fs::create_dir_all(home.join(folder)).unwrap();
         let mut command = Command::new(TASKHUB);
         let mut child = command
@@ -220,7 +220,7 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let first = std::io::BufReader::new(child.stdout.take().unwrap()).lines().next();
+        let first = BufReader::new(child.stdout.take().unwrap()).lines().next();
         assert!(first.unwrap().unwrap().starts_with("listening http=127.0.0.1:"));
         Self(child)
     }
@@ -384,16 +384,22 @@ fn a_reader_that_went_away_ends_a_command_quietly() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
+/// Starts an instance and waits for it: the command, once it has said that it started, and its further lines.
+#[cfg(unix)]
+fn start_and_wait(folder: &Path) -> (Child, std::io::Lines<BufReader<std::process::ChildStdout>>) {
+    let start = ["durable", "start-new", "--function-name", "F", "--id", "one", "--wait"];
+    let mut command = in_folder(folder, &start);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().starts_with("Started 'F' at "));
+    (child, lines)
+}
+
 #[test]
 #[cfg(unix)]
 fn an_interrupt_ends_a_wait_and_leaves_the_store_to_others() {
-    use std::io::BufRead as _;
     let folder = tempfile::tempdir().unwrap();
-    let start = ["durable", "start-new", "--function-name", "F", "--id", "one", "--wait"];
-    let mut command = in_folder(folder.path(), &start);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.next().unwrap().unwrap().starts_with("Started 'F' at "));
+    let (child, _lines) = start_and_wait(folder.path());
     let other = in_folder(folder.path(), &["durable", "get-instances", "-o", "ids"])
         .output()
         .unwrap();
@@ -415,13 +421,8 @@ fn an_interrupt_ends_a_wait_and_leaves_the_store_to_others() {
 #[test]
 #[cfg(unix)]
 fn a_wait_ends_when_the_instance_does_and_its_exit_code_says_how() {
-    use std::io::BufRead as _;
     let folder = tempfile::tempdir().unwrap();
-    let start = ["durable", "start-new", "--function-name", "F", "--id", "one", "--wait"];
-    let mut command = in_folder(folder.path(), &start);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
-    lines.next().unwrap().unwrap();
+    let (mut child, mut lines) = start_and_wait(folder.path());
     let end = ["durable", "terminate", "--id", "one", "--reason", "enough"];
     assert!(in_folder(folder.path(), &end).output().unwrap().status.success());
     assert_eq!(child.wait().unwrap().code(), Some(11));

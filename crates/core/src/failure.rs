@@ -57,6 +57,20 @@ impl Failure {
         self
     }
 
+    /// All of it as one text for people: what it is, what caused it, and where it happened.
+    pub fn long_text(&self) -> String {
+        let mut long = self.to_string();
+        let mut inner = self.inner.as_deref();
+        while let Some(cause) = inner {
+            long = format!("{long}\n ---> {cause}");
+            inner = cause.inner.as_deref();
+        }
+        match &self.stack_trace {
+            Some(stack) => format!("{long}\n{stack}"),
+            None => long,
+        }
+    }
+
     /// Bytes of text it holds, for limits and budgets.
     pub fn size(&self) -> usize {
         let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len()).sum();

@@ -38,31 +38,17 @@ struct Written {
 pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let (written, to_release) = channel();
     let releasing = Arc::clone(shared);
-    spawn_thread(shared, "releases", usize::MAX - 1, move || {
+    shared.spawn_thread("releases", usize::MAX - 1, move || {
         release_all(&releasing, &to_release);
     })?;
     let hub = Arc::clone(shared);
-    spawn_thread(shared, "commits", usize::MAX, move || {
+    shared.spawn_thread("commits", usize::MAX, move || {
         // What breaks while a group is written leaves its outcome unknown (A1).
         while catch_unwind(AssertUnwindSafe(|| hub.runtime.block_on(commit_groups(&hub, &written)))).is_err() {
             tracing::error!(hub = %hub.hub, "an assertion broke while a group was written");
             give_up_group(&hub);
         }
     })
-}
-
-fn spawn_thread(
-    shared: &Shared,
-    name: &str,
-    number: usize,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<(), StoreError> {
-    let builder = std::thread::Builder::new().name(name.to_owned());
-    let join = builder
-        .spawn(run)
-        .map_err(|source| StoreError::Unavailable { source: source.into() })?;
-    shared.join_later(number, join);
-    Ok(())
 }
 
 /// Writes groups until the hub is closed and everything handed over is written.

@@ -379,11 +379,12 @@ impl Dispatcher {
     fn hand_out(&mut self, out: &mut Vec<Order>) {
         while self.running < self.capacity.overall && !self.is_draining {
             let Some(name) = self.names.pop_front() else { return };
+            let is_offered = self.offers(&name);
             let limit = self.capacity.by_name.get(&name).copied().unwrap_or(usize::MAX);
             let Some(queue) = self.waiting.get_mut(&name) else {
                 continue;
             };
-            let is_free = queue.running < limit && self.offered.as_ref().is_none_or(|names| names.contains(&name));
+            let is_free = is_offered && queue.running < limit;
             let key = if is_free { queue.pop() } else { None };
             let Some(key) = key else {
                 // Comes back when one of its calls is done, or a new one is offered.

@@ -9,8 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskhub_core::id::{Epoch, Fence, InstanceId, Seq};
-use taskhub_core::instance::InstanceState;
-use taskhub_store::{Error as StoreError, ExecutionKey, Lease, decode_history};
+use taskhub_store::{Error as StoreError, ExecutionKey, Lease, decode_history, load_each};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -450,41 +449,23 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no text")
 }
 
-/// Reads states. What cannot be read is one instance's trouble, not its neighbours' (R187).
+/// Reads states, and tells the partition.
 async fn load(shared: Arc<Shared>, index: u16, epoch: Epoch, instances: Vec<InstanceId>) {
     let partition = shared.partition(index);
-    match read(&shared, || shared.store.load(&partition, &instances)).await {
-        None => {}
-        Some(Ok(states)) => {
-            for (instance, state) in instances.into_iter().zip(states) {
-                shared.send(index, loaded(instance, state, epoch));
-            }
-        }
-        Some(Err(_)) => {
-            for instance in instances {
-                let one = std::slice::from_ref(&instance);
-                let Some(read) = read(&shared, || shared.store.load(&partition, one)).await else {
-                    return;
-                };
-                let input = match read {
-                    Ok(mut states) => loaded(instance, states.pop().flatten(), epoch),
-                    Err(error) => Input::Unreadable {
-                        instance,
-                        what: error.to_string(),
-                        epoch,
-                    },
-                };
-                shared.send(index, input);
-            }
-        }
-    }
-}
-
-fn loaded(instance: InstanceId, state: Option<InstanceState>, epoch: Epoch) -> Input<To> {
-    Input::Loaded {
-        instance,
-        state: state.map(Box::new),
-        epoch,
+    let Some(states) = read(&shared, || load_each(shared.store.as_ref(), &partition, &instances)).await else {
+        return;
+    };
+    let states = states.unwrap_or_else(|error| instances.iter().map(|_| Err(error.to_string())).collect());
+    for (instance, state) in instances.into_iter().zip(states) {
+        let input = match state {
+            Ok(state) => Input::Loaded {
+                instance,
+                state: state.map(Box::new),
+                epoch,
+            },
+            Err(what) => Input::Unreadable { instance, what, epoch },
+        };
+        shared.send(index, input);
     }
 }
 

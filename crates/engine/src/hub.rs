@@ -14,7 +14,7 @@ use taskhub_core::query::{Cursor, Filter, Page};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_store::{
-    Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
+    Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -242,12 +242,7 @@ impl Hub {
             after,
             rows_max,
         };
-        match self.shared.store.query(&query, Freshness::Committed).await? {
-            Answer::Page { page, .. } => Ok(page),
-            Answer::Ids { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
-                unreachable!("a page is answered with a page")
-            }
-        }
+        Ok(self.shared.store.query(&query, Freshness::Committed).await?.into_page())
     }
 
     /// How many instances there are in each status.
@@ -259,12 +254,12 @@ impl Hub {
         let query = Query::Counts {
             hub: self.shared.hub.clone(),
         };
-        match self.shared.store.query(&query, Freshness::Committed).await? {
-            Answer::Counts(counts) => Ok(counts),
-            Answer::Page { .. } | Answer::Ids { .. } | Answer::Fingerprints { .. } => {
-                unreachable!("counts are answered with counts")
-            }
-        }
+        Ok(self
+            .shared
+            .store
+            .query(&query, Freshness::Committed)
+            .await?
+            .into_counts())
     }
 
     /// Raises an event (R77). When this returns it is durable.
@@ -392,12 +387,7 @@ impl Hub {
             after,
             rows_max: PURGE_PAGE,
         };
-        match self.shared.store.query(&query, Freshness::Committed).await? {
-            Answer::Ids { ids, next, .. } => Ok((ids, next)),
-            Answer::Page { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
-                unreachable!("ids are answered with ids")
-            }
-        }
+        Ok(self.shared.store.query(&query, Freshness::Committed).await?.into_ids())
     }
 
     /// Waits until an instance has begun or ended, however long that takes. The caller may give up by

@@ -77,11 +77,8 @@ impl Supervisor {
             pulse: Arc::new(Pulse::default()),
         };
         let (shared, thread) = (Arc::clone(&self.shared), link.clone());
-        let builder = std::thread::Builder::new().name(format!("partitions-{number}"));
-        let join = builder
-            .spawn(move || Executor::new(shared, thread).run())
-            .map_err(|source| StoreError::Unavailable { source: source.into() })?;
-        self.shared.join_later(number, join);
+        let run = move || Executor::new(shared, thread).run();
+        self.shared.spawn_thread(&format!("partitions-{number}"), number, run)?;
         Ok(link)
     }
 
@@ -115,9 +112,10 @@ impl Supervisor {
         let shared = &self.shared;
         let index = lease.partition.index;
         let recovered = shared.store.recover(&lease).await?;
-        let is_ours = |(instance, _): &(&InstanceId, &String)| shared.partition_of(instance) == index;
         let ours = |all: &BTreeMap<InstanceId, String>| {
-            let ours = all.iter().filter(is_ours);
+            let ours = all
+                .iter()
+                .filter(|(instance, _)| shared.partition_of(instance) == index);
             ours.map(|(instance, why)| (instance.clone(), why.clone())).collect()
         };
         let setup = Setup {

@@ -344,9 +344,22 @@ impl Shared {
         self.joins().tasks.push(self.runtime.spawn(task));
     }
 
+    /// Starts a thread that a stop waits for.
+    pub(crate) fn spawn_thread(
+        &self,
+        name: &str,
+        number: usize,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let join = started.map_err(|source| StoreError::Unavailable { source: source.into() })?;
+        self.join_later(number, join);
+        Ok(())
+    }
+
     /// Has a stop wait for this thread in the place of the one that had its number; that one, given up, may
     /// never end.
-    pub(crate) fn join_later(&self, number: usize, thread: std::thread::JoinHandle<()>) {
+    fn join_later(&self, number: usize, thread: std::thread::JoinHandle<()>) {
         self.joins().threads.insert(number, thread);
     }
 

@@ -56,6 +56,33 @@ pub fn fingerprint(instance: &InstanceId) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(instance.as_str().as_bytes(), 1)
 }
 
+/// States of instances of one partition, in the order asked for; for one that cannot be read, what is wrong
+/// with it, which is not its neighbours' trouble (R187).
+///
+/// # Errors
+///
+/// Whatever the store says but `Corrupt`.
+pub async fn load_each(
+    store: &dyn Store,
+    partition: &PartitionKey,
+    instances: &[InstanceId],
+) -> Result<Vec<Result<Option<InstanceState>, String>>, Error> {
+    match store.load(partition, instances).await {
+        Ok(states) => return Ok(states.into_iter().map(Ok).collect()),
+        Err(Error::Corrupt { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut states = Vec::with_capacity(instances.len());
+    for instance in instances {
+        states.push(match store.load(partition, std::slice::from_ref(instance)).await {
+            Ok(found) => Ok(found.into_iter().flatten().next()),
+            Err(error @ Error::Corrupt { .. }) => Err(error.to_string()),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(states)
+}
+
 /// A partition of a hub.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionKey {
@@ -305,6 +332,50 @@ pub enum Answer {
         /// Where to go on.
         next: Option<InstanceNumber>,
     },
+}
+
+impl Answer {
+    /// The page.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer [`Query::Page`], which would be a bug of the backend.
+    pub fn into_page(self) -> Page {
+        match self {
+            Self::Page { page, .. } => page,
+            Self::Ids { .. } | Self::Counts(_) | Self::Fingerprints { .. } => {
+                unreachable!("a page is answered with a page")
+            }
+        }
+    }
+
+    /// The ids, and where the next ones begin.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer [`Query::Ids`], which would be a bug of the backend.
+    pub fn into_ids(self) -> (Vec<InstanceId>, Option<Cursor>) {
+        match self {
+            Self::Ids { ids, next, .. } => (ids, next),
+            Self::Page { .. } | Self::Counts(_) | Self::Fingerprints { .. } => {
+                unreachable!("ids are answered with ids")
+            }
+        }
+    }
+
+    /// The counts.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer [`Query::Counts`], which would be a bug of the backend.
+    pub fn into_counts(self) -> Vec<(RuntimeStatus, u64)> {
+        match self {
+            Self::Counts(counts) => counts,
+            Self::Page { .. } | Self::Ids { .. } | Self::Fingerprints { .. } => {
+                unreachable!("counts are answered with counts")
+            }
+        }
+    }
 }
 
 /// How up to date an answer must be.

@@ -103,7 +103,7 @@ fn of_event(event: &HistoryEvent, shows_task_inputs: bool) -> Shape {
         } => vec![
             ("TaskScheduledId", number(*of)),
             ("Reason", Shape::Text(failure.message.clone())),
-            ("Details", Shape::Text(details(failure))),
+            ("Details", Shape::Text(failure.long_text())),
             ("FailureDetails", failure_details(failure)),
         ],
         EventKind::TimerCreated { fire_at } => vec![("FireAt", time(*fire_at))],
@@ -225,20 +225,6 @@ fn parent(parent: Option<&Parent>) -> Shape {
             ("Version", version(parent.version.as_ref())),
         ])
     })
-}
-
-/// The long text of a failure: what it is, what caused it, where it happened.
-fn details(failure: &Failure) -> String {
-    let mut long = failure.to_string();
-    let mut inner = failure.inner.as_deref();
-    while let Some(cause) = inner {
-        long = format!("{long}\n ---> {cause}");
-        inner = cause.inner.as_deref();
-    }
-    match &failure.stack_trace {
-        Some(trace) => format!("{long}\n{trace}"),
-        None => long,
-    }
 }
 
 fn failure_details(failure: &Failure) -> Shape {

@@ -9,12 +9,11 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use taskhub_core::id::{HubName, InstanceId, Seq};
-use taskhub_core::instance::InstanceState;
 use taskhub_engine::clock::{Clock, SystemClock};
 use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Reply, Request};
 use taskhub_engine::partition::{Destination, Partition, Setup};
-use taskhub_store::{Error as StoreError, Group, Lease, PartitionKey, Section, Store, partition_of};
+use taskhub_store::{Error as StoreError, Group, Lease, PartitionKey, Section, Store, load_each, partition_of};
 
 /// Number of a request; its answer goes there.
 #[derive(Clone, Copy, Debug)]
@@ -218,12 +217,7 @@ impl Desk {
             hub: self.hub.clone(),
             index,
         };
-        let states = match store.load(&key, &instances).await {
-            Ok(states) => states.into_iter().map(Ok).collect(),
-            // What cannot be read is one instance's trouble, not its neighbours' (R187).
-            Err(StoreError::Corrupt { .. }) => one_by_one(store, &key, &instances).await?,
-            Err(error) => return Err(error),
-        };
+        let states = load_each(store, &key, &instances).await?;
         for (instance, state) in instances.into_iter().zip(states) {
             let input = match state {
                 Ok(state) => Input::Loaded {
@@ -248,21 +242,4 @@ impl Desk {
         let leases: Vec<Lease> = clean.collect();
         store.release(&leases).await
     }
-}
-
-/// States, or what keeps them from being read.
-async fn one_by_one(
-    store: &dyn Store,
-    partition: &PartitionKey,
-    instances: &[InstanceId],
-) -> Result<Vec<Result<Option<InstanceState>, String>>, StoreError> {
-    let mut states = Vec::with_capacity(instances.len());
-    for instance in instances {
-        states.push(match store.load(partition, std::slice::from_ref(instance)).await {
-            Ok(found) => Ok(found.into_iter().flatten().next()),
-            Err(error @ StoreError::Corrupt { .. }) => Err(error.to_string()),
-            Err(error) => return Err(error),
-        });
-    }
-    Ok(states)
 }

@@ -14,8 +14,7 @@ use taskhub_engine::io::{Reply, Request};
 use taskhub_server::token;
 use taskhub_store::embedded::EmbeddedStore;
 use taskhub_store::{
-    Answer, Error as StoreError, ExecutionKey, Freshness, HubAsk, PartitionKey, Query, Store, decode_history,
-    partition_of,
+    Error as StoreError, ExecutionKey, Freshness, HubAsk, PartitionKey, Query, Store, decode_history, partition_of,
 };
 
 use super::desk::Desk;
@@ -124,16 +123,8 @@ impl Stopped {
             after,
             rows_max,
         };
-        match store
-            .query(&query, Freshness::Committed)
-            .await
-            .map_err(|error| failed(&error))?
-        {
-            Answer::Page { page, .. } => Ok(page),
-            Answer::Ids { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
-                unreachable!("a page is answered with a page")
-            }
-        }
+        let answer = store.query(&query, Freshness::Committed).await;
+        Ok(answer.map_err(|error| failed(&error))?.into_page())
     }
 
     pub(super) async fn list(&self, filter: &Filter, after: Option<&str>, rows_max: usize) -> Result<Rows> {
@@ -160,12 +151,7 @@ impl Stopped {
             rows_max: PAGE_ROWS,
         };
         let answer = store.query(&query, Freshness::Committed).await;
-        match answer.map_err(|error| failed(&error))? {
-            Answer::Ids { ids, next, .. } => Ok((ids, next)),
-            Answer::Page { .. } | Answer::Counts(_) | Answer::Fingerprints { .. } => {
-                unreachable!("ids are answered with ids")
-            }
-        }
+        Ok(answer.map_err(|error| failed(&error))?.into_ids())
     }
 
     async fn ask(&mut self, requests: Vec<(InstanceId, Request)>) -> Result<Vec<Reply>> {
@@ -252,10 +238,7 @@ impl Stopped {
         };
         let query = Query::Counts { hub: hub.clone() };
         let counts = match store.query(&query, Freshness::Committed).await {
-            Ok(Answer::Counts(counts)) => counts,
-            Ok(Answer::Page { .. } | Answer::Ids { .. } | Answer::Fingerprints { .. }) => {
-                unreachable!("counts are answered with counts")
-            }
+            Ok(answer) => answer.into_counts(),
             Err(StoreError::NoSuchHub { .. }) => return Ok(None),
             Err(error) => return Err(failed(&error)),
         };

@@ -4,6 +4,7 @@
 use taskhub_core::commit::Commit;
 use taskhub_core::control::{self, Started};
 use taskhub_core::id::{InstanceId, Seq};
+use taskhub_core::instance::InstanceState;
 use taskhub_core::message::StartRequest;
 use taskhub_core::refusal::Refusal;
 
@@ -23,13 +24,14 @@ impl<R: Destination> Partition<R> {
             Request::Terminate { .. } if self.flaws.has(Flaw::TerminateWaitsForTurn) && self.has_turn_out(instance) => {
                 self.reply(instance, to, Reply::Done, out);
             }
+            Request::Purge => {
+                let rows = self.state(instance).map_or(0, InstanceState::rows);
+                let made = self.change(instance, Request::Purge);
+                self.settle(instance, made, Reply::Purged { rows }, to, out);
+            }
             change => {
-                let done = match (&change, self.state(instance)) {
-                    (Request::Purge, Some(state)) => Reply::Purged { rows: state.rows() },
-                    _ => Reply::Done,
-                };
                 let made = self.change(instance, change);
-                self.settle(instance, made, done, to, out);
+                self.settle(instance, made, Reply::Done, to, out);
             }
         }
     }

@@ -182,15 +182,13 @@ pub(crate) async fn open(data: &MemData, functions: &Plain) -> Hub {
 }
 
 pub(crate) async fn open_with(data: &MemData, functions: &Plain, options: Options) -> Hub {
-    let store: Arc<dyn Store> = Arc::new(MemStore::over(data));
-    Hub::open(
-        store,
-        HubName::new("TestHub").unwrap(),
-        options,
-        Arc::new(functions.clone()),
-    )
-    .await
-    .unwrap()
+    open_store(MemStore::over(data), functions, options).await
+}
+
+async fn open_store(store: impl Store, functions: &Plain, options: Options) -> Hub {
+    let name = HubName::new("TestHub").unwrap();
+    let functions = Arc::new(functions.clone());
+    Hub::open(Arc::new(store), name, options, functions).await.unwrap()
 }
 
 /// A hub on a store whose calls meet faults, those of its readers too.
@@ -216,15 +214,7 @@ pub(crate) async fn open_halves(
         is_durable: false,
         is_group_atomic: true,
     };
-    let store: Arc<dyn Store> = Arc::new(Inline::new(capabilities, writer, reader));
-    Hub::open(
-        store,
-        HubName::new("TestHub").unwrap(),
-        options,
-        Arc::new(functions.clone()),
-    )
-    .await
-    .unwrap()
+    open_store(Inline::new(capabilities, writer, reader), functions, options).await
 }
 
 pub(crate) const GRACE: Duration = Duration::from_secs(20);

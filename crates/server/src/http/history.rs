@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use taskhub_core::event::{EventKind, ExecutionStarted, HistoryEvent, Parent, Tags};
 use taskhub_core::failure::Failure;
-use taskhub_core::id::Name;
+use taskhub_core::id::{ExecutionId, InstanceId, Name};
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 
@@ -275,7 +275,7 @@ impl<'a> Record<'a> {
 
     fn failed(&mut self, failure: &'a Failure) {
         self.add("Reason", text(&failure.message));
-        self.add("Details", Member::Text(long_text(failure).into()));
+        self.add("Details", Member::Text(failure.long_text().into()));
         self.add("FailureDetails", details(Some(failure)));
     }
 
@@ -314,8 +314,7 @@ pub(crate) fn complete(event: &HistoryEvent) -> Record<'_> {
             input,
             tags,
         } => {
-            record.add("Name", name(called));
-            record.add("Version", version.as_ref().map_or(Member::Null, name));
+            record.function(called, version.as_ref());
             record.add("Input", stored_text(input.as_ref()));
             record.add("Tags", labels(tags));
         }
@@ -326,8 +325,7 @@ pub(crate) fn complete(event: &HistoryEvent) -> Record<'_> {
             input,
             tags,
         } => {
-            record.add("Name", name(called));
-            record.add("Version", version.as_ref().map_or(Member::Null, name));
+            record.function(called, version.as_ref());
             record.add("InstanceId", text(instance.as_str()));
             record.add("Input", stored_text(input.as_ref()));
             record.add("Tags", labels(tags));
@@ -395,18 +393,18 @@ pub(crate) fn complete(event: &HistoryEvent) -> Record<'_> {
 
 impl<'a> Record<'a> {
     fn started(&mut self, started: &'a ExecutionStarted) {
-        let instance = Record(vec![
-            ("InstanceId", text(started.instance.as_str())),
-            ("ExecutionId", Member::Text(started.execution.to_string().into())),
-        ]);
-        self.add("OrchestrationInstance", Member::Object(instance));
+        self.add("OrchestrationInstance", execution(&started.instance, started.execution));
         self.add("ParentInstance", started.parent.as_ref().map_or(Member::Null, parent));
-        self.add("Name", name(&started.name));
-        self.add("Version", started.version.as_ref().map_or(Member::Null, name));
+        self.function(&started.name, started.version.as_ref());
         self.add("Input", stored_text(started.input.as_ref()));
         self.add("Tags", labels(&started.tags));
         let scheduled = started.scheduled_start.map_or(Member::Null, moment);
         self.add("ScheduledStartTime", scheduled);
+    }
+
+    fn function(&mut self, called: &'a Name, version: Option<&'a Name>) {
+        self.add("Name", name(called));
+        self.add("Version", version.map_or(Member::Null, name));
     }
 
     fn numbered(&mut self, id: i32, at: Timestamp) {
@@ -416,14 +414,17 @@ impl<'a> Record<'a> {
     }
 }
 
+fn execution(instance: &InstanceId, execution: ExecutionId) -> Member<'_> {
+    Member::Object(Record(vec![
+        ("InstanceId", text(instance.as_str())),
+        ("ExecutionId", Member::Text(execution.to_string().into())),
+    ]))
+}
+
 fn parent(parent: &Parent) -> Member<'_> {
-    let instance = Record(vec![
-        ("InstanceId", text(parent.instance.as_str())),
-        ("ExecutionId", Member::Text(parent.execution.to_string().into())),
-    ]);
     Member::Object(Record(vec![
         ("Name", name(&parent.name)),
-        ("OrchestrationInstance", Member::Object(instance)),
+        ("OrchestrationInstance", execution(&parent.instance, parent.execution)),
         ("TaskScheduleId", Member::Number(i64::from(parent.task_id))),
         ("Version", parent.version.as_ref().map_or(Member::Null, name)),
     ]))
@@ -440,20 +441,6 @@ fn details(failure: Option<&Failure>) -> Member<'_> {
         ("InnerFailure", details(failure.inner.as_deref())),
         ("IsNonRetriable", Member::Bool(failure.non_retriable)),
     ]))
-}
-
-/// A failure as one text: what it is, what caused it, and where it happened.
-fn long_text(failure: &Failure) -> String {
-    let mut long = failure.to_string();
-    let mut inner = failure.inner.as_deref();
-    while let Some(cause) = inner {
-        long = format!("{long}\n ---> {cause}");
-        inner = cause.inner.as_deref();
-    }
-    if let Some(stack) = &failure.stack_trace {
-        long = format!("{long}\n{stack}");
-    }
-    long
 }
 
 fn labels(tags: &Tags) -> Member<'_> {

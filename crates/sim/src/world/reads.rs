@@ -78,16 +78,14 @@ impl World {
             },
         );
         if next.is_some() {
-            let is_late = self.strikes(Fault::ReadDelayed);
-            self.later(
-                is_late,
-                JobKind::Fill {
-                    index,
-                    epoch,
-                    after: next,
-                },
-            );
+            self.fill_later(index, epoch, next);
         }
         Ok(())
+    }
+
+    /// Has a partition's filter filled from there on.
+    pub(super) fn fill_later(&mut self, index: u16, epoch: Epoch, after: Option<InstanceNumber>) {
+        let is_late = self.strikes(Fault::ReadDelayed);
+        self.later(is_late, JobKind::Fill { index, epoch, after });
     }
 }

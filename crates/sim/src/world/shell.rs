@@ -89,15 +89,7 @@ impl World {
                 }
                 Output::Fingerprints => {
                     let epoch = self.epoch_of(index);
-                    let is_late = self.strikes(Fault::ReadDelayed);
-                    self.later(
-                        is_late,
-                        JobKind::Fill {
-                            index,
-                            epoch,
-                            after: None,
-                        },
-                    );
+                    self.fill_later(index, epoch, None);
                 }
                 Output::Load(instance) => {
                     let is_late = self.strikes(Fault::LoadDelayed);

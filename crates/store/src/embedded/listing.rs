@@ -27,18 +27,19 @@ pub(super) fn answer(connection: &Connection, query: &Query) -> Result<Answer, T
             filter,
             after,
             rows_max,
-        } => {
-            let scan = Scan::new(connection, hub, filter, after.as_ref())?;
-            scan.page((*rows_max).min(limits::PAGE_ROWS_MAX))
         }
-        Query::Ids {
+        | Query::Ids {
             hub,
             filter,
             after,
             rows_max,
         } => {
             let scan = Scan::new(connection, hub, filter, after.as_ref())?;
-            scan.ids((*rows_max).min(limits::PAGE_ROWS_MAX))
+            let rows_max = (*rows_max).min(limits::PAGE_ROWS_MAX);
+            match query {
+                Query::Ids { .. } => scan.ids(rows_max),
+                _ => scan.page(rows_max),
+            }
         }
         Query::Counts { hub } => counts(connection, hub),
         Query::Fingerprints {
