@@ -528,7 +528,15 @@ impl Client {
         let pending = self.create_check_status_response(instance)?;
         match tokio::time::timeout(options.timeout, self.wait_for_end(instance)).await {
             Ok(ended) => Ok(CheckStatusResponse::ended(&ended?)),
-            Err(_) => Ok(pending),
+            // The last look decides. A wait for no time at all has not even heard the answer of the first one.
+            Err(_) => match self.engine.info(instance).await? {
+                Some(info) if info.status.is_terminal() => Ok(CheckStatusResponse::ended(&info)),
+                Some(_) => Ok(pending),
+                None => Err(Refusal::InstanceNotFound {
+                    instance: instance.clone(),
+                }
+                .into()),
+            },
         }
     }
 

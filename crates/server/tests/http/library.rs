@@ -88,6 +88,10 @@ async fn waiting_answers_with_output_status_or_links() {
     let response = wait(&endless, now).await;
     assert_eq!(response.status, 200);
     assert_eq!(response.body, get(&endless).await);
+
+    let nobody = InstanceId::new("nobody").unwrap();
+    let waited = client.wait_for_completion_or_create_check_status_response(&nobody, now);
+    assert_eq!(waited.await.unwrap_err().code(), "instance-not-found");
 }
 
 #[tokio::test]
