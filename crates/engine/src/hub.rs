@@ -42,6 +42,9 @@ const REQUESTS_MAX: usize = 100_000;
 const DRAIN_MIN: Duration = Duration::from_secs(1);
 /// Ids per page while purging by filter (A42).
 const PURGE_PAGE: usize = 1_000;
+/// Instances purged at once: few, because whoever calls meanwhile waits for the group they go into, and for the
+/// one after it.
+const PURGE_STEP: usize = 16;
 
 /// How a hub is run.
 #[derive(Clone)]
@@ -356,27 +359,38 @@ impl Hub {
                 () = &mut limit => return Ok(Purged { count, rows, is_complete: false }),
                 page = self.ids(filter.clone(), after) => page?,
             };
-            let mut answers = Vec::with_capacity(ids.len());
-            for instance in &ids {
-                answers.push(self.send(instance, Request::Purge)?);
-            }
-            for answer in answers {
-                match self.receive(answer, Some(CALL_DEADLINE)).await {
-                    Ok(reply) => {
-                        count += 1;
-                        rows += rows_in(&reply);
-                    }
-                    // Purged by someone else, or started anew, since the page was read; or one that cannot be
-                    // read, which is kept and keeps no other from being purged (R187).
-                    Err(Error::Refused(_) | Error::Store(StoreError::Corrupt { .. })) => {}
-                    Err(error) => return Err(error),
-                }
+            for step in ids.chunks(PURGE_STEP) {
+                let gone = self.purge_step(step).await?;
+                count += gone.count;
+                rows += gone.rows;
             }
             after = next;
             if after.is_none() {
                 return Ok(purged(count, rows));
             }
         }
+    }
+
+    /// Purges those that have ended, and counts them.
+    async fn purge_step(&self, ids: &[InstanceId]) -> Result<Purged, Error> {
+        let mut answers = Vec::with_capacity(ids.len());
+        for instance in ids {
+            answers.push(self.send(instance, Request::Purge)?);
+        }
+        let mut gone = purged(0, 0);
+        for answer in answers {
+            match self.receive(answer, Some(CALL_DEADLINE)).await {
+                Ok(reply) => {
+                    gone.count += 1;
+                    gone.rows += rows_in(&reply);
+                }
+                // Purged by someone else, or started anew, since the page was read; or one that cannot be
+                // read, which is kept and keeps no other from being purged (R187).
+                Err(Error::Refused(_) | Error::Store(StoreError::Corrupt { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(gone)
     }
 
     /// Ids of a page, and where the next one begins: what is to be purged need not be read.

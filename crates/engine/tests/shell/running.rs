@@ -56,8 +56,13 @@ async fn a_thousand_orchestrations_share_groups_and_all_complete() {
     }
     assert_eq!(functions.activities_run.load(Ordering::Acquire), 3000);
     assert_eq!(hub.counts().await.unwrap(), vec![(RuntimeStatus::Completed, 1000)]);
+    let before = hub.store().work();
     assert_eq!(hub.purge_where(Filter::default()).await.unwrap().count, 1000);
     assert_eq!(hub.counts().await.unwrap(), Vec::new());
+    // Few of them share a group, so that a start beside them does not wait for long (A42).
+    let after = hub.store().work();
+    assert_eq!(after.commits - before.commits, 1000);
+    assert!(after.groups - before.groups >= 1000_u64.div_ceil(16));
 }
 
 #[tokio::test(flavor = "multi_thread")]
