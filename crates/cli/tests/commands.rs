@@ -125,3 +125,32 @@ fn a_small_benchmark_reports_the_same_figures_as_a_table_and_as_json() {
     assert_eq!(json[1]["groups"]["value"], 4.0);
     assert_eq!(json[0]["groups"]["value"], 2.0);
 }
+
+#[test]
+fn small_benchmarks_over_http_report_starts_reads_and_a_purge() {
+    let bench = |words: &[&str]| -> serde_json::Value {
+        let output = taskhub(&[&["bench", "--json"][..], words].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_str(&text(&output.stdout)).unwrap()
+    };
+    let runs = bench(&["http", "--count", "20", "--connections", "4"]);
+    for run in [1, 2] {
+        // A start is acknowledged behind the sync of its group, and four can share one.
+        let syncs = runs[run]["syncs"]["value"].as_f64().unwrap();
+        assert!(syncs >= 0.25, "{runs}");
+        let share = runs[run]["share of the bare endpoint's rate"]["value"]
+            .as_f64()
+            .unwrap();
+        assert!(share > 0.0, "{runs}");
+    }
+    let small = ["--count", "150", "--reads", "20", "--rate", "50", "--quiet", "0"];
+    let runs = bench(&[&["http-size"][..], &small].concat());
+    for run in [0, 1] {
+        for figure in ["status by id p99", "page of 100 p99"] {
+            assert!(runs[run][figure]["value"].as_f64().unwrap() > 0.0, "{runs}");
+        }
+    }
+    for figure in ["purged", "starts before", "starts beside it"] {
+        assert!(runs[2][figure]["value"].as_f64().unwrap() > 0.0, "{runs}");
+    }
+}

@@ -116,6 +116,10 @@ impl Spread {
         self.samples.push(sample);
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.samples.len()
+    }
+
     /// The smallest duration that so many per cent of the samples do not exceed.
     pub(crate) fn percentile(&mut self, percent: usize) -> Duration {
         self.samples.sort_unstable();

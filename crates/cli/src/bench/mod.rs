@@ -2,6 +2,8 @@
 
 mod fanout;
 mod hello;
+mod http;
+mod http_size;
 mod latency;
 mod measure;
 mod report;
@@ -45,6 +47,10 @@ enum What {
     Latency(latency::Settings),
     /// Status, pages and purge over many instances, and the memory of waiting ones.
     Size(size::Settings),
+    /// Starts over HTTP, beside an endpoint that does nothing.
+    Http(http::Settings),
+    /// Status and pages over HTTP, alone and beside starts; starts beside a purge.
+    HttpSize(http_size::Settings),
 }
 
 /// Runs benchmarks and prints their figures.
@@ -62,6 +68,8 @@ pub(crate) async fn run(bench: Bench) -> Result<String> {
         Some(What::Fanout(settings)) => fanout::run(folder, &settings).await?,
         Some(What::Latency(settings)) => latency::run(folder, &settings).await?,
         Some(What::Size(settings)) => size::run(folder, &settings).await?,
+        Some(What::Http(settings)) => http::run(folder, &settings).await?,
+        Some(What::HttpSize(settings)) => http_size::run(folder, &settings).await?,
         None => all(folder).await?,
     };
     Ok(if bench.json {
@@ -90,6 +98,8 @@ async fn all(folder: &Path) -> Result<Vec<Run>> {
     }
     runs.extend(fanout::run(folder, &fanout::Settings::default()).await?);
     runs.extend(size::run(folder, &size::Settings::default()).await?);
+    runs.extend(http::run(folder, &http::Settings::default()).await?);
+    runs.extend(http_size::run(folder, &http_size::Settings::default()).await?);
     Ok(runs)
 }
 

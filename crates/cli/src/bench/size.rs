@@ -41,7 +41,7 @@ pub(crate) async fn run(folder: &Path, settings: &Settings) -> Result<Vec<Run>> 
 }
 
 /// Starts instances `p0`, `p1`, … of an orchestrator, many at a time; awaits their ends if asked to.
-async fn start(client: &Client, name: &'static str, count: usize, ends: bool) -> Result<()> {
+pub(super) async fn start(client: &Client, name: &'static str, count: usize, ends: bool) -> Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut lanes = tokio::task::JoinSet::new();
     for _ in 0..1_000 {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use taskhub_core::limits;
@@ -39,12 +40,15 @@ pub(crate) struct Ask {
     is_json: bool,
     pub(crate) body: Bytes,
     pub(crate) patience: Duration,
+    /// Where a list goes on, as the page before said.
+    pub(crate) continuation: Option<HeaderValue>,
 }
 
 /// What is answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -57,6 +61,7 @@ impl Ask {
             is_json: false,
             body: Bytes::new(),
             patience: ANSWER_TIMEOUT,
+            continuation: None,
         }
     }
 
@@ -138,6 +143,9 @@ impl Http {
         if let Some(key) = &self.key {
             request = request.header("x-functions-key", key);
         }
+        if let Some(token) = ask.continuation {
+            request = request.header("x-ms-continuation-token", token);
+        }
         if ask.is_json {
             request = request.header("content-type", "application/json");
         }
@@ -153,6 +161,7 @@ impl Http {
         self.connection = Some(connection);
         Ok(Answer {
             status: head.status,
+            headers: head.headers,
             body,
         })
     }

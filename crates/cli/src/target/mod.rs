@@ -2,7 +2,7 @@
 //! against [`Target`] (L27).
 
 mod desk;
-mod http;
+pub(crate) mod http;
 mod server;
 pub(crate) mod stopped;
 mod wire;
