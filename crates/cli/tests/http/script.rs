@@ -18,9 +18,7 @@
 
 use std::collections::BTreeMap;
 
-use taskhub::InstanceId;
-
-use crate::support::{Answer, HUB, Running};
+use crate::support::{Answer, HUB, Server};
 
 /// One thing to do.
 #[derive(Debug)]
@@ -47,8 +45,9 @@ struct Expected {
 
 const METHODS: [&str; 5] = ["GET ", "POST ", "PUT ", "DELETE ", "PATCH "];
 
-/// Runs all cases of a file over a surface, one after the other, and counts the exchanges.
-pub(crate) async fn run(server: &Running, text: &str, base: &str) -> usize {
+/// Runs all cases of a file over a surface, one after the other, and counts the exchanges. `after` is called behind
+/// each case with its title.
+pub(crate) fn run(server: &Server, text: &str, base: &str, after: impl Fn(&str)) -> usize {
     let mut count = 0;
     for (title, steps) in cases(text) {
         let mut names = Names::new(server, base);
@@ -56,14 +55,12 @@ pub(crate) async fn run(server: &Running, text: &str, base: &str) -> usize {
             let place = |line: usize| format!("`{title}`, line {line}, on {base}");
             match step {
                 Step::Until { line, word, id } => {
-                    let id = InstanceId::new(&names.fill(&id)).unwrap();
-                    let client = server.client();
-                    match word.as_str() {
-                        "begun" => client.wait_for_start(&id).await.map(drop),
-                        "ended" => client.wait_for_end(&id).await.map(drop),
+                    let until = match word.as_str() {
+                        "begun" => "started",
+                        "ended" => "ended",
                         _ => panic!("until {word}? {}", place(line)),
-                    }
-                    .unwrap_or_else(|error| panic!("{error}: {}", place(line)));
+                    };
+                    server.wait(&names.fill(&id), until);
                 }
                 Step::Exchange {
                     line,
@@ -76,7 +73,7 @@ pub(crate) async fn run(server: &Running, text: &str, base: &str) -> usize {
                     let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), names.fill(v))).collect();
                     let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
                     let path = names.fill(&path);
-                    let answer = server.send(&method, &path, &headers, names.fill(&body)).await;
+                    let answer = server.send(&method, &path, &headers, &names.fill(&body));
                     if let Err(difference) = names.compare(&expected, &answer) {
                         panic!("{}\n{method} {path}\n{difference}\nanswer: {answer:#?}", place(line));
                     }
@@ -84,6 +81,7 @@ pub(crate) async fn run(server: &Running, text: &str, base: &str) -> usize {
                 }
             }
         }
+        after(&title);
     }
     count
 }
@@ -95,8 +93,8 @@ struct Names {
 }
 
 impl Names {
-    fn new(server: &Running, base: &str) -> Self {
-        let origin = format!("http://{}", server.address);
+    fn new(server: &Server, base: &str) -> Self {
+        let origin = server.origin();
         // The RPC surface gives out links to the webhook surface (H43).
         let prefix = if base == "/durabletask" {
             "/runtime/webhooks/durabletask"
@@ -138,7 +136,7 @@ impl Names {
     }
 
     fn compare(&mut self, expected: &Expected, answer: &Answer) -> Result<(), String> {
-        if answer.status.as_u16() != expected.status {
+        if answer.status != expected.status {
             return Err(format!("expected status {}", expected.status));
         }
         for (name, value) in &expected.headers {

@@ -1,8 +1,8 @@
 //! The table of states and operations, every cell on every prefix.
 
-use taskhub::InstanceId;
+use std::thread;
 
-use crate::support::{Answer, Running, SURFACES, config, exchange, request};
+use crate::support::{Answer, HUB, SURFACES, Server};
 
 /// The operations, in the order of the table; `{id}` is the instance.
 const OPERATIONS: [(&str, &str); 10] = [
@@ -33,34 +33,32 @@ fn state_after(operation: usize, before: &str) -> Option<&'static str> {
 }
 
 /// Makes an instance that is in a state.
-async fn bring_about(server: &Running, base: &str, state: &str, id: &str) {
-    let start = async |name: &str, query: &str| {
+fn bring_about(server: &Server, base: &str, state: &str, id: &str) {
+    let start = |name: &str, query: &str| {
         let path = format!("{base}/orchestrators/{name}/{id}{query}");
-        assert_eq!(server.call("POST", &path).await.status, 202, "{path}");
+        assert_eq!(server.call("POST", &path).status, 202, "{path}");
     };
-    let control = async |verb: &str| {
+    let control = |verb: &str| {
         let path = format!("{base}/instances/{id}/{verb}");
-        assert_eq!(server.call("POST", &path).await.status, 202, "{path}");
+        assert_eq!(server.call("POST", &path).status, 202, "{path}");
     };
-    let client = server.client();
-    let instance = InstanceId::new(id).unwrap();
     match state {
         "missing" => {}
-        "Pending" => start("Echo", "?scheduledStartTime=2999-01-01").await,
+        "Pending" => start("Echo", "?scheduledStartTime=2999-01-01"),
         "Completed" => {
-            start("Echo", "").await;
-            client.wait_for_end(&instance).await.unwrap();
+            start("Echo", "");
+            server.wait(id, "ended");
         }
         "Failed" => {
-            start("Fail", "").await;
-            client.wait_for_end(&instance).await.unwrap();
+            start("Fail", "");
+            server.wait(id, "ended");
         }
         "Running" | "Suspended" | "Terminated" => {
-            start("WaitEvent", "").await;
-            client.wait_for_start(&instance).await.unwrap();
+            start("WaitEvent", "");
+            server.wait(id, "started");
             match state {
-                "Suspended" => control("suspend").await,
-                "Terminated" => control("terminate").await,
+                "Suspended" => control("suspend"),
+                "Terminated" => control("terminate"),
                 _ => {}
             }
         }
@@ -78,7 +76,7 @@ fn state_in(answer: &Answer) -> Option<String> {
 
 /// What every answer of an operation must look like.
 fn check_form(operation: usize, answer: &Answer, place: &str) {
-    let status = answer.status.as_u16();
+    let status = answer.status;
     let has_body = match (operation, status) {
         (_, 400..) if [409, 412, 501].contains(&status) => true,
         (0 | 1 | 8 | 9, 200..=299) => true,
@@ -96,9 +94,9 @@ fn check_form(operation: usize, answer: &Answer, place: &str) {
     assert_eq!(answer.header("location").is_some(), retry_after.is_some(), "{place}");
 }
 
-#[tokio::test]
-async fn every_cell_of_the_table() {
-    let server = Running::start(config()).await;
+#[test]
+fn every_cell_of_the_table() {
+    let server = Server::start();
     let table = include_str!("cases/states.txt");
     let mut cells = 0;
     for (index, base) in SURFACES.into_iter().enumerate() {
@@ -109,17 +107,17 @@ async fn every_cell_of_the_table() {
             assert_eq!(expected.len(), OPERATIONS.len());
             for (operation, (cell, (method, path))) in expected.iter().zip(OPERATIONS).enumerate() {
                 let id = format!("{state}-{operation}-{index}-");
-                bring_about(&server, base, state, &id).await;
+                bring_about(&server, base, state, &id);
                 let path = format!("{base}{}", path.replace("{id}", &id));
-                let answer = server.call(method, &path).await;
+                let answer = server.call(method, &path);
                 let place = format!("{method} {path} on {state}: {answer:?}");
                 let (code, is_without_effect) = match cell.split_once(' ') {
                     Some((code, "=")) => (code, true),
                     _ => (*cell, false),
                 };
-                assert_eq!(answer.status.as_str(), code, "{place}");
+                assert_eq!(answer.status.to_string(), code, "{place}");
                 check_form(operation, &answer, &place);
-                let after = state_in(&server.call("GET", &format!("{base}/instances/{id}")).await);
+                let after = state_in(&server.call("GET", &format!("{base}/instances/{id}")));
                 let unchanged = (state != "missing").then(|| state.to_owned());
                 let is_change = operation != 1 && !is_without_effect && (state != "missing" || operation == 0);
                 let wanted = if is_change {
@@ -135,43 +133,50 @@ async fn every_cell_of_the_table() {
     assert_eq!(cells, 3 * 7 * 10);
 }
 
-#[tokio::test]
-async fn of_two_quick_terminates_the_second_is_too_late() {
-    let server = Running::start(config()).await;
+/// The answers to many calls that race.
+fn at_once(server: &Server, path: &str, count: usize) -> Vec<Answer> {
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..count).map(|_| scope.spawn(|| server.call("POST", path))).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    })
+}
+
+/// All instances there are, in the order of their creation.
+fn ids(server: &Server) -> String {
+    let list = server.call("GET", &format!("/api/v1/hubs/{HUB}/instances")).json();
+    let rows = list["items"].as_array().unwrap().iter();
+    let ids: Vec<&str> = rows.map(|row| row["instanceId"].as_str().unwrap()).collect();
+    ids.join(" ")
+}
+
+#[test]
+fn of_two_quick_terminates_the_second_is_too_late() {
+    let server = Server::start();
     let [base, ..] = SURFACES;
-    bring_about(&server, base, "Running", "i").await;
+    bring_about(&server, base, "Running", "i");
     let path = format!("{base}/instances/i/terminate");
-    let (one, other) = tokio::join!(server.call("POST", &path), server.call("POST", &path));
-    let mut codes = [one.status.as_u16(), other.status.as_u16()];
+    let mut codes: Vec<u16> = at_once(&server, &path, 2).iter().map(|answer| answer.status).collect();
     codes.sort_unstable();
     assert_eq!(codes, [202, 410]);
 }
 
 /// S-singleton-race: of many starts that race on an id one wins, and the others hear who did.
-#[tokio::test]
-async fn s_singleton_race() {
+#[test]
+fn s_singleton_race() {
     const RACERS: usize = 50;
-    let server = Running::start(config()).await;
-    let address = server.address;
-    let mut racers = tokio::task::JoinSet::new();
-    for _ in 0..RACERS {
-        racers.spawn(async move {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            let path = format!("{}/orchestrators/WaitEvent/same", SURFACES[2]);
-            exchange(stream, request(address, "POST", &path, &[], bytes::Bytes::new())).await
-        });
-    }
-    let answers = racers.join_all().await;
+    let server = Server::start();
+    let path = format!("{}/orchestrators/WaitEvent/same", SURFACES[2]);
+    let answers = at_once(&server, &path, RACERS);
     let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 202);
     assert_eq!((won.len(), lost.len()), (1, RACERS - 1));
     assert!(lost.iter().all(|answer| answer.status == 409), "{lost:?}");
-    assert_eq!(server.client().get_status_all().await.unwrap().len(), 1);
+    assert_eq!(ids(&server), "same");
 }
 
 /// S-purge-filter: a purge takes what its filter says, counts it, and takes nothing that lives.
-#[tokio::test]
-async fn s_purge_filter() {
-    let server = Running::start(config()).await;
+#[test]
+fn s_purge_filter() {
+    let server = Server::start();
     let base = SURFACES[0];
     for (id, state) in [
         ("a-1", "Completed"),
@@ -180,28 +185,24 @@ async fn s_purge_filter() {
         ("a-4", "Running"),
         ("b-1", "Completed"),
     ] {
-        bring_about(&server, base, state, id).await;
+        bring_about(&server, base, state, id);
     }
-    let purge = async |query: &str| {
+    let purge = |query: &str| {
         let path = format!("{base}/instances?createdTimeFrom=2000-01-01{query}");
-        let answer = server.call("DELETE", &path).await;
-        (answer.status.as_u16(), answer.body)
+        let answer = server.call("DELETE", &path);
+        (answer.status, answer.body)
     };
-    let left = async || {
-        let rows = server.client().get_status_all().await.unwrap();
-        let ids: Vec<String> = rows.iter().map(|row| row.instance.to_string()).collect();
-        ids.join(" ")
-    };
+    let left = || ids(&server);
     let gone = |count: u32| (200, format!("{{\"instancesDeleted\":{count}}}"));
-    assert_eq!(purge("&createdTimeTo=2001-01-01").await, (404, String::new()));
-    assert_eq!(left().await, "a-1 a-2 a-3 a-4 b-1");
+    assert_eq!(purge("&createdTimeTo=2001-01-01"), (404, String::new()));
+    assert_eq!(left(), "a-1 a-2 a-3 a-4 b-1");
     assert_eq!(
-        purge("&instanceIdPrefix=a-&runtimeStatus=failed,Terminated,Running").await,
+        purge("&instanceIdPrefix=a-&runtimeStatus=failed,Terminated,Running"),
         gone(2)
     );
-    assert_eq!(left().await, "a-1 a-4 b-1");
-    assert_eq!(purge("&instanceIdPrefix=a-").await, gone(1));
-    assert_eq!(left().await, "a-4 b-1");
-    assert_eq!(purge("").await, gone(1));
-    assert_eq!(left().await, "a-4");
+    assert_eq!(left(), "a-1 a-4 b-1");
+    assert_eq!(purge("&instanceIdPrefix=a-"), gone(1));
+    assert_eq!(left(), "a-4 b-1");
+    assert_eq!(purge(""), gone(1));
+    assert_eq!(left(), "a-4");
 }
