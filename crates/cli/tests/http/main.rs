@@ -18,6 +18,27 @@ fn the_article_line_by_line() {
     }
 }
 
+/// What the links of a 202 are worth, however it came about.
+#[test]
+fn a_start_that_waits_answers_with_the_output_or_with_links_that_do_what_they_say() {
+    let text = include_str!("cases/links.txt");
+    for base in SURFACES {
+        let count = script::run(&Server::start(), text, base, |_| {});
+        assert!(count > 35, "{count} exchanges");
+    }
+    // The front door, as the article prints it: `/orchestrators/E1_HelloSequence/wait?timeout=2&retryInterval=0.5`.
+    let text = text.replace(
+        "POST {base}/orchestrators/WaitEvent?",
+        "POST /orchestrators/WaitEvent/wait?",
+    );
+    let text = text.replace(
+        "POST {base}/orchestrators/E1_HelloSequence?",
+        "POST /orchestrators/E1_HelloSequence/wait?",
+    );
+    assert!(!text.contains("{base}/orchestrators"));
+    script::run(&Server::start(), &text, SURFACES[0], |_| {});
+}
+
 #[test]
 fn our_own_api() {
     let base = format!("/api/v1/hubs/{HUB}");

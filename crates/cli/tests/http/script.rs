@@ -14,7 +14,8 @@
 //! ```
 //!
 //! `<name>` takes what stands there, and from then on means it; `<*>` takes anything. Lines of a body are
-//! joined without what is around them. An answer without a body must have none, nor a content type.
+//! joined without what is around them. `{payload}` is the body that starts answer with (H54), and `{uris}` takes its
+//! links, which are called as they were given out. An answer without a body must have none, nor a content type.
 
 use std::collections::BTreeMap;
 
@@ -114,9 +115,18 @@ impl Names {
              \"suspendPostUri\":\"{instance}/suspend?reason={{text}}&{query}\",\
              \"resumePostUri\":\"{instance}/resume?reason={{text}}&{query}\"}}"
         );
+        let uris = "{\"id\":\"<id>\",\"statusQueryGetUri\":\"<status>\",\
+             \"sendEventPostUri\":\"<event>{eventName}<event-query>\",\
+             \"terminatePostUri\":\"<terminate>{text}<terminate-query>\",\
+             \"rewindPostUri\":\"<rewind>{text}<rewind-query>\",\
+             \"purgeHistoryDeleteUri\":\"<purge>\",\
+             \"restartPostUri\":\"<restart>\",\
+             \"suspendPostUri\":\"<suspend>{text}<suspend-query>\",\
+             \"resumePostUri\":\"<resume>{text}<resume-query>\"}";
         Self {
             fixed: vec![
                 ("{payload}", payload),
+                ("{uris}", uris.to_owned()),
                 ("{base}", base.to_owned()),
                 ("{links}", links),
                 ("{origin}", origin),
