@@ -106,12 +106,17 @@ pub async fn scheduled_purge(ctx: OrchestrationContext, schedule: Option<Schedul
 ///
 /// # Errors
 ///
-/// If the expression is none, or names no moment before the year 10000.
+/// `BadSchedule` if the expression is none, or names no moment before the year 10000.
 pub fn next_time(cron: &str, now: Timestamp) -> Result<Timestamp> {
-    let pattern = CronParser::builder().seconds(Seconds::Required).build().parse(cron)?;
+    let bad = |error: CronError| {
+        let remedy = "write second, minute, hour, day of the month, month and day of the week, such as `0 0 12 * * *`";
+        Error::new("BadSchedule", format!("`{cron}` is no schedule: {error} {remedy}"))
+    };
+    let parser = CronParser::builder().seconds(Seconds::Required).build();
+    let pattern = parser.parse(cron).map_err(bad)?;
     let (seconds, _) = now.parts();
     let now = Utc(TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(seconds)?));
-    let next = pattern.find_next_occurrence(&now, false)?;
+    let next = pattern.find_next_occurrence(&now, false).map_err(bad)?;
     Ok(Timestamp::from_parts(
         TimeZone::UTC.to_timestamp(next.0)?.as_second(),
         0,

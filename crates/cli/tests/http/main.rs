@@ -4,6 +4,7 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
 
+mod bodies;
 mod script;
 mod states;
 mod support;

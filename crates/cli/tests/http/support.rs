@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -130,6 +130,11 @@ pub(crate) struct Connection(TcpStream);
 impl Connection {
     pub(crate) fn write(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Says that nothing more comes; the answer can still be read.
+    pub(crate) fn end(&mut self) {
+        self.0.shutdown(Shutdown::Write).unwrap();
     }
 
     /// The answer to the last request that is sent over it.

@@ -148,11 +148,11 @@ impl From<EngineError> for Problem {
             EngineError::Unavailable | EngineError::Overloaded { .. } | EngineError::Stopped => {
                 Self::busy(error.to_string())
             }
+            EngineError::Store(full @ StoreError::Full) => Self::busy(full.to_string()),
             EngineError::Store(
                 StoreError::Fenced { .. }
                 | StoreError::Unavailable { .. }
                 | StoreError::Unknown { .. }
-                | StoreError::Full
                 | StoreError::NoSuchHub { .. },
             ) => {
                 tracing::warn!(error = %chain(&error), "the store cannot do what a request needs");

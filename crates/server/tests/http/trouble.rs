@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskhub::{EngineError, Hub, Timestamp};
+use taskhub::{EngineError, Hub, Registry, StartOptions, Timestamp};
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::instance::InstanceState;
+use taskhub_samples::{Purger, register};
 use taskhub_server::{Config, Error, Key, OpenHub, Opening, Server, Tls};
+use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
 use taskhub_store::mem::MemStore;
 use taskhub_store::{
     Answer, Capabilities, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease,
@@ -139,6 +141,68 @@ async fn a_purge_that_takes_too_long_says_that_it_is_not_complete() {
         (200, None)
     );
     assert_eq!(answer.body, r#"{"instancesDeleted":1}"#);
+}
+
+/// The file may not grow beyond a limit, which is what a full disk is to SQLite.
+#[tokio::test]
+async fn a_full_disk_is_named_and_what_is_refused_for_it_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        synchronous: Synchronous::Off,
+        bytes_max: Some(1 << 20),
+    };
+    let store = EmbeddedStore::open(folder.path(), options).unwrap();
+    let registry = register(Registry::new(), &Purger::default());
+    let hub = Hub::builder(HUB).registry(registry).open_with(Arc::new(store));
+    let hub = hub.await.unwrap();
+    let there = StartOptions::new().instance_id("there");
+    let id = hub.client().start_new_with("WaitEvent", 1, there).await.unwrap();
+    hub.client().wait_for_start(&id).await.unwrap();
+    let mut config = config();
+    config.limits.start_timeout = Duration::from_millis(20);
+    let server = Running::serve(hub, config).await;
+    let all = async || {
+        let list = server
+            .call("GET", "/api/v1/hubs/TestTaskHub/instances?fields=input")
+            .await;
+        let history = server
+            .call("GET", "/api/v1/hubs/TestTaskHub/instances/there/history")
+            .await;
+        (list.body, history.body)
+    };
+    let before = all().await;
+
+    // Who comes first is not told in time; who comes when the store has said so is told at once.
+    let large = format!("\"{}\"", "x".repeat(2 << 20));
+    let start = format!("{RPC}/orchestrators/Echo");
+    let first = server.send("POST", &start, &[], large).await;
+    assert_eq!(first.status, 500);
+    assert_eq!(first.json()["ExceptionType"], "System.TimeoutException");
+    let mut refused = server.call("POST", &start).await;
+    for _ in 0..1_000 {
+        if refused.status == 503 {
+            break;
+        }
+        refused = server.call("POST", &start).await;
+    }
+    let event = server
+        .call("POST", &format!("{RPC}/instances/there/raiseEvent/Go"))
+        .await;
+    let said = "the store has no space left; nothing was changed";
+    for answer in [refused, event] {
+        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
+        assert_eq!(answer.json()["ExceptionMessage"], said);
+    }
+    let body = r#"{"name":"Go"}"#;
+    let raise = "/api/v1/hubs/TestTaskHub/instances/there/raise";
+    let answer = server.send("POST", raise, &[], body).await;
+    assert_eq!(answer.status, 503);
+    let error = &answer.json()["error"];
+    assert_eq!(
+        (&error["code"], &error["message"]),
+        (&"store-full".into(), &said.into())
+    );
+    assert_eq!(all().await, before);
 }
 
 #[tokio::test]

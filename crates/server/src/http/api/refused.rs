@@ -5,6 +5,7 @@ use http::header::RETRY_AFTER;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::Error as EngineError;
+use taskhub_store::Error as StoreError;
 
 use super::super::problem::Problem;
 use super::super::respond::{self, Response};
@@ -91,7 +92,11 @@ impl From<EngineError> for Refused {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        Self::new(status, code, error.to_string())
+        let message = match &error {
+            EngineError::Store(full @ StoreError::Full) => full.to_string(),
+            _ => error.to_string(),
+        };
+        Self::new(status, code, message)
     }
 }
 

@@ -1,0 +1,79 @@
+//! Bodies that are too large, that come slowly, and that never come whole. The limits of time are tested in the
+//! process of `crates/server/tests/http/wire.rs`, where they can be short.
+
+use crate::support::{Connection, HUB, SURFACES, Server};
+use crate::with_instance;
+
+/// Largest body (H19).
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// A connection on which a start of `id` has been announced with so many bytes, of which none is sent.
+fn announce(server: &Server, base: &str, id: &str, bytes: usize) -> Connection {
+    let mut connection = server.connect();
+    connection.write(&format!(
+        "POST {base}/orchestrators/Echo/{id} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n",
+        server.address
+    ));
+    connection
+}
+
+#[test]
+fn a_body_above_the_limit_is_refused_and_changes_nothing() {
+    let server = with_instance();
+    let before = server.contents();
+    let body = format!("\"{}\"", "x".repeat(BODY_BYTES_MAX - 1));
+    assert_eq!(body.len(), BODY_BYTES_MAX + 1);
+    for base in SURFACES {
+        let mut connection = announce(&server, base, "large", body.len());
+        connection.write(&body);
+        let answer = connection.answer();
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (
+                413,
+                "{\"Message\":\"The payload is larger than the limit.\",\
+                 \"ExceptionMessage\":\"at most 67108864 bytes are accepted\",\
+                 \"ExceptionType\":\"System.ArgumentException\",\"StackTrace\":null}"
+            )
+        );
+        assert_eq!(server.contents(), before);
+    }
+    let path = format!("/api/v1/hubs/{HUB}/instances");
+    let answer = server.send("POST", &path, &[], &body);
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (413, &"payload-too-large".into())
+    );
+    assert_eq!(server.contents(), before);
+}
+
+#[test]
+fn a_body_that_comes_slowly_keeps_nobody_waiting_and_one_that_breaks_off_changes_nothing() {
+    let server = with_instance();
+    let before = server.contents();
+    let text = "[\"slow\"]";
+    for base in SURFACES {
+        let id = base.rsplit('/').next().unwrap();
+        let mut slow = announce(&server, base, id, text.len());
+        slow.write(&text[..3]);
+        let mut broken = announce(&server, base, "broken", text.len());
+        broken.write(&text[..3]);
+        broken.end();
+        let answer = broken.answer();
+        assert_eq!(answer.status, 400);
+        let problem = answer.json();
+        assert_eq!(
+            problem["ExceptionMessage"],
+            "the body of the request ended before its end"
+        );
+        // Meanwhile others are served, and nothing of either is there.
+        assert_eq!(server.contents(), before);
+        slow.write(&text[3..]);
+        assert_eq!(slow.answer().status, 202);
+        server.wait(id, "ended");
+        let status = server.call("GET", &format!("{base}/instances/{id}"));
+        assert_eq!(status.json()["output"], serde_json::json!(["slow"]));
+        assert_eq!(server.call("DELETE", &format!("{base}/instances/{id}")).status, 200);
+    }
+    assert_eq!(server.contents(), before);
+}
