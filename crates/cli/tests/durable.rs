@@ -2,13 +2,16 @@
 //! compared line by line (cli.md §17).
 //!
 //! Each file in `tests/durable/` is a script: `$` begins a command, `>` a line of standard output, `!` one of
-//! standard error, `=` the exit code (0 if left out), `#` a remark. `file NAME TEXT`, `sparse NAME BYTES`,
+//! standard error, `=` the exit code (0 if left out), `#` a remark. `file NAME TEXT`, `length NAME BYTES`,
 //! `env NAME VALUE`, `in FOLDER`, `server FOLDER OPTIONS` and `kill` prepare what follows; `absent PATH` says what
-//! must not be there. Ids, times and tokens that differ from run to run are shown as `<id>`, `<time>`,
-//! `<date>` and `<token>`; `$TOKEN` in a command is the last token that was printed, `$HOME` the home folder.
+//! must not be there, and from `unchanged FOLDER` on no command may change what the store in the folder holds. Ids, times and tokens that differ from run to run are shown as `<id>`, `<time>`,
+//! `<date>` and `<token>`; `$TOKEN` in a command is the last token that was printed, `$HOME` the home folder,
+//! `$PORT` the port of the last server.
 //! `UPDATE=1 cargo test` writes what is printed now.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod contents;
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -24,6 +27,8 @@ struct Runner {
     inside: PathBuf,
     env: Vec<(String, String)>,
     token: String,
+    /// A store that no command may change, and what it held.
+    kept: Option<(PathBuf, String)>,
 }
 
 impl Runner {
@@ -41,6 +46,7 @@ impl Runner {
             inside,
             env: Vec::new(),
             token: String::new(),
+            kept: None,
         }
     }
 
@@ -54,6 +60,8 @@ impl Runner {
     fn run(&mut self, line: &str) -> String {
         let home = self.folder.path().to_str().unwrap().to_owned();
         let line = line.replace("$TOKEN", &self.token).replace("$HOME", &home);
+        let port = self.servers.last().map_or("", |server| &server.port);
+        let line = line.replace("$PORT", port);
         let (line, input) = match line.split_once(" <<< ") {
             Some((line, input)) => (line.to_owned(), Some(input.to_owned())),
             None => (line, None),
@@ -104,6 +112,9 @@ impl Runner {
             Some(0) => {}
             code => writeln!(shown, "= {}", code.unwrap()).unwrap(),
         }
+        if let Some((store, held)) = &self.kept {
+            assert_eq!(&contents::of(store), held, "{line} changed what the store holds");
+        }
         shown
     }
 
@@ -114,7 +125,9 @@ impl Runner {
             (Some(_), false) => line.replace(&self.token, "<token>"),
             _ => line,
         };
-        let line = hide_digits(&hide_digits(&line, "127.0.0.1:", "<port>"), "process ", "<pid>");
+        let digits = [("127.0.0.1:", "<port>"), ("process ", "<pid>"), ("--port ", "<port>")];
+        let hidden = |line: String, (behind, shown)| hide_digits(&line, behind, shown);
+        let line = digits.into_iter().fold(line, hidden);
         let line = match line.split_once("\"continuationToken\": \"") {
             Some((head, _)) => format!("{head}\"continuationToken\": \"<token>\""),
             None => line,
@@ -205,7 +218,10 @@ fn is_date(text: &str) -> bool {
 }
 
 /// A server in the folder of the script, which its commands find by the lock of the store.
-struct Server(Child);
+struct Server {
+    child: Child,
+    port: String,
+}
 
 impl Server {
     fn start(home: &Path, folder: &str, options: &[&str]) -> Self {
@@ -221,16 +237,18 @@ impl Server {
             .spawn()
             .unwrap();
         let first = BufReader::new(child.stdout.take().unwrap()).lines().next();
-        assert!(first.unwrap().unwrap().starts_with("listening http=127.0.0.1:"));
-        Self(child)
+        let first = first.unwrap().unwrap();
+        let address = first.strip_prefix("listening http=127.0.0.1:").unwrap();
+        let port = address.split(' ').next().unwrap().to_owned();
+        Self { child, port }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended by itself, which a test that needs it has noticed.
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
     }
 }
 
@@ -272,10 +290,17 @@ fn check(path: &Path, beside: Beside) {
             "server" => runner.serve(rest),
             // The last one first; it has no time to tidy up.
             "kill" => drop(runner.servers.pop().unwrap()),
-            // A file of many bytes that takes no room.
-            "sparse" => {
+            "unchanged" => {
+                let store = runner.folder.path().join(rest);
+                let held = contents::of(&store);
+                runner.kept = Some((store, held));
+            }
+            // A file of many bytes that takes no room, or one that is cut short.
+            "length" => {
                 let (name, bytes) = rest.split_once(' ').unwrap();
-                let file = std::fs::File::create(runner.inside.join(name)).unwrap();
+                let mut options = std::fs::File::options();
+                let options = options.write(true).create(true).truncate(false);
+                let file = options.open(runner.inside.join(name)).unwrap();
                 file.set_len(bytes.parse().unwrap()).unwrap();
             }
             "env" => {
@@ -338,7 +363,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    article bulk connections errors forms grammar help hubs inputs paging reuse servers settings shim unknown
+    article bulk connections errors forms grammar help hubs inputs paging refused reuse servers settings shim unknown
 }
 
 /// The same scripts with the same answers beside a running server (L27): all those that are not about finding

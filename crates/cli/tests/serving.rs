@@ -204,67 +204,6 @@ fn func_hands_on_to_the_next_one_on_the_path() {
 }
 
 #[test]
-fn what_keeps_a_server_from_starting_is_said() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), &["dev", "--port", "0"]);
-    let (_, address) = server.listening();
-    let port = address.rsplit(':').next().unwrap();
-    let other = tempfile::tempdir().unwrap();
-    let other = other.path().to_str().unwrap();
-    let taken = run(folder.path(), &["serve", "--store", other, "--port", port]);
-    let said = text(&taken.stderr);
-    assert_eq!(taken.status.code(), Some(3), "{said}");
-    assert!(
-        said.starts_with(&format!("error[address-in-use]: cannot listen on 127.0.0.1:{port}: ")),
-        "{said}"
-    );
-    let holder = format!(
-        "hint: process {} of task hub DurableFunctionsHub has the port\n",
-        server.child.id()
-    );
-    assert!(said.contains(&holder), "{said}");
-
-    for (args, code, begin) in [
-        (
-            &["dev", "--port", "0"][..],
-            3,
-            "error[store-locked]: cannot open the store: ",
-        ),
-        (&["serve", "--port", "0"], 2, "error[usage]: `serve` needs a store\n"),
-        (
-            &["serve", "--store", other, "--address", "0.0.0.0", "--port", "0"],
-            3,
-            "error[address-unprotected]: ",
-        ),
-        (
-            &["serve", "--store", other, "--cert", "x"],
-            2,
-            "error[usage]: `--cert` and `--cert-key` need each other",
-        ),
-        (
-            &["dev", "--project", "nowhere"],
-            1,
-            "error[failed]: cannot use the project nowhere: ",
-        ),
-    ] {
-        // Not in the folder that has a store, lest `serve` find it.
-        let elsewhere = tempfile::tempdir().unwrap();
-        let at = if args == ["dev", "--port", "0"] {
-            folder.path()
-        } else {
-            elsewhere.path()
-        };
-        let output = run(at, args);
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
-        assert!(
-            text(&output.stderr).starts_with(begin),
-            "{args:?}: {}",
-            text(&output.stderr)
-        );
-    }
-}
-
-#[test]
 fn an_ephemeral_server_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::start(

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use taskhub_core::query::Filter;
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
-use taskhub_store::{
-    ExecutionKey, Freshness, HubAsk, PartitionKey, Query, Store as _, decode_history, partition_of,
-};
+use taskhub_store::{ExecutionKey, Freshness, HubAsk, PartitionKey, Query, Store as _, decode_history, partition_of};
 
 /// The contents of the store in a folder, which a server may hold.
 pub(crate) fn of(folder: &Path) -> String {
@@ -33,7 +31,7 @@ pub(crate) fn of(folder: &Path) -> String {
             runtime.block_on(told(&store))
         }
         // What is no store is to stay as it is to the byte.
-        Err(error) => format!("{error}: {:?}", std::fs::read(file).unwrap()),
+        Err(error) => format!("{}: {:?}", error.code(), std::fs::read(file).unwrap()),
     }
 }
 
@@ -58,7 +56,7 @@ async fn told(store: &EmbeddedStore) -> String {
             let execution = ExecutionKey {
                 partition,
                 number: state.number,
-                ordinal: state.info.generation,
+                ordinal: state.info.ordinal,
             };
             let history = store.history(&execution, 0).await.unwrap();
             writeln!(text, "{state:?}\n{:?}", decode_history(&history).unwrap()).unwrap();
