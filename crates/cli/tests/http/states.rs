@@ -108,6 +108,9 @@ fn every_cell_of_the_table() {
             for (operation, (cell, (method, path))) in expected.iter().zip(OPERATIONS).enumerate() {
                 let id = format!("{state}-{operation}-{index}-");
                 bring_about(&server, base, state, &id);
+                let instance = format!("{base}/instances/{id}");
+                let whole = || server.call("GET", &format!("{instance}?showHistory=full")).body;
+                let before = whole();
                 let path = format!("{base}{}", path.replace("{id}", &id));
                 let answer = server.call(method, &path);
                 let place = format!("{method} {path} on {state}: {answer:?}");
@@ -117,7 +120,10 @@ fn every_cell_of_the_table() {
                 };
                 assert_eq!(answer.status.to_string(), code, "{place}");
                 check_form(operation, &answer, &place);
-                let after = state_in(&server.call("GET", &format!("{base}/instances/{id}")));
+                if answer.status >= 400 {
+                    assert_eq!(whole(), before, "a refusal changes nothing, {place}");
+                }
+                let after = state_in(&server.call("GET", &instance));
                 let unchanged = (state != "missing").then(|| state.to_owned());
                 let is_change = operation != 1 && !is_without_effect && (state != "missing" || operation == 0);
                 let wanted = if is_change {
