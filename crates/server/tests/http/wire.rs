@@ -184,6 +184,11 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let head = format!("POST {RPC}/orchestrators/Echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n[1");
     let answer = raw(&server, &head).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(
+        answer.contains("the body of the request did not arrive in time"),
+        "{answer}"
+    );
+    assert_eq!(server.call("GET", &format!("{RPC}/instances")).await.body, "[]");
 }
 
 #[tokio::test]
