@@ -4,9 +4,9 @@
 //! Each file in `tests/durable/` is a script: `$` begins a command, `>` a line of standard output, `!` one of
 //! standard error, `=` the exit code (0 if left out), `#` a remark. `file NAME TEXT`, `length NAME BYTES`,
 //! `env NAME VALUE`, `in FOLDER`, `server FOLDER OPTIONS` and `kill` prepare what follows; `absent PATH` says what
-//! must not be there, and from `unchanged FOLDER` on no command may change what the store in the folder holds. Ids, times and tokens that differ from run to run are shown as `<id>`, `<time>`,
-//! `<date>` and `<token>`; `$TOKEN` in a command is the last token that was printed, `$HOME` the home folder,
-//! `$PORT` the port of the last server.
+//! must not be there, and from `unchanged FOLDER` on no command may change what the store in the folder holds. Ids,
+//! times and tokens that differ from run to run are shown as `<id>`, `<time>`, `<date>` and `<token>`; `$TOKEN` in a
+//! command is the last token that was printed, `$HOME` the home folder, `$PORT` the port of the last server.
 //! `UPDATE=1 cargo test` writes what is printed now.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
