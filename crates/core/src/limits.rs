@@ -32,5 +32,7 @@ pub const KEY_HOURS: i64 = 24;
 pub const KEYS_PER_INSTANCE_MAX: usize = 10_000;
 /// Largest page of a query, in rows.
 pub const PAGE_ROWS_MAX: usize = 1_000;
+/// Bytes of status records after which a page ends, however many rows were asked for; one row always fits.
+pub const PAGE_BYTES_MAX: usize = 16 << 20;
 /// How many earlier executions keep their history after continue-as-new (R134).
 pub const ARCHIVED_EXECUTIONS_MAX: u32 = 10;

@@ -45,7 +45,8 @@ pub struct Cursor {
 /// One page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Its rows, in order.
+    /// Its rows, in order; fewer than were asked for where their payloads are large
+    /// ([`crate::limits::PAGE_BYTES_MAX`]).
     pub rows: Vec<InstanceInfo>,
     /// Where the next page begins; absent on the last one.
     pub next: Option<Cursor>,

@@ -274,7 +274,7 @@ pub enum Query {
         filter: Filter,
         /// Begin behind this row.
         after: Option<Cursor>,
-        /// At most so many rows.
+        /// At most so many rows; a page also ends at [`taskhub_core::limits::PAGE_BYTES_MAX`].
         rows_max: usize,
     },
     /// The ids of such a page, without reading the status records.

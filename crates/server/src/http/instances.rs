@@ -11,7 +11,7 @@ use serde::Serialize;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{ReusePolicy, StartRequest};
-use taskhub_core::query::{Cursor, Filter};
+use taskhub_core::query::Filter;
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
@@ -38,10 +38,6 @@ const FRONT_DOOR_INTERVAL: Duration = Duration::from_secs(1);
 
 const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-ms-continuation-token");
 const FAILURE_AS_500: &str = "returnInternalServerErrorOnFailure";
-
-/// Rows read at a time, and bytes after which a page is full: a page may be shorter than asked for (H76).
-const ROWS_AT_ONCE: usize = 100;
-const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// O1: starts an instance, and waits for its end if a time is given.
 pub(super) async fn start(
@@ -294,7 +290,10 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
     let after = after.map_err(|refused| Problem::argument(refused.to_string()))?;
     let (rows, next) = match asked.hub().await? {
         None => (Vec::new(), None),
-        Some(hub) => page(&hub, &filter, after, query.top("top")).await?,
+        Some(hub) => {
+            let page = hub.query(filter.clone(), after, query.top("top")).await?;
+            (page.rows, page.next)
+        }
     };
     let show_input = query.flag("showInput").unwrap_or(true);
     let shown: Vec<_> = rows
@@ -329,34 +328,4 @@ pub(super) fn filter(query: &Query) -> Filter {
 pub(super) fn just_after(moment: Timestamp) -> Timestamp {
     const TICK: Duration = Duration::from_nanos(100);
     moment.plus(TICK)
-}
-
-/// Reads a page in pieces, so that neither many rows nor large ones take the memory of the server.
-pub(crate) async fn page(
-    hub: &Hub,
-    filter: &Filter,
-    mut after: Option<Cursor>,
-    rows_max: usize,
-) -> Result<(Vec<InstanceInfo>, Option<Cursor>), EngineError> {
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    loop {
-        let wanted = ROWS_AT_ONCE.min(rows_max - rows.len());
-        let page = hub.query(filter.clone(), after, wanted).await?;
-        after = page.next;
-        let mut left = page.rows.into_iter().peekable();
-        while let Some(row) = left.next() {
-            bytes += row.size();
-            let place = Cursor {
-                created_at: row.created_at,
-                instance: row.instance.clone(),
-            };
-            rows.push(row);
-            if bytes >= PAGE_BYTES_MAX && left.peek().is_some() {
-                return Ok((rows, Some(place)));
-            }
-        }
-        if after.is_none() || rows.len() >= rows_max || bytes >= PAGE_BYTES_MAX {
-            return Ok((rows, after));
-        }
-    }
 }

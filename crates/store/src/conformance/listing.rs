@@ -6,7 +6,9 @@ use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{InstanceId, InstanceNumber};
+use taskhub_core::limits;
 use taskhub_core::message::{Outcome, StartRequest};
+use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
@@ -68,6 +70,34 @@ pub fn pages_join_without_gap_or_overlap(store: &dyn Store) {
     }
     let last = owner.page(&Filter::default(), None, 40);
     assert_eq!(last.next, None, "a page that holds all is the last one");
+}
+
+/// So that a list takes no more memory than its answer may. Ids alone are as many as were asked for.
+pub fn a_page_of_large_records_is_short_and_says_where_the_next_begins(store: &dyn Store) {
+    let mut owner = Owner::new(store, "Large", 1);
+    let input = Payload::text(&"x".repeat(limits::PAGE_BYTES_MAX / 2));
+    for number in 0..5 {
+        owner.start_with(&StartRequest {
+            input: Some(input.clone()),
+            ..Owner::request(&instance(&format!("order-{number}")))
+        });
+        owner.wait(1);
+    }
+    owner.flush();
+    let (mut sizes, mut ids, mut after) = (Vec::new(), Vec::new(), None);
+    loop {
+        let page = owner.page(&Filter::default(), after.as_ref(), 100);
+        sizes.push(page.rows.len());
+        ids.extend(page.rows.into_iter().map(|row| row.instance.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+    assert_eq!(ids, ["order-0", "order-1", "order-2", "order-3", "order-4"]);
+    let (ids, next) = owner.ids_of_page(&Filter::default(), None, 100);
+    assert_eq!((ids.len(), next), (5, None));
 }
 
 /// S-list-filters.

@@ -154,6 +154,7 @@ macro_rules! conformance {
             }
             listing {
                 a_page_is_ordered_by_created_time_then_id
+                a_page_of_large_records_is_short_and_says_where_the_next_begins
                 pages_join_without_gap_or_overlap
                 each_filter_alone_and_combined_agrees_with_a_naive_one
                 a_page_begins_behind_any_place

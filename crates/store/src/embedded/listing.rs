@@ -73,6 +73,13 @@ impl Candidate {
     fn place(&self) -> (Timestamp, &str) {
         (self.created_at, self.id.as_str())
     }
+
+    fn cursor(&self) -> Cursor {
+        Cursor {
+            created_at: self.created_at,
+            instance: self.id.clone(),
+        }
+    }
 }
 
 struct Scan<'q> {
@@ -100,9 +107,18 @@ impl<'q> Scan<'q> {
     }
 
     fn page(self, rows_max: usize) -> Result<Answer, Trouble> {
-        let (found, next) = self.found(rows_max)?;
-        let rows = found.iter().filter_map(|row| self.readable(row).transpose());
-        let rows = rows.collect::<Result<_, _>>()?;
+        let (found, mut next) = self.found(rows_max)?;
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let mut left = found.into_iter().peekable();
+        while let Some(row) = left.next() {
+            let Some(info) = self.readable(&row)? else { continue };
+            bytes += info.size();
+            rows.push(info);
+            if bytes >= limits::PAGE_BYTES_MAX && left.peek().is_some() {
+                next = Some(row.cursor());
+                break;
+            }
+        }
         Ok(Answer::Page {
             page: Page { rows, next },
             rows_read: self.rows_read.get(),
@@ -127,11 +143,9 @@ impl<'q> Scan<'q> {
         };
         let is_last = found.len() <= rows_max;
         found.truncate(rows_max);
-        let last = found.last().map(|row| Cursor {
-            created_at: row.created_at,
-            instance: row.id.clone(),
-        });
-        Ok((found, if is_last { None } else { last }))
+        let last = if is_last { None } else { found.last() };
+        let next = last.map(Candidate::cursor);
+        Ok((found, next))
     }
 
     /// The status record of a row, without which the others are still worth showing if it is damaged (R187).

@@ -99,7 +99,8 @@ impl Reader for MemReader {
                 after,
                 rows_max,
             } => {
-                let (page, rows_read) = page(tables.hub(hub)?, filter, after.as_ref(), *rows_max);
+                let (found, next, rows_read) = found(tables.hub(hub)?, filter, after.as_ref(), *rows_max);
+                let page = page(&found, next);
                 Ok(Answer::Page { page, rows_read })
             }
             Query::Ids {
@@ -108,8 +109,8 @@ impl Reader for MemReader {
                 after,
                 rows_max,
             } => {
-                let (Page { rows, next }, rows_read) = page(tables.hub(hub)?, filter, after.as_ref(), *rows_max);
-                let ids = rows.into_iter().map(|info| info.instance).collect();
+                let (found, next, rows_read) = found(tables.hub(hub)?, filter, after.as_ref(), *rows_max);
+                let ids = found.into_iter().map(|info| info.instance.clone()).collect();
                 Ok(Answer::Ids { ids, next, rows_read })
             }
             Query::Counts { hub } => Ok(Answer::Counts(counts(tables.hub(hub)?))),
@@ -138,24 +139,44 @@ fn infos(hub: &Hub) -> impl Iterator<Item = &InstanceInfo> {
         .map(|instance| &instance.state.info)
 }
 
-/// A page, and how many rows were looked at.
-fn page(hub: &Hub, filter: &Filter, after: Option<&Cursor>, rows_max: usize) -> (Page, u64) {
+/// The rows of a page, where the next one begins, and how many rows were looked at.
+fn found<'h>(
+    hub: &'h Hub,
+    filter: &Filter,
+    after: Option<&Cursor>,
+    rows_max: usize,
+) -> (Vec<&'h InstanceInfo>, Option<Cursor>, u64) {
     let rows_max = rows_max.min(limits::PAGE_ROWS_MAX);
-    let place = |info: &InstanceInfo| Cursor {
-        created_at: info.created_at,
-        instance: info.instance.clone(),
-    };
     let mut found: Vec<&InstanceInfo> = infos(hub)
         .filter(|info| filter.matches(info) && after.is_none_or(|after| place(info) > *after))
         .collect();
     found.sort_by_cached_key(|info| place(info));
-    let rows: Vec<InstanceInfo> = found.iter().take(rows_max).copied().cloned().collect();
-    let next = if found.len() > rows.len() {
-        rows.last().map(place)
-    } else {
-        None
-    };
-    (Page { rows, next }, infos(hub).count() as u64)
+    let is_last = found.len() <= rows_max;
+    found.truncate(rows_max);
+    let last = if is_last { None } else { found.last() };
+    let next = last.map(|info| place(info));
+    (found, next, infos(hub).count() as u64)
+}
+
+fn place(info: &InstanceInfo) -> Cursor {
+    Cursor {
+        created_at: info.created_at,
+        instance: info.instance.clone(),
+    }
+}
+
+/// As many of the rows as a page may hold.
+fn page(found: &[&InstanceInfo], next: Option<Cursor>) -> Page {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    for info in found {
+        bytes += info.size();
+        rows.push(InstanceInfo::clone(info));
+        if bytes >= limits::PAGE_BYTES_MAX && rows.len() < found.len() {
+            let next = Some(place(info));
+            return Page { rows, next };
+        }
+    }
+    Page { rows, next }
 }
 
 fn counts(hub: &Hub) -> Vec<(RuntimeStatus, u64)> {

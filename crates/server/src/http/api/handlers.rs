@@ -17,7 +17,7 @@ use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error as EngineError, WaitFor};
 use tokio::time::{sleep, timeout};
 
-use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after, page};
+use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after};
 use super::super::query::{Query, status};
 use super::super::respond::{self, Response};
 use super::super::{history as events, time, token};
@@ -87,15 +87,18 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
         .transpose();
     let after = after.map_err(|refused| Refused::argument(refused.to_string()))?;
     let rows_max = whole(query, "limit", limits::PAGE_ROWS_MAX)?.unwrap_or(100);
-    let (rows, next) = page(&hub, &filter, after, rows_max).await?;
+    let page = hub.query(filter.clone(), after, rows_max).await?;
     let fields = Fields {
         is_list: true,
         ..fields(query)?.unwrap_or_default()
     };
-    let shown = rows.iter().map(|info| InstanceShown::new(hub.name(), info, fields));
+    let shown = page
+        .rows
+        .iter()
+        .map(|info| InstanceShown::new(hub.name(), info, fields));
     let list = Items {
         items: shown.collect(),
-        cursor: next.map(|next| token::write(&next, &filter)),
+        cursor: page.next.map(|next| token::write(&next, &filter)),
     };
     Ok(respond::json(StatusCode::OK, &list))
 }
