@@ -7,14 +7,20 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+
+/// A server or a script that takes longer hangs.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A server that runs the samples until it is dropped.
 struct Dev {
     child: Child,
-    base: String,
+    address: String,
     _folder: tempfile::TempDir,
 }
 
@@ -28,17 +34,43 @@ impl Dev {
             .env_clear()
             .env("HOME", folder.path());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line.split(' ').find_map(|word| word.strip_prefix("http=")).unwrap();
-        let base = format!("http://{address}");
-        Self {
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut dev = Self {
             child,
-            base,
+            address: String::new(),
             _folder: folder,
-        }
+        };
+        let line = in_time(move || {
+            let mut line = String::new();
+            lines.read_line(&mut line).map(|_| line)
+        });
+        let line = line
+            .unwrap_or_else(|_| panic!("the server has said nothing for {PATIENCE:?}"))
+            .unwrap();
+        let address = line.split(' ').find_map(|word| word.strip_prefix("http="));
+        address
+            .unwrap_or_else(|| panic!("no address in `{line}`"))
+            .clone_into(&mut dev.address);
+        dev
+    }
+
+    fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Runs a script and reads the facts it prints.
+    fn facts(command: &mut Command) -> Value {
+        let output = ended(command);
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(
+            output.status.success(),
+            "the script ended with {}:\n{err}",
+            output.status
+        );
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}\n{err}"))
     }
 }
 
@@ -48,6 +80,29 @@ impl Drop for Dev {
         let _gone = self.child.kill();
         let _gone = self.child.wait();
     }
+}
+
+/// What comes of it or, if that takes too long, where it will come.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Receiver<T>> {
+    let (to, done) = channel();
+    // Nobody may listen any more to one that was too late.
+    thread::spawn(move || to.send(work()).is_ok());
+    done.recv_timeout(PATIENCE).map_err(|_| done)
+}
+
+/// Runs a script to its end. It tells on its standard error what it is about to do.
+fn ended(command: &mut Command) -> Output {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let pid = child.id().to_string();
+    in_time(move || child.wait_with_output().unwrap()).unwrap_or_else(|late| {
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        let err = String::from_utf8_lossy(&late.recv().unwrap().stderr).into_owned();
+        panic!("the script was ended after {PATIENCE:?} in the last of these steps:\n{err}")
+    })
 }
 
 /// Where `cargo xtask test` has put the clients.
@@ -60,17 +115,6 @@ fn clients() -> PathBuf {
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
-}
-
-/// Runs a script and reads the facts it prints.
-fn facts(command: &mut Command) -> Value {
-    let output = command.output().unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(output.status.success(), "{out}\n{err}");
-    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}\n{err}"))
 }
 
 fn management_links() -> Value {
@@ -93,10 +137,10 @@ fn the_npm_client_does_what_the_article_says() {
     let mut node = Command::new("node");
     node.arg(script("npm/article.mjs"))
         .arg(clients().join("npm"))
-        .arg(&dev.base);
+        .arg(dev.base());
     let greetings = json!(["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
     assert_eq!(
-        facts(&mut node),
+        Dev::facts(&mut node),
         json!({
             "hello": [200, greetings],
             "history": greetings,
@@ -118,10 +162,10 @@ fn the_npm_client_does_what_the_article_says() {
 fn the_python_client_does_what_the_article_says() {
     let dev = Dev::start();
     let mut python = Command::new(clients().join("python/bin/python"));
-    python.arg(script("python/article.py")).arg(&dev.base);
+    python.arg(script("python/article.py")).arg(dev.base());
     let greetings = json!(["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
     assert_eq!(
-        facts(&mut python),
+        Dev::facts(&mut python),
         json!({
             "history": greetings,
             "output": greetings,

@@ -18,12 +18,13 @@ const client = df.getClient({
 const facts = {};
 const request = { method: "POST", url: `${base}/api/orchestrators/x`, headers: new Headers(), params: {}, query: new URLSearchParams() };
 
-const settled = async (id, statuses) => {
-  for (;;) {
-    const status = await client.getStatus(id);
-    if (statuses.includes(status.runtimeStatus)) return status;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+// The server's own wait: no client looks again and again.
+const wait = async (id, what) => {
+  console.error(`wait until ${id} has ${what}`);
+  const path = `/api/v1/hubs/${binding.taskHubName}/instances/${id}/wait`;
+  const waited = await (await fetch(`${base}${path}?for=${what}&timeout=30`)).json();
+  if (!waited.isMet) throw new Error(`${id} has not ${what}: ${JSON.stringify(waited)}`);
+  return client.getStatus(id);
 };
 
 await client.startNew("E1_HelloSequence", { instanceId: "npm-hello" });
@@ -38,20 +39,19 @@ facts.history = full.history.filter((event) => event.EventType === "TaskComplete
 facts.output = full.output;
 
 await client.startNew("WaitEvent", { instanceId: "npm-event" });
-await settled("npm-event", ["Running"]);
+await wait("npm-event", "started");
 const check = client.createCheckStatusResponse(request, "npm-event");
 facts.check = [check.status, Object.keys(client.createHttpManagementPayload("npm-event")).sort()];
 await client.suspend("npm-event", "a pause");
-facts.suspended = (await settled("npm-event", ["Suspended"])).runtimeStatus;
+facts.suspended = (await client.getStatus("npm-event")).runtimeStatus;
 await client.resume("npm-event", "it is over");
-await settled("npm-event", ["Running"]);
 await client.raiseEvent("npm-event", "Go", { answer: 42 });
-facts.event = (await settled("npm-event", ["Completed"])).output;
+facts.event = (await wait("npm-event", "ended")).output;
 
 await client.startNew("WaitEvent", { instanceId: "npm-end", input: 1 });
-await settled("npm-end", ["Running"]);
+await wait("npm-end", "started");
 await client.terminate("npm-end", "no longer needed");
-const ended = await settled("npm-end", ["Terminated"]);
+const ended = await client.getStatus("npm-end");
 facts.terminated = [ended.runtimeStatus, ended.output];
 
 facts.all = (await client.getStatusAll()).map((status) => status.instanceId).filter((id) => id.startsWith("npm-")).sort();

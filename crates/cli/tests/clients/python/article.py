@@ -14,41 +14,47 @@ from azure.durable_functions import DurableOrchestrationClient, OrchestrationRun
 base = sys.argv[1]
 
 
-async def settled(client, instance, *statuses):
-    while True:
-        status = await client.get_status(instance)
-        if status.runtime_status in statuses:
-            return status
-        await asyncio.sleep(0.01)
+def call(path):
+    with urllib.request.urlopen(base + path, timeout=60) as answer:
+        return answer.read().decode()
+
+
+def wait(hub, instance, what):
+    """The server's own wait: no client looks again and again."""
+    print(f"wait until {instance} has {what}", file=sys.stderr)
+    waited = json.loads(call(f"/api/v1/hubs/{hub}/instances/{instance}/wait?for={what}&timeout=30"))
+    if not waited["isMet"]:
+        raise TimeoutError(f"{instance} has not {what}: {waited}")
 
 
 async def main():
     # What the Functions host does: it hands the binding over as a text.
-    with urllib.request.urlopen(f"{base}/runtime/webhooks/durabletask/clientbinding") as answer:
-        client = DurableOrchestrationClient(answer.read().decode())
+    binding = call("/runtime/webhooks/durabletask/clientbinding")
+    client = DurableOrchestrationClient(binding)
+    hub = json.loads(binding)["taskHubName"]
     facts = {}
     states = OrchestrationRuntimeStatus
 
     await client.start_new("E1_HelloSequence", "py-hello", None)
-    await settled(client, "py-hello", states.Completed)
+    wait(hub, "py-hello", "ended")
     full = await client.get_status("py-hello", show_history=True, show_history_output=True, show_input=True)
     facts["history"] = [event["Result"] for event in full.history if event["EventType"] == "TaskCompleted"]
     facts["output"] = full.output
 
     await client.start_new("WaitEvent", "py-event", {"n": 1})
-    await settled(client, "py-event", states.Running)
+    wait(hub, "py-event", "started")
     facts["check"] = sorted(client.create_http_management_payload("py-event"))
     await client.suspend("py-event", "a pause")
-    facts["suspended"] = (await settled(client, "py-event", states.Suspended)).runtime_status.name
+    facts["suspended"] = (await client.get_status("py-event")).runtime_status.name
     await client.resume("py-event", "it is over")
-    await settled(client, "py-event", states.Running)
     await client.raise_event("py-event", "Go", {"answer": 42})
-    facts["event"] = (await settled(client, "py-event", states.Completed)).output
+    wait(hub, "py-event", "ended")
+    facts["event"] = (await client.get_status("py-event")).output
 
     await client.start_new("WaitEvent", "py-end", None)
-    await settled(client, "py-end", states.Running)
+    wait(hub, "py-end", "started")
     await client.terminate("py-end", "no longer needed")
-    ended = await settled(client, "py-end", states.Terminated)
+    ended = await client.get_status("py-end")
     facts["terminated"] = [ended.runtime_status.name, ended.output]
 
     own = lambda statuses: sorted(s.instance_id for s in statuses if s.instance_id.startswith("py-"))
