@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 struct Dev {
     child: Child,
     address: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Dev {
@@ -38,7 +38,7 @@ impl Dev {
         let mut dev = Self {
             child,
             address: String::new(),
-            _folder: folder,
+            folder,
         };
         let line = in_time(move || {
             let mut line = String::new();
@@ -58,8 +58,13 @@ impl Dev {
         format!("http://{}", self.address)
     }
 
-    /// Runs a script and reads the facts it prints.
-    fn facts(command: &mut Command) -> Value {
+    /// Runs a script and reads the facts it prints. It gets nothing of this process's environment but the way to
+    /// its program: a proxy would hear what is said on this machine.
+    fn facts(&self, command: &mut Command) -> Value {
+        command.env_clear().env("HOME", self.folder.path());
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
         let output = ended(command);
         let (out, err) = (
             String::from_utf8_lossy(&output.stdout),
@@ -140,7 +145,7 @@ fn the_npm_client_does_what_the_article_says() {
         .arg(dev.base());
     let greetings = json!(["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
     assert_eq!(
-        Dev::facts(&mut node),
+        dev.facts(&mut node),
         json!({
             "hello": [200, greetings],
             "history": greetings,
@@ -165,7 +170,7 @@ fn the_python_client_does_what_the_article_says() {
     python.arg(script("python/article.py")).arg(dev.base());
     let greetings = json!(["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
     assert_eq!(
-        Dev::facts(&mut python),
+        dev.facts(&mut python),
         json!({
             "history": greetings,
             "output": greetings,
