@@ -63,18 +63,23 @@ fn npm(pins: &Path, folder: &Path) -> Result<(), String> {
 
 fn python(pins: &Path, folder: &Path) -> Result<(), String> {
     run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
-    let mut pip = Command::new(folder.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    run(pip.arg(pins.join("requirements.txt")))
+    let pip = || {
+        let mut python = Command::new(folder.join("bin/python"));
+        python.args(["-m", "pip", "--disable-pip-version-check"]);
+        python
+    };
+    let pinned = ["install", "--quiet", "--no-deps", "--requirement"];
+    run(pip().args(pinned).arg(pins.join("requirements.txt")))?;
+    // Nothing was looked for that is not pinned, so something may be missing.
+    run(pip().arg("check"))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
     let status = command.stdin(Stdio::null()).status();
-    let program = command.get_program().to_string_lossy().into_owned();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("`{program}` ended with {status}")),
-        Err(error) => Err(format!("`{program}` cannot be run: {error}")),
+        Ok(status) => Err(format!("{command:?} ended with {status}")),
+        Err(error) => Err(format!("{command:?} cannot be run: {error}")),
     }
 }
 
