@@ -1,9 +1,13 @@
 //! The published clients of Durable Functions, unchanged, against `taskhub dev`: npm `durable-functions` and PyPI
 //! `azure-functions-durable`. `cargo xtask test` installs them below the target folder, at the versions that
-//! `clients/` pins, and says where they are.
+//! the folders here pin, and says where they are. A script does with a client what programs do; the modules say what
+//! comes of it, and what in that is the client's own way (they are listed in COMPAT.md).
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod npm;
+mod python;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -62,6 +66,8 @@ impl Dev {
     /// its program: a proxy would hear what is said on this machine.
     fn facts(&self, command: &mut Command) -> Value {
         command.env_clear().env("HOME", self.folder.path());
+        // What the Functions host tells npm.
+        command.env("WEBSITE_HOSTNAME", &self.address);
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
@@ -122,67 +128,106 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }
 
-fn management_links() -> Value {
+fn check_npm(surface: npm::Surface) {
+    let dev = Dev::start();
+    let mut node = Command::new("node");
+    node.arg(script("npm/facts.mjs"))
+        .arg(clients().join("npm"))
+        .arg(dev.base());
+    assert_same(&dev.facts(node.arg(surface.word())), &npm::facts(surface));
+}
+
+/// Compares group by group: all of it would be too much to read.
+fn assert_same(found: &Value, expected: &Value) {
+    let groups = |facts: &Value| facts.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(groups(found), groups(expected));
+    for group in groups(expected) {
+        assert_eq!(found[&group], expected[&group], "{group}");
+    }
+}
+
+#[test]
+fn the_npm_client_works_over_rpc() {
+    check_npm(npm::Surface::Rpc);
+}
+
+#[test]
+fn the_npm_client_works_over_the_webhook_urls() {
+    check_npm(npm::Surface::Webhook);
+}
+
+#[test]
+fn the_python_client_works() {
+    let dev = Dev::start();
+    let mut python = Command::new(clients().join("python/bin/python"));
+    python.arg(script("python/facts.py")).arg(dev.base());
+    assert_same(&dev.facts(&mut python), &python::facts());
+}
+
+fn greetings() -> Value {
+    json!(["Hello Tokyo!", "Hello Seattle!", "Hello London!"])
+}
+
+fn history_of_hello(input: &str) -> Value {
+    let said = |city: &str| {
+        json!({
+            "EventType": "TaskCompleted",
+            "Result": format!("Hello {city}!"),
+            "FunctionName": "E1_SayHello",
+            "Input": format!("\"{city}\""),
+        })
+    };
     json!([
-        "id",
-        "purgeHistoryDeleteUri",
-        "restartPostUri",
-        "resumePostUri",
-        "rewindPostUri",
-        "sendEventPostUri",
-        "statusQueryGetUri",
-        "suspendPostUri",
-        "terminatePostUri"
+        {
+            "EventType": "ExecutionStarted",
+            "Input": input,
+            "Correlation": null,
+            "ScheduledStartTime": null,
+            "Generation": 0,
+            "FunctionName": "E1_HelloSequence",
+        },
+        said("Tokyo"),
+        said("Seattle"),
+        said("London"),
+        {
+            "EventType": "ExecutionCompleted",
+            "OrchestrationStatus": "Completed",
+            "Result": greetings(),
+            "FailureDetails": null,
+        },
     ])
 }
 
-#[test]
-fn the_npm_client_does_what_the_article_says() {
-    let dev = Dev::start();
-    let mut node = Command::new("node");
-    node.arg(script("npm/article.mjs"))
-        .arg(clients().join("npm"))
-        .arg(dev.base());
-    let greetings = json!(["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
-    assert_eq!(
-        dev.facts(&mut node),
-        json!({
-            "hello": [200, greetings],
-            "history": greetings,
-            "output": greetings,
-            "check": [202, management_links()],
-            "suspended": "Suspended",
-            "event": {"answer": 42},
-            "terminated": ["Terminated", "no longer needed"],
-            "all": ["npm-end", "npm-event", "npm-hello"],
-            "completed": ["npm-event", "npm-hello"],
-            "purged": 1,
-            "purgedBy": 1,
-            "gone": true,
-        })
-    );
-}
-
-#[test]
-fn the_python_client_does_what_the_article_says() {
-    let dev = Dev::start();
-    let mut python = Command::new(clients().join("python/bin/python"));
-    python.arg(script("python/article.py")).arg(dev.base());
-    let greetings = json!(["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
-    assert_eq!(
-        dev.facts(&mut python),
-        json!({
-            "history": greetings,
-            "output": greetings,
-            "check": management_links(),
-            "suspended": "Suspended",
-            // This client sends the data of an event as a text that holds JSON.
-            "event": "{\"answer\": 42}",
-            "terminated": ["Terminated", "no longer needed"],
-            "all": ["py-end", "py-event", "py-hello"],
-            "completed": ["py-event", "py-hello"],
-            "purged": 1,
-            "purgedBy": 1,
-        })
-    );
+/// What a wait that is over too early leads to: links, with which somebody goes on to the end.
+fn waits() -> Value {
+    let links = [
+        "id",
+        "statusQueryGetUri",
+        "sendEventPostUri",
+        "terminatePostUri",
+        "rewindPostUri",
+        "purgeHistoryDeleteUri",
+        "restartPostUri",
+        "suspendPostUri",
+        "resumePostUri",
+    ];
+    json!({
+        "late": [202, links, true, "10"],
+        "checked": [202, true],
+        "payload": true,
+        "followed": [
+            [202, "Running", true, "5"],
+            202,
+            [202, "Suspended", true, "5"],
+            202,
+            [202, "Running", true, "5"],
+            202,
+            42,
+            [200, "Completed", false, null],
+            410,
+            "{\"instancesDeleted\":1}",
+            [404, "", false, null],
+        ],
+        "contrary": "error: Total timeout 1 (ms) should be bigger than retry timeout 2 (ms)",
+    })
 }
