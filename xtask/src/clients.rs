@@ -1,12 +1,11 @@
 //! The published clients that the tests of the command line run: installed below the target folder, at the
 //! versions that the repository pins, and only when those have changed.
 
-use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::tree;
 
@@ -17,27 +16,26 @@ const PINS: &str = "crates/cli/tests/clients";
 ///
 /// # Errors
 ///
-/// The exit code to end with: a line has said what failed.
-pub(crate) fn install() -> Result<(OsString, OsString), ExitCode> {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    let folder = tree::root().join(target).join("clients");
+/// What failed.
+pub(crate) fn install() -> Result<(OsString, OsString), String> {
+    let folder = tree::target().join("clients");
     let pins = tree::root().join(PINS);
-    let npm = || npm(&pins.join("npm"), &folder.join("npm"));
-    let python = || python(&pins.join("python"), &folder.join("python"));
-    let installed = once(&folder.join("npm"), &pins.join("npm/package-lock.json"), npm)
-        .and_then(|()| once(&folder.join("python"), &pins.join("python/requirements.txt"), python));
-    installed.map_err(|what| {
-        eprintln!("error: {what}; `--rust-only` leaves out the tests with published clients");
-        ExitCode::from(2)
+    let (from, to) = (pins.join("npm"), folder.join("npm"));
+    once(&to, &from.join("package-lock.json"), &version("node")?, || {
+        npm(&from, &to)
+    })?;
+    let (from, to) = (pins.join("python"), folder.join("python"));
+    once(&to, &from.join("requirements.txt"), &version("python3")?, || {
+        python(&from, &to)
     })?;
     Ok(("TASKHUB_CLIENTS".into(), folder.into_os_string()))
 }
 
-/// Does it unless it was done for these pins.
-fn once(folder: &Path, pins: &Path, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    let wanted = fs::read(pins).map_err(|error| format!("{}: {error}", pins.display()))?;
+/// Does it unless it was done for these pins and by this version of a program, which the folder keeps as a mark.
+fn once(folder: &Path, pins: &Path, by: &str, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let wanted = fs::read_to_string(pins).map_err(|error| format!("{}: {error}", pins.display()))? + by;
     let stamp = folder.join("installed");
-    if fs::read(&stamp).is_ok_and(|found| found == wanted) {
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(());
     }
     println!("==> installing what {} pins", pins.display());
@@ -74,6 +72,13 @@ fn python(pins: &Path, folder: &Path) -> Result<(), String> {
     run(pip().arg("check"))
 }
 
+/// What was installed for one version of a program may not be found by the next.
+fn version(program: &str) -> Result<String, String> {
+    let output = Command::new(program).arg("--version").output();
+    let output = output.map_err(|error| format!("`{program}` cannot be run: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 fn run(command: &mut Command) -> Result<(), String> {
     let status = command.stdin(Stdio::null()).status();
     match status {
@@ -88,24 +93,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_done_again_when_the_pins_change_or_it_was_cut_off() {
-        let base = env::temp_dir().join(format!("clients-once-{}", std::process::id()));
+    fn it_is_done_again_when_the_pins_or_the_program_change_or_it_was_cut_off() {
+        let base = std::env::temp_dir().join(format!("clients-once-{}", std::process::id()));
         let (folder, pins) = (base.join("there"), base.join("pins"));
         fs::create_dir_all(&base).expect("a temporary folder");
         let mut done = 0;
-        let mut with = |text: &str, result: Result<(), String>| {
+        let mut with = |text: &str, by: &str, result: Result<(), String>| {
             fs::write(&pins, text).expect("the pins");
-            once(&folder, &pins, || {
+            once(&folder, &pins, by, || {
                 done += 1;
                 result
             })
             .is_ok()
             .then_some(done)
         };
-        assert_eq!(with("a", Err("cut off".to_owned())), None);
-        assert_eq!(with("a", Ok(())), Some(2));
-        assert_eq!(with("a", Ok(())), Some(2));
-        assert_eq!(with("b", Ok(())), Some(3));
+        assert_eq!(with("a", "1", Err("cut off".to_owned())), None);
+        assert_eq!(with("a", "1", Ok(())), Some(2));
+        assert_eq!(with("a", "1", Ok(())), Some(2));
+        assert_eq!(with("b", "1", Ok(())), Some(3));
+        assert_eq!(with("b", "2", Ok(())), Some(4));
         fs::remove_dir_all(&base).expect("it can be removed");
     }
 }

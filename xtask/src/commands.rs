@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::clients;
-use crate::stages::{self, Stage};
+use crate::stages::{self, Stage, Times};
 use crate::tests_home;
 use crate::tools;
 
@@ -26,11 +26,15 @@ pub(crate) fn quick() -> ExitCode {
 
 /// Everything, cheapest first, with the tests last so that the run ends with their count.
 pub(crate) fn test(with_tools: bool) -> ExitCode {
+    let mut times = Times::default();
     let mut clients = None;
     if with_tools {
-        match tools::ensure().and_then(|()| clients::install()) {
+        match times.set_up(|| tools::ensure().and_then(|()| clients::install())) {
             Ok(variable) => clients = Some(variable),
-            Err(code) => return code,
+            Err(what) => {
+                eprintln!("error: {what}; `--rust-only` leaves out the tests that need it");
+                return ExitCode::from(2);
+            }
         }
     }
     let features = if with_tools { FEATURES } else { RUST_FEATURES };
@@ -62,7 +66,7 @@ pub(crate) fn test(with_tools: bool) -> ExitCode {
         .into_iter()
         .chain(clients)
         .fold(tests, |stage, (name, value)| stage.env(name, value));
-    stages::run_then_count(&[format_check(), clippy(), doc_build(), binaries], &tests)
+    stages::run_then_count(times, &[format_check(), clippy(), doc_build(), binaries], &tests)
 }
 
 /// The API documentation.

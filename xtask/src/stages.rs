@@ -1,4 +1,5 @@
-//! Runs cargo calls one after the other, times them and says plainly which one failed.
+//! Runs cargo calls one after the other, times them and says plainly which one failed. What has to be there before the
+//! first of them is timed like one.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
@@ -43,9 +44,18 @@ impl Stage {
 
 /// How long each stage took, in the order they ran.
 #[derive(Debug, Default)]
-struct Times(Vec<(&'static str, Duration, bool)>);
+pub(crate) struct Times(Vec<(&'static str, Duration, bool)>);
 
 impl Times {
+    /// Does what comes before the stages.
+    pub(crate) fn set_up<T>(&mut self, set_up: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        println!("==> setup");
+        let started = now();
+        let done = set_up()?;
+        self.0.push(("setup", now() - started, true));
+        Ok(done)
+    }
+
     fn measure(&mut self, stage: &Stage, run: impl FnOnce() -> io::Result<bool>) -> bool {
         println!("==> {}: cargo {}", stage.name, stage.args.join(" "));
         let started = now();
@@ -78,8 +88,7 @@ pub(crate) fn run(stages: &[Stage]) -> ExitCode {
 }
 
 /// Runs the stages, then the one that runs tests, and ends with the count of those tests.
-pub(crate) fn run_then_count(stages: &[Stage], tests: &Stage) -> ExitCode {
-    let mut times = Times::default();
+pub(crate) fn run_then_count(mut times: Times, stages: &[Stage], tests: &Stage) -> ExitCode {
     if let Some(name) = first_failure(stages, &mut times) {
         times.print();
         return fail(&format!("stage `{name}` failed; the tests were not run"));

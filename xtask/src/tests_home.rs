@@ -14,8 +14,7 @@ type Variable = (OsString, OsString);
 
 /// Makes empty folders below the target folder and returns the variables that point at them.
 pub(crate) fn fresh() -> io::Result<Vec<Variable>> {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), std::path::PathBuf::from);
-    let base = tree::root().join(target).join("test-home");
+    let base = tree::target().join("test-home");
     if base.exists() {
         fs::remove_dir_all(&base)?;
     }

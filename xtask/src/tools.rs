@@ -1,33 +1,41 @@
 //! Programs that the tests need besides cargo: installed where that is possible, else named.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 
-/// A program, how it is asked whether it is there, and the Debian package that has it.
+/// A program, what of it answers the question whether it is there, and the Debian package that has it.
 struct Tool {
-    program: &'static str,
-    args: &'static [&'static str],
+    what: &'static str,
+    probe: &'static [&'static str],
     package: &'static str,
 }
 
 const TOOLS: [Tool; 4] = [
     Tool {
-        program: "strace",
-        args: &["-V"],
+        what: "strace",
+        probe: &["strace", "-V"],
         package: "strace",
     },
     Tool {
-        program: "node",
-        args: &["--version"],
+        what: "Node.js 18 or newer",
+        probe: &[
+            "node",
+            "--eval",
+            "process.exit(Number(parseInt(process.versions.node) < 18))",
+        ],
         package: "nodejs",
     },
     Tool {
-        program: "npm",
-        args: &["--version"],
+        what: "npm",
+        probe: &["npm", "--version"],
         package: "npm",
     },
     Tool {
-        program: "python3",
-        args: &["-c", "import ensurepip, venv"],
+        what: "Python 3.10 or newer with venv",
+        probe: &[
+            "python3",
+            "-c",
+            "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))",
+        ],
         package: "python3-venv",
     },
 ];
@@ -36,25 +44,46 @@ const TOOLS: [Tool; 4] = [
 ///
 /// # Errors
 ///
-/// The exit code to end with: one line has said what to install.
-pub(crate) fn ensure() -> Result<(), ExitCode> {
-    let missing: Vec<&str> = TOOLS
-        .iter()
-        .filter(|tool| !answers(tool.program, tool.args))
-        .map(|tool| tool.package)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let packages = missing.join(" ");
-    if is_root() && install(&missing) {
-        return Ok(());
-    }
-    eprintln!("error: the tests need `apt-get install {packages}`; `--rust-only` leaves out what needs it");
-    Err(ExitCode::from(2))
+/// What is not there, and how to install it.
+pub(crate) fn ensure() -> Result<(), String> {
+    settle(missing, is_root, install)
 }
 
-fn answers(program: &str, args: &[&str]) -> bool {
+/// Root may install what is missing; that it was installed does not say that it is there, or new enough.
+fn settle(
+    missing: impl Fn() -> Vec<&'static Tool>,
+    is_root: impl FnOnce() -> bool,
+    install: impl FnOnce(&[&str]) -> bool,
+) -> Result<(), String> {
+    let wanted = missing();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = wanted.iter().map(|tool| tool.package).collect();
+    let left = if is_root() && install(&packages) {
+        missing()
+    } else {
+        wanted
+    };
+    if left.is_empty() {
+        return Ok(());
+    }
+    let list = |field: fn(&Tool) -> &'static str| left.iter().map(|tool| field(tool)).collect::<Vec<_>>();
+    Err(format!(
+        "the tests need {} (`apt-get install {}`)",
+        list(|tool| tool.what).join(", "),
+        list(|tool| tool.package).join(" ")
+    ))
+}
+
+fn missing() -> Vec<&'static Tool> {
+    TOOLS.iter().filter(|tool| !answers(tool.probe)).collect()
+}
+
+fn answers(probe: &[&str]) -> bool {
+    let [program, args @ ..] = probe else {
+        return false;
+    };
     let quiet = Command::new(program)
         .args(args)
         .stdout(Stdio::null())
@@ -86,4 +115,62 @@ fn install(packages: &[&str]) -> bool {
         .copied()
         .collect();
     apt(&["update"]) && apt(&install)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// What comes of it if these are missing first and those afterwards, and what was to be installed.
+    fn settled(before: &[usize], after: &[usize], is_root: bool, can: bool) -> (Result<(), String>, Option<String>) {
+        let installed = Cell::new(None);
+        let is_after = Cell::new(false);
+        let missing = || {
+            let missing = if is_after.get() { after } else { before };
+            missing.iter().map(|&index| &TOOLS[index]).collect()
+        };
+        let install = |packages: &[&str]| {
+            installed.set(Some(packages.join(" ")));
+            is_after.set(can);
+            can
+        };
+        let settled = settle(missing, || is_root, install);
+        (settled, installed.take())
+    }
+
+    fn needed(what: &str) -> Result<(), String> {
+        Err(format!("the tests need {what}"))
+    }
+
+    #[test]
+    fn where_nothing_is_missing_nothing_is_installed() {
+        assert_eq!(settled(&[], &[], true, true), (Ok(()), None));
+    }
+
+    #[test]
+    fn who_is_not_root_is_told_what_to_install() {
+        let told = needed("strace, Node.js 18 or newer (`apt-get install strace nodejs`)");
+        assert_eq!(settled(&[0, 1], &[], false, true), (told, None));
+    }
+
+    #[test]
+    fn root_gets_what_is_missing() {
+        assert_eq!(settled(&[1, 2], &[], true, true), (Ok(()), Some("nodejs npm".into())));
+    }
+
+    #[test]
+    fn root_is_told_what_could_not_be_installed_or_is_too_old() {
+        let told = needed("npm, Python 3.10 or newer with venv (`apt-get install npm python3-venv`)");
+        assert_eq!(
+            settled(&[2, 3], &[], true, false),
+            (told, Some("npm python3-venv".into()))
+        );
+        let told = needed("Python 3.10 or newer with venv (`apt-get install python3-venv`)");
+        assert_eq!(
+            settled(&[2, 3], &[3], true, true),
+            (told, Some("npm python3-venv".into()))
+        );
+    }
 }
