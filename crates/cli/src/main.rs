@@ -30,6 +30,7 @@ use world::World;
 
 fn main() -> ExitCode {
     let world = World::of_this_process();
+    survive_file_limits();
     if let Some(code) = durable_context(&world) {
         return ExitCode::from(code);
     }
@@ -60,6 +61,23 @@ fn main() -> ExitCode {
             };
             ExitCode::from(code)
         }
+    }
+}
+
+/// Has a write beyond the limit on the size of files (`ulimit -f`) fail, as one to a full disk does. The signal that comes
+/// with it would end the process without a word; once somebody has listened to it, it does not, even when the listener
+/// and its runtime are gone.
+fn survive_file_limits() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+            let _inside = runtime.enter();
+            signal(SignalKind::from_raw(libc::SIGXFSZ))
+        };
+        // Where one cannot listen, all else still works.
+        let _heard = listen();
     }
 }
 

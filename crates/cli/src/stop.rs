@@ -1,7 +1,7 @@
 //! Why a command ended without its answer: exit code, what is said, what helps (L35, L37).
 
 use taskhub_core::refusal::Refusal;
-use taskhub_engine::Error as HubError;
+use taskhub_engine::{Error as HubError, chain};
 use taskhub_store::Error as StoreError;
 
 /// Exit codes (L37); those of single commands are where they arise.
@@ -96,12 +96,7 @@ impl Stop {
 
     /// What a store says.
     pub(crate) fn from_store(attempt: &str, error: &StoreError) -> Self {
-        let mut message = format!("{attempt}: {error}");
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
+        let message = format!("{attempt}: {}", chain(error));
         let exit = match error {
             StoreError::NoSuchHub { .. } => exit::NOT_FOUND,
             StoreError::HubExists { .. } => exit::CONFLICT,

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
 const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
 
@@ -30,9 +31,22 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// The same, with files of at most so many KiB; the limit can be lifted again.
+fn limited(folder: &Path, kib: u32, args: &[&str]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    // In blocks of 512 bytes.
+    let limit = format!("ulimit -S -f {}; exec \"$@\"", 2 * kib);
+    command.args(["-c", &limit, "sh", TASKHUB]).args(args);
+    command.current_dir(folder).env_clear().env("HOME", folder);
+    command
+}
+
 impl Server {
     fn start(folder: &Path, args: &[&str]) -> Self {
-        let mut command = command(folder, args);
+        Self::spawn(&mut command(folder, args))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self { child, lines }
@@ -70,12 +84,22 @@ impl Drop for Server {
 
 /// Status line and body of the answer to a request.
 fn call(address: &str, request: &str) -> (String, String) {
+    answer(&mut ask(address, request, ""))
+}
+
+/// Sends a request, whose answer comes to the stream.
+fn ask(address: &str, request: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
     write!(
         stream,
-        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .unwrap();
+    stream
+}
+
+fn answer(stream: &mut TcpStream) -> (String, String) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -269,4 +293,129 @@ fn the_demo_goes_on_serving_until_it_is_interrupted() {
     );
     assert_eq!(body, r#"["Hello Tokyo!","Hello Seattle!","Hello London!"]"#);
     assert_eq!(server.end("-INT"), Some(0));
+}
+
+/// The ids in the store of a folder, nobody else having it.
+fn ids(folder: &Path) -> Vec<String> {
+    let output = run(folder, &["durable", "get-instances", "--all", "-o", "ids"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_a_full_store_and_loses_nothing() {
+    let input = format!("\"{}\"", "x".repeat(50_000));
+    let mut refused = 0;
+    // Files grow in many places: each of them is the last one somewhere between these.
+    for kib in (0..480).step_by(24) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut kept = Vec::new();
+        for id in ["one", "two", "three"] {
+            let start = ["durable", "start-new", "--function-name", "F", "--id", id, "-o", "ids"];
+            let output = limited(folder.path(), kib, &[&start[..], &["--input", &input]].concat())
+                .output()
+                .unwrap();
+            let said = text(&output.stderr);
+            match output.status.code() {
+                Some(0) => {
+                    assert_eq!(text(&output.stdout), format!("{id}\n"));
+                    kept.push(id);
+                }
+                Some(3) => {
+                    assert!(said.starts_with("error[store-full]: "), "{kib} KiB: {said}");
+                    assert!(output.stdout.is_empty(), "{kib} KiB: {}", text(&output.stdout));
+                    refused += 1;
+                }
+                code => panic!("{kib} KiB: ends with {code:?}: {said}"),
+            }
+        }
+        assert_eq!(ids(folder.path()), kept, "{kib} KiB");
+        let output = run(
+            folder.path(),
+            &["durable", "start-new", "--function-name", "F", "--id", "after"],
+        );
+        assert!(output.status.success(), "{kib} KiB: {}", text(&output.stderr));
+        assert!(!folder.path().join(".taskhub/probe").exists());
+    }
+    assert!((1..60).contains(&refused), "{refused} were refused");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_at_the_limit_on_the_size_of_files_refuses_work_and_goes_on_when_it_is_lifted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::spawn(&mut limited(folder.path(), 2_000, &["dev", "--port", "0"]));
+    let (_, address) = server.listening();
+    let body = format!("\"{}\"", "x".repeat(200_000));
+    let start = |id: &str| {
+        ask(
+            &address,
+            &format!("POST /runtime/webhooks/durabletask/orchestrators/F/{id}"),
+            &body,
+        )
+    };
+    let mut waiting = Vec::new();
+    // What is under way when the room ends waits for more; what comes then is refused.
+    let refusal = loop {
+        assert!(waiting.len() < 50, "there is no end of the room");
+        let mut stream = start(&format!("i{}", waiting.len()));
+        let patience = Some(Duration::from_millis(200));
+        stream.set_read_timeout(patience).unwrap();
+        match stream.peek(&mut [0; 12]).map(|_| answer(&mut stream)) {
+            Ok((status, body)) if status == "HTTP/1.1 503 Service Unavailable" => break body,
+            Ok((status, body)) => {
+                assert_eq!(status, "HTTP/1.1 202 Accepted", "{body}");
+                waiting.push(None);
+            }
+            Err(_) => waiting.push(Some(stream)),
+        }
+    };
+    assert!(refusal.contains("the store has no room left"), "{refusal}");
+    let raise = [
+        "durable",
+        "raise-event",
+        "--id",
+        "i0",
+        "--event-name",
+        "E",
+        "--event-data",
+        "1",
+    ];
+    let output = run(folder.path(), &raise);
+    let said = text(&output.stderr);
+    assert!(
+        output.status.code() == Some(3) && said.starts_with("error[store-full]: "),
+        "{said}"
+    );
+    let (status, _) = call(&address, "GET /runtime/webhooks/durabletask/instances/i0");
+    assert_eq!(status, "HTTP/1.1 202 Accepted", "reads go on");
+
+    let pid = server.child.id().to_string();
+    let lift = ["--fsize=unlimited", "--pid", &pid];
+    assert!(Command::new("prlimit").args(lift).status().unwrap().success());
+    // The write that finds out why it failed while the limit goes may be one of unknown outcome, which its caller is
+    // told, and for which the hub reads all anew.
+    let mut acknowledged = Vec::new();
+    for (number, stream) in waiting.into_iter().enumerate() {
+        let (status, body) = stream.map_or_else(
+            || ("HTTP/1.1 202 Accepted".to_owned(), String::new()),
+            |mut stream| {
+                stream.set_read_timeout(None).unwrap();
+                answer(&mut stream)
+            },
+        );
+        if status == "HTTP/1.1 202 Accepted" {
+            acknowledged.push(format!("i{number}"));
+        } else {
+            assert!(body.contains("it may or may not have taken effect"), "{status}: {body}");
+        }
+    }
+    let is_taken = (0..10_000).any(|_| answer(&mut start("after")).0 == "HTTP/1.1 202 Accepted");
+    assert!(is_taken, "no work is taken after the limit is lifted");
+    acknowledged.push("after".to_owned());
+    drop(server);
+    let there = ids(folder.path());
+    for id in acknowledged {
+        assert!(there.contains(&id), "{id} is not among {there:?}");
+    }
 }

@@ -15,6 +15,7 @@ use taskhub_core::id::Seq;
 use taskhub_store::{Error as StoreError, Group, PartitionKey, Section};
 use tokio::time::sleep;
 
+use crate::error::chain;
 use crate::group::{Release, Taken};
 use crate::io::Input;
 use crate::run::now;
@@ -62,7 +63,7 @@ async fn write(shared: &Arc<Shared>, taken: Taken, to_release: &Sender<Written>)
     if !taken.group.sections.is_empty()
         && let Err(error) = commit(shared, &taken.group).await
     {
-        tracing::error!(hub = %shared.hub, %error, "a group could not be made durable");
+        tracing::error!(hub = %shared.hub, error = %chain(&error), "a group could not be made durable");
         if matches!(error, StoreError::Corrupt { .. }) {
             find_refused(shared, &taken.group).await;
         }
@@ -125,9 +126,7 @@ async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
     let deadline = now() + COMMIT_DEADLINE;
     loop {
         let result = shared.store.commit(Arc::clone(group)).await;
-        shared
-            .is_full
-            .store(matches!(result, Err(StoreError::Full)), Ordering::Release);
+        shared.note_room(matches!(result, Err(StoreError::Full)));
         match result {
             Err(StoreError::Full | StoreError::Unavailable { .. }) if now() < deadline => sleep(COMMIT_PAUSE).await,
             result => return result,

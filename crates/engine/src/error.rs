@@ -44,3 +44,29 @@ impl Error {
         }
     }
 }
+
+/// An error with what caused it, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_names_each_cause_once() {
+        let source = std::io::Error::other("the disk is gone").into();
+        let error = Error::Store(StoreError::Unavailable { source });
+        assert_eq!(
+            chain(&error),
+            "the hub's store failed: the store cannot be reached; nothing was changed: the disk is gone"
+        );
+    }
+}

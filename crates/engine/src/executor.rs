@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::dispatcher::Event;
+use crate::error::chain;
 use crate::group::{Batch, Release};
 use crate::hub::To;
 use crate::io::{Input, Output};
@@ -481,7 +482,7 @@ async fn read<T, F: Future<Output = Result<T, StoreError>>>(
     loop {
         match read().await {
             Err(error @ (StoreError::Unavailable { .. } | StoreError::Unknown { .. })) => {
-                tracing::warn!(hub = %shared.hub, %error, "a read failed; trying again");
+                tracing::warn!(hub = %shared.hub, error = %chain(&error), "a read failed; trying again");
             }
             result => return Some(result),
         }

@@ -543,7 +543,7 @@ impl Hub {
         if self.shared.is_stopping() {
             return Err(Error::Stopped);
         }
-        if self.shared.is_full.load(Ordering::Acquire) && request.adds_work() {
+        if self.shared.is_full() && request.adds_work() {
             return Err(StoreError::Full.into());
         }
         // A wait may last for ever, so it is no sign of overload.

@@ -19,7 +19,7 @@ pub mod worker;
 
 use std::time::Duration;
 
-pub use error::Error;
+pub use error::{Error, chain};
 pub use executor::Report;
 pub use hub::{Hub, Options};
 pub use io::WaitFor;

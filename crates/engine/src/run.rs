@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::dispatcher::Event;
+use crate::error::chain;
 use crate::executor::{Executor, ThreadInput};
 use crate::hub::{Options, To};
 use crate::io::Output;
@@ -232,13 +233,13 @@ impl Supervisor {
                 return;
             }
             pauses = PAUSES_MAX.min(pauses + 1);
-            tracing::warn!(hub = %self.shared.hub, %error, "the partitions cannot be claimed; trying again");
+            tracing::warn!(hub = %self.shared.hub, error = %chain(&error), "the partitions cannot be claimed; trying again");
             sleep(PAUSE * pauses).await;
             if self.shared.is_closed() || !drains.is_empty() {
                 return;
             }
         }
-        self.shared.is_full.store(false, Ordering::Release);
+        self.shared.note_room(false);
     }
 
     /// Sets instances aside on which assertions broke. Says how many broke lately.

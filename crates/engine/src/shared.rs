@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     /// Nothing is.
     is_closed: AtomicBool,
     /// The store has no room, so it takes no new work (A43).
-    pub(crate) is_full: AtomicBool,
+    is_full: AtomicBool,
     /// Asks the supervisor to end the work in an orderly way.
     pub(crate) drains: mpsc::UnboundedSender<Drain>,
     /// Requests that are not answered yet.
@@ -195,6 +195,22 @@ impl Shared {
             reloads: AtomicU64::new(0),
             lost_threads: AtomicUsize::new(0),
         }
+    }
+
+    /// Remembers whether the store has room, and says once when that changes.
+    pub(crate) fn note_room(&self, is_full: bool) {
+        let was_full = self.is_full.swap(is_full, Ordering::AcqRel);
+        if is_full && !was_full {
+            let error = StoreError::Full;
+            tracing::error!(hub = %self.hub, %error, "new work is refused until there is room");
+        } else if was_full && !is_full {
+            tracing::info!(hub = %self.hub, "the store has room again");
+        }
+    }
+
+    /// Whether the store has no room for new work.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Acquire)
     }
 
     pub(crate) fn partition(&self, index: u16) -> PartitionKey {

@@ -22,7 +22,9 @@ pub enum Error {
     Unavailable { source: Box<dyn StdError + Send + Sync> },
     #[error("the store failed; what was under way may or may not be durable")]
     Unknown { source: Box<dyn StdError + Send + Sync> },
-    #[error("the store has no space left; nothing was changed")]
+    #[error(
+        "the store has no room left: the disk, a quota or a limit on the size of files is reached; nothing was changed"
+    )]
     Full,
     #[error("the store is damaged at {place}: {what}")]
     Corrupt { place: String, what: String },

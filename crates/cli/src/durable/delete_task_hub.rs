@@ -12,7 +12,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     job.refuse_chance(&found)?;
     let mut target = target::open(&found, Intent::Use).await?;
     let ended = delete(job, &found, &mut target).await;
-    target.close().await?;
+    target.close().await;
     ended
 }
 

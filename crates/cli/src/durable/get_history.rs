@@ -11,7 +11,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         Some(id) => target.history(&id).await?,
         None => None,
     };
-    target.close().await?;
+    target.close().await;
     let is_known = events.is_some();
     let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory");
     let shapes = compat::history(&events.unwrap_or_default(), shows_inputs);

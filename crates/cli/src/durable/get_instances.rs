@@ -39,7 +39,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         let most = if is_all { usize::MAX } else { top };
         next = pages(job, &mut target, &filter, next, most, &mut printer).await?;
     }
-    target.close().await?;
+    target.close().await;
     printer.end(job, next.as_deref(), is_all)
 }
 

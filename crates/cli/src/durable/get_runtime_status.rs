@@ -10,7 +10,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         Some(id) => target.record(&id).await?,
         None => None,
     };
-    target.close().await?;
+    target.close().await;
     let Some(mut record) = record else {
         let line = format!("Could not find an orchestration instance with id '{}'", job.id_text());
         return job.not_found(&line, Colour::Red);

@@ -25,13 +25,13 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let mut target = target::open(&found, Intent::Use).await?;
     if job.given.flag("dry-run") == Some(true) {
         let count = count(&mut target, &filter).await?;
-        target.close().await?;
+        target.close().await;
         return dry(job, count);
     }
     let mut purged = Purged::default();
     let mut interrupt = Interrupt::new()?;
     let ended = interrupt.or(purge(&mut target, &filter, &mut purged)).await;
-    target.close().await?;
+    target.close().await;
     if let Some(done) = ended {
         done?;
         return report(job, &named, purged);

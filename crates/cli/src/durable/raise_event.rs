@@ -24,7 +24,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         Some(id) => target.raise(&id, event, data).await,
         None => Ok(Outcome::Missing),
     };
-    target.close().await?;
+    target.close().await;
     let outcome = outcome?;
     let id = job.id_text().to_owned();
     let hub = &found.hub;

@@ -37,7 +37,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         Ok(interrupt) if given.flag("wait") == Some(true) => wait(job, &found, target, &wanted.id, interrupt).await,
         ended => {
             // What was taken is given back, also when the start was refused.
-            target.close().await?;
+            target.close().await;
             ended.map(|_| ())
         }
     }
@@ -205,7 +205,7 @@ async fn wait(
             .warn("no server holds the store: the instance stays Pending until one does");
     }
     // Whoever is to run it needs the store.
-    target.close().await?;
+    target.close().await;
     let Some(ended) = interrupt.or(until_ended(found, id, created)).await else {
         return Err(Stop::silent(exit::INTERRUPTED));
     };
@@ -229,7 +229,7 @@ async fn until_ended(found: &Found, id: &InstanceId, created: Option<Timestamp>)
     loop {
         let mut target = target::open(found, Intent::Use).await?;
         let info = target.record(id).await?.map(|record| record.info);
-        target.close().await?;
+        target.close().await;
         match info.filter(|info| created.is_none_or(|created| info.created_at == created)) {
             Some(info) if !info.status.is_terminal() => tokio::time::sleep(WAIT_PAUSE).await,
             ended => return Ok(ended),

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let (found, mut target) = job.open(Intent::Use).await?;
     let ended = terminate(job, &found, &mut target).await;
-    target.close().await?;
+    target.close().await;
     ended
 }
 

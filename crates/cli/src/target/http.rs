@@ -106,14 +106,6 @@ impl Http {
         match answer.status {
             StatusCode::UNAUTHORIZED => Err(self.denied("wants a key, or another one", "not-authenticated")),
             StatusCode::FORBIDDEN => Err(self.denied("does not allow this to the key", "not-allowed")),
-            StatusCode::SERVICE_UNAVAILABLE => {
-                let message = format!(
-                    "the server at {} cannot take the call now: {}",
-                    self.url,
-                    reason(&answer)
-                );
-                Err(Stop::error(exit::UNAVAILABLE, "store-unavailable", message))
-            }
             _ => Ok(answer),
         }
     }
@@ -126,7 +118,8 @@ impl Http {
     /// An answer that no call of ours should get.
     pub(crate) fn unexpected(&self, answer: &Answer) -> Stop {
         let status = answer.status.as_u16();
-        let message = format!("the server at {} answered {status}: {}", self.url, reason(answer));
+        let reason = reason(&answer.body);
+        let message = format!("the server at {} answered {status}: {reason}", self.url);
         let exit = if answer.status.is_client_error() {
             exit::FAILED
         } else {
@@ -212,17 +205,13 @@ fn drive(connection: hyper::client::conn::http1::Connection<TokioIo<TcpStream>, 
     });
 }
 
-/// What an error object or text says (H41, H42).
-fn reason(answer: &Answer) -> String {
-    let value: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let member = |name: &str| value.get(name).and_then(serde_json::Value::as_str);
-    let said = value
-        .as_str()
-        .or_else(|| member("ExceptionMessage"))
-        .or_else(|| member("message"));
-    said.or_else(|| member("Message"))
-        .unwrap_or("no reason given")
-        .to_owned()
+/// What an error object of either API or a text says (H41, H42).
+fn reason(body: &[u8]) -> String {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let said = ["", "/error/message", "/ExceptionMessage", "/message", "/Message"]
+        .into_iter()
+        .find_map(|place| value.pointer(place).and_then(serde_json::Value::as_str));
+    said.unwrap_or("no reason given").to_owned()
 }
 
 /// A text as a part of a path or a query: all but letters, digits and `-._~` in percent form.
@@ -244,6 +233,20 @@ pub(crate) fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_is_found_in_whatever_an_error_is_told_in() {
+        for (body, told) in [
+            (r#"{"error":{"code":"overloaded","message":"later"}}"#, "later"),
+            (r#"{"Message":"no","ExceptionMessage":"because"}"#, "because"),
+            (r#"{"message":"no"}"#, "no"),
+            (r#"{"Message":"no"}"#, "no"),
+            (r#""text""#, "text"),
+            ("<html>", "no reason given"),
+        ] {
+            assert_eq!(reason(body.as_bytes()), told);
+        }
+    }
 
     #[test]
     fn texts_are_encoded_byte_by_byte() {

@@ -258,10 +258,9 @@ impl Target {
     }
 
     /// Gives back what was taken.
-    pub(crate) async fn close(self) -> Result<()> {
-        match self {
-            Self::Stopped(stopped) => stopped.close().await,
-            Self::Served(_) => Ok(()),
+    pub(crate) async fn close(self) {
+        if let Self::Stopped(stopped) = self {
+            stopped.close().await;
         }
     }
 }

@@ -9,6 +9,7 @@ use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page};
 use taskhub_core::refusal::Refusal;
+use taskhub_engine::chain;
 use taskhub_engine::clock::{Clock, SystemClock};
 use taskhub_engine::io::{Reply, Request};
 use taskhub_server::token;
@@ -264,11 +265,14 @@ impl Stopped {
         Ok(true)
     }
 
-    pub(super) async fn close(mut self) -> Result<()> {
-        if let (Some(desk), Some(store)) = (self.desk.take(), &self.store) {
-            desk.close(store.as_ref()).await.map_err(|error| failed(&error))?;
+    /// Gives back what was taken. That this fails changes nothing of what was done and told: whoever has the store
+    /// next takes our end for that of a process which was killed.
+    pub(super) async fn close(mut self) {
+        if let (Some(desk), Some(store)) = (self.desk.take(), &self.store)
+            && let Err(error) = desk.close(store.as_ref()).await
+        {
+            tracing::debug!(error = %chain(&error), "the store could not be given back in order");
         }
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 use taskhub_core::refusal::Refusal;
-use taskhub_engine::Error as EngineError;
+use taskhub_engine::{Error as EngineError, chain};
 use taskhub_store::Error as StoreError;
 use uuid::Uuid;
 
@@ -148,7 +148,8 @@ impl From<EngineError> for Problem {
             EngineError::Unavailable | EngineError::Overloaded { .. } | EngineError::Stopped => {
                 Self::busy(error.to_string())
             }
-            EngineError::Store(full @ StoreError::Full) => Self::busy(full.to_string()),
+            // That is said once in the log, by whoever writes (A43).
+            EngineError::Store(error @ StoreError::Full) => Self::busy(error.to_string()),
             EngineError::Store(
                 StoreError::Fenced { .. }
                 | StoreError::Unavailable { .. }
@@ -174,15 +175,4 @@ fn refused(refusal: &Refusal) -> Problem {
         // The rest is about arguments; what an operation means by "not found" it says itself.
         _ => Problem::argument(refusal.to_string()),
     }
-}
-
-/// An error with what caused it.
-fn chain(error: &EngineError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

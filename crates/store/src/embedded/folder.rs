@@ -13,6 +13,11 @@ use crate::Error;
 
 const FILE: &str = "store.db";
 const LOCK: &str = "lock";
+/// Written and removed again, to see whether files may grow.
+const PROBE: &str = "probe";
+
+/// By how much they are tried to grow: SQLite's largest step but for what a group itself needs.
+const PROBE_BYTES: usize = 64 << 10;
 
 /// Marks the file as ours, in its header and for `file(1)`: "Thub".
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Thub");
@@ -73,10 +78,10 @@ impl Folder {
 
     /// The one connection that writes. Makes the tables in a file that is new.
     pub(super) fn connect(&self, options: &Options) -> Result<Connection, Error> {
-        let connect = || -> Result<Connection, Trouble> {
-            let flags =
-                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(self.path.join(FILE), flags)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(self.path.join(FILE), flags);
+        let connection = connection.map_err(|error| self.error(error.into(), During::Read))?;
+        let prepare = || -> Result<(), Trouble> {
             connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
             let is_new = self.identify(&connection)?;
             if is_new {
@@ -98,9 +103,38 @@ impl Folder {
             if is_new {
                 create(&connection)?;
             }
-            Ok(connection)
+            Ok(())
         };
-        connect().map_err(|trouble| trouble.during(During::Read, &self.file()))
+        // The connection is still open: closing it cuts the log, whose length tells whether it may grow.
+        prepare().map_err(|trouble| self.error(trouble, During::Read))?;
+        Ok(connection)
+    }
+
+    /// The error of the trait. Of a write that failed SQLite says no more than that if it was not for want of
+    /// space; a quota and a limit on the size of files are found out here (A43). Such a write is taken back like
+    /// one for which there was no space: the log has no end of it.
+    pub(super) fn error(&self, trouble: Trouble, during: During) -> Error {
+        if trouble.is_refused_write() && self.refuses_to_grow() {
+            return Error::Full;
+        }
+        trouble.during(during, &self.file())
+    }
+
+    /// Whether a file of the length of the longest here may not grow. What it is tried on is a file with a hole.
+    fn refuses_to_grow(&self) -> bool {
+        let length = |suffix| fs::metadata(self.path.join(format!("{FILE}{suffix}"))).map_or(0, |file| file.len());
+        let longest = ["", "-wal", "-shm"].into_iter().map(length).max();
+        let place = self.path.join(PROBE);
+        let grow = || -> io::Result<()> {
+            let mut probe = File::create(&place)?;
+            probe.seek(SeekFrom::Start(longest.unwrap_or(0)))?;
+            probe.write_all(&vec![0; PROBE_BYTES])
+        };
+        let grown = grow();
+        if let Err(error) = fs::remove_file(&place) {
+            tracing::debug!(%error, "the probe could not be removed");
+        }
+        grown.is_err_and(|error| is_full(&error))
     }
 
     /// Whether the file is new. Refuses one that is not ours, before anything is written to it.
@@ -184,7 +218,16 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
     writeln!(lock, "{}", std::process::id())
 }
 
+/// What the system says when there is no more room, be it on the disk, by a quota or in one file.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 fn unavailable(place: &Path, error: &io::Error) -> Error {
+    if is_full(error) {
+        return Error::Full;
+    }
     let source = io::Error::new(error.kind(), format!("{}: {error}", place.display()));
     Error::Unavailable { source: source.into() }
 }

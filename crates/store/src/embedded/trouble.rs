@@ -1,6 +1,6 @@
 //! What SQLite says, in the words of the trait.
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::Error;
 
@@ -57,6 +57,15 @@ impl Trouble {
             Self::Sqlite(error) if error.sqlite_error().is_none() => Ok(error.to_string()),
             Self::Sqlite(_) | Self::Told(_) => Err(self),
         }
+    }
+
+    /// Whether the system refused a write, for which SQLite gives no reason but where there is no space.
+    pub(super) fn is_refused_write(&self) -> bool {
+        const WRITES: [i32; 2] = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE];
+        let Self::Sqlite(error) = self else { return false };
+        error
+            .sqlite_error()
+            .is_some_and(|failure| WRITES.contains(&failure.extended_code))
     }
 
     /// The error of the trait; `file` is named where the file itself is the matter.

@@ -53,10 +53,10 @@ impl SqliteWriter {
     pub fn open(folder: &Path, options: Options) -> Result<Self, Error> {
         let folder = Folder::take(folder)?;
         let connection = folder.connect(&options)?;
-        let hubs = Hubs::load(&connection).map_err(|trouble| trouble.during(During::Read, &folder.file()))?;
+        let hubs = Hubs::load(&connection).map_err(|trouble| folder.error(trouble, During::Read))?;
         let is_synced = options.synchronous == Synchronous::Full;
         let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0));
-        let page_bytes = page_bytes.map_err(|error| Trouble::from(error).during(During::Read, &folder.file()))?;
+        let page_bytes = page_bytes.map_err(|error| folder.error(error.into(), During::Read))?;
         let mut writer = Self {
             connection,
             hubs,
@@ -90,7 +90,7 @@ impl SqliteWriter {
     }
 
     fn error(&self, trouble: impl Into<Trouble>, during: During) -> Error {
-        trouble.into().during(during, &self.folder.file())
+        self.folder.error(trouble.into(), during)
     }
 
     /// Takes back what was staged and not sealed.

@@ -4,8 +4,7 @@ use http::StatusCode;
 use http::header::RETRY_AFTER;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::refusal::Refusal;
-use taskhub_engine::Error as EngineError;
-use taskhub_store::Error as StoreError;
+use taskhub_engine::{Error as EngineError, chain};
 
 use super::super::problem::Problem;
 use super::super::respond::{self, Response};
@@ -88,15 +87,14 @@ impl From<EngineError> for Refused {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             _ => {
-                tracing::error!(%error, "a request failed");
+                tracing::error!(error = %chain(&error), "a request failed");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        let message = match &error {
-            EngineError::Store(full @ StoreError::Full) => full.to_string(),
-            _ => error.to_string(),
-        };
-        Self::new(status, code, message)
+        match error {
+            EngineError::Store(error) => Self::new(status, code, error.to_string()),
+            error => Self::new(status, code, error.to_string()),
+        }
     }
 }
 
