@@ -364,6 +364,7 @@ macro_rules! scripts {
 
 scripts! {
     article bulk connections errors forms grammar help hubs inputs paging refused reuse servers settings shim unknown
+    waits
 }
 
 /// The same scripts with the same answers beside a running server (L27): all those that are not about finding
@@ -439,7 +440,7 @@ fn an_interrupt_ends_a_wait_and_leaves_the_store_to_others() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
         said,
-        "no server holds the store: the instance stays Pending until one does\n"
+        "no server holds the store: the instance stays Pending until one does\ninstance 'one' goes on\n"
     );
 }
 

@@ -1,7 +1,5 @@
 //! `durable start-new` (cli.md §6.1).
 
-use std::time::Duration;
-
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
@@ -13,10 +11,7 @@ use super::{Form, Interrupt, Job, dates, payload};
 use crate::find::Found;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{self, Intent, Target};
-
-/// Pause between two looks at an instance that is waited for.
-const WAIT_PAUSE: Duration = Duration::from_millis(500);
+use crate::target::{self, Intent, Record, Target};
 
 /// Characters that an id must not have on this surface (R1, H21).
 const FORBIDDEN: [char; 4] = ['/', '\\', '#', '?'];
@@ -170,8 +165,12 @@ async fn start(target: &mut Target, request: StartRequest, is_stated: bool) -> R
     })
 }
 
-/// Says what runs now. A repeated command shows what the first one did.
+/// Says what runs now. A repeated command shows what the first one did. A record is printed once: when the end is
+/// waited for, that of the end.
 async fn told(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &InstanceId) -> Result<()> {
+    if job.given.flag("wait") == Some(true) && matches!(job.form, Form::Json | Form::JsonLines) {
+        return Ok(());
+    }
     let record = target.record(id).await?;
     if job.form != Form::Compat {
         return match record {
@@ -191,7 +190,7 @@ async fn told(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &Instan
     )
 }
 
-/// Waits for the end and shows the output; how it ended is the exit code (L37).
+/// Waits for the end and shows what came of it; how it ended is the exit code (L37).
 async fn wait(
     job: &mut Job<'_>,
     found: &Found,
@@ -207,17 +206,24 @@ async fn wait(
     // Whoever is to run it needs the store.
     target.close().await;
     let Some(ended) = interrupt.or(until_ended(found, id, created)).await else {
+        job.screen.note(&format!("instance '{id}' goes on"));
         return Err(Stop::silent(exit::INTERRUPTED));
     };
-    let Some(info) = ended? else {
+    let Some(record) = ended? else {
         let message = format!("instance `{id}` was purged or replaced while it was waited for");
         return Err(Stop::error(13, "instance-not-found", message));
     };
-    if job.form == Form::Compat {
-        let output = info.output.as_ref().map_or_else(|| "null".to_owned(), Payload::to_text);
-        job.screen.say(Colour::Plain, &output)?;
+    match job.form {
+        Form::Compat => {
+            let output = record.info.output.as_ref();
+            let output = output.map_or_else(|| "null".to_owned(), Payload::to_text);
+            job.screen.say(Colour::Plain, &output)?;
+        }
+        Form::Json | Form::JsonLines => job.answer_instance(&found.hub, &record)?,
+        // The id was told at the start.
+        Form::Ids => {}
     }
-    match info.status {
+    match record.info.status {
         RuntimeStatus::Failed => Err(Stop::silent(10)),
         RuntimeStatus::Terminated => Err(Stop::silent(11)),
         RuntimeStatus::Canceled => Err(Stop::silent(12)),
@@ -225,14 +231,16 @@ async fn wait(
     }
 }
 
-async fn until_ended(found: &Found, id: &InstanceId, created: Option<Timestamp>) -> Result<Option<InstanceInfo>> {
+async fn until_ended(found: &Found, id: &InstanceId, created: Option<Timestamp>) -> Result<Option<Record>> {
     loop {
         let mut target = target::open(found, Intent::Use).await?;
-        let info = target.record(id).await?.map(|record| record.info);
-        target.close().await;
-        match info.filter(|info| created.is_none_or(|created| info.created_at == created)) {
-            Some(info) if !info.status.is_terminal() => tokio::time::sleep(WAIT_PAUSE).await,
-            ended => return Ok(ended),
+        let record = target.record(id).await?;
+        match record.filter(|record| created.is_none_or(|created| record.info.created_at == created)) {
+            Some(record) if !record.info.status.is_terminal() => target.pause(id).await?,
+            ended => {
+                target.close().await;
+                return Ok(ended);
+            }
         }
     }
 }

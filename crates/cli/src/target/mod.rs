@@ -32,6 +32,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause between looks at such a store.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
+/// Pause between two looks at an instance in a store that nobody tells of.
+const PAUSE: Duration = Duration::from_millis(500);
 /// Most instances on one page.
 pub(crate) const PAGE_ROWS: usize = 1_000;
 
@@ -254,6 +256,19 @@ impl Target {
         match self {
             Self::Stopped(stopped) => stopped.delete_hub().await,
             Self::Served(served) => served.delete_hub().await,
+        }
+    }
+
+    /// Lets some time go by, less if the instance ends meanwhile. Whoever is to run it needs the store, which is
+    /// given back.
+    pub(crate) async fn pause(self, id: &InstanceId) -> Result<()> {
+        match self {
+            Self::Stopped(stopped) => {
+                stopped.close().await;
+                tokio::time::sleep(PAUSE).await;
+                Ok(())
+            }
+            Self::Served(mut served) => served.wait_for_end(id).await,
         }
     }
 

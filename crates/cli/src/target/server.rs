@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{HubName, InstanceId, Name};
@@ -117,6 +117,13 @@ impl Served {
             })
         };
         shown.map(read).transpose()
+    }
+
+    /// Waits some seconds for the end of an instance; whether it came is seen in its record.
+    pub(super) async fn wait_for_end(&mut self, id: &InstanceId) -> Result<()> {
+        let path = self.instance_path(id, "/wait?for=ended&timeout=5");
+        let _met: Option<IgnoredAny> = self.find(Ask::new(Method::GET, path)).await?;
+        Ok(())
     }
 
     pub(super) async fn history(&mut self, id: &InstanceId) -> Result<Option<Vec<HistoryEvent>>> {
