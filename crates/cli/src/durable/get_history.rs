@@ -3,7 +3,7 @@
 use super::shape::Shape;
 use super::{Form, Job, compat};
 use crate::screen::Colour;
-use crate::stop::Result;
+use crate::stop::{Result, Stop, exit};
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let (found, mut target) = job.look().await?;
@@ -13,6 +13,10 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     };
     target.close().await;
     let is_known = events.is_some();
+    let line = format!("Could not find an orchestration instance with id '{}'", job.id_text());
+    if !is_known && job.is_strict && job.form != Form::Compat {
+        return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
+    }
     let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory");
     let shapes = compat::history(&events.unwrap_or_default(), shows_inputs);
     match job.form {
@@ -33,7 +37,6 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         return Ok(());
     }
     job.screen.flush()?;
-    let line = format!("Could not find an orchestration instance with id '{}'", job.id_text());
     job.screen.warn(&line);
     job.missing()
 }

@@ -30,8 +30,12 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let hub = &found.hub;
     let discarded = match outcome {
         Outcome::Done => None,
-        Outcome::Missing => Some((format!("does not exist in task hub '{hub}'"), exit::NOT_FOUND)),
-        Outcome::Ended(status) => Some((format!("has ended ({status})"), exit::FAILED)),
+        Outcome::Missing => Some((
+            format!("does not exist in task hub '{hub}'"),
+            exit::NOT_FOUND,
+            "instance-not-found",
+        )),
+        Outcome::Ended(status) => Some((format!("has ended ({status})"), exit::FAILED, "instance-not-live")),
     };
     let is_refused = job.is_strict && discarded.is_some();
     if !is_refused {
@@ -50,11 +54,14 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         }
         job.screen.flush()?;
     }
-    if let Some((why, code)) = discarded {
-        job.screen
-            .warn(&format!("Warning: instance '{id}' {why}; the event was discarded."));
+    if let Some((why, exit, code)) = discarded {
+        let what = format!("instance '{id}' {why}; the event was discarded.");
+        if is_refused && job.form != Form::Compat {
+            return Err(Stop::plain(exit, code, what));
+        }
+        job.screen.warn(&format!("Warning: {what}"));
         if is_refused {
-            return Err(Stop::silent(code));
+            return Err(Stop::silent(exit));
         }
     }
     Ok(())
