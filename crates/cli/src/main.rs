@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     if let Some(code) = durable_context(&world) {
         return ExitCode::from(code);
     }
-    let command = if world.is_func() {
+    let parsed = if world.is_func() {
         match shim::hand_on(&world, &mut Screen::new(&world)) {
             HandedOn::Done(code) => return ExitCode::from(code),
             HandedOn::Dev(options) => parse(["taskhub".into(), "dev".into()].into_iter().chain(options)),
@@ -42,26 +42,26 @@ fn main() -> ExitCode {
     } else {
         parse(world.args.iter().cloned())
     };
+    let command = match parsed {
+        Ok(command) => command,
+        Err(told) => return ExitCode::from(tell(&told, &world)),
+    };
     if !matches!(command, Command::Dev(_) | Command::Serve(_)) {
         log_warnings();
     }
-    match answer(command, &world) {
-        Ok(text) => {
-            // Whoever closed our output has read enough.
-            let _closed = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+    let mut screen = Screen::new(&world);
+    let shown = answer(command, &world).and_then(|text| {
+        screen.print(&text)?;
+        Ok(screen.flush()?)
+    });
+    ExitCode::from(match shown.map_err(|ended| *ended) {
+        Ok(()) => 0,
+        Err(Ended::Trouble(trouble)) => {
+            let _closed = write!(std::io::stderr(), "{trouble}");
+            exit::UNAVAILABLE
         }
-        Err(ended) => {
-            let code = match *ended {
-                Ended::Trouble(trouble) => {
-                    let _closed = write!(std::io::stderr(), "{trouble}");
-                    exit::UNAVAILABLE
-                }
-                Ended::Stop(stop) => Screen::new(&world).end(&stop),
-            };
-            ExitCode::from(code)
-        }
-    }
+        Err(Ended::Stop(stop)) => screen.end(&stop),
+    })
 }
 
 /// Has a write beyond the limit on the size of files (`ulimit -f`) fail, as one to a full disk does. The signal that comes
@@ -86,9 +86,17 @@ fn tree() -> clap::Command {
     Cli::command().subcommand(durable::completions())
 }
 
-fn parse(args: impl IntoIterator<Item = OsString>) -> Command {
-    let cli = Cli::from_arg_matches(&tree().get_matches_from(args));
-    cli.unwrap_or_else(|error| error.exit()).command
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let matches = tree().try_get_matches_from(args)?;
+    Ok(Cli::from_arg_matches(&matches)?.command)
+}
+
+/// Shows the help that was asked for, or what is not understood; answers the exit code.
+fn tell(told: &clap::Error, world: &World) -> u8 {
+    match told.print() {
+        Err(error) if !told.use_stderr() => Screen::new(world).end(&error.into()),
+        _ => u8::try_from(told.exit_code()).unwrap_or(exit::USAGE),
+    }
 }
 
 /// Why a command gave no answer.

@@ -154,3 +154,29 @@ fn small_benchmarks_over_http_report_starts_reads_and_a_purge() {
         assert!(runs[2][figure]["value"].as_f64().unwrap() > 0.0, "{runs}");
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_that_cannot_be_written_is_no_success() {
+    for args in [
+        &["version"][..],
+        &["errors"],
+        &["completions", "bash"],
+        &["--help"],
+        &["demo", "--help"],
+        &["durable", "--help"],
+        &["demo", "--once"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(TASKHUB).args(args).stdout(full).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.starts_with("error[output-failed]: "), "{args:?}: {said}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(TASKHUB).args(args).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(141), "{args:?}");
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+    }
+}
