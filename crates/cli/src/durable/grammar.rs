@@ -338,18 +338,23 @@ pub(crate) fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> O
         .map(|(_, name)| name)
 }
 
-/// How many letters have to be put, taken away or changed to make one word of the other.
+/// How many letters have to be put, taken away, changed or swapped with the next to make one word of the other.
 fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    let mut last: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, letter) in left.chars().enumerate() {
-        let mut diagonal = index;
-        row[0] = index + 1;
+    for (index, letter) in left.iter().enumerate() {
+        let mut next = vec![index + 1];
         for (at, other) in right.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = row[at + 1];
-            row[at + 1] = changed.min(row[at] + 1).min(diagonal + 1);
+            let changed = row[at] + usize::from(letter != other);
+            let mut least = changed.min(next[at] + 1).min(row[at + 1] + 1);
+            let is_swapped = index > 0 && at > 0 && left[index - 1] == *other && right[at - 1] == *letter;
+            if is_swapped {
+                least = least.min(last[at - 1] + 1);
+            }
+            next.push(least);
         }
+        last = std::mem::replace(&mut row, next);
     }
     row[right.len()]
 }

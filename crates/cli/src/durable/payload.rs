@@ -44,6 +44,9 @@ impl Type {
 pub(crate) fn read(value: Option<&str>, kind: Type, what: &str, folder: &Path) -> Result<Option<Payload>> {
     let Some(value) = value else { return Ok(None) };
     match value.strip_prefix('@').filter(|_| kind != Type::Text) {
+        Some("") => {
+            Err(Stop::usage(format!("`--{what} @` names no file")).hint("write `@path`, or `@-` for standard input"))
+        }
         Some("-") => from_reader(std::io::stdin().lock(), "-", what),
         Some(path) => from_file(path, folder, what),
         None => inline(value, kind, what).map(Some),
