@@ -178,3 +178,30 @@ fn a_reader_needs_a_store() {
     SqliteReader::open(scratch.path()).unwrap();
     drop(writer);
 }
+
+#[test]
+fn an_empty_file_is_new_but_not_beside_a_log() {
+    let scratch = Scratch::new();
+    let (file, log) = (scratch.path().join("store.db"), scratch.path().join("store.db-wal"));
+    std::fs::write(&file, "").unwrap();
+    create_hub(&open(scratch.path()).unwrap(), "First");
+    assert_eq!(done(open(scratch.path()).unwrap().hubs(&HubAsk::List)).len(), 1);
+
+    // The file is emptied or taken away while what was acknowledged is still in the log.
+    let store = open(scratch.path()).unwrap();
+    create_hub(&store, "Second");
+    let (kept_file, kept_log) = (std::fs::read(&file).unwrap(), std::fs::read(&log).unwrap());
+    drop(store);
+    for lose in [
+        |file: &Path| std::fs::write(file, ""),
+        |file: &Path| std::fs::remove_file(file),
+    ] {
+        std::fs::write(&log, &kept_log).unwrap();
+        lose(&file).unwrap();
+        let error = open(scratch.path()).unwrap_err();
+        assert_eq!(error.code(), "store-corrupt");
+        assert!(error.to_string().contains("store.db-wal"), "{error}");
+    }
+    std::fs::write(&file, kept_file).unwrap();
+    assert_eq!(done(open(scratch.path()).unwrap().hubs(&HubAsk::List)).len(), 2);
+}

@@ -78,6 +78,7 @@ impl Folder {
 
     /// The one connection that writes. Makes the tables in a file that is new.
     pub(super) fn connect(&self, options: &Options) -> Result<Connection, Error> {
+        self.refuse_emptied()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(self.path.join(FILE), flags);
         let connection = connection.map_err(|error| self.error(error.into(), During::Read))?;
@@ -110,6 +111,23 @@ impl Folder {
         Ok(connection)
     }
 
+    /// Refuses a file that lost what it held. An empty one is what a crash just after creation leaves, and is new; but
+    /// the log comes after the first page, and SQLite would take away one that belongs to an empty file.
+    fn refuse_emptied(&self) -> Result<(), Error> {
+        if self.length("") == 0 && self.length("-wal") > 0 {
+            return Err(Error::Corrupt {
+                place: self.file(),
+                what: format!("it is empty or missing, and the log beside it, {FILE}-wal, is not"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Length of the file, or of one beside it; 0 if there is none.
+    fn length(&self, suffix: &str) -> u64 {
+        fs::metadata(self.path.join(format!("{FILE}{suffix}"))).map_or(0, |file| file.len())
+    }
+
     /// The error of the trait. Of a write that failed SQLite says no more than that if it was not for want of
     /// space; a quota and a limit on the size of files are found out here (A43). Such a write is taken back like
     /// one for which there was no space: the log has no end of it.
@@ -122,8 +140,7 @@ impl Folder {
 
     /// Whether a file of the length of the longest here may not grow. What it is tried on is a file with a hole.
     fn refuses_to_grow(&self) -> bool {
-        let length = |suffix| fs::metadata(self.path.join(format!("{FILE}{suffix}"))).map_or(0, |file| file.len());
-        let longest = ["", "-wal", "-shm"].into_iter().map(length).max();
+        let longest = ["", "-wal", "-shm"].map(|suffix| self.length(suffix)).into_iter().max();
         let place = self.path.join(PROBE);
         let grow = || -> io::Result<()> {
             let mut probe = File::create(&place)?;
