@@ -341,7 +341,7 @@ pub(crate) fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> O
 /// How many letters have to be put, taken away, changed or swapped with the next to make one word of the other.
 fn distance(left: &str, right: &str) -> usize {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
-    let mut last: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (index, letter) in left.iter().enumerate() {
         let mut next = vec![index + 1];
@@ -350,11 +350,11 @@ fn distance(left: &str, right: &str) -> usize {
             let mut least = changed.min(next[at] + 1).min(row[at + 1] + 1);
             let is_swapped = index > 0 && at > 0 && left[index - 1] == *other && right[at - 1] == *letter;
             if is_swapped {
-                least = least.min(last[at - 1] + 1);
+                least = least.min(above[at - 1] + 1);
             }
             next.push(least);
         }
-        last = std::mem::replace(&mut row, next);
+        above = std::mem::replace(&mut row, next);
     }
     row[right.len()]
 }

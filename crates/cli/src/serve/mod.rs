@@ -54,6 +54,10 @@ pub(crate) async fn run(mode: Mode, args: &Serve, world: &World, screen: &mut Sc
         })?;
     }
     let signals = Signals::new()?;
+    let ready_file = args.ready_file.as_ref().map(|path| world.folder.join(path));
+    if let Some(path) = &ready_file {
+        check_ready_file(path)?;
+    }
     let found = find_hub(mode, args, &world, screen)?;
     let temporary = temporary_folder(args)?;
     let folder = match (&temporary, &found.place) {
@@ -72,7 +76,6 @@ pub(crate) async fn run(mode: Mode, args: &Serve, world: &World, screen: &mut Sc
         folder: &folder,
     })
     .await?;
-    let ready_file = args.ready_file.as_ref().map(|path| world.folder.join(path));
     let (running, _notice) = served.announce(ready_file.as_deref(), &world)?;
     let line = first_line(&running, &world);
     screen.say(Colour::Plain, &line)?;
@@ -95,6 +98,23 @@ fn log(mode: Mode, args: &Serve) {
     };
     // Set once, before anything else of this command; a second logger would be a bug that costs only lines.
     let _is_first = tracing::subscriber::set_global_default(logs::subscriber(format, level, std::io::stderr));
+}
+
+/// Whoever waits for the ready file should not wait for a server that cannot write it.
+fn check_ready_file(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.is_dir() => {
+            let why = format!("there is no folder {}", folder.display());
+            Err(no_ready_file(path, &why).hint("make the folder first, or name another file"))
+        }
+        _ if path.is_dir() => Err(no_ready_file(path, "it is a folder")),
+        _ => Ok(()),
+    }
+}
+
+fn no_ready_file(path: &Path, why: &str) -> Stop {
+    let message = format!("cannot write the ready file {}: {why}", path.display());
+    Stop::error(exit::FAILED, "failed", message)
 }
 
 fn find_hub(mode: Mode, args: &Serve, world: &World, screen: &mut Screen) -> Result<Found> {
@@ -237,7 +257,7 @@ impl Served {
                 ..running.clone()
             };
             let text = serde_json::to_string(&open).unwrap_or_default();
-            running::write_whole(path, &(text + "\n")).map_err(cannot)?;
+            running::write_whole(path, &(text + "\n")).map_err(|error| no_ready_file(path, &error.to_string()))?;
         }
         Ok((running, notice))
     }
