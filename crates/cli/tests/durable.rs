@@ -559,3 +559,41 @@ fn commands_give_back_what_they_take_also_when_they_are_refused() {
         });
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_hub_at_work_is_deleted_once_its_name_is_typed_and_others_need_not_wait_for_that() {
+    use std::io::{Read as _, Write as _};
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| in_folder(folder.path(), args).output().unwrap();
+    for (typed, code) in [("Other\n", 1), ("\u{4}", 1), ("DurableFunctionsHub\n", 0)] {
+        let start = ["durable", "start-new", "--function-name", "F", "--id", "one"];
+        assert!(run(&start).status.success());
+        // On a terminal of its own.
+        let line = format!("{TASKHUB} durable delete-task-hub");
+        let mut command = Command::new("script");
+        command
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(folder.path())
+            .env("HOME", folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (mut keys, mut shown) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"Type the name to delete it: ") {
+            let mut byte = [0];
+            shown.read_exact(&mut byte).unwrap();
+            seen.push(byte[0]);
+        }
+        let list = run(&["durable", "get-instances", "-o", "ids"]);
+        assert_eq!(String::from_utf8(list.stdout).unwrap(), "one\n");
+        keys.write_all(typed.as_bytes()).unwrap();
+        let mut rest = String::new();
+        shown.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{rest}");
+        let left = run(&["durable", "get-instances", "-o", "ids"]);
+        let is_left = String::from_utf8(left.stdout).unwrap() == "one\n";
+        assert_eq!(is_left, code != 0, "{rest}");
+    }
+}

@@ -5,27 +5,30 @@ use super::{Form, Job};
 use crate::find::Found;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{self, HubSize, Intent, Target};
+use crate::target::{self, HubSize, Intent};
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let found = job.find()?;
     job.refuse_chance(&found)?;
     let mut target = target::open(&found, Intent::Use).await?;
-    let ended = delete(job, &found, &mut target).await;
+    let size = target.size(&found.hub).await;
+    // While somebody thinks about the answer, the store is free for others.
     target.close().await;
-    ended
-}
-
-async fn delete(job: &mut Job<'_>, found: &Found, target: &mut Target) -> Result<()> {
-    let size = target.size(&found.hub).await?;
-    let hub = &found.hub;
+    let size = size?;
     if job.given.flag("dry-run") == Some(true) {
-        return dry(job, found, size.as_ref());
+        return dry(job, &found, size.as_ref());
     }
     if let Some(size) = &size {
         confirm(job, size)?;
     }
-    let existed = target.delete_hub().await?;
+    let mut target = target::open(&found, Intent::Use).await?;
+    let existed = target.delete_hub().await;
+    target.close().await;
+    told(job, &found, existed?)
+}
+
+fn told(job: &mut Job<'_>, found: &Found, existed: bool) -> Result<()> {
+    let hub = &found.hub;
     if !existed {
         if job.is_strict {
             let message = format!("task hub '{hub}' does not exist");
@@ -76,6 +79,10 @@ fn confirm(job: &mut Job<'_>, size: &HubSize) -> Result<()> {
     let read = std::io::stdin().read_line(&mut typed);
     if read.is_ok() && typed.trim().eq_ignore_ascii_case(name.as_str()) {
         return Ok(());
+    }
+    if !typed.ends_with('\n') {
+        // The end of the input leaves the question's line open.
+        job.screen.note("");
     }
     Err(Stop::error(
         exit::FAILED,
