@@ -24,7 +24,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::respond::{self, Response};
 use super::shapes::InstanceStatus;
-use super::{Asked, Surface, payload, token};
+use super::{Asked, Surface, header, payload, token};
 use crate::config::Reuse;
 
 /// Seconds after which a started instance is worth a look (H61).
@@ -112,8 +112,7 @@ async fn begin(asked: &Asked<'_>, body: Incoming, name: &str, instance: Option<&
 fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&str>) -> Result<StartRequest, Problem> {
     let (app, query) = (asked.app, &asked.query);
     let name = known_name(asked, name)?;
-    let key = asked.head.headers.get("idempotency-key");
-    let key = key.and_then(|value| value.to_str().ok()).filter(|key| !key.is_empty());
+    let key = header(asked.head, "idempotency-key")?;
     let version = query.filled("version").or(app.config.default_version.as_deref());
     Ok(StartRequest {
         instance: instance_id(instance.filter(|id| !id.is_empty()), key)?,
@@ -281,10 +280,7 @@ async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo) -> Result<Respon
 /// O3: a page of statuses, and the token of the next one (H75, H76).
 pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
     let query = &asked.query;
-    let token = asked.head.headers.get(&TOKEN_HEADER);
-    let token = token
-        .and_then(|value| value.to_str().ok())
-        .filter(|token| !token.is_empty());
+    let token = header(asked.head, TOKEN_HEADER.as_str())?;
     let filter = filter(query);
     let after = token.map(|token| token::read(token, &filter)).transpose();
     let after = after.map_err(|refused| Problem::argument(refused.to_string()))?;

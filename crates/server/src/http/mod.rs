@@ -207,8 +207,22 @@ async fn delete_hub(asked: &Asked<'_>) -> Result<Response, Problem> {
 /// The key in path, query or header.
 fn presented<'a>(head: &'a Parts, query: Option<&'a Query>, call: &'a Call) -> Option<&'a str> {
     let in_query = || query.and_then(|query| query.filled("code"));
-    let in_header = || head.headers.get(KEY_HEADER).and_then(|value| value.to_str().ok());
-    call.key.as_deref().or_else(in_query).or_else(in_header)
+    call.key
+        .as_deref()
+        .or_else(in_query)
+        .or_else(|| header(head, KEY_HEADER).ok()?)
+}
+
+/// A header as text, if it is there and not empty. It is UTF-8, as paths and queries are (H8, H9): to overlook a key
+/// or a token because of an umlaut would be to do something else than was asked for.
+fn header<'a>(head: &'a Parts, name: &str) -> Result<Option<&'a str>, Problem> {
+    let value = head
+        .headers
+        .get(name)
+        .map(|value| std::str::from_utf8(value.as_bytes()));
+    let text = value.transpose();
+    let text = text.map_err(|_| Problem::argument(format!("the header `{name}` is no UTF-8")))?;
+    Ok(text.filter(|text| !text.is_empty()))
 }
 
 /// Whether a call may come in by its door at all (H30, H33, H96, A17).

@@ -8,10 +8,10 @@ use taskhub_core::id::InstanceId;
 use taskhub_engine::{Hub, Report};
 use tokio::time::timeout;
 
-use super::KEY_HEADER;
 use super::query::Query;
 use super::respond::{self, Response};
 use super::shapes::status_word;
+use super::{KEY_HEADER, header};
 use crate::app::App;
 use crate::metrics::Text;
 
@@ -99,7 +99,7 @@ const OF_A_HUB: [OfAHub; 7] = [
 /// All figures there are, in the text form of Prometheus.
 pub(super) async fn metrics(app: &App, head: &Parts) -> Response {
     let query = Query::parse(head.uri.query().unwrap_or_default()).unwrap_or_default();
-    let in_header = head.headers.get(KEY_HEADER).and_then(|value| value.to_str().ok());
+    let in_header = header(head, KEY_HEADER).ok().flatten();
     if app.keys.admit(query.filled("code").or(in_header)).is_err() {
         return respond::empty(StatusCode::UNAUTHORIZED);
     }

@@ -52,6 +52,29 @@ async fn both_webhook_surfaces_need_a_key_before_anything_else() {
 }
 
 #[tokio::test]
+async fn a_key_may_have_any_letters_wherever_it_is_presented() {
+    let server = Running::start(Config {
+        keys: vec![Key::system("Schlüssel")],
+        ..config()
+    })
+    .await;
+    for path in [
+        format!("{WEBHOOK}/instances"),
+        "/api/v1/hubs".to_owned(),
+        "/metrics".to_owned(),
+    ] {
+        let answer = server.send("GET", &path, &[("x-functions-key", "Schlüssel")], "").await;
+        assert_eq!(answer.status, 200, "{path}");
+        let answer = server.call("GET", &format!("{path}?code=Schl%C3%BCssel")).await;
+        assert_eq!(answer.status, 200, "{path}");
+        let answer = server.send("GET", &path, &[("x-functions-key", "Schlussel")], "").await;
+        assert_eq!(answer.status, 401, "{path}");
+    }
+    let path = format!("{RPC}/~Schl%C3%BCssel/instances");
+    assert_eq!(server.call("GET", &path).await.status, 200);
+}
+
+#[tokio::test]
 async fn links_carry_the_key_that_was_presented() {
     let server = Running::start(with_keys()).await;
     let answer = server

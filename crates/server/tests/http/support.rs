@@ -136,7 +136,7 @@ pub(crate) fn request(
         request = request.header("host", address.to_string());
     }
     for (name, value) in headers {
-        request = request.header(*name, *value);
+        request = request.header(*name, value.as_bytes());
     }
     request.body(Full::new(body)).unwrap()
 }

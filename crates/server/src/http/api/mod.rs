@@ -19,7 +19,7 @@ use self::refused::Refused;
 use super::path::Segment;
 use super::query::Query;
 use super::respond::Response;
-use super::{KEY_HEADER, payload};
+use super::{KEY_HEADER, header, payload};
 use crate::app::App;
 use crate::auth::{Grant, Need};
 
@@ -39,7 +39,7 @@ pub(super) async fn answer(app: &App, head: &Parts, body: Incoming, rest: &[Segm
 async fn perform(app: &App, head: &Parts, body: Incoming, rest: &[Segment]) -> Result<Response, Refused> {
     let query =
         Query::parse(head.uri.query().unwrap_or_default()).map_err(|_| Refused::argument("the query is no UTF-8"))?;
-    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let header = |name: &str| header(head, name).ok().flatten();
     let bearer = || header(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
     let presented = query.filled("code").or_else(|| header(KEY_HEADER)).or_else(bearer);
     let grant = app.keys.admit(presented)?;
