@@ -9,9 +9,15 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// A connection on which a start of `id` has been announced with so many bytes, of which none is sent.
 fn announce(server: &Server, base: &str, id: &str, bytes: usize) -> Connection {
+    open(server, &format!("{base}/orchestrators/Echo/{id}"), "", bytes)
+}
+
+/// A connection on which so many bytes have been announced to a path, of which none is sent. Further headers end in
+/// a line end.
+fn open(server: &Server, path: &str, headers: &str, bytes: usize) -> Connection {
     let mut connection = server.connect();
     connection.write(&format!(
-        "POST {base}/orchestrators/Echo/{id} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}content-length: {bytes}\r\n\r\n",
         server.address
     ));
     connection
@@ -45,6 +51,41 @@ fn a_body_above_the_limit_is_refused_and_changes_nothing() {
         (413, &"payload-too-large".into())
     );
     assert_eq!(server.contents(), before);
+}
+
+/// More than the buffers between the two take, so that a server that reads none of it would reset the connection.
+#[test]
+fn a_body_that_nobody_wants_does_not_keep_its_sender_from_the_answer() {
+    let server = with_instance();
+    let body = "x".repeat(16 << 20);
+    for base in SURFACES {
+        for (path, status) in [
+            (format!("{base}/nowhere"), 404),
+            (format!("{base}/instances/nobody/terminate"), 404),
+            (format!("{base}/instances/there/suspend"), 202),
+            (format!("{base}/orchestrators/%ff"), 400),
+            ("/nowhere".to_owned(), 404),
+            ("/api/v1/nowhere".to_owned(), 404),
+        ] {
+            let mut connection = open(&server, &path, "", body.len());
+            connection.write(&body);
+            assert_eq!(connection.answer().status, status, "{path}");
+        }
+    }
+}
+
+/// The answer stands in the place of `100 Continue`, so nothing is sent in vain.
+#[test]
+fn a_sender_that_asks_first_is_refused_before_it_sends() {
+    let server = with_instance();
+    for (path, status) in [
+        (format!("{}/orchestrators/Echo", SURFACES[0]), 413),
+        (format!("{}/instances/nobody/resume", SURFACES[0]), 404),
+        (format!("/api/v1/hubs/{HUB}/instances"), 413),
+    ] {
+        let connection = open(&server, &path, "expect: 100-continue\r\n", BODY_BYTES_MAX + 1);
+        assert_eq!(connection.answer().status, status, "{path}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ const INCOMPLETE: HeaderName = HeaderName::from_static("x-taskhub-incomplete");
 /// O4: raises an event. The checks come in the order of H80.
 pub(super) async fn raise_event(
     asked: &Asked<'_>,
-    body: Incoming,
+    body: &mut Incoming,
     instance: &str,
     event: &str,
 ) -> Result<Response, Problem> {

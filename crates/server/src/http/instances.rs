@@ -42,7 +42,7 @@ const FAILURE_AS_500: &str = "returnInternalServerErrorOnFailure";
 /// O1: starts an instance, and waits for its end if a time is given.
 pub(super) async fn start(
     asked: &Asked<'_>,
-    body: Incoming,
+    body: &mut Incoming,
     name: &str,
     instance: Option<&str>,
 ) -> Result<Response, Problem> {
@@ -56,7 +56,7 @@ pub(super) async fn start(
 }
 
 /// The front door's `/wait`: starts an instance and waits for its end (H96).
-pub(super) async fn start_and_wait(asked: &Asked<'_>, body: Incoming, name: &str) -> Result<Response, Problem> {
+pub(super) async fn start_and_wait(asked: &Asked<'_>, body: &mut Incoming, name: &str) -> Result<Response, Problem> {
     let wait = wait_times(&asked.query, Some(FRONT_DOOR_TIMEOUT))?;
     let started = begin(asked, body, name, None).await?;
     finish(asked, started, wait).await
@@ -88,7 +88,7 @@ struct Started {
     instance: InstanceId,
 }
 
-async fn begin(asked: &Asked<'_>, body: Incoming, name: &str, instance: Option<&str>) -> Result<Started, Problem> {
+async fn begin(asked: &Asked<'_>, body: &mut Incoming, name: &str, instance: Option<&str>) -> Result<Started, Problem> {
     let app = asked.app;
     let body = payload::read(app, body).await?;
     let request = start_request(asked, &body, name, instance)?;

@@ -44,12 +44,12 @@ const KEY_HEADER: &str = "x-functions-key";
 
 /// Answers one request. Nothing of it fails: whatever goes wrong has an answer.
 pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Response {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let timer = Timer::begin();
     let (word, response) = match Place::find(path::split(head.uri.path())) {
         Place::Management(call) => {
             let mut word = "unknown";
-            let answered = manage(app, &head, body, call, peer, &mut word).await;
+            let answered = manage(app, &head, &mut body, call, peer, &mut word).await;
             let response = answered.unwrap_or_else(|problem| problem.answer());
             let response = if app.config.null_bodies {
                 respond::or_null(response)
@@ -58,12 +58,15 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: SocketAd
             };
             (word, response)
         }
-        Place::Own(rest) => ("own", api::answer(app, &head, body, &rest).await),
+        Place::Own(rest) => ("own", api::answer(app, &head, &mut body, &rest).await),
         Place::Health => ("health", probes::health(app)),
         Place::Ready => ("ready", probes::ready(app).await),
         Place::Metrics => ("metrics", probes::metrics(app, &head).await),
         Place::Nowhere => ("unknown", respond::empty(StatusCode::NOT_FOUND)),
     };
+    if response.status() != StatusCode::REQUEST_TIMEOUT {
+        payload::pass_over(app, &head, &mut body).await;
+    }
     let status = response.status().as_u16();
     app.metrics.end(&timer, word, status);
     if tracing::enabled!(tracing::Level::DEBUG) {
@@ -126,7 +129,7 @@ impl Asked<'_> {
 async fn manage(
     app: &App,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     call: Call,
     peer: SocketAddr,
     word: &mut &'static str,
@@ -169,7 +172,7 @@ async fn manage(
     perform(&asked, operation, body).await
 }
 
-async fn perform(asked: &Asked<'_>, operation: Operation, body: Incoming) -> Result<Response, Problem> {
+async fn perform(asked: &Asked<'_>, operation: Operation, body: &mut Incoming) -> Result<Response, Problem> {
     match operation {
         Operation::Start { name, instance } => instances::start(asked, body, &name, instance.as_deref()).await,
         Operation::StartAndWait { name } => instances::start_and_wait(asked, body, &name).await,

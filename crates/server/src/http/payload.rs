@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::header::EXPECT;
+use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde::{Serialize, Serializer};
@@ -24,18 +26,22 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// # Errors
 ///
 /// If it is larger than the limit, does not arrive in time, or all bodies together take too much memory.
-pub(crate) async fn read(app: &App, body: Incoming) -> Result<Bytes, Problem> {
+pub(crate) async fn read(app: &App, body: &mut Incoming) -> Result<Bytes, Problem> {
     let whole = app.config.limits.body_timeout.saturating_mul(WHOLE_BODY);
     timeout(whole, gather(app, body))
         .await
         .unwrap_or_else(|_| Err(Problem::body_timeout()))
 }
 
-async fn gather(app: &App, mut body: Incoming) -> Result<Bytes, Problem> {
+async fn gather(app: &App, body: &mut Incoming) -> Result<Bytes, Problem> {
     let bytes_max = app.config.limits.body_bytes_max;
+    let too_large = || Problem::too_large(bytes_max);
+    // What says beforehand that it is too large need not be sent.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
     let mut reserved = app.reserve();
     let mut whole = BytesMut::new();
-    let mut read: usize = 0;
     let patience = app.config.limits.body_timeout;
     while let Some(frame) = timeout(patience, body.frame())
         .await
@@ -45,15 +51,8 @@ async fn gather(app: &App, mut body: Incoming) -> Result<Bytes, Problem> {
             return Err(Problem::argument("the body of the request ended before its end"));
         };
         let Ok(mut data) = frame.into_data() else { continue };
-        read = read.saturating_add(data.remaining());
-        // What is too large is read on for a while without being kept: a connection closed at once would
-        // be reset before the caller has seen the answer.
-        if read > bytes_max {
-            whole = BytesMut::new();
-            if read > bytes_max.saturating_mul(2) {
-                break;
-            }
-            continue;
+        if whole.len() + data.remaining() > bytes_max {
+            return Err(too_large());
         }
         if !reserved.grow(data.remaining()) {
             return Err(Problem::busy("too many large requests are being read"));
@@ -64,10 +63,27 @@ async fn gather(app: &App, mut body: Incoming) -> Result<Bytes, Problem> {
         }
         whole.extend_from_slice(data.chunk());
     }
-    if read > bytes_max {
-        return Err(Problem::too_large(bytes_max));
-    }
     Ok(whole.freeze())
+}
+
+/// Reads what nobody wanted of a body, for a while and without keeping it: a connection that is closed with bytes
+/// on their way is reset, and the caller may never see the answer.
+pub(crate) async fn pass_over(app: &App, head: &Parts, body: &mut Incoming) {
+    // Who asks first whether to send it has the answer in its stead.
+    if body.is_end_stream() || head.headers.contains_key(EXPECT) {
+        return;
+    }
+    let bytes_max = app.config.limits.body_bytes_max.saturating_mul(2);
+    let passing = async {
+        let mut passed: usize = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            passed = passed.saturating_add(frame.data_ref().map_or(0, Buf::remaining));
+            if passed > bytes_max {
+                break;
+            }
+        }
+    };
+    let _given_up = timeout(app.config.limits.body_timeout, passing).await;
 }
 
 /// The payload a body holds; none if it is empty (H15).

@@ -31,12 +31,12 @@ struct Call<'a> {
 }
 
 /// Answers a call; `rest` is the path behind the prefix.
-pub(super) async fn answer(app: &App, head: &Parts, body: Incoming, rest: &[Segment]) -> Response {
+pub(super) async fn answer(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment]) -> Response {
     let answered = perform(app, head, body, rest).await;
     answered.unwrap_or_else(|refused| refused.answer())
 }
 
-async fn perform(app: &App, head: &Parts, body: Incoming, rest: &[Segment]) -> Result<Response, Refused> {
+async fn perform(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment]) -> Result<Response, Refused> {
     let query =
         Query::parse(head.uri.query().unwrap_or_default()).map_err(|_| Refused::argument("the query is no UTF-8"))?;
     let header = |name: &str| header(head, name).ok().flatten();
