@@ -135,13 +135,13 @@ async fn manage(
     word: &mut &'static str,
 ) -> Result<Response, Problem> {
     let query = Query::parse(head.uri.query().unwrap_or_default());
-    let presented = presented(head, query.as_ref().ok(), &call);
+    let presented = presented(head, &query, &call);
     // Before anything else is looked at (H30).
     let grant = match admit(app, &call, presented, peer) {
         Ok(grant) => grant,
         Err(status) => return Ok(respond::empty(status)),
     };
-    let query = query?;
+    let query = query.whole()?;
     let rest: Option<Vec<String>> = call.rest.iter().cloned().collect();
     let rest = rest.ok_or_else(|| Problem::argument("the path is no UTF-8 with percent sequences"))?;
     let Some(operation) = Operation::find(call.surface, &head.method, &rest) else {
@@ -208,12 +208,10 @@ async fn delete_hub(asked: &Asked<'_>) -> Result<Response, Problem> {
 }
 
 /// The key in path, query or header.
-fn presented<'a>(head: &'a Parts, query: Option<&'a Query>, call: &'a Call) -> Option<&'a str> {
-    let in_query = || query.and_then(|query| query.filled("code"));
-    call.key
-        .as_deref()
-        .or_else(in_query)
-        .or_else(|| header(head, KEY_HEADER).ok()?)
+fn presented<'a>(head: &'a Parts, query: &'a Query, call: &'a Call) -> Option<&'a str> {
+    let in_path = call.key.as_deref();
+    let in_header = || header(head, KEY_HEADER).ok().flatten();
+    in_path.or_else(|| query.filled("code")).or_else(in_header)
 }
 
 /// A header as text, if it is there and not empty. It is UTF-8, as paths and queries are (H8, H9): to overlook a key

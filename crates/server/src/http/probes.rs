@@ -98,7 +98,7 @@ const OF_A_HUB: [OfAHub; 7] = [
 
 /// All figures there are, in the text form of Prometheus.
 pub(super) async fn metrics(app: &App, head: &Parts) -> Response {
-    let query = Query::parse(head.uri.query().unwrap_or_default()).unwrap_or_default();
+    let query = Query::parse(head.uri.query().unwrap_or_default());
     let in_header = header(head, KEY_HEADER).ok().flatten();
     if app.keys.admit(query.filled("code").or(in_header)).is_err() {
         return respond::empty(StatusCode::UNAUTHORIZED);

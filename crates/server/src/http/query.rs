@@ -14,31 +14,46 @@ use super::time;
 const TOP_DEFAULT: usize = 100;
 
 /// The pairs of a query, decoded.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Query {
+    /// Those that can be read.
     pairs: Vec<(String, String)>,
+    is_whole: bool,
 }
 
 impl Query {
     /// Decodes a query; a percent sign without digits stands for itself.
+    pub(crate) fn parse(raw: &str) -> Self {
+        let text = |part: &str| {
+            let decoded = decode(&part.replace('+', " "), BadPercent::Kept)?;
+            Some(decoded.trim().to_owned())
+        };
+        let mut query = Self {
+            pairs: Vec::new(),
+            is_whole: true,
+        };
+        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match (text(name), text(value)) {
+                (Some(name), Some(value)) => query.pairs.push((name, value)),
+                (_, _) => query.is_whole = false,
+            }
+        }
+        query
+    }
+
+    /// The query, if all of it could be read. Until the caller's key is known, what cannot be read does not matter
+    /// (H30).
     ///
     /// # Errors
     ///
     /// If a name or a value is no UTF-8.
-    pub(crate) fn parse(raw: &str) -> Result<Self, Problem> {
-        let text = |part: &str| {
-            decode(&part.replace('+', " "), BadPercent::Kept)
-                .map(|text| text.trim().to_owned())
-                .ok_or_else(|| Problem::argument("the query is no UTF-8"))
-        };
-        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
-        let pairs = pairs.map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((text(name)?, text(value)?))
-        });
-        Ok(Self {
-            pairs: pairs.collect::<Result<_, Problem>>()?,
-        })
+    pub(crate) fn whole(self) -> Result<Self, Problem> {
+        if self.is_whole {
+            Ok(self)
+        } else {
+            Err(Problem::argument("the query is no UTF-8"))
+        }
     }
 
     /// A text; the first counts if there are several (H9).
@@ -145,7 +160,7 @@ mod tests {
     use super::*;
 
     fn query(raw: &str) -> Query {
-        Query::parse(raw).unwrap()
+        Query::parse(raw).whole().unwrap()
     }
 
     #[test]
@@ -156,7 +171,9 @@ mod tests {
         assert_eq!(query.text("empty"), Some(""));
         assert_eq!(query.filled("empty"), None);
         assert_eq!(query.text("x"), Some("100%"));
-        assert!(Query::parse("a=%ff").is_err());
+        let broken = Query::parse("a=%ff&code=1&%ff=2");
+        assert_eq!((broken.text("a"), broken.text("code")), (None, Some("1")));
+        assert!(broken.whole().is_err());
     }
 
     #[test]

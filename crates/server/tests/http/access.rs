@@ -29,6 +29,7 @@ async fn both_webhook_surfaces_need_a_key_before_anything_else() {
             "/no/such/route",
             "/instances/%ff",
             "/instances?taskHub=1",
+            "/instances?reason=%ff",
         ] {
             let sep = if path.contains('?') { '&' } else { '?' };
             for (query, headers) in [
@@ -40,6 +41,10 @@ async fn both_webhook_surfaces_need_a_key_before_anything_else() {
                 assert_eq!(answer.status, 401, "{base}{path}{query}");
                 assert_eq!(answer.body, "");
             }
+        }
+        for query in ["code=old-key&reason=%ff", "%ff=1&code=old-key"] {
+            let answer = server.call("GET", &format!("{base}/instances?{query}")).await;
+            assert_eq!(answer.status, 400, "the key is right, {query} is not");
         }
         for key in ["old-key", "new%26key", "reader", "master"] {
             let answer = server.call("GET", &format!("{base}/instances?code={key}")).await;
@@ -209,6 +214,12 @@ async fn our_own_api_takes_a_key_in_any_of_three_places() {
         assert_eq!(server.send("GET", path, &[headers], "").await.status, 200);
     }
     assert_eq!(server.call("GET", &format!("{path}?code=reader")).await.status, 200);
+    assert_eq!(server.call("GET", &format!("{path}?name=%ff")).await.status, 401);
+    let broken = server.call("GET", &format!("{path}?name=%ff&code=reader")).await;
+    assert_eq!(
+        (broken.status.as_u16(), broken.json()["error"]["message"].as_str()),
+        (400, Some("the query is no UTF-8"))
+    );
     let body = r#"{"name":"Echo"}"#;
     let denied = server.send("POST", &format!("{path}?code=reader"), &[], body).await;
     assert_eq!(

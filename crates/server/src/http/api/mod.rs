@@ -37,12 +37,12 @@ pub(super) async fn answer(app: &App, head: &Parts, body: &mut Incoming, rest: &
 }
 
 async fn perform(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment]) -> Result<Response, Refused> {
-    let query =
-        Query::parse(head.uri.query().unwrap_or_default()).map_err(|_| Refused::argument("the query is no UTF-8"))?;
+    let query = Query::parse(head.uri.query().unwrap_or_default());
     let header = |name: &str| header(head, name).ok().flatten();
     let bearer = || header(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
     let presented = query.filled("code").or_else(|| header(KEY_HEADER)).or_else(bearer);
     let grant = app.keys.admit(presented)?;
+    let query = query.whole()?;
     let call = Call { app, query, grant };
     let rest: Option<Vec<&str>> = rest.iter().map(Option::as_deref).collect();
     let rest = rest.ok_or_else(|| Refused::argument("the path is no UTF-8 with percent sequences"))?;
