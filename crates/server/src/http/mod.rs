@@ -25,7 +25,7 @@ use http::request::Parts;
 use hyper::Request;
 use hyper::body::Incoming;
 use taskhub_core::id::{HubName, InstanceId};
-use taskhub_engine::Hub;
+use taskhub_engine::{Error as EngineError, Hub};
 
 use uuid::Uuid;
 
@@ -280,12 +280,7 @@ fn hub_name(app: &App, query: &Query, call: &Call) -> Result<HubName, Problem> {
 }
 
 fn checked_hub_name(name: &str) -> Result<HubName, Problem> {
-    HubName::new(name).map_err(|_| {
-        Problem::argument(format!(
-            "Task hub name '{name}' should contain only alphanumeric characters, start with a letter, and have \
-             length between 3 and 45."
-        ))
-    })
+    Ok(HubName::new(name).map_err(EngineError::from)?)
 }
 
 #[cfg(test)]

@@ -345,7 +345,7 @@ async fn hubs_are_named_in_any_case_and_others_look_empty() {
     assert!(is_problem(
         &bad,
         400,
-        "Task hub name 'my-hub' should contain only alphanumeric"
+        "`my-hub` is no hub name: 3 to 50 ASCII letters and digits"
     ));
     assert_eq!(code("GET", "/@OtherHub/instances/x").await, 404);
 }
