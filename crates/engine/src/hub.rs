@@ -328,19 +328,19 @@ impl Hub {
     ///
     /// As all calls; what was purged before stays so.
     pub async fn purge_where(&self, filter: Filter) -> Result<Purged, Error> {
-        self.purge_until(filter, std::future::pending()).await
+        self.purge_where_until(filter, std::future::pending()).await
     }
 
-    /// The same with a limit of time: what was not reached by then is left, and the answer says so (R130).
+    /// The same until it is enough: what was not reached by then is left, and the answer says so (R130).
     ///
     /// # Errors
     ///
     /// As [`Hub::purge_where`].
-    pub async fn purge_where_within(&self, filter: Filter, limit: Duration) -> Result<Purged, Error> {
-        self.purge_until(filter, sleep(limit)).await
-    }
-
-    async fn purge_until(&self, mut filter: Filter, limit: impl Future<Output = ()>) -> Result<Purged, Error> {
+    pub async fn purge_where_until(
+        &self,
+        mut filter: Filter,
+        enough: impl Future<Output = ()>,
+    ) -> Result<Purged, Error> {
         let is_ended = |status: &RuntimeStatus| status.is_terminal();
         if filter.statuses.is_empty() {
             filter.statuses = RuntimeStatus::ALL.into_iter().filter(is_ended).collect();
@@ -350,13 +350,13 @@ impl Hub {
                 return Ok(purged(0, 0));
             }
         }
-        let mut limit = std::pin::pin!(limit);
+        let mut enough = std::pin::pin!(enough);
         let (mut count, mut rows) = (0, 0);
         let mut after = None;
         loop {
             let (ids, next) = tokio::select! {
                 biased;
-                () = &mut limit => return Ok(Purged { count, rows, is_complete: false }),
+                () = &mut enough => return Ok(Purged { count, rows, is_complete: false }),
                 page = self.ids(filter.clone(), after) => page?,
             };
             for step in ids.chunks(PURGE_STEP) {

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::auth::Keys;
 use crate::config::Config;
@@ -48,6 +50,14 @@ impl App {
         let mut closing = self.closing.subscribe();
         // The sender is part of `self`, so it outlives this wait.
         let _closed = closing.wait_for(|closing| *closing).await;
+    }
+
+    /// Waits as long as a call may take, or until the server stops.
+    pub(crate) async fn enough(&self, limit: Duration) {
+        tokio::select! {
+            () = sleep(limit) => {}
+            () = self.closed() => {}
+        }
     }
 
     pub(crate) fn is_closing(&self) -> bool {

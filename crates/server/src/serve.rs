@@ -217,7 +217,12 @@ async fn connection(app: Arc<App>, stream: TcpStream, peer: SocketAddr, tls: Opt
     let Some(acceptor) = tls else {
         return converse(app, stream, peer).await;
     };
-    match timeout(app.config.limits.head_timeout, acceptor.accept(stream)).await {
+    let agreed = tokio::select! {
+        agreed = timeout(app.config.limits.head_timeout, acceptor.accept(stream)) => agreed,
+        // Nothing was asked for yet, so there is nothing to wait for.
+        () = app.closed() => return,
+    };
+    match agreed {
         Ok(Ok(stream)) => converse(app, stream, peer).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
         Err(_) => tracing::debug!(%peer, "no TLS was agreed on in time"),

@@ -130,7 +130,8 @@ pub(super) async fn purge_many(asked: &Asked<'_>) -> Result<Response, Problem> {
     let Some(hub) = asked.hub().await? else {
         return Ok(respond::empty(StatusCode::NOT_FOUND));
     };
-    let purged = hub.purge_where_within(filter, asked.app.config.limits.wait_max).await?;
+    let enough = asked.app.enough(asked.app.config.limits.wait_max);
+    let purged = hub.purge_where_until(filter, enough).await?;
     let mut response = purge_result(purged.count);
     if !purged.is_complete {
         respond::set(&mut response, INCOMPLETE, "true");

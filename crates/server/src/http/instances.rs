@@ -16,7 +16,7 @@ use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error as EngineError, Hub, WaitFor};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::history::{self, HistoryView};
@@ -218,8 +218,7 @@ async fn wait_for_end(asked: &Asked<'_>, started: &Started, wait: Duration) -> O
     tokio::select! {
         biased;
         ended = started.hub.wait(&started.instance, WaitFor::Ended) => ended.ok(),
-        () = sleep(wait) => None,
-        () = asked.app.closed() => None,
+        () = asked.app.enough(wait) => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! TLS, and hubs that are opened on demand.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use taskhub::{EngineError, Hub, Registry, StartOptions, Timestamp};
@@ -22,7 +23,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use crate::support::{HUB, Running, SURFACES, config, exchange, request};
+use crate::support::{self, HUB, Running, SURFACES, config, exchange, request};
 
 const RPC: &str = SURFACES[2];
 
@@ -31,6 +32,8 @@ struct Gated {
     store: MemStore,
     commits: Arc<Semaphore>,
     queries: Arc<Semaphore>,
+    /// Questions of purges that came to the gate.
+    purging: Arc<AtomicUsize>,
 }
 
 impl Gated {
@@ -40,6 +43,7 @@ impl Gated {
             store: MemStore::empty(),
             commits: Arc::new(Semaphore::new(1)),
             queries: Arc::new(Semaphore::new(1)),
+            purging: Arc::default(),
         }
     }
 }
@@ -77,6 +81,8 @@ impl Store for Gated {
     }
     fn query<'a>(&'a self, query: &'a Query, freshness: Freshness) -> Fut<'a, Answer> {
         Box::pin(async move {
+            let of_purge = matches!(query, Query::Ids { .. });
+            self.purging.fetch_add(usize::from(of_purge), Ordering::AcqRel);
             let _open = self.queries.acquire().await;
             self.store.query(query, freshness).await
         })
@@ -141,6 +147,30 @@ async fn a_purge_that_takes_too_long_says_that_it_is_not_complete() {
         (200, None)
     );
     assert_eq!(answer.body, r#"{"instancesDeleted":1}"#);
+}
+
+#[tokio::test]
+async fn a_purge_ends_when_the_server_stops_and_says_that_it_is_not_complete() {
+    let store = Gated::open();
+    let (gate, purging) = (Arc::clone(&store.queries), Arc::clone(&store.purging));
+    let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
+    let mut server = Running::serve(hub, config()).await;
+    let _pass = gate.acquire().await.unwrap();
+    let path = format!("{RPC}/instances?createdTimeFrom=2000-01-01");
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let purge = request(server.address, "DELETE", &path, &[], bytes::Bytes::new());
+    let stop = async {
+        // The purge has asked for its first page, which does not come.
+        while purging.load(Ordering::Acquire) == 0 {
+            tokio::task::yield_now().await;
+        }
+        server.stop().await;
+    };
+    let (answer, ()) = tokio::join!(exchange(stream, purge), stop);
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-taskhub-incomplete")),
+        (404, Some("true"))
+    );
 }
 
 /// The file may not grow beyond a limit, which is what a full disk is to SQLite.
@@ -290,16 +320,18 @@ fn file(name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
-#[tokio::test]
-async fn a_server_with_a_certificate_speaks_tls() {
-    let with_tls = Config {
+fn with_tls() -> Config {
+    Config {
         tls: Some(Tls {
             certificate: file("certificate.pem"),
             key: file("key.pem"),
         }),
         ..config()
-    };
-    let server = Running::start(with_tls).await;
+    }
+}
+
+/// Sends a request over a connection of its own.
+async fn call_over_tls(server: &Running, method: &str, path: &str) -> support::Answer {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(file("certificate.pem")).unwrap();
     roots.add(certificate).unwrap();
@@ -314,10 +346,28 @@ async fn a_server_with_a_certificate_speaks_tls() {
         .connect(name, stream)
         .await
         .unwrap();
-    let path = format!("{RPC}/orchestrators/Echo");
-    let answer = exchange(stream, request(server.address, "POST", &path, &[], bytes::Bytes::new())).await;
+    exchange(stream, request(server.address, method, path, &[], bytes::Bytes::new())).await
+}
+
+#[tokio::test]
+async fn a_server_with_a_certificate_speaks_tls() {
+    let server = Running::start(with_tls()).await;
+    let answer = call_over_tls(&server, "POST", &format!("{RPC}/orchestrators/Echo")).await;
     assert_eq!(answer.status, 202);
     assert!(answer.header("location").unwrap().starts_with("https://127.0.0.1:"));
+}
+
+#[tokio::test]
+async fn who_has_not_agreed_on_tls_does_not_keep_a_server_from_stopping() {
+    let mut config = with_tls();
+    config.limits.head_timeout = Duration::from_hours(1);
+    config.limits.stop_timeout = Duration::from_hours(1);
+    let mut server = Running::start(config).await;
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    // Who comes later has been served, so the silent one has been taken in as well.
+    assert_eq!(call_over_tls(&server, "GET", "/healthz").await.status, 200);
+    let stopped = tokio::time::timeout(Duration::from_mins(1), server.stop()).await;
+    assert!(stopped.is_ok(), "it waits for {silent:?}");
 }
 
 /// Opens hubs without functions on a store.

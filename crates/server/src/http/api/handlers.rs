@@ -15,7 +15,7 @@ use taskhub_core::refusal::Refusal;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error as EngineError, WaitFor};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after};
 use super::super::query::{Query, status};
@@ -141,8 +141,7 @@ pub(super) async fn wait(call: &Call<'_>, hub: &str, id: &str) -> Result<Respons
     let met = tokio::select! {
         biased;
         met = hub.wait(&instance, wait) => Some(met?),
-        () = sleep(patience) => None,
-        () = call.app.closed() => None,
+        () = call.app.enough(patience) => None,
     };
     let is_met = met.is_some();
     let info = match met {
@@ -294,7 +293,8 @@ pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Resul
             "nothing restricts the purge; add `all` if that is meant",
         ));
     }
-    let purged = hub.purge_where_within(filter, call.app.config.limits.wait_max).await?;
+    let enough = call.app.enough(call.app.config.limits.wait_max);
+    let purged = hub.purge_where_until(filter, enough).await?;
     Ok(respond::json(StatusCode::OK, &shown(purged)))
 }
 
