@@ -1,5 +1,6 @@
 //! Query strings and their value types (H9–H12).
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use taskhub_core::limits;
@@ -79,7 +80,12 @@ impl Query {
 
     /// Rows of a page: what is not positive counts as absent, what is too much is lowered (H10).
     pub(crate) fn top(&self, name: &str) -> usize {
-        let wanted = self.text(name).and_then(|text| text.parse::<i64>().ok());
+        let wanted = self.text(name).and_then(|text| match text.parse::<i64>() {
+            Ok(rows) => Some(rows),
+            // More than a number holds is a number still.
+            Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(i64::MAX),
+            Err(_) => None,
+        });
         match wanted.filter(|rows| *rows > 0) {
             None => TOP_DEFAULT,
             Some(rows) => usize::try_from(rows).unwrap_or(usize::MAX).min(limits::PAGE_ROWS_MAX),
@@ -189,6 +195,9 @@ mod tests {
         let rows = |raw: &str| query(raw).top("top");
         assert_eq!((rows(""), rows("top=15"), rows("top=+7")), (100, 15, 7));
         assert_eq!((rows("top=0"), rows("top=-1"), rows("top=x")), (100, 100, 100));
+        let long = "9".repeat(30);
+        assert_eq!(rows(&format!("top={long}")), 1000);
+        assert_eq!(rows(&format!("top=-{long}")), 100);
         assert_eq!((rows("top=1000"), rows("top=1001"), rows("top=%2B7")), (1000, 1000, 7));
     }
 

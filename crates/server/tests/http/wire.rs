@@ -461,6 +461,27 @@ async fn a_page_of_large_rows_is_short_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_page_has_a_hundred_rows_or_as_many_as_are_asked_for_up_to_a_thousand() {
+    let server = Running::start(config()).await;
+    for _ in 0..101 {
+        server.client().start_new("WaitEvent", ()).await.unwrap();
+    }
+    for (top, rows) in [
+        ("", 100),
+        ("0", 100),
+        ("-7", 100),
+        ("9.5", 100),
+        ("3", 3),
+        ("1001", 101),
+        ("99999999999999999999", 101),
+        ("-99999999999999999999", 100),
+    ] {
+        let page = server.call("GET", &format!("{RPC}/instances?top={top}")).await;
+        assert_eq!(page.json().as_array().unwrap().len(), rows, "top={top}");
+    }
+}
+
+#[tokio::test]
 async fn figures_tell_what_was_done() {
     let server = Running::start(config()).await;
     assert_eq!(
