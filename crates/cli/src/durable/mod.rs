@@ -177,11 +177,14 @@ fn read_form(given: &Given, word: Option<&str>) -> Result<Form> {
 
 /// The key in a file (L81).
 pub(crate) fn key_of_file(path: &Path) -> Result<String> {
-    let cannot = |error: std::io::Error| {
-        let message = format!("cannot read the key in {}: {error}", path.display());
-        Stop::error(exit::FAILED, "configuration", message)
-    };
-    Ok(std::fs::read_to_string(path).map_err(cannot)?.trim().to_owned())
+    let wrong = |message: String| Stop::error(exit::FAILED, "configuration", message);
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| wrong(format!("cannot read the key in {}: {error}", path.display())))?;
+    match text.trim() {
+        // A key that nobody can present would lock everybody out.
+        "" => Err(wrong(format!("there is no key in {}", path.display()))),
+        key => Ok(key.to_owned()),
+    }
 }
 
 /// `--script-root` (L14).
