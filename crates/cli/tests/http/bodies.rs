@@ -118,3 +118,26 @@ fn a_body_that_comes_slowly_keeps_nobody_waiting_and_one_that_breaks_off_changes
     }
     assert_eq!(server.contents(), before);
 }
+
+#[test]
+fn a_value_that_is_nested_too_deep_is_refused_wherever_it_comes_in() {
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let server = with_instance();
+    let own = format!("/api/v1/hubs/{HUB}/instances");
+    let json = [("content-type", "application/json")];
+    for (levels, codes) in [(1_001, [400, 400]), (1_000, [202, 201])] {
+        let value = nested(levels);
+        for base in SURFACES {
+            let answer = server.send("POST", &format!("{base}/orchestrators/Echo"), &[], &value);
+            assert_eq!(answer.status, codes[0], "{levels} levels on {base}");
+            let path = format!("{base}/instances/there/raiseEvent/Other");
+            assert_eq!(server.send("POST", &path, &json, &value).status, codes[0]);
+        }
+        let body = format!("{{\"name\":\"Echo\",\"input\":{value}}}");
+        let answer = server.send("POST", &own, &[], &body);
+        assert_eq!(answer.status, codes[1], "{levels} levels: {answer:?}");
+        let body = format!("{{\"name\":\"Other\",\"input\":{value}}}");
+        let answer = server.send("POST", &format!("{own}/there/raise"), &[], &body);
+        assert_eq!(answer.status == 200, levels == 1_000, "{answer:?}");
+    }
+}

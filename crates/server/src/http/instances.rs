@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
+use taskhub_core::limits;
 use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::query::Filter;
 use taskhub_core::refusal::Refusal;
@@ -123,7 +124,7 @@ fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&
         scheduled_start: scheduled_start(query)?,
         execution: None,
         reuse: reuse(asked)?,
-        key: key.map(IdempotencyKey::new).transpose().map_err(EngineError::from)?,
+        key: key.map(idempotency_key).transpose()?,
     })
 }
 
@@ -194,6 +195,13 @@ pub(super) fn is_forbidden_in_id(character: char) -> bool {
 pub(super) fn instance_id_for(key: Option<&str>) -> Result<InstanceId, Refusal> {
     let id = key.map_or_else(Uuid::new_v4, |key| Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
     InstanceId::new(&id.simple().to_string())
+}
+
+/// A key that makes a call that is repeated one call (H65).
+pub(super) fn idempotency_key(text: &str) -> Result<IdempotencyKey, Problem> {
+    let chars_max = limits::INSTANCE_ID_CHARS_MAX;
+    IdempotencyKey::new(text)
+        .map_err(|_| Problem::argument(format!("an idempotency key has 1 to {chars_max} characters")))
 }
 
 /// Answers a start: at once, or when the instance has ended or the time is over (H61, H67).

@@ -108,12 +108,26 @@ fn check(body: &[u8]) -> Result<&str, Problem> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Problem::not_json(format!("byte {} is no UTF-8", error.valid_up_to())))?;
     let value: &RawValue = serde_json::from_str(text).map_err(|error| Problem::not_json(error.to_string()))?;
+    shallow(value)
+}
+
+/// The text of a JSON value that is not nested too deep (H16).
+fn shallow(value: &RawValue) -> Result<&str, Problem> {
     if depth(value.get()) > DEPTH_MAX {
         return Err(Problem::not_json(format!(
             "it is nested more than {DEPTH_MAX} levels deep"
         )));
     }
     Ok(value.get())
+}
+
+/// The payload a JSON value is, which came as part of a larger one.
+///
+/// # Errors
+///
+/// If it is nested too deep.
+pub(crate) fn of_json(value: &RawValue) -> Result<Payload, Problem> {
+    shallow(value).map(Payload::text)
 }
 
 /// How deep a JSON text is nested.

@@ -1,12 +1,12 @@
 //! What our own API does: each decodes, calls the hub, encodes.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
-use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
+use taskhub_core::id::{HubName, InstanceId, Name};
 use taskhub_core::limits;
 use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
@@ -17,10 +17,10 @@ use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error as EngineError, WaitFor};
 use tokio::time::timeout;
 
-use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after};
+use super::super::instances::{idempotency_key, instance_id_for, is_forbidden_in_id, just_after};
 use super::super::query::{Query, status};
 use super::super::respond::{self, Response};
-use super::super::{history as events, time, token};
+use super::super::{history as events, payload, time, token};
 use super::Call;
 use super::refused::Refused;
 use super::shapes::{
@@ -86,7 +86,7 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
         .map(|cursor| token::read(cursor, &filter))
         .transpose();
     let after = after.map_err(|refused| Refused::argument(refused.to_string()))?;
-    let rows_max = whole(query, "limit", limits::PAGE_ROWS_MAX)?.unwrap_or(100);
+    let rows_max = whole(query, "limit", 1..=limits::PAGE_ROWS_MAX)?.unwrap_or(100);
     let page = hub.query(filter.clone(), after, rows_max).await?;
     let fields = Fields {
         is_list: true,
@@ -114,8 +114,8 @@ pub(super) async fn show(call: &Call<'_>, hub: &str, id: &str) -> Result<Respons
 
 pub(super) async fn history(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
     let (hub, instance) = call.instance(hub, id, Need::Read).await?;
-    let from = whole(&call.query, "from", usize::MAX)?.unwrap_or_default();
-    let limit = whole(&call.query, "limit", EVENTS_MAX)?.unwrap_or(EVENTS_MAX);
+    let from = whole(&call.query, "from", 0..=usize::MAX)?.unwrap_or_default();
+    let limit = whole(&call.query, "limit", 1..=EVENTS_MAX)?.unwrap_or(EVENTS_MAX);
     let all = hub
         .history(&instance)
         .await?
@@ -207,12 +207,12 @@ fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refus
         },
         name: Name::new(&body.name)?,
         version: version.map(Name::new).transpose()?,
-        input: body.input.as_deref().map(payload),
+        input: body.input.as_deref().map(payload::of_json).transpose()?,
         tags: body.tags,
         scheduled_start: at.map(|text| moment("scheduledStartTime", text)).transpose()?,
         execution: None,
         reuse,
-        key: body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?,
+        key: body.idempotency_key.as_deref().map(idempotency_key).transpose()?,
     })
 }
 
@@ -235,8 +235,8 @@ pub(super) async fn act(call: &Call<'_>, hub: &str, id: &str, action: &str, body
     match action {
         "raise" => {
             let body: RaiseBody = read(&body)?;
-            let key = body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?;
-            let input = body.input.as_deref().map(payload);
+            let key = body.idempotency_key.as_deref().map(idempotency_key).transpose()?;
+            let input = body.input.as_deref().map(payload::of_json).transpose()?;
             hub.raise_event(&instance, Name::new(&body.name)?, input, key).await?;
         }
         "terminate" => {
@@ -335,14 +335,19 @@ fn moment(name: &str, text: &str) -> Result<Timestamp, Refused> {
     time::parse(text).ok_or_else(|| Refused::argument(format!("`{name}` is no time: `{text}`")))
 }
 
-/// A whole number from 0 to a limit.
-fn whole(query: &Query, name: &str, most: usize) -> Result<Option<usize>, Refused> {
+/// A whole number within limits.
+fn whole(query: &Query, name: &str, range: RangeInclusive<usize>) -> Result<Option<usize>, Refused> {
     let Some(text) = query.filled(name) else {
         return Ok(None);
     };
     let number: Option<usize> = text.parse().ok();
-    let fits = number.filter(|number| *number <= most);
-    let refused = || Refused::argument(format!("`{name}` is a whole number up to {most}, not `{text}`"));
+    let fits = number.filter(|number| range.contains(number));
+    let (least, most) = range.into_inner();
+    let refused = || {
+        Refused::argument(format!(
+            "`{name}` is a whole number from {least} to {most}, not `{text}`"
+        ))
+    };
     fits.map(Some).ok_or_else(refused)
 }
 
@@ -381,10 +386,6 @@ fn single(query: &Query) -> Result<Fields, Refused> {
         is_list: false,
     };
     Ok(fields(query)?.unwrap_or(all))
-}
-
-fn payload(json: &RawValue) -> Payload {
-    Payload::text(json.get())
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
