@@ -99,6 +99,7 @@ impl Served {
             "instance-not-found" | "hub-not-found" => exit::NOT_FOUND,
             "instance-exists" | "hub-exists" => exit::CONFLICT,
             "invalid-instance-id" | "invalid-hub-name" | "invalid-name" => exit::USAGE,
+            "overloaded" => exit::UNAVAILABLE,
             _ if answer.status.is_server_error() => exit::UNAVAILABLE,
             _ => exit::FAILED,
         };

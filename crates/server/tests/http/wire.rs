@@ -6,7 +6,7 @@ use taskhub_server::{Config, Limits, LinkPrefix, Reuse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Answer, Running, SURFACES, config};
+use crate::support::{Answer, HUB, Running, SURFACES, config};
 
 const RPC: &str = SURFACES[2];
 
@@ -175,6 +175,10 @@ async fn all_bodies_together_have_a_limit() {
     let answer = start("[1,2,3,4,5,6]").await;
     assert!(is_problem(&answer, 503, "cannot take the request now"));
     assert_eq!(answer.header("retry-after"), Some("1"));
+    let own = format!("/api/v1/hubs/{HUB}/instances");
+    let answer = server.send("POST", &own, &[], r#"{"name":"Echo"}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("1")));
+    assert_eq!(answer.json()["error"]["code"], "overloaded");
     assert_eq!(start("[1,2,3]").await.status, 202, "what was refused was given back");
 }
 

@@ -61,7 +61,7 @@ impl Refused {
             message: &self.message,
         };
         let mut response = respond::json(self.status, &ErrorBody { error: words });
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status) {
             respond::set(&mut response, RETRY_AFTER, "1");
         }
         response
@@ -83,9 +83,9 @@ impl From<EngineError> for Refused {
             "payload-too-large" => StatusCode::PAYLOAD_TOO_LARGE,
             "invalid-instance-id" | "invalid-hub-name" | "invalid-name" => StatusCode::BAD_REQUEST,
             "timed-out" => StatusCode::GATEWAY_TIMEOUT,
-            "inbox-full" | "overloaded" | "hub-stopped" | "store-unavailable" | "store-full" => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            // Too much of something that the callers can do less of (P8).
+            "inbox-full" | "overloaded" => StatusCode::TOO_MANY_REQUESTS,
+            "hub-stopped" | "store-unavailable" | "store-full" => StatusCode::SERVICE_UNAVAILABLE,
             _ => {
                 tracing::error!(error = %chain(&error), "a request failed");
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -101,13 +101,13 @@ impl From<EngineError> for Refused {
 /// What reading a body can come to.
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
-        let code = match problem.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => "payload-too-large",
-            StatusCode::REQUEST_TIMEOUT => "timed-out",
-            StatusCode::SERVICE_UNAVAILABLE => "overloaded",
-            _ => "invalid-argument",
+        let (status, code) = match problem.status() {
+            status @ StatusCode::PAYLOAD_TOO_LARGE => (status, "payload-too-large"),
+            status @ StatusCode::REQUEST_TIMEOUT => (status, "timed-out"),
+            StatusCode::SERVICE_UNAVAILABLE => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
+            status => (status, "invalid-argument"),
         };
-        Self::new(problem.status(), code, problem.detail())
+        Self::new(status, code, problem.detail())
     }
 }
 
