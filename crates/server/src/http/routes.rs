@@ -59,7 +59,7 @@ impl Place {
                 surface,
                 key: None,
                 hub: None,
-                rest: segments.iter().skip(skipped).cloned().collect(),
+                rest: without_leading_slashes(segments.iter().skip(skipped).cloned().collect()),
             })
         };
         if starts(&["runtime", "webhooks", "durabletask"]) {
@@ -85,8 +85,16 @@ impl Place {
     }
 }
 
+/// What stands behind a prefix, without slashes before it (H5): a base that ends in one, and a path that begins with
+/// one, are easily put together.
+fn without_leading_slashes(rest: Vec<Segment>) -> Vec<Segment> {
+    let is_empty = |segment: &Segment| segment.as_deref() == Some("");
+    rest.into_iter().skip_while(is_empty).collect()
+}
+
 /// Takes the options out of a path of the RPC surface (H4).
-fn rpc(mut rest: Vec<Segment>) -> Call {
+fn rpc(rest: Vec<Segment>) -> Call {
+    let mut rest = without_leading_slashes(rest);
     let mut option = |mark| {
         let first = rest.first()?.as_deref()?;
         let value = first.strip_prefix(mark)?.to_owned();
@@ -99,7 +107,7 @@ fn rpc(mut rest: Vec<Segment>) -> Call {
         surface: Surface::Rpc,
         key,
         hub,
-        rest,
+        rest: without_leading_slashes(rest),
     }
 }
 
@@ -274,8 +282,21 @@ mod tests {
         ] {
             let call = call(path).unwrap();
             assert_eq!(call.surface, surface);
-            let expected = (surface != Surface::Rpc).then_some(Operation::List);
-            assert_eq!(operation(&Method::GET, path), expected, "a double slash is no route");
+            assert_eq!(operation(&Method::GET, path), Some(Operation::List));
+        }
+    }
+
+    #[test]
+    fn slashes_matter_between_the_words_of_a_route_alone() {
+        for path in [
+            "//durabletask///instances//",
+            "/runtime/webhooks/durabletask//instances",
+            "/durabletask//~key/@TestHub//instances",
+        ] {
+            assert_eq!(operation(&Method::GET, path), Some(Operation::List), "{path}");
+        }
+        for path in ["/runtime//webhooks/durabletask/instances", "/durabletask/instances//x"] {
+            assert_eq!(operation(&Method::GET, path), None, "{path}");
         }
     }
 

@@ -58,15 +58,17 @@ async fn routes_match_without_case_and_nothing_else_matches() {
     for base in SURFACES {
         for path in [
             format!("{base}/instances"),
-            format!("{}//INSTANCES/", base.to_uppercase()),
+            format!("{}/INSTANCES/", base.to_uppercase()),
+            format!("/{base}//instances//"),
         ] {
-            let expected = if path.contains("//I") { 404 } else { 200 };
-            assert_eq!(server.call("GET", &path).await.status, expected, "{path}");
+            assert_eq!(server.call("GET", &path).await.status, 200, "{path}");
         }
         for (method, path) in [
             ("PUT", "/instances/x"),
             ("POST", "/instances/x"),
             ("GET", "/orchestrators/Echo"),
+            ("POST", "/orchestrators//Echo"),
+            ("GET", "/instances//x"),
             ("POST", "/instances/x/raiseEvent"),
             ("POST", "/instances/x/frobnicate"),
             ("GET", ""),
