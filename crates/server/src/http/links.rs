@@ -120,7 +120,7 @@ fn origin(app: &App, request: &Parts) -> String {
     }
     if app.config.use_forwarded_host
         && let Some(host) = host(&request.headers, "x-forwarded-host")
-        && let Some(proto) = header(&request.headers, "x-forwarded-proto").filter(|proto| is_scheme(proto))
+        && let Some(proto) = header(&request.headers, "x-forwarded-proto").and_then(scheme)
     {
         return format!("{proto}://{host}");
     }
@@ -154,6 +154,9 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     (!value.is_empty()).then_some(value)
 }
 
-fn is_scheme(text: &str) -> bool {
-    ["http", "https"].contains(&text)
+/// A scheme in any letter case.
+fn scheme(text: &str) -> Option<&'static str> {
+    ["http", "https"]
+        .into_iter()
+        .find(|scheme| scheme.eq_ignore_ascii_case(text))
 }

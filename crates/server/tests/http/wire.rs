@@ -243,6 +243,8 @@ async fn links_begin_with_what_the_caller_can_reach() {
     };
     let found = location(behind(), &forwarded, &start).await;
     assert_eq!(found, "https://hub.example.org:8443/runtime/webhooks/durabletask");
+    let shouted = [forwarded[0], ("x-forwarded-proto", "HTTPS"), forwarded[2]];
+    assert_eq!(location(behind(), &shouted, &start).await, found);
     let found = location(config(), &forwarded, &start).await;
     assert_eq!(found, "http://x/runtime/webhooks/durabletask");
     let half = location(behind(), &[forwarded[0], forwarded[2]], &start).await;
