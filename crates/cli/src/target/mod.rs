@@ -121,8 +121,8 @@ fn serve(found: &Found, url: &str, token: Option<&str>) -> Result<Target> {
 }
 
 async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Target> {
-    // A read on nothing leaves nothing behind (L15).
-    if intent == Intent::Use && !folder.join("store.db").exists() {
+    // A read on nothing leaves nothing behind (L15). A store that cannot be seen is not nothing: opening it tells why.
+    if intent == Intent::Use && !folder.join("store.db").try_exists().unwrap_or(true) {
         return Ok(Target::Stopped(Box::new(Stopped::empty(found.hub.clone()))));
     }
     let mut waited = Duration::ZERO;
