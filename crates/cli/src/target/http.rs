@@ -24,7 +24,8 @@ const ANSWER_BYTES_MAX: usize = 8 * limits::PAYLOAD_BYTES_MAX;
 /// A server.
 #[derive(Debug)]
 pub(crate) struct Http {
-    url: String,
+    /// It as messages name it.
+    who: String,
     authority: String,
     path: String,
     key: Option<String>,
@@ -82,7 +83,7 @@ impl Http {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim_matches('/');
         Ok(Self {
-            url: url.to_owned(),
+            who: format!("the server at {url}"),
             authority: authority.to_owned(),
             path: if path.is_empty() {
                 String::new()
@@ -94,12 +95,24 @@ impl Http {
         })
     }
 
+    /// The same, if its process is known, which messages then name.
+    pub(crate) fn of_process(mut self, pid: u32) -> Self {
+        self.who = format!("{} (process {pid})", self.who);
+        self
+    }
+
+    /// Connects ahead of the first call.
+    pub(crate) async fn reach(&mut self) -> Result<()> {
+        self.connection = Some(self.connect().await?);
+        Ok(())
+    }
+
     /// Asks, and waits for the whole answer. What every call may be answered is told here.
     pub(crate) async fn ask(&mut self, ask: Ask) -> Result<Answer> {
         let patience = ask.patience;
         let Ok(answer) = timeout(patience, self.exchange(ask)).await else {
             let seconds = patience.as_secs();
-            let message = format!("the server at {} did not answer within {seconds} seconds", self.url);
+            let message = format!("{} did not answer within {seconds} seconds", self.who);
             return Err(Stop::error(exit::UNAVAILABLE, "timed-out", message));
         };
         let answer = answer?;
@@ -111,7 +124,7 @@ impl Http {
     }
 
     fn denied(&self, what: &str, code: &'static str) -> Stop {
-        let message = format!("the server at {} {what}", self.url);
+        let message = format!("{} {what}", self.who);
         Stop::error(exit::NOT_ALLOWED, code, message).hint("give one with `--key-file FILE` or TASKHUB_KEY")
     }
 
@@ -119,7 +132,7 @@ impl Http {
     pub(crate) fn unexpected(&self, answer: &Answer) -> Stop {
         let status = answer.status.as_u16();
         let reason = reason(&answer.body);
-        let message = format!("the server at {} answered {status}: {reason}", self.url);
+        let message = format!("{} answered {status}: {reason}", self.who);
         let exit = if answer.status.is_client_error() {
             exit::FAILED
         } else {
@@ -188,7 +201,7 @@ impl Http {
     }
 
     fn unreachable(&self, why: &str) -> Stop {
-        let message = format!("cannot reach the server at {}: {why}", self.url);
+        let message = format!("cannot reach {}: {why}", self.who);
         Stop::error(exit::UNAVAILABLE, "server-unreachable", message)
     }
 }

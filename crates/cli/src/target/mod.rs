@@ -19,6 +19,7 @@ use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_server::token;
 use taskhub_store::Error as StoreError;
 use taskhub_store::embedded::EmbeddedStore;
+use tokio::time::timeout;
 
 use crate::find::Found;
 use crate::find::connection::Place;
@@ -110,14 +111,12 @@ pub(crate) struct HubSize {
 /// taken for as long as the command runs (L27).
 pub(crate) async fn open(found: &Found, intent: Intent) -> Result<Target> {
     match &found.place {
-        Place::Server { url, token, .. } => serve(found, url, token.as_deref()),
+        Place::Server { url, token, .. } => {
+            let key = found.key.clone().or_else(|| token.clone());
+            Ok(Target::Served(Box::new(Served::new(url, key, found.hub.clone())?)))
+        }
         Place::Embedded { folder } => open_folder(found, folder, intent).await,
     }
-}
-
-fn serve(found: &Found, url: &str, token: Option<&str>) -> Result<Target> {
-    let key = found.key.clone().or_else(|| token.map(str::to_owned));
-    Ok(Target::Served(Box::new(Served::new(url, key, found.hub.clone())?)))
 }
 
 async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Target> {
@@ -137,17 +136,32 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
             Err(error) => return Err(Stop::from_store("cannot open the store", &error)),
         };
         if let Some(running) = running::of_store(folder).filter(|running| pid == 0 || running.pid == pid) {
-            return serve(found, &running.url(), running.token.as_deref());
+            let key = found.key.clone().or_else(|| running.token.clone());
+            let mut served = Served::of_store(&running, key, found.hub.clone())?;
+            match timeout(LOCK_PATIENCE, served.reach()).await {
+                Ok(Ok(())) => return Ok(Target::Served(Box::new(served))),
+                // It is on its way out, or was killed, and its store is soon free.
+                Ok(Err(_)) => {}
+                Err(_) => waited = LOCK_PATIENCE,
+            }
         }
-        if waited >= LOCK_PATIENCE {
+        if !wait_for_lock(&mut waited).await {
             let folder = folder.display();
             let message = format!("the store in {folder} is held by process {pid}, which does not answer");
             return Err(Stop::error(exit::UNAVAILABLE, "store-locked", message));
         }
-        // Another command that is at work is soon done.
-        tokio::time::sleep(LOCK_PAUSE).await;
-        waited += LOCK_PAUSE;
     }
+}
+
+/// Lets a moment go by for another command that is at work with a store, and soon done; false once that was
+/// often enough.
+pub(crate) async fn wait_for_lock(waited: &mut Duration) -> bool {
+    if *waited >= LOCK_PATIENCE {
+        return false;
+    }
+    tokio::time::sleep(LOCK_PAUSE).await;
+    *waited += LOCK_PAUSE;
+    true
 }
 
 /// Partitions of a hub that is created now: as host.json says (cli.md §8).

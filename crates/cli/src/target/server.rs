@@ -19,6 +19,7 @@ use taskhub_server::token;
 use super::http::{Answer, Ask, Http, encode};
 use super::wire;
 use super::{HubSize, Outcome, Purged, Record, Rows, refused_token};
+use crate::find::running::Running;
 use crate::stop::{Result, Stop, exit};
 
 /// A start may take as long as the server gives it (R191), and a little more.
@@ -58,6 +59,17 @@ impl Served {
             http: Http::new(url, key)?,
             hub,
         })
+    }
+
+    /// The hub at a server that left word of itself in its store's folder; nothing is sent yet.
+    pub(crate) fn of_store(running: &Running, key: Option<String>, hub: HubName) -> Result<Self> {
+        let http = Http::new(&running.url(), key)?.of_process(running.pid);
+        Ok(Self { http, hub })
+    }
+
+    /// Connects, so that a server that is going away is noticed before anything is asked of it.
+    pub(super) async fn reach(&mut self) -> Result<()> {
+        self.http.reach().await
     }
 
     fn path(&self, rest: &str) -> String {
