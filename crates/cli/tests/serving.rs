@@ -107,6 +107,27 @@ fn answer(stream: &mut TcpStream) -> (String, String) {
 }
 
 #[test]
+fn a_command_that_is_at_work_with_the_store_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join(".taskhub");
+    std::fs::create_dir(&store).unwrap();
+    let mut lock = std::fs::File::create_new(store.join("lock")).unwrap();
+    lock.lock().unwrap();
+    lock.write_all(b"4711\n").unwrap();
+    let mut command = command(folder.path(), &["dev", "--port", "0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    let mut server = Server { child, lines };
+    let mut log = log.lines().map(Result::unwrap);
+    let waits = log.find(|line| line.contains("another process has the store, and is waited for pid=4711"));
+    assert!(waits.is_some());
+    drop(lock);
+    server.listening();
+    assert_eq!(server.end("-INT"), Some(130));
+}
+
+#[test]
 fn dev_says_where_it_listens_runs_the_samples_and_ends_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["dev", "--port", "0", "--ready-file", "ready.json", "--samples"];

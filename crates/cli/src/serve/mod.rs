@@ -15,8 +15,8 @@ use std::time::Duration;
 use taskhub_core::id::HubName;
 use taskhub_server::logs::{self, LogFormat};
 use taskhub_server::{Config, Error as ServerError, Listening, OpenHub, Opening, Reuse, Server, Tls};
-use taskhub_store::Store;
 use taskhub_store::embedded::EmbeddedStore;
+use taskhub_store::{Error as StoreError, Store};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Format, Level, Serve};
@@ -25,6 +25,7 @@ use crate::find::running::{self, Notice, Running};
 use crate::find::{self, Found, Wishes};
 use crate::screen::{Colour, Screen};
 use crate::stop::{Result, Stop, exit};
+use crate::target::wait_for_lock;
 use crate::world::World;
 use functions::Offer;
 
@@ -170,7 +171,7 @@ impl Served {
         let Setup {
             args, found, folder, ..
         } = setup;
-        let store = open_store(folder)?;
+        let store = open_store(folder).await?;
         let partitions = crate::target::partitions(found)?;
         let offer = Arc::new(Offer::new(store, args.samples, partitions));
         let hub = offer.open(&found.hub).await;
@@ -281,10 +282,31 @@ impl OpenHub for Opener {
     }
 }
 
-fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
-    let store = EmbeddedStore::open(folder, taskhub_store::embedded::Options::default());
-    let store = store.map_err(|error| Stop::from_store("cannot open the store", &error))?;
-    Ok(Arc::new(store))
+/// Opens the store. A command that is at work with it is soon done; another server is not.
+async fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let error = match EmbeddedStore::open(folder, taskhub_store::embedded::Options::default()) {
+            Ok(store) => return Ok(Arc::new(store)),
+            Err(error) => error,
+        };
+        let StoreError::Locked { pid, .. } = error else {
+            return Err(refused(&error));
+        };
+        if running::of_store(folder).is_some_and(|running| running.pid == pid) {
+            return Err(refused(&error));
+        }
+        if waited.is_zero() {
+            tracing::info!(pid, "another process has the store, and is waited for");
+        }
+        if !wait_for_lock(&mut waited).await {
+            return Err(refused(&error));
+        }
+    }
+}
+
+fn refused(error: &StoreError) -> Stop {
+    Stop::from_store("cannot open the store", error)
 }
 
 /// The server's settings: options, then the project's files, then what the mode has.
