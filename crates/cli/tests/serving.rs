@@ -107,6 +107,19 @@ fn answer(stream: &mut TcpStream) -> (String, String) {
 }
 
 #[test]
+fn a_server_needs_no_home_that_it_may_write_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    std::fs::write(&home, "a file").unwrap();
+    let mut server = Server::spawn(command(folder.path(), &["dev", "--port", "0"]).env("HOME", &home));
+    server.listening();
+    let list = ["durable", "get-instances", "-o", "ids", "--verbose"];
+    let output = command(folder.path(), &list).env("HOME", &home).output().unwrap();
+    assert!(text(&output.stderr).ends_with("a server holds the store, and is asked\n"));
+    assert_eq!(server.end("-TERM"), Some(143));
+}
+
+#[test]
 fn a_command_that_is_at_work_with_the_store_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join(".taskhub");

@@ -89,7 +89,7 @@ impl Drop for Notice {
     }
 }
 
-/// Leaves word of a server, readable by its user alone.
+/// Leaves word of a server, readable by its user alone: in its store, and for the user's other folders if it can.
 pub(crate) fn announce(world: &World, running: &Running) -> io::Result<Notice> {
     let text = serde_json::to_string(running)?;
     let mut notice = Notice { paths: Vec::new() };
@@ -97,10 +97,15 @@ pub(crate) fn announce(world: &World, running: &Running) -> io::Result<Notice> {
     write_whole(&in_store, &text)?;
     notice.paths.push(in_store);
     if let Some(folder) = world.runtime_folder() {
-        fs::create_dir_all(&folder)?;
         let pointer = folder.join(format!("{}.json", running.pid));
-        write_whole(&pointer, &text)?;
-        notice.paths.push(pointer);
+        // A service often has no home that it may write to. Commands still find it by its store.
+        match fs::create_dir_all(&folder).and_then(|()| write_whole(&pointer, &text)) {
+            Ok(()) => notice.paths.push(pointer),
+            Err(error) => {
+                let folder = folder.display();
+                tracing::warn!(%error, %folder, "no word can be left for the user's commands in other folders");
+            }
+        }
     }
     Ok(notice)
 }
