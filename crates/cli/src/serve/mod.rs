@@ -25,7 +25,7 @@ use crate::find::running::{self, Notice, Running};
 use crate::find::{self, Found, Wishes};
 use crate::screen::{Colour, Screen};
 use crate::stop::{Result, Stop, exit};
-use crate::target::wait_for_lock;
+use crate::target::Patience;
 use crate::world::World;
 use functions::Offer;
 
@@ -284,7 +284,7 @@ impl OpenHub for Opener {
 
 /// Opens the store. A command that is at work with it is soon done; another server is not.
 async fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
-    let mut waited = Duration::ZERO;
+    let mut patience = Patience::default();
     loop {
         let error = match EmbeddedStore::open(folder, taskhub_store::embedded::Options::default()) {
             Ok(store) => return Ok(Arc::new(store)),
@@ -296,10 +296,10 @@ async fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
         if running::of_store(folder).is_some_and(|running| running.pid == pid) {
             return Err(refused(&error));
         }
-        if waited.is_zero() {
+        if patience.is_new() {
             tracing::info!(pid, "another process has the store, and is waited for");
         }
-        if !wait_for_lock(&mut waited).await {
+        if !patience.wait(pid).await {
             return Err(refused(&error));
         }
     }

@@ -28,7 +28,7 @@ use crate::stop::{Result, Stop, exit};
 use server::Served;
 use stopped::Stopped;
 
-/// How long a store that another command holds is waited for.
+/// How long a command that holds the store is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause between looks at such a store.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -124,7 +124,7 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
     if intent == Intent::Use && !folder.join("store.db").try_exists().unwrap_or(true) {
         return Ok(Target::Stopped(Box::new(Stopped::empty(found.hub.clone()))));
     }
-    let mut waited = Duration::ZERO;
+    let mut patience = Patience::default();
     loop {
         let pid = match EmbeddedStore::open(folder, taskhub_store::embedded::Options::default()) {
             Ok(store) => {
@@ -142,26 +142,15 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
                 Ok(Ok(())) => return Ok(Target::Served(Box::new(served))),
                 // It is on its way out, or was killed, and its store is soon free.
                 Ok(Err(_)) => {}
-                Err(_) => waited = LOCK_PATIENCE,
+                Err(_) => patience = Patience::ended(pid),
             }
         }
-        if !wait_for_lock(&mut waited).await {
+        if !patience.wait(pid).await {
             let folder = folder.display();
             let message = format!("the store in {folder} is held by process {pid}, which does not answer");
             return Err(Stop::error(exit::UNAVAILABLE, "store-locked", message));
         }
     }
-}
-
-/// Lets a moment go by for another command that is at work with a store, and soon done; false once that was
-/// often enough.
-pub(crate) async fn wait_for_lock(waited: &mut Duration) -> bool {
-    if *waited >= LOCK_PATIENCE {
-        return false;
-    }
-    tokio::time::sleep(LOCK_PAUSE).await;
-    *waited += LOCK_PAUSE;
-    true
 }
 
 /// Partitions of a hub that is created now: as host.json says (cli.md §8).
@@ -183,6 +172,46 @@ fn refused_token(refused: token::Refused) -> Stop {
         token::Refused::Unreadable => "the continuation token is damaged, or is none of this program",
         token::Refused::OtherFilter => "the token belongs to a different query",
     })
+}
+
+/// Patience with whoever holds a store.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    pid: u32,
+    waited: Duration,
+}
+
+impl Patience {
+    /// No more of it for this one.
+    fn ended(pid: u32) -> Self {
+        let waited = LOCK_PATIENCE;
+        Self { pid, waited }
+    }
+
+    /// Whether nobody was waited for yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.waited.is_zero()
+    }
+
+    /// Lets a moment go by for a command that is at work, and soon done; false once it had enough of them.
+    pub(crate) async fn wait(&mut self, pid: u32) -> bool {
+        let goes_on = self.goes_on(pid);
+        if goes_on {
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+        goes_on
+    }
+
+    /// Each holder has its own time: of many commands at once the last ones wait for all the others.
+    fn goes_on(&mut self, pid: u32) -> bool {
+        if pid != 0 && pid != self.pid {
+            self.pid = pid;
+            self.waited = Duration::ZERO;
+        }
+        let goes_on = self.waited < LOCK_PATIENCE;
+        self.waited += LOCK_PAUSE;
+        goes_on
+    }
 }
 
 impl Target {
@@ -291,5 +320,23 @@ impl Target {
         if let Self::Stopped(stopped) = self {
             stopped.close().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_is_waited_for_some_time_and_each_of_many_as_long() {
+        let looks = LOCK_PATIENCE.as_millis() / LOCK_PAUSE.as_millis();
+        let mut patience = Patience::default();
+        for pid in [1, 2, 1, 3] {
+            assert!((1..looks).all(|_| patience.goes_on(pid)));
+        }
+        // One that has not said who it is does not begin anew.
+        assert!(patience.goes_on(0));
+        assert!(!patience.goes_on(0));
+        assert!(!patience.goes_on(3));
     }
 }
