@@ -121,13 +121,19 @@ fn give_up_group(shared: &Shared) {
     shared.reload.notify_one();
 }
 
-/// Commits a group; a store that is full or out of reach is tried again for a while (A43).
+/// Commits a group; a store that is full or out of reach is tried again for a while. A group for which there is
+/// no room makes way at once for purges, which may make some (A43).
 async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
     let deadline = now() + COMMIT_DEADLINE;
     loop {
         let result = shared.store.commit(Arc::clone(group)).await;
-        shared.note_room(matches!(result, Err(StoreError::Full)));
+        let is_full = matches!(result, Err(StoreError::Full));
+        // That a purge went well does not say that there is room for anything else.
+        if is_full || !group.makes_room() {
+            shared.note_room(is_full);
+        }
         match result {
+            Err(StoreError::Full) if !group.makes_room() && shared.purges.are_under_way() => return result,
             Err(StoreError::Full | StoreError::Unavailable { .. }) if now() < deadline => sleep(COMMIT_PAUSE).await,
             result => return result,
         }

@@ -42,8 +42,8 @@ const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum ThreadInput {
     /// Something for one of its partitions.
     Partition(u16, Input<To>),
-    /// Serve this partition from now on.
-    Adopt(Box<Partition<To>>),
+    /// Serve this partition from now on, as all others either with everything or with purges and reads alone.
+    Adopt(Box<Partition<To>>, bool),
     /// These are its first outputs; told once every partition of the hub is served.
     Begin(u16, Vec<Output<To>>),
     /// Drop all partitions and say so.
@@ -83,6 +83,9 @@ pub(crate) struct Executor {
     loads: BTreeMap<u16, Vec<InstanceId>>,
     out: Vec<Output<To>>,
     draining: Option<oneshot::Sender<Vec<Lease>>>,
+    /// The store is full, and no work is done meanwhile but purges (A43). What is left undone is found again when
+    /// the partitions are read anew, behind the last of them.
+    only_purges: bool,
     /// The partition that is worked on.
     at: Option<u16>,
     /// The instance whose code runs in the worker. Like `at` it tells on which instance an assertion broke.
@@ -105,6 +108,7 @@ impl Executor {
             loads: BTreeMap::new(),
             out: Vec::new(),
             draining: None,
+            only_purges: false,
             at: None,
             in_worker: None,
         }
@@ -146,8 +150,12 @@ impl Executor {
         while let Some(input) = self.inputs.pop_front() {
             self.take(input);
         }
-        self.tick();
-        self.run_turns();
+        if self.only_purges {
+            self.release_free();
+        } else {
+            self.tick();
+            self.run_turns();
+        }
         self.evict();
         self.hand_over();
         if let Some(done) = self.draining.take() {
@@ -164,6 +172,9 @@ impl Executor {
 
     /// How long there is nothing to do unless something comes.
     fn pause(&self) -> Duration {
+        if self.only_purges {
+            return IDLE_MAX;
+        }
         if self.partitions.values().any(Partition::has_ready) {
             return Duration::ZERO;
         }
@@ -174,7 +185,8 @@ impl Executor {
     fn take(&mut self, input: ThreadInput) {
         match input {
             ThreadInput::Partition(index, input) => self.step(index, input),
-            ThreadInput::Adopt(partition) => {
+            ThreadInput::Adopt(partition, only_purges) => {
+                self.only_purges = only_purges;
                 self.partitions.insert(partition.key().index, *partition);
             }
             ThreadInput::Begin(index, outputs) => {
@@ -195,6 +207,9 @@ impl Executor {
     }
 
     fn step(&mut self, index: u16, input: Input<To>) {
+        if self.only_purges && !input.is_for_purge_or_read() {
+            return;
+        }
         self.at = Some(index);
         let now = self.shared.clock.now();
         // Inputs for a partition that is being reloaded mean nothing; whoever sent them hears of it.

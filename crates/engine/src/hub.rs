@@ -27,24 +27,20 @@ use crate::error::Error;
 use crate::executor::{Report, ThreadInput};
 use crate::io::{Input, Reply, Request, WaitFor};
 use crate::partition::Destination;
+pub use crate::purge::Purged;
 use crate::run::{LOST_THREADS_MAX, Supervisor};
 use crate::shared::{Drain, Parts, Shared};
 use crate::worker::Functions;
 
 /// A call not durable within this time answers "timed out", outcome unknown (R191).
-const CALL_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Pauses between attempts to wait on a hub whose partitions are being read anew.
-const WAIT_PAUSE_MIN: Duration = Duration::from_millis(10);
-const WAIT_PAUSE_MAX: Duration = Duration::from_secs(1);
+pub(crate) const WAIT_PAUSE_MIN: Duration = Duration::from_millis(10);
+pub(crate) const WAIT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Requests that may wait for an answer; more are refused at once (P8).
 const REQUESTS_MAX: usize = 100_000;
 /// Shortest time a stop gives a thread to end its round.
 const DRAIN_MIN: Duration = Duration::from_secs(1);
-/// Ids per page while purging by filter (A42).
-const PURGE_PAGE: usize = 1_000;
-/// Instances purged at once: few, because whoever calls meanwhile waits for the group they go into, and for the
-/// one after it.
-const PURGE_STEP: usize = 16;
 
 /// How a hub is run.
 #[derive(Clone)]
@@ -110,18 +106,7 @@ impl Destination for To {
 /// A running hub. Dropping it ends its threads; [`Hub::stop`] does so without leaving work half done.
 #[derive(Debug)]
 pub struct Hub {
-    shared: Arc<Shared>,
-}
-
-/// A purge by filter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Purged {
-    /// Instances that are gone.
-    pub count: u64,
-    /// What was stored of them: their records, events and archived executions.
-    pub rows: u64,
-    /// Whether there was time for all of them (R130).
-    pub is_complete: bool,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Hub {
@@ -307,103 +292,6 @@ impl Hub {
         self.change(instance, Request::Resume { reason }).await
     }
 
-    /// Removes an ended instance and says how many went (R129).
-    ///
-    /// # Errors
-    ///
-    /// `instance-live` if it has not ended, and as all calls.
-    pub async fn purge(&self, instance: &InstanceId) -> Result<Purged, Error> {
-        let answer = self.send(instance, Request::Purge)?;
-        match self.receive(answer, Some(CALL_DEADLINE)).await {
-            Ok(reply) => Ok(purged(1, rows_in(&reply))),
-            Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0, 0)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Removes the ended instances among those the filter names; without statuses, all ended ones
-    /// (R130). Works in bounded steps, each through its partition (A42).
-    ///
-    /// # Errors
-    ///
-    /// As all calls; what was purged before stays so.
-    pub async fn purge_where(&self, filter: Filter) -> Result<Purged, Error> {
-        self.purge_where_until(filter, std::future::pending()).await
-    }
-
-    /// The same until it is enough: what was not reached by then is left, and the answer says so (R130).
-    ///
-    /// # Errors
-    ///
-    /// As [`Hub::purge_where`].
-    pub async fn purge_where_until(
-        &self,
-        mut filter: Filter,
-        enough: impl Future<Output = ()>,
-    ) -> Result<Purged, Error> {
-        let is_ended = |status: &RuntimeStatus| status.is_terminal();
-        if filter.statuses.is_empty() {
-            filter.statuses = RuntimeStatus::ALL.into_iter().filter(is_ended).collect();
-        } else {
-            filter.statuses.retain(is_ended);
-            if filter.statuses.is_empty() {
-                return Ok(purged(0, 0));
-            }
-        }
-        let mut enough = std::pin::pin!(enough);
-        let (mut count, mut rows) = (0, 0);
-        let mut after = None;
-        loop {
-            let (ids, next) = tokio::select! {
-                biased;
-                () = &mut enough => return Ok(Purged { count, rows, is_complete: false }),
-                page = self.ids(filter.clone(), after) => page?,
-            };
-            for step in ids.chunks(PURGE_STEP) {
-                let gone = self.purge_step(step).await?;
-                count += gone.count;
-                rows += gone.rows;
-            }
-            after = next;
-            if after.is_none() {
-                return Ok(purged(count, rows));
-            }
-        }
-    }
-
-    /// Purges those that have ended, and counts them.
-    async fn purge_step(&self, ids: &[InstanceId]) -> Result<Purged, Error> {
-        let mut answers = Vec::with_capacity(ids.len());
-        for instance in ids {
-            answers.push(self.send(instance, Request::Purge)?);
-        }
-        let mut gone = purged(0, 0);
-        for answer in answers {
-            match self.receive(answer, Some(CALL_DEADLINE)).await {
-                Ok(reply) => {
-                    gone.count += 1;
-                    gone.rows += rows_in(&reply);
-                }
-                // Purged by someone else, or started anew, since the page was read; or one that cannot be
-                // read, which is kept and keeps no other from being purged (R187).
-                Err(Error::Refused(_) | Error::Store(StoreError::Corrupt { .. })) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(gone)
-    }
-
-    /// Ids of a page, and where the next one begins: what is to be purged need not be read.
-    async fn ids(&self, filter: Filter, after: Option<Cursor>) -> Result<(Vec<InstanceId>, Option<Cursor>), Error> {
-        let query = Query::Ids {
-            hub: self.shared.hub.clone(),
-            filter,
-            after,
-            rows_max: PURGE_PAGE,
-        };
-        Ok(self.shared.store.query(&query, Freshness::Committed).await?.into_ids())
-    }
-
     /// Waits until an instance has begun or ended, however long that takes. The caller may give up by
     /// dropping the future.
     ///
@@ -539,7 +427,7 @@ impl Hub {
         Ok(states.into_iter().flatten().next())
     }
 
-    fn send(&self, instance: &InstanceId, request: Request) -> Result<Pending, Error> {
+    pub(crate) fn send(&self, instance: &InstanceId, request: Request) -> Result<Pending, Error> {
         if self.shared.is_stopping() {
             return Err(Error::Stopped);
         }
@@ -574,7 +462,7 @@ impl Hub {
         Ok(pending)
     }
 
-    async fn receive(&self, mut pending: Pending, deadline: Option<Duration>) -> Result<Reply, Error> {
+    pub(crate) async fn receive(&self, mut pending: Pending, deadline: Option<Duration>) -> Result<Reply, Error> {
         let answer = match deadline {
             None => (&mut pending.answer).await,
             Some(deadline) => timeout(deadline, &mut pending.answer)
@@ -601,25 +489,8 @@ impl Drop for Hub {
     }
 }
 
-/// Rows that went with a purge.
-fn rows_in(reply: &Reply) -> u64 {
-    match reply {
-        Reply::Purged { rows } => *rows,
-        Reply::Done | Reply::Info(_) | Reply::Refused(_) | Reply::Unreadable(_) => 0,
-    }
-}
-
-/// The end of a purge that got through.
-fn purged(count: u64, rows: u64) -> Purged {
-    Purged {
-        count,
-        rows,
-        is_complete: true,
-    }
-}
-
 /// A request on its way.
-struct Pending {
+pub(crate) struct Pending {
     shared: Arc<Shared>,
     instance: InstanceId,
     is_counted: bool,

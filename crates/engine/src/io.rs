@@ -102,6 +102,22 @@ pub enum Input<R> {
 }
 
 impl<R> Input<R> {
+    /// Whether it is taken in while the partitions are there for purges alone (A43).
+    pub(crate) fn is_for_purge_or_read(&self) -> bool {
+        match self {
+            Self::Request { request, .. } => request.is_purge_or_read(),
+            Self::Loaded { .. } | Self::Unreadable { .. } | Self::Durable(_) | Self::Fingerprints { .. } => true,
+            Self::Message { .. }
+            | Self::History { .. }
+            | Self::Turned { .. }
+            | Self::TaskDone { .. }
+            | Self::TaskRedelivered { .. }
+            | Self::Tick => false,
+        }
+    }
+}
+
+impl<R> Input<R> {
     /// The instance it is about, if it is about one.
     pub fn instance(&self) -> Option<&InstanceId> {
         match self {
@@ -168,6 +184,18 @@ impl Request {
             | Self::Resume { .. }
             | Self::Purge
             | Self::Wait(_) => false,
+        }
+    }
+
+    /// Whether it is served while the partitions are there for purges alone (A43).
+    fn is_purge_or_read(&self) -> bool {
+        match self {
+            Self::Purge | Self::Info | Self::Wait(_) => true,
+            Self::Start(_)
+            | Self::Raise { .. }
+            | Self::Terminate { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. } => false,
         }
     }
 }

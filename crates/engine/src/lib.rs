@@ -10,6 +10,7 @@ mod group;
 pub mod hub;
 pub mod io;
 pub mod partition;
+mod purge;
 mod queue;
 mod run;
 mod shared;

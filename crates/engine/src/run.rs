@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use taskhub_core::id::InstanceId;
-use taskhub_store::{Error as StoreError, Lease};
+use taskhub_store::{Error as StoreError, Lease, Recovered};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -69,7 +69,7 @@ impl Supervisor {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(link);
         }
-        self.claim_all().await
+        self.claim_all(false).await
     }
 
     fn spawn_thread(&self, number: usize) -> Result<ThreadLink, StoreError> {
@@ -83,46 +83,56 @@ impl Supervisor {
         Ok(link)
     }
 
-    /// Claims every partition, which raises its epoch (A21), and has the threads serve them.
-    async fn claim_all(&mut self) -> Result<(), StoreError> {
+    /// Claims every partition, which raises its epoch (A21), and has the threads serve them. Partitions that are
+    /// for purges alone go on with nothing that was left (A43).
+    async fn claim_all(&mut self, only_purges: bool) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let keys: Vec<_> = (0..shared.partitions).map(|index| shared.partition(index)).collect();
         let leases = shared.store.claim(&keys, shared.clock.now()).await?;
         let mut begun = Vec::new();
         for lease in leases {
             shared.dispatch(Event::Reset(lease.partition.clone()));
-            begun.push(self.recover(lease).await?);
+            begun.push(self.recover(lease, only_purges).await?);
         }
+        self.is_first = false;
         // All are served before the first says anything: a message to one that is not would be lost until
         // the next reload.
         let mut first_outputs = Vec::new();
         for (partition, outputs) in begun {
             let (index, epoch) = (partition.key().index, partition.lease().epoch);
-            shared.send_to_thread(usize::from(index), ThreadInput::Adopt(Box::new(partition)));
+            shared.send_to_thread(usize::from(index), ThreadInput::Adopt(Box::new(partition), only_purges));
             first_outputs.push((index, epoch, outputs));
+        }
+        if only_purges {
+            return Ok(());
         }
         for (index, epoch, outputs) in first_outputs {
             shared.send_to_thread(usize::from(index), ThreadInput::Begin(index, outputs));
             shared.spawn(Arc::clone(&shared).fill_filter(index, epoch));
         }
-        self.is_first = false;
         Ok(())
     }
 
-    async fn recover(&self, lease: Lease) -> Result<(Partition<To>, Vec<Output<To>>), StoreError> {
+    async fn recover(&self, lease: Lease, only_purges: bool) -> Result<(Partition<To>, Vec<Output<To>>), StoreError> {
         let shared = &self.shared;
         let index = lease.partition.index;
-        let recovered = shared.store.recover(&lease).await?;
+        let mut recovered = shared.store.recover(&lease).await?;
         let ours = |all: &BTreeMap<InstanceId, String>| {
             let ours = all
                 .iter()
                 .filter(|(instance, _)| shared.partition_of(instance) == index);
             ours.map(|(instance, why)| (instance.clone(), why.clone())).collect()
         };
+        let mut set_aside: Vec<_> = ours(&self.set_aside);
+        if only_purges {
+            // No turn begins, and there is no room to put down why one would not.
+            set_aside.clear();
+            recovered.retain(|item| matches!(item, Recovered::Counters { .. } | Recovered::Damaged { .. }));
+        }
         let setup = Setup {
             seed: seed(),
             memory_bytes_max: self.options.memory_bytes_max / usize::from(shared.partitions),
-            set_aside: ours(&self.set_aside),
+            set_aside,
             out_of_service: ours(&self.out_of_service),
             sweep_min: SWEEP_MIN,
             is_first: self.is_first,
@@ -220,13 +230,15 @@ impl Supervisor {
         let broken = self.take_broken();
         let failed = self.shared.failed_groups.load(Ordering::Acquire).saturating_sub(1);
         sleep(PAUSE * broken.max(failed).min(PAUSES_MAX)).await;
-        tracing::warn!(hub = %self.shared.hub, count, "dropping the memory of all partitions and reading them anew");
+        let is_full = self.shared.is_full();
+        let only_purges = self.shared.purges.are_alone(is_full);
+        tracing::warn!(hub = %self.shared.hub, count, only_purges, "dropping the memory of all partitions and reading them anew");
         self.drop_all().await;
         self.shared.group.accept();
         // What was handed over by whole rounds is consistent; a failed store has discarded it already.
         self.shared.group.flush().await;
         let mut pauses = 0;
-        while let Err(error) = self.claim_all().await {
+        while let Err(error) = self.claim_all(only_purges).await {
             if matches!(error, StoreError::NoSuchHub { .. }) {
                 tracing::error!(hub = %self.shared.hub, "the hub was deleted; its work ends here");
                 self.shared.close();
@@ -239,7 +251,7 @@ impl Supervisor {
                 return;
             }
         }
-        self.shared.note_room(false);
+        self.shared.note_room(only_purges);
     }
 
     /// Sets instances aside on which assertions broke. Says how many broke lately.

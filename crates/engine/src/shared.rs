@@ -17,6 +17,7 @@ use crate::executor::ThreadInput;
 use crate::group::{Batch, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
+use crate::purge::Purges;
 use crate::queue::Queue;
 use crate::worker::{ActivityCall, Functions};
 
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     is_closed: AtomicBool,
     /// The store has no room, so it takes no new work (A43).
     is_full: AtomicBool,
+    pub(crate) purges: Purges,
     /// Asks the supervisor to end the work in an orderly way.
     pub(crate) drains: mpsc::UnboundedSender<Drain>,
     /// Requests that are not answered yet.
@@ -189,6 +191,7 @@ impl Shared {
             is_stopping: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            purges: Purges::default(),
             drains: parts.drains,
             requests: AtomicUsize::new(0),
             reload: Notify::new(),

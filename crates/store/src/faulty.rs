@@ -51,7 +51,8 @@ pub enum Fault {
     None,
     /// It is not made: `Unavailable`.
     FailBefore,
-    /// It is not made, for want of space: `Full`. Reads never have that trouble, and go well.
+    /// It is not made, for want of space: `Full`. Reads and groups that make room (A43) never have that trouble,
+    /// and go well.
     Full,
     /// It is made and its answer lost: `Unknown`.
     FailAfter,
@@ -140,6 +141,7 @@ impl Faults {
         FaultyWriter {
             faults: self.clone(),
             inner,
+            makes_room: false,
         }
     }
 
@@ -185,12 +187,21 @@ impl Faults {
     }
 
     fn around<T>(&self, call: Call, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.around_write(call, call.is_write(), run)
+    }
+
+    fn around_write<T>(
+        &self,
+        call: Call,
+        needs_room: bool,
+        run: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         match self.next(call) {
             None => lost("the process has died"),
             Some(Fault::FailBefore) => Err(Error::Unavailable {
                 source: "a fault before the call".into(),
             }),
-            Some(Fault::Full) if call.is_write() => Err(Error::Full),
+            Some(Fault::Full) if needs_room => Err(Error::Full),
             Some(Fault::None | Fault::Full) => run(),
             Some(Fault::FailAfter) => run().and_then(|_| lost("a fault after the call")),
             Some(Fault::CrashInside) => {
@@ -224,6 +235,8 @@ fn lost<T>(what: &'static str) -> Result<T, Error> {
 pub struct FaultyWriter<W> {
     faults: Faults,
     inner: W,
+    /// Whether the group that was staged last does.
+    makes_room: bool,
 }
 
 impl<W: Writer> Writer for FaultyWriter<W> {
@@ -240,11 +253,14 @@ impl<W: Writer> Writer for FaultyWriter<W> {
     }
 
     fn stage(&mut self, group: &Group) -> Result<(), Error> {
-        self.faults.around(Call::Stage, || self.inner.stage(group))
+        self.makes_room = group.makes_room();
+        self.faults
+            .around_write(Call::Stage, !self.makes_room, || self.inner.stage(group))
     }
 
     fn seal(&mut self) -> Result<(), Error> {
-        self.faults.around(Call::Seal, || self.inner.seal())
+        self.faults
+            .around_write(Call::Seal, !self.makes_room, || self.inner.seal())
     }
 
     fn maintain(&mut self, job: Job) -> Result<JobReport, Error> {

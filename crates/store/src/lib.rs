@@ -27,7 +27,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use taskhub_core::commit::{Commit, Open};
+use taskhub_core::commit::{Change, Commit, Open};
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Seq};
 use taskhub_core::instance::InstanceState;
@@ -115,6 +115,15 @@ pub struct Lease {
 pub struct Group {
     /// Runs of commits. A partition may have several, in causal order (A33).
     pub sections: Vec<Section>,
+}
+
+impl Group {
+    /// Whether it does nothing but remove instances. Such a group is made also when there is no room for
+    /// others, from room that is kept for it (A43).
+    pub fn makes_room(&self) -> bool {
+        let mut commits = self.sections.iter().flat_map(|section| &section.commits);
+        commits.all(|commit| matches!(commit.change, Some(Change::Purge)))
+    }
 }
 
 /// Consecutive commits of one partition.

@@ -5,13 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::common::{Plain, id, open, open_halves, open_on, start};
+use super::common::{GRACE, Plain, id, open, open_halves, open_on, start};
 use taskhub_core::id::Name;
+use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Options, WaitFor};
 use taskhub_store::Error as StoreError;
 use taskhub_store::faulty::{Call, Fault, Faults};
 use taskhub_store::mem::MemData;
+use tokio::time::timeout;
+
+/// Long enough for a store to say that it is full.
+const SOON: Duration = Duration::from_millis(10);
 
 /// A hub whose every `nth` group meets the fault.
 async fn failing(nth: u64, fault: Fault, functions: &Plain, options: Options) -> Hub {
@@ -23,11 +28,33 @@ async fn failing(nth: u64, fault: Fault, functions: &Plain, options: Options) ->
     open_on(&MemData::new(), &faults, functions, options).await
 }
 
+/// A hub on a store that is full as long as the flag says.
+async fn fillable(functions: &Plain, options: Options) -> (Hub, Arc<AtomicBool>) {
+    let is_full = Arc::new(AtomicBool::new(false));
+    let full = Arc::clone(&is_full);
+    let faults = Faults::new(move |call| {
+        let strikes = call == Call::Seal && full.load(Ordering::Acquire);
+        if strikes { Fault::Full } else { Fault::None }
+    });
+    let hub = open_on(&MemData::new(), &faults, functions, options).await;
+    (hub, is_full)
+}
+
+/// Comes back once new work is refused for want of room.
+async fn is_refused(hub: &Hub) {
+    loop {
+        let refused = timeout(SOON, hub.start(start("refused", "Steps", None))).await;
+        if matches!(refused, Ok(Err(Error::Store(StoreError::Full)))) {
+            return;
+        }
+    }
+}
+
 /// Starts instances until each is acknowledged, and sees all of them complete.
-async fn all_complete(hub: &Hub, count: usize) {
+async fn all_complete(hub: &Hub, count: usize, steps: &str) {
     for index in 0..count {
         let instance = format!("i{index}");
-        while let Err(error) = hub.start(start(&instance, "Steps", Some("3"))).await {
+        while let Err(error) = hub.start(start(&instance, "Steps", Some(steps))).await {
             match error {
                 // The start may have taken effect before its answer was lost.
                 Error::Refused(refusal) => {
@@ -51,7 +78,7 @@ async fn all_complete(hub: &Hub, count: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_out_of_reach_is_tried_again() {
     let hub = failing(7, Fault::FailBefore, &Plain::new(), Options::default()).await;
-    all_complete(&hub, 40).await;
+    all_complete(&hub, 40, "3").await;
     assert_eq!(
         hub.reloads(),
         0,
@@ -66,28 +93,19 @@ async fn groups_of_unknown_outcome_are_applied_once() {
         ..Options::default()
     };
     let hub = failing(5, Fault::FailAfter, &Plain::new(), options).await;
-    all_complete(&hub, 40).await;
+    all_complete(&hub, 40, "3").await;
     assert!(hub.reloads() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s_disk_full() {
-    let is_full = Arc::new(AtomicBool::new(false));
-    let full = Arc::clone(&is_full);
-    let faults = Faults::new(move |call| {
-        let strikes = call == Call::Seal && full.load(Ordering::Acquire);
-        if strikes { Fault::Full } else { Fault::None }
-    });
-    let hub = open_on(&MemData::new(), &faults, &Plain::new(), Options::default()).await;
+    let (hub, is_full) = fillable(&Plain::new(), Options::default()).await;
     hub.start(start("waits", "Wait", None)).await.unwrap();
-    hub.start(start("ends", "Steps", Some("1"))).await.unwrap();
-    hub.wait(&id("ends"), WaitFor::Ended).await.unwrap();
     is_full.store(true, Ordering::Release);
     let mut first = Box::pin(hub.start(start("first", "Steps", Some("1"))));
     // Others hear at once that there is no room, as soon as the store has said so; those before wait.
-    let soon = Duration::from_millis(10);
-    assert!(tokio::time::timeout(soon, &mut first).await.is_err());
-    while let Err(_) | Ok(Ok(())) = tokio::time::timeout(soon, hub.start(start("second", "Steps", None))).await {}
+    assert!(timeout(SOON, &mut first).await.is_err());
+    is_refused(&hub).await;
     let go = hub
         .raise_event(&id("waits"), Name::new("Go").unwrap(), None, None)
         .await;
@@ -96,16 +114,8 @@ async fn s_disk_full() {
         hub.info(&id("waits")).await.unwrap().unwrap().status,
         RuntimeStatus::Running
     );
-    // What makes room is taken, and waits with the rest for it.
-    let purge = tokio::time::timeout(Duration::from_millis(10), hub.purge(&id("ends"))).await;
-    assert!(purge.is_err(), "{purge:?}");
     is_full.store(false, Ordering::Release);
     first.await.unwrap();
-    assert_eq!(
-        hub.info(&id("ends")).await.unwrap(),
-        None,
-        "it was purged with the same group"
-    );
     let go = hub
         .raise_event(&id("waits"), Name::new("Go").unwrap(), None, None)
         .await;
@@ -115,6 +125,95 @@ async fn s_disk_full() {
         0,
         "a full disk is no reload: the same group is tried again (A43)"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_makes_way_for_purges() {
+    let functions = Plain::gated(40);
+    let (hub, is_full) = fillable(&functions, Options::default()).await;
+    all_complete(&hub, 40, "1").await;
+    hub.start(start("waits", "Wait", None)).await.unwrap();
+    hub.suspend(&id("waits"), None).await.unwrap();
+    hub.raise_event(&id("waits"), Name::new("Go").unwrap(), None, None)
+        .await
+        .unwrap();
+    hub.start(start("busy", "Steps", Some("1"))).await.unwrap();
+    hub.wait(&id("busy"), WaitFor::Started).await.unwrap();
+    is_full.store(true, Ordering::Release);
+    // A start and the result of an activity wait for room.
+    let mut first = Box::pin(hub.start(start("first", "Steps", Some("1"))));
+    assert!(timeout(SOON, &mut first).await.is_err());
+    functions.gate.add_permits(1);
+    is_refused(&hub).await;
+    let purged = timeout(GRACE, hub.purge(&id("i0"))).await.unwrap().unwrap();
+    assert_eq!(purged.count, 1);
+    let lost = first.await;
+    assert!(
+        matches!(lost, Err(Error::Unavailable)),
+        "whoever waited is told that nothing is known: {lost:?}"
+    );
+    let live = timeout(GRACE, hub.purge(&id("waits"))).await.unwrap();
+    assert!(matches!(live, Err(Error::Refused(_))), "{live:?}");
+    let purged = timeout(GRACE, hub.purge_where(Filter::default())).await.unwrap();
+    let purged = purged.unwrap();
+    assert_eq!((purged.count, purged.is_complete), (39, true));
+    assert_eq!(
+        hub.info(&id("waits")).await.unwrap().unwrap().status,
+        RuntimeStatus::Suspended,
+        "reads go on"
+    );
+    is_full.store(false, Ordering::Release);
+    let busy = timeout(GRACE, hub.wait(&id("busy"), WaitFor::Ended)).await.unwrap();
+    assert_eq!(busy.unwrap().status, RuntimeStatus::Completed);
+    assert_eq!(
+        functions.activities_run.load(Ordering::Acquire),
+        41,
+        "results of activities are kept meanwhile (A35)"
+    );
+    assert_eq!(
+        hub.info(&id("first")).await.unwrap(),
+        None,
+        "nothing of it was durable, and nobody was told so"
+    );
+    while hub.start(start("second", "Steps", Some("0"))).await.is_err() {}
+    hub.resume(&id("waits"), None).await.unwrap();
+    for instance in ["second", "waits"] {
+        let ended = timeout(GRACE, hub.wait(&id(instance), WaitFor::Ended)).await.unwrap();
+        assert_eq!(ended.unwrap().status, RuntimeStatus::Completed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_set_aside_is_in_no_purges_way() {
+    let functions = Plain::new();
+    let options = Options {
+        partitions: 1,
+        turn_limit: Duration::from_millis(300),
+        ..Options::default()
+    };
+    let (hub, is_full) = fillable(&functions, options).await;
+    all_complete(&hub, 1, "1").await;
+    hub.start(start("blocks", "Loop", None)).await.unwrap();
+    let is_set_aside = async || {
+        let info = hub.info(&id("blocks")).await.unwrap();
+        info.is_some_and(|info| info.stalled.is_some())
+    };
+    while !is_set_aside().await {}
+    is_full.store(true, Ordering::Release);
+    let first = hub.start(start("first", "Steps", Some("1")));
+    let purge = async {
+        is_refused(&hub).await;
+        timeout(GRACE, hub.purge(&id("i0"))).await.unwrap().unwrap()
+    };
+    let (first, purged) = tokio::join!(first, purge);
+    assert!(matches!(first, Err(Error::Unavailable)), "{first:?}");
+    assert_eq!(purged.count, 1);
+    let live = timeout(GRACE, hub.purge(&id("blocks"))).await.unwrap();
+    assert!(matches!(live, Err(Error::Refused(_))), "{live:?}");
+    is_full.store(false, Ordering::Release);
+    while hub.start(start("second", "Steps", Some("0"))).await.is_err() {}
+    functions.unblock();
+    hub.stop(GRACE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -175,11 +175,11 @@ async fn a_purge_ends_when_the_server_stops_and_says_that_it_is_not_complete() {
 
 /// The file may not grow beyond a limit, which is what a full disk is to SQLite.
 #[tokio::test]
-async fn a_full_disk_is_named_and_what_is_refused_for_it_changes_nothing() {
+async fn a_full_disk_is_named_and_refuses_all_but_purges_which_make_room() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
         synchronous: Synchronous::Off,
-        bytes_max: Some(1 << 20),
+        bytes_max: Some(2 << 20),
     };
     let store = EmbeddedStore::open(folder.path(), options).unwrap();
     let registry = register(Registry::new(), &Purger::default());
@@ -188,6 +188,17 @@ async fn a_full_disk_is_named_and_what_is_refused_for_it_changes_nothing() {
     let there = StartOptions::new().instance_id("there");
     let id = hub.client().start_new_with("WaitEvent", 1, there).await.unwrap();
     hub.client().wait_for_start(&id).await.unwrap();
+    // Stored three times: as input, as output and in the history. So there is room for two, and not for three.
+    let echoed = "x".repeat(210 << 10);
+    for name in ["one", "two"] {
+        let options = StartOptions::new().instance_id(name);
+        let id = hub
+            .client()
+            .start_new_with("Echo", echoed.as_str(), options)
+            .await
+            .unwrap();
+        hub.client().wait_for_end(&id).await.unwrap();
+    }
     let mut config = config();
     config.limits.start_timeout = Duration::from_millis(20);
     let server = Running::serve(hub, config).await;
@@ -203,8 +214,8 @@ async fn a_full_disk_is_named_and_what_is_refused_for_it_changes_nothing() {
     let before = all().await;
 
     // Who comes first is not told in time; who comes when the store has said so is told at once.
-    let large = format!("\"{}\"", "x".repeat(2 << 20));
     let start = format!("{RPC}/orchestrators/Echo");
+    let large = format!("\"{}\"", "x".repeat(4 << 20));
     let first = server.send("POST", &start, &[], large).await;
     assert_eq!(first.status, 500);
     assert_eq!(first.json()["ExceptionType"], "System.TimeoutException");
@@ -233,6 +244,21 @@ async fn a_full_disk_is_named_and_what_is_refused_for_it_changes_nothing() {
         (&"store-full".into(), &said.clone().into())
     );
     assert_eq!(all().await, before);
+
+    let purged = server.call("DELETE", &format!("{RPC}/instances/one")).await;
+    assert_eq!(purged.body, r#"{"instancesDeleted":1}"#);
+    let purge = "/api/v1/hubs/TestTaskHub/instances/purge";
+    let purged = server.send("POST", purge, &[], r#"{"all":true}"#).await;
+    assert!(purged.body.starts_with(r#"{"purged":1,"#), "{}", purged.body);
+    let echoed = format!("\"{echoed}\"");
+    let mut started = server.send("POST", &start, &[], echoed.clone()).await;
+    for _ in 0..1_000 {
+        if started.status != 503 {
+            break;
+        }
+        started = server.send("POST", &start, &[], echoed.clone()).await;
+    }
+    assert_eq!(started.status, 202, "writes go on without a restart: {}", started.body);
 }
 
 #[tokio::test]

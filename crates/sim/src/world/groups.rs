@@ -114,7 +114,12 @@ impl World {
     }
 
     fn stage(&mut self) -> Result<(), Halt> {
-        if self.now < self.full_until {
+        let makes_room = self
+            .node
+            .writing
+            .as_ref()
+            .is_some_and(|writing| writing.group.makes_room());
+        if self.now < self.full_until && !makes_room {
             return self.refuse();
         }
         if self.strikes(Fault::GroupLost) {
