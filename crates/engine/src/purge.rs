@@ -64,8 +64,9 @@ impl Hub {
     /// `instance-live` if it has not ended, and as all calls.
     pub async fn purge(&self, instance: &InstanceId) -> Result<Purged, Error> {
         let _under_way = UnderWay::begin(&self.shared);
+        let is_full = self.shared.is_full();
         let answer = self.send(instance, Request::Purge)?;
-        match self.receive_purged(instance, answer).await {
+        match self.receive_purged(instance, answer, is_full).await {
             Ok(reply) => Ok(purged(1, rows_in(&reply))),
             Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0, 0)),
             Err(error) => Err(error),
@@ -126,13 +127,14 @@ impl Hub {
 
     /// Purges those that have ended, and counts them.
     async fn purge_step(&self, ids: &[InstanceId]) -> Result<Purged, Error> {
+        let is_full = self.shared.is_full();
         let mut answers = Vec::with_capacity(ids.len());
         for instance in ids {
             answers.push(self.send(instance, Request::Purge)?);
         }
         let mut gone = purged(0, 0);
         for (instance, answer) in ids.iter().zip(answers) {
-            match self.receive_purged(instance, answer).await {
+            match self.receive_purged(instance, answer, is_full).await {
                 Ok(reply) => {
                     gone.count += 1;
                     gone.rows += rows_in(&reply);
@@ -146,13 +148,14 @@ impl Hub {
         Ok(gone)
     }
 
-    /// The answer to a purge, which is asked for again while memory is dropped to make way for it.
-    async fn receive_purged(&self, instance: &InstanceId, mut answer: Pending) -> Result<Reply, Error> {
+    /// The answer to a purge, which is asked for again when memory was dropped to make way for it, or for what
+    /// goes on behind the one before. `was_full` tells whether the store was, when it was asked first.
+    async fn receive_purged(&self, instance: &InstanceId, mut answer: Pending, was_full: bool) -> Result<Reply, Error> {
         let deadline = now() + CALL_DEADLINE;
         let mut pause = WAIT_PAUSE_MIN;
         loop {
             match self.receive(answer, Some(CALL_DEADLINE)).await {
-                Err(Error::Unavailable) if self.shared.is_full() => {}
+                Err(Error::Unavailable) if was_full || self.shared.is_full() => {}
                 result => return result,
             }
             if now() >= deadline {

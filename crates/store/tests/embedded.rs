@@ -236,6 +236,56 @@ fn purging_makes_room_on_a_full_disk() {
     assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
 }
 
+/// A disk on which no room can be kept: `/dev/full` stands for the file that keeps it.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_the_room_that_is_kept_nothing_is_made_but_purges_and_claims() {
+    let (scratch, mem) = (Scratch::new(), MemStore::empty());
+    let mut owner = Owner::new(&mem, "Kept", 1);
+    let mut first = writer(&scratch, &owner);
+    let (ended, id) = (instance("ended"), instance("id"));
+    owner.start(&ended);
+    owner.complete(&ended, None);
+    first.stage(&owner.take_group()).unwrap();
+    first.seal().unwrap();
+    drop(first);
+    let kept = scratch.path().join("reserve");
+    assert_eq!(std::fs::metadata(&kept).unwrap().len(), 1 << 20);
+    std::fs::remove_file(&kept).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &kept).unwrap();
+
+    let mut writer = SqliteWriter::open(scratch.path(), OFF).unwrap();
+    owner.with(&ended, |state, _| control::purge(state).ok());
+    let purge = owner.take_group();
+    owner.start(&id);
+    let start = owner.take_group();
+    let both = Group {
+        sections: [&purge, &start].map(|group| group.sections[0].clone()).into(),
+    };
+    let other = HubAsk::Create {
+        name: HubName::new("Other").unwrap(),
+        partitions: 1,
+        now: owner.now,
+    };
+    assert!(matches!(writer.stage(&both), Err(Error::Full)));
+    assert!(matches!(writer.hubs(&other), Err(Error::Full)));
+    writer.stage(&purge).unwrap();
+    writer.seal().unwrap();
+    assert_eq!(count(&scratch, "instance"), 0);
+    assert!(
+        matches!(writer.stage(&start), Err(Error::Full)),
+        "it would use up what the next purge needs"
+    );
+    let key = owner.lease(0).partition.clone();
+    let lease = writer.claim(&[key], owner.now).unwrap().remove(0);
+    writer.release(&[lease]).unwrap();
+
+    std::fs::remove_file(&kept).unwrap();
+    writer.hubs(&other).unwrap();
+    assert_eq!(std::fs::metadata(&kept).unwrap().len(), 1 << 20, "it is kept again");
+    assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
+}
+
 #[test]
 fn what_is_staged_and_not_sealed_is_gone_with_its_writer() {
     let (scratch, mem) = (Scratch::new(), MemStore::empty());

@@ -66,7 +66,7 @@ fn a_folder_is_made_where_there_is_none() {
 }
 
 #[test]
-fn a_closed_store_is_one_file_and_a_lock() {
+fn a_closed_store_is_one_file_a_lock_and_the_room_that_is_kept() {
     let scratch = Scratch::new();
     create_hub(&open(scratch.path()).unwrap(), "Mine");
     let mut names: Vec<String> = std::fs::read_dir(scratch.path())
@@ -74,7 +74,7 @@ fn a_closed_store_is_one_file_and_a_lock() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort_unstable();
-    assert_eq!(names, ["lock", "store.db"]);
+    assert_eq!(names, ["lock", "reserve", "store.db"]);
 }
 
 #[test]

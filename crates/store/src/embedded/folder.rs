@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::log::{LOCK_WAIT, RESTART_BYTES};
+use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
 use super::{Options, Synchronous};
 use crate::Error;
@@ -74,6 +75,16 @@ impl Folder {
     /// Path of the file, for people.
     pub(super) fn file(&self) -> String {
         file(&self.path)
+    }
+
+    /// Bytes of the file; what is only in the log is not among them.
+    pub(super) fn file_bytes(&self) -> u64 {
+        fs::metadata(self.path.join(FILE)).map_or(0, |file| file.len())
+    }
+
+    /// The room that is kept in it.
+    pub(super) fn reserve(&self) -> Reserve {
+        Reserve::find(&self.path)
     }
 
     /// The one connection that writes. Makes the tables in a file that is new.
@@ -230,9 +241,11 @@ fn read_pid(lock: &mut File) -> u32 {
 }
 
 fn write_pid(lock: &mut File) -> io::Result<()> {
-    lock.set_len(0)?;
+    // Cut last, so that a full disk does not take away what there is room for.
     lock.seek(SeekFrom::Start(0))?;
-    writeln!(lock, "{}", std::process::id())
+    let pid = format!("{}\n", std::process::id());
+    lock.write_all(pid.as_bytes())?;
+    lock.set_len(pid.len() as u64)
 }
 
 /// What the system says when there is no more room, be it on the disk, by a quota or in one file.

@@ -51,14 +51,16 @@ impl Log {
         }
     }
 
-    /// Called after each group; answers how many syncs of files that took. A failure costs nothing but
+    /// Called after each group, and told whether the log is so far ahead of the file that it must be written back
+    /// whatever its length; answers how many syncs of files that took. A failure costs nothing but
     /// space: what is in the log is durable, and the next group tries again.
-    pub(super) fn keep_short(&mut self, connection: &Connection) -> rusqlite::Result<u64> {
+    pub(super) fn keep_short(&mut self, connection: &Connection, is_ahead: bool) -> rusqlite::Result<u64> {
         let before = self.checkpoint(connection, "NOOP")?;
         if before.logged < RESTART_BYTES {
             *self = Self::new(self.page_bytes);
         }
-        if before.logged - before.done < BACKLOG_BYTES_MAX && before.logged < self.restart_bytes {
+        let backlog = before.logged - before.done;
+        if !is_ahead && backlog < BACKLOG_BYTES_MAX && before.logged < self.restart_bytes {
             return Ok(0);
         }
         let mut after = self.checkpoint(connection, "PASSIVE")?;

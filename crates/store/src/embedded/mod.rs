@@ -20,6 +20,7 @@ mod log;
 mod reader;
 mod record;
 mod recovery;
+mod reserve;
 mod rows;
 mod threads;
 mod trouble;
@@ -54,7 +55,7 @@ const SCANNERS: usize = 2;
 pub struct Options {
     /// What is waited for before a commit counts as durable.
     pub synchronous: Synchronous,
-    /// Largest size of the file; what does not fit is refused as `Full`.
+    /// Largest size of the file; what does not fit is refused as `Full`, but for purges, for which some is kept.
     pub bytes_max: Option<u64>,
 }
 
@@ -144,10 +145,7 @@ impl Store for EmbeddedStore {
     }
 
     fn commit(&self, group: Arc<Group>) -> Fut<'_, ()> {
-        self.threads.write_here(move |writer| {
-            writer.stage(&group)?;
-            writer.seal()
-        })
+        self.threads.write_here(move |writer| writer.commit(&group))
     }
 
     fn load<'a>(

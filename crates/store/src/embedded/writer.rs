@@ -2,20 +2,26 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use taskhub_core::time::Timestamp;
 
 use super::fold::fold;
 use super::folder::Folder;
 use super::hubs::{self, Counters, Hubs};
 use super::log::{self, Log};
+use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
 use super::{Options, Synchronous, rows, verify};
 use crate::blocking::Writer;
 use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Work};
 
+/// SQLite's own bound of a file.
+const PAGES_MAX: i64 = u32::MAX as i64 - 1;
 /// Pages given back to the system by one compaction: it must end.
 const VACUUM_PAGES_MAX: u32 = 16_384;
+
+/// Pages given back to the system at once while room is to be regained.
+const REGAIN_PAGES_MAX: u32 = 256;
 
 /// The one writer of a store. Until it is dropped, the folder is its own.
 ///
@@ -32,6 +38,11 @@ pub struct SqliteWriter {
     /// Ours are of one size, but it is no part of the format.
     page_bytes: i64,
     log: Log,
+    /// The log could not be written back for want of space.
+    is_log_stuck: bool,
+    /// Most pages of the file.
+    pages_max: i64,
+    reserve: Reserve,
     folder: Folder,
 }
 
@@ -52,7 +63,12 @@ impl SqliteWriter {
     /// damaged or not a store at all, `Unavailable` if the folder cannot be used.
     pub fn open(folder: &Path, options: Options) -> Result<Self, Error> {
         let folder = Folder::take(folder)?;
-        let connection = folder.connect(&options)?;
+        let mut reserve = folder.reserve();
+        let connection = match folder.connect(&options) {
+            // Opening needs some room too (A43).
+            Err(Error::Unavailable { .. } | Error::Full) if reserve.give_up() > 0 => folder.connect(&options)?,
+            opened => opened?,
+        };
         let hubs = Hubs::load(&connection).map_err(|trouble| folder.error(trouble, During::Read))?;
         let is_synced = options.synchronous == Synchronous::Full;
         let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0));
@@ -65,9 +81,19 @@ impl SqliteWriter {
             is_synced,
             page_bytes,
             log: Log::new(page_bytes),
+            is_log_stuck: false,
+            pages_max: PAGES_MAX,
+            reserve,
             folder,
         };
         writer.limit(options.bytes_max)?;
+        writer.reserve.fit(writer.folder.file_bytes());
+        if writer.reserve.fill().is_err() {
+            tracing::warn!(
+                place = writer.folder.file(),
+                "the disk is full; the store can be read, and purged"
+            );
+        }
         Ok(writer)
     }
 
@@ -78,15 +104,29 @@ impl SqliteWriter {
     ///
     /// `Unavailable` if SQLite cannot be asked.
     pub fn limit(&mut self, bytes_max: Option<u64>) -> Result<(), Error> {
-        // SQLite's own bound.
-        let most = i64::from(u32::MAX - 1);
-        let pages = bytes_max
-            .map_or(most, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX) / self.page_bytes)
-            .clamp(1, most);
-        let set = self
-            .connection
-            .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
-        set.map_err(|error| self.error(error, During::Read))
+        self.pages_max = bytes_max
+            .map_or(PAGES_MAX, |bytes| as_bytes(bytes) / self.page_bytes)
+            .clamp(1, PAGES_MAX);
+        self.limit_pages(self.pages_max)
+            .map_err(|error| self.error(error, During::Read))
+    }
+
+    fn limit_pages(&self, pages: i64) -> rusqlite::Result<()> {
+        self.connection
+            .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+    }
+
+    /// Makes a group durable. One that makes room is made in the room that is kept for it, if there is no other.
+    pub(super) fn commit(&mut self, group: &Group) -> Result<(), Error> {
+        let attempt = |writer: &mut Self| {
+            writer.stage(group)?;
+            writer.seal()
+        };
+        if group.makes_room() {
+            self.at_any_rate(attempt)
+        } else {
+            attempt(self)
+        }
     }
 
     fn error(&self, trouble: impl Into<Trouble>, during: During) -> Error {
@@ -103,8 +143,92 @@ impl SqliteWriter {
         }
     }
 
+    /// Runs what must be possible on a full disk: first as anything else, then in the room that is kept (A43).
+    fn at_any_rate<T>(&mut self, run: impl Fn(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let mut result = run(self);
+        if matches!(result, Err(Error::Full)) {
+            self.use_reserve();
+            result = run(self);
+            if let Err(error) = self.limit_pages(self.pages_max) {
+                tracing::warn!(%error, "the limit of the file could not be set again");
+            }
+        }
+        if self.regain().is_err() {
+            tracing::debug!("there is not enough room yet for anything but purges");
+        }
+        result
+    }
+
+    fn use_reserve(&mut self) {
+        let bytes = self.reserve.give_up();
+        tracing::warn!(bytes, "the store is full; the room that is kept for purges is used");
+        let pages = self
+            .pages_max
+            .saturating_add(as_bytes(self.reserve.wanted()) / self.page_bytes);
+        if let Err(error) = self.limit_pages(pages.min(PAGES_MAX)) {
+            tracing::warn!(%error, "the limit of the file could not be lifted");
+        }
+        // A log that is written back is used from its beginning again, which is all that a purge needs. If there
+        // is not enough room for that the attempt would use up what there is, and the log needs it.
+        if self.growth() <= bytes {
+            self.write_back();
+        }
+    }
+
+    /// Keeps room for the next purge, and the log so that it can be written back: from what the disk has, and
+    /// from what free pages of the file give back.
+    fn regain(&mut self) -> Result<(), Error> {
+        if !self.is_log_stuck && self.reserve.fill().is_ok() {
+            return Ok(());
+        }
+        self.shrink();
+        let growth = self.growth();
+        if self.is_log_stuck && growth <= self.reserve.bytes() && growth <= self.bytes_in("freelist_count") {
+            // The file grows, and then gives back at least as much.
+            self.reserve.give_up();
+            self.write_back();
+            self.shrink();
+        }
+        if self.is_log_stuck {
+            return Err(Error::Full);
+        }
+        self.reserve.fit(self.folder.file_bytes());
+        self.reserve.fill()
+    }
+
+    /// Gives free pages of the file back to the disk.
+    fn shrink(&mut self) {
+        if let Err(trouble) = self.vacuum(REGAIN_PAGES_MAX) {
+            let error = self.error(trouble, During::Read);
+            tracing::debug!(%error, "the file could not be made smaller");
+        }
+        self.write_back();
+    }
+
+    fn write_back(&mut self) {
+        let written = log::write_back(&self.connection);
+        self.is_log_stuck = written.as_ref().is_err_and(is_full);
+        if let Err(error) = written {
+            tracing::debug!(%error, "the log could not be written back");
+        }
+    }
+
+    /// Bytes by which the file has to grow before all of the log is in it.
+    fn growth(&self) -> u64 {
+        self.bytes_in("page_count").saturating_sub(self.folder.file_bytes())
+    }
+
+    fn bytes_in(&self, pages: &str) -> u64 {
+        let pages = self
+            .connection
+            .prepare_cached(&format!("PRAGMA {pages}"))
+            .and_then(|mut count| count.query_row([], |row| row.get::<_, i64>(0)));
+        let bytes = pages.map_or(0, |pages| pages.saturating_mul(self.page_bytes));
+        u64::try_from(bytes).unwrap_or(0)
+    }
+
     /// Runs a small change as a transaction of its own, and then remembers what became of the hubs.
-    fn change<T>(&mut self, run: impl FnOnce(&Connection, &Hubs) -> Result<T, Trouble>) -> Result<T, Error> {
+    fn change<T>(&mut self, run: impl Fn(&Connection, &Hubs) -> Result<T, Trouble>) -> Result<T, Error> {
         self.abandon();
         let change = || -> Result<(T, Hubs, u64), Trouble> {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
@@ -131,10 +255,8 @@ impl SqliteWriter {
     fn fail(&mut self, trouble: impl Into<Trouble>) -> Error {
         self.abandon();
         let error = self.error(trouble, During::Write);
-        if let Error::Full = error
-            && let Err(error) = log::write_back(&self.connection)
-        {
-            tracing::debug!(%error, "the log could not be written back either");
+        if let Error::Full = error {
+            self.write_back();
         }
         error
     }
@@ -146,16 +268,25 @@ impl SqliteWriter {
     }
 
     fn keep_log_short(&mut self) {
-        match self.log.keep_short(&self.connection) {
-            Ok(syncs) => (0..syncs).for_each(|_| self.count_sync(true)),
-            Err(error) => tracing::warn!(%error, "the log could not be written back"),
+        // What is kept is given up for this too, so there must not be more of it.
+        let is_ahead = self.growth() >= self.reserve.wanted() / 2;
+        match self.log.keep_short(&self.connection, is_ahead) {
+            Ok(0) => {}
+            Ok(syncs) => {
+                (0..syncs).for_each(|_| self.count_sync(true));
+                self.reserve.fit(self.folder.file_bytes());
+            }
+            Err(error) => {
+                self.is_log_stuck = is_full(&error);
+                tracing::warn!(%error, "the log could not be written back");
+            }
         }
     }
 
-    fn compact(&mut self) -> Result<(), Trouble> {
+    fn vacuum(&mut self, pages_max: u32) -> Result<(), Trouble> {
         let mut vacuum = self
             .connection
-            .prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})"))?;
+            .prepare(&format!("PRAGMA incremental_vacuum({pages_max})"))?;
         // It frees one page with each step.
         let mut steps = vacuum.query([])?;
         let mut freed = 0;
@@ -163,8 +294,11 @@ impl SqliteWriter {
             freed += 1;
         }
         tracing::debug!(freed, "pages given back");
-        drop(steps);
-        drop(vacuum);
+        Ok(())
+    }
+
+    fn compact(&mut self) -> Result<(), Trouble> {
+        self.vacuum(VACUUM_PAGES_MAX)?;
         log::truncate(&self.connection)?;
         (0..2).for_each(|_| self.count_sync(true));
         Ok(())
@@ -181,25 +315,32 @@ impl Writer for SqliteWriter {
                     partitions: (*partitions).max(1),
                     created_at: *now,
                 };
+                self.regain()?;
                 self.change(|connection, hubs| hubs::create(connection, hubs, &info))?;
                 Ok(vec![info])
             }
-            HubAsk::Delete { name } => Ok(vec![
-                self.change(|connection, hubs| hubs::delete(connection, hubs, name))?,
-            ]),
+            HubAsk::Delete { name } => {
+                Ok(vec![self.at_any_rate(|writer| {
+                    writer.change(|connection, hubs| hubs::delete(connection, hubs, name))
+                })?])
+            }
         }
     }
 
     fn claim(&mut self, partitions: &[PartitionKey], _now: Timestamp) -> Result<Vec<Lease>, Error> {
-        self.change(|connection, hubs| hubs::claim(connection, hubs, partitions))
+        self.at_any_rate(|writer| writer.change(|connection, hubs| hubs::claim(connection, hubs, partitions)))
     }
 
     fn release(&mut self, leases: &[Lease]) -> Result<(), Error> {
-        self.change(|connection, hubs| hubs::release(connection, hubs, leases))
+        self.at_any_rate(|writer| writer.change(|connection, hubs| hubs::release(connection, hubs, leases)))
     }
 
     fn stage(&mut self, group: &Group) -> Result<(), Error> {
         self.abandon();
+        if !group.makes_room() {
+            // It would use up the room that the next purge needs.
+            self.regain()?;
+        }
         let stage = || -> Result<Staged, Trouble> {
             self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let folded = fold(group, &self.hubs, &mut |key| rows::head(&self.connection, key))?;
@@ -251,4 +392,12 @@ impl Writer for SqliteWriter {
     fn work(&self) -> Work {
         self.work
     }
+}
+
+fn as_bytes(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }

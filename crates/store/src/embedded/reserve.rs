@@ -1,0 +1,105 @@
+//! Room that is kept for what makes room (A43): a file beside the store that says nothing and only takes up space.
+//!
+//! On a full disk it is removed for a purge, or for the claim that goes before it, and filled again from what that
+//! freed. Until it is whole nothing else is written: else that would use up the room, and the next purge would find
+//! none. It is of zeros, so on a file system that compresses them nothing is kept.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+const FILE: &str = "reserve";
+/// Bytes that are kept: half as many as the store's file has, within these bounds.
+const BYTES_MIN: u64 = 1 << 20;
+const BYTES_MAX: u64 = 8 << 20;
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    bytes: u64,
+    wanted: u64,
+    /// It cannot be written for another reason than want of space, so the store does without.
+    is_impossible: bool,
+}
+
+impl Reserve {
+    /// What there is of it in a folder.
+    pub(super) fn find(folder: &Path) -> Self {
+        let path = folder.join(FILE);
+        Self {
+            bytes: fs::metadata(&path).map_or(0, |file| file.len()),
+            path,
+            wanted: BYTES_MIN,
+            is_impossible: false,
+        }
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes that are to be kept.
+    pub(super) fn wanted(&self) -> u64 {
+        self.wanted
+    }
+
+    /// Has it keep pace with the store's file.
+    pub(super) fn fit(&mut self, file_bytes: u64) {
+        self.wanted = (file_bytes / 2).clamp(BYTES_MIN, BYTES_MAX);
+    }
+
+    fn is_whole(&self) -> bool {
+        self.is_impossible || self.bytes >= self.wanted
+    }
+
+    /// Fills it as far as there is room.
+    ///
+    /// # Errors
+    ///
+    /// `Full` if there is not enough; what there was is kept.
+    pub(super) fn fill(&mut self) -> Result<(), Error> {
+        if self.is_whole() {
+            return Ok(());
+        }
+        let filled = self.append();
+        self.bytes = fs::metadata(&self.path).map_or(0, |file| file.len());
+        match filled {
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Err(Error::Full),
+            Err(error) => {
+                let place = self.path.display();
+                tracing::warn!(%place, %error, "no room can be kept; a purge will need some if the disk is full");
+                self.is_impossible = true;
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn append(&self) -> io::Result<()> {
+        static BLOCK: [u8; 64 << 10] = [0; 64 << 10];
+        let mut file = File::options().create(true).append(true).open(&self.path)?;
+        let mut missing = self.wanted.saturating_sub(file.metadata()?.len());
+        while missing > 0 {
+            let bytes = missing.min(BLOCK.len() as u64);
+            let block = usize::try_from(bytes).ok().and_then(|bytes| BLOCK.get(..bytes));
+            file.write_all(block.unwrap_or(&BLOCK))?;
+            missing -= bytes;
+        }
+        Ok(())
+    }
+
+    /// Gives the room up, and says how many bytes it was.
+    pub(super) fn give_up(&mut self) -> u64 {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(place = %self.path.display(), %error, "the room that is kept cannot be given up");
+                0
+            }
+            _ => std::mem::take(&mut self.bytes),
+        }
+    }
+}
