@@ -83,7 +83,7 @@ fn start(address: &str) -> (u16, String) {
 /// Whether a start is refused for want of room. One that waits for some is given up: whoever comes next is told.
 fn is_refused(address: &str) -> bool {
     let told = answer(address, "POST", START, "1", Some(Duration::from_millis(200)));
-    told.is_ok_and(|(_, said)| said.contains("the store has no space left"))
+    told.is_ok_and(|(_, said)| said.contains("the store has no room left"))
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Reserve {
             Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Err(Error::Full),
             Err(error) => {
                 let place = self.path.display();
-                tracing::warn!(%place, %error, "no room can be kept; a purge will need some if the disk is full");
+                tracing::info!(%place, %error, "no room can be kept; a purge will need some if the disk is full");
                 self.is_impossible = true;
                 Ok(())
             }

@@ -89,7 +89,7 @@ impl SqliteWriter {
         writer.limit(options.bytes_max)?;
         writer.reserve.fit(writer.folder.file_bytes());
         if writer.reserve.fill().is_err() {
-            tracing::warn!(
+            tracing::info!(
                 place = writer.folder.file(),
                 "the disk is full; the store can be read, and purged"
             );
@@ -161,7 +161,7 @@ impl SqliteWriter {
 
     fn use_reserve(&mut self) {
         let bytes = self.reserve.give_up();
-        tracing::warn!(bytes, "the store is full; the room that is kept for purges is used");
+        tracing::info!(bytes, "the store is full; the room that is kept for purges is used");
         let pages = self
             .pages_max
             .saturating_add(as_bytes(self.reserve.wanted()) / self.page_bytes);
