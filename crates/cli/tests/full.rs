@@ -21,15 +21,16 @@ const REFUSED_FOR_GOOD: usize = 1_000;
 
 /// A shell in a folder that is a file system of 24 MiB; its `$1` is the binary. Absent where that cannot be had.
 fn shell(folder: &Path, script: &str) -> Option<Command> {
-    let can = Command::new("unshare")
-        .args(["-rm", "true"])
-        .stderr(Stdio::null())
-        .status();
-    if !can.is_ok_and(|status| status.success()) {
+    let mounted = "set -e; mount -t tmpfs -o size=24m tmpfs . && cd \"$PWD\"";
+    let mut can = Command::new("unshare");
+    can.args(["-rm", "sh", "-c", mounted])
+        .current_dir(folder)
+        .stderr(Stdio::null());
+    if !can.status().is_ok_and(|status| status.success()) {
         return None;
     }
     let mut command = Command::new("unshare");
-    let script = format!("set -e; mount -t tmpfs -o size=24m tmpfs . && cd \"$PWD\"; {script}");
+    let script = format!("{mounted}; {script}");
     command
         .args(["-rm", "sh", "-c", &script, "sh", TASKHUB])
         .current_dir(folder)
