@@ -473,15 +473,7 @@ async fn load(shared: Arc<Shared>, index: u16, epoch: Epoch, instances: Vec<Inst
     };
     let states = states.unwrap_or_else(|error| instances.iter().map(|_| Err(error.to_string())).collect());
     for (instance, state) in instances.into_iter().zip(states) {
-        let input = match state {
-            Ok(state) => Input::Loaded {
-                instance,
-                state: state.map(Box::new),
-                epoch,
-            },
-            Err(what) => Input::Unreadable { instance, what, epoch },
-        };
-        shared.send(index, input);
+        shared.send(index, Input::of_state(instance, epoch, state));
     }
 }
 

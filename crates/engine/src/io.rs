@@ -102,6 +102,18 @@ pub enum Input<R> {
 }
 
 impl<R> Input<R> {
+    /// What was read of an instance, or what is wrong with it.
+    pub fn of_state(instance: InstanceId, epoch: Epoch, state: Result<Option<InstanceState>, String>) -> Self {
+        match state {
+            Ok(state) => Self::Loaded {
+                instance,
+                state: state.map(Box::new),
+                epoch,
+            },
+            Err(what) => Self::Unreadable { instance, what, epoch },
+        }
+    }
+
     /// Whether it is taken in while the partitions are there for purges alone (A43).
     pub(crate) fn is_for_purge_or_read(&self) -> bool {
         match self {

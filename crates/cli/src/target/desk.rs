@@ -219,15 +219,7 @@ impl Desk {
         };
         let states = load_each(store, &key, &instances).await?;
         for (instance, state) in instances.into_iter().zip(states) {
-            let input = match state {
-                Ok(state) => Input::Loaded {
-                    instance,
-                    state: state.map(Box::new),
-                    epoch,
-                },
-                Err(what) => Input::Unreadable { instance, what, epoch },
-            };
-            round.inputs.push_back((index, input));
+            round.inputs.push_back((index, Input::of_state(instance, epoch, state)));
         }
         Ok(())
     }
