@@ -15,9 +15,9 @@ macro_rules! pages {
 
 pages! {
     "address-in-use" "address-unprotected" "bad-instance-id" "certificate-unusable" "configuration" "declined"
-    "failed" "file-not-found" "hub-exists" "hub-not-found" "hub-stopped" "inbox-full" "instance-exists"
+    "failed" "file-not-found" "hub-exists" "hub-not-found" "hub-stopped" "idempotency-conflict" "inbox-full" "instance-exists"
     "instance-failed" "instance-live" "instance-not-found" "instance-not-live" "instance-stalled"
-    "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-instance-id" "invalid-name" "no-such-route"
+    "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-idempotency-key" "invalid-instance-id" "invalid-name" "no-such-route"
     "not-allowed" "not-authenticated" "not-available-yet" "not-served" "output-failed" "overloaded"
     "payload-too-large" "server-unreachable" "signal-unavailable" "stale-answer" "store-corrupt" "store-format"
     "store-full" "store-locked" "store-unavailable" "timed-out" "unexpected-answer" "unregistered-name" "usage"
@@ -42,7 +42,8 @@ pub(crate) fn known(code: &str) -> Option<&'static str> {
 }
 
 fn list() -> String {
-    let line = |(code, page): &(&str, &str)| format!("{code:<20} {}\n", summary(page));
+    let width = PAGES.iter().map(|(code, _)| code.len()).max().unwrap_or_default();
+    let line = |(code, page): &(&str, &str)| format!("{code:<width$} {}\n", summary(page));
     PAGES.iter().map(line).collect()
 }
 

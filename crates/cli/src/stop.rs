@@ -120,9 +120,11 @@ impl From<&Refusal> for Stop {
     fn from(refusal: &Refusal) -> Self {
         let (exit, code) = match refusal {
             Refusal::InstanceNotFound { .. } => (exit::NOT_FOUND, refusal.code()),
-            Refusal::InstanceExists { .. } => (exit::CONFLICT, refusal.code()),
+            Refusal::InstanceExists { .. } | Refusal::IdempotencyConflict { .. } => (exit::CONFLICT, refusal.code()),
             Refusal::InvalidInstanceId { .. } => (exit::USAGE, "bad-instance-id"),
-            Refusal::InvalidHubName { .. } | Refusal::InvalidName { .. } => (exit::USAGE, refusal.code()),
+            Refusal::InvalidHubName { .. } | Refusal::InvalidName { .. } | Refusal::InvalidIdempotencyKey { .. } => {
+                (exit::USAGE, refusal.code())
+            }
             _ => (exit::FAILED, refusal.code()),
         };
         Self::error(exit, code, refusal.to_string())

@@ -3,9 +3,10 @@
 use crate::event::HistoryEvent;
 use crate::event::Tags;
 use crate::failure::Failure;
-use crate::id::{ExecutionId, IdempotencyKey, InstanceId, InstanceNumber, MessageNumber, Name, Occurrence};
+use crate::id::{ExecutionId, InstanceId, InstanceNumber, MessageNumber, Name, Occurrence};
 use crate::message::{Message, OutboxItem, OutboxRef};
 use crate::payload::Payload;
+use crate::seen::SeenKey;
 use crate::status::{InstanceInfo, RuntimeStatus, Stall};
 use crate::time::Timestamp;
 
@@ -156,15 +157,6 @@ impl Open {
             OpenKind::Child { instance } => instance.as_str().len(),
         }
     }
-}
-
-/// An idempotency key and until when it counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenKey {
-    /// The key.
-    pub key: IdempotencyKey,
-    /// From then on it is forgotten.
-    pub until: Timestamp,
 }
 
 impl Commit {

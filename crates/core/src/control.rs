@@ -2,15 +2,18 @@
 //! state to one [`Commit`]. Turns of user code are in [`crate::turn`].
 
 use crate::Ids;
-use crate::commit::{Change, Commit, Creation, Ending, Open, OpenKind, SeenKey, Update};
+use crate::commit::{Change, Commit, Creation, Ending, Open, OpenKind, Update};
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent, Parent};
 use crate::failure::{self, Failure};
 use crate::id::{ExecutionId, IdempotencyKey, InstanceId, MessageNumber, Name, Occurrence};
 use crate::instance::InstanceState;
 use crate::limits;
-use crate::message::{ChildStart, Message, OutboxBody, OutboxItem, OutboxRef, Outcome, ReusePolicy, StartRequest};
+use crate::message::{
+    ChildStart, Message, OutboxBody, OutboxItem, OutboxRef, Outcome, Repeats, ReusePolicy, StartRequest,
+};
 use crate::payload::{Payload, size};
 use crate::refusal::Refusal;
+use crate::seen::{KeyUse, Operation, SeenKey};
 use crate::status::{InstanceInfo, RuntimeStatus, Stall};
 use crate::time::Timestamp;
 
@@ -27,7 +30,8 @@ pub enum Started {
 ///
 /// # Errors
 ///
-/// `instance-exists` if it may not be replaced, `payload-too-large` for the input.
+/// `instance-exists` if it may not be replaced, `idempotency-conflict` if the key stands for another start,
+/// `payload-too-large` for the input.
 pub fn create(
     existing: Option<&InstanceState>,
     request: &StartRequest,
@@ -35,8 +39,12 @@ pub fn create(
     now: Timestamp,
 ) -> Result<Started, Refusal> {
     check_payload("input", request.input.as_ref())?;
+    let used = || KeyUse::new(Operation::Start, &request.name, request.input.as_ref());
     if let Some(old) = existing {
-        if request.key.as_ref().is_some_and(|key| old.has_seen(key, now)) {
+        let counts = old.is_live() || request.repeats == Repeats::Always;
+        if let Some(key) = request.key.as_ref().filter(|_| counts)
+            && old.keys.has_seen(key, &used(), &request.instance, now)?
+        {
             return Ok(Started::Repeated);
         }
         if !may_replace(&request.reuse, old.info.status) {
@@ -57,7 +65,7 @@ pub fn create(
         scheduled_start: request.scheduled_start,
         tags: request.tags.clone(),
     };
-    let key = request.key.as_ref().map(|key| seen(key, now));
+    let key = request.key.as_ref().map(|key| SeenKey::now(key, used(), now));
     Ok(Started::New(Box::new(creation(existing, started, key, ids, now))))
 }
 
@@ -121,7 +129,8 @@ fn creation(
 ///
 /// # Errors
 ///
-/// `instance-not-live` if it has ended, `inbox-full` (R86), `payload-too-large`.
+/// `instance-not-live` if it has ended, `idempotency-conflict` if the key stands for another event, `inbox-full` (R86),
+/// `payload-too-large`.
 pub fn raise_event(
     state: &InstanceState,
     name: Name,
@@ -130,19 +139,17 @@ pub fn raise_event(
     now: Timestamp,
 ) -> Result<Option<Commit>, Refusal> {
     check_payload("event payload", input.as_ref())?;
-    if key.is_some_and(|key| state.has_seen(key, now)) {
+    let seen = key.map(|key| (key, KeyUse::new(Operation::Raise, &name, input.as_ref())));
+    if let Some((key, used)) = &seen
+        && state.keys.has_seen(key, used, &state.info.instance, now)?
+    {
         return Ok(None);
     }
     check_live(state)?;
-    if state.inbox.len() >= limits::INBOX_MESSAGES_MAX {
-        return Err(Refusal::InboxFull {
-            instance: state.info.instance.clone(),
-            messages: state.inbox.len(),
-        });
-    }
+    check_room(state, limits::INBOX_MESSAGES_MAX)?;
     let mut update = begin_update(state, now);
     push_message(state, &mut update, now, EventKind::EventRaised { name, input });
-    update.key = key.map(|key| seen(key, now));
+    update.key = seen.map(|(key, used)| SeenKey::now(key, used, now));
     Ok(Some(commit(state, update)))
 }
 
@@ -201,13 +208,15 @@ pub fn terminate(
 ///
 /// # Errors
 ///
-/// `instance-not-live` if it has ended.
+/// `instance-not-live` if it has ended; `inbox-full` if it is so full that not even this fits. A resume always fits,
+/// since it undoes a suspend.
 pub fn suspend(state: &InstanceState, reason: Option<Payload>, now: Timestamp) -> Result<Option<Commit>, Refusal> {
     check_payload("reason", reason.as_ref())?;
     check_live(state)?;
     if state.info.status == RuntimeStatus::Suspended {
         return Ok(None);
     }
+    check_room(state, limits::INBOX_MESSAGES_MAX + limits::INBOX_CONTROL_MESSAGES)?;
     let mut update = begin_update(state, now);
     push_message(state, &mut update, now, EventKind::ExecutionSuspended { reason });
     update.status = Some(RuntimeStatus::Suspended);
@@ -325,11 +334,10 @@ pub fn receive(
 ) -> Commit {
     let mut commit = match (&item.body, state) {
         (OutboxBody::Start(start), state) => Some(receive_start(state, item, start, ids, now)),
-        (OutboxBody::Event { name, input }, Some(state)) => {
-            // Sent by an orchestrator: a target that takes no events discards it silently (R81).
-            raise_event(state, name.clone(), input.clone(), None, now)
-                .ok()
-                .flatten()
+        (OutboxBody::Event { name, input }, Some(live)) => {
+            assert!(has_room_for(state, item), "an event waits until there is room for it");
+            // Sent by an orchestrator: a target that has ended discards it silently (R81).
+            raise_event(live, name.clone(), input.clone(), None, now).ok().flatten()
         }
         (
             OutboxBody::ChildEnded {
@@ -366,6 +374,14 @@ pub fn receive(
     .unwrap_or_else(|| noted(state, &item.target));
     commit.consumed = Some(from);
     commit
+}
+
+/// Whether a message from another instance can be taken in now. An event to a live instance with a full inbox waits,
+/// in its sender's outbox, until some were read: it was accepted when it was sent, so nobody is left to be refused (P6).
+pub fn has_room_for(state: Option<&InstanceState>, item: &OutboxItem) -> bool {
+    let is_event = matches!(item.body, OutboxBody::Event { .. });
+    let full = state.filter(|state| state.is_live() && check_room(state, limits::INBOX_MESSAGES_MAX).is_err());
+    !is_event || full.is_none()
 }
 
 fn receive_start(
@@ -579,6 +595,16 @@ fn check_payload(what: &'static str, payload: Option<&Payload>) -> Result<(), Re
     Ok(())
 }
 
+fn check_room(state: &InstanceState, messages_max: usize) -> Result<(), Refusal> {
+    if state.inbox.len() < messages_max {
+        return Ok(());
+    }
+    Err(Refusal::InboxFull {
+        instance: state.info.instance.clone(),
+        messages: state.inbox.len(),
+    })
+}
+
 fn check_live(state: &InstanceState) -> Result<(), Refusal> {
     if state.is_live() {
         return Ok(());
@@ -587,12 +613,4 @@ fn check_live(state: &InstanceState) -> Result<(), Refusal> {
         instance: state.info.instance.clone(),
         status: state.info.status,
     })
-}
-
-fn seen(key: &IdempotencyKey, now: Timestamp) -> SeenKey {
-    const KEY_LIFE: std::time::Duration = std::time::Duration::from_hours(limits::KEY_HOURS as u64);
-    SeenKey {
-        key: key.clone(),
-        until: now.plus(KEY_LIFE),
-    }
 }

@@ -112,7 +112,8 @@ impl InstanceId {
     }
 
     /// The id of a child that was given none: `parent:%04x`, after the first continue-as-new with the
-    /// execution's ordinal in between so that executions do not collide (R70).
+    /// execution's ordinal and a point before it, so that neither executions nor actions collide (R70): digits before a
+    /// point are an ordinal, all others an action, and no id of a child has a colon behind its parent's.
     ///
     /// # Errors
     ///
@@ -121,7 +122,7 @@ impl InstanceId {
         if ordinal == 0 {
             Self::new(&format!("{parent}:{action_id:04x}"))
         } else {
-            Self::new(&format!("{parent}:{ordinal}:{action_id:04x}"))
+            Self::new(&format!("{parent}:{ordinal}.{action_id:04x}"))
         }
     }
 }
@@ -262,10 +263,14 @@ impl IdempotencyKey {
     ///
     /// # Errors
     ///
-    /// `invalid-name` if it is empty or too long.
+    /// `invalid-idempotency-key` if it is empty or too long.
     pub fn new(text: &str) -> Result<Self, Refusal> {
-        if text.is_empty() || text.chars().count() > limits::INSTANCE_ID_CHARS_MAX {
-            return Err(Refusal::InvalidName { given: clip(text) });
+        let chars = text.chars().count();
+        if chars == 0 || chars > limits::IDEMPOTENCY_KEY_CHARS_MAX {
+            return Err(Refusal::InvalidIdempotencyKey {
+                given: clip(text),
+                chars,
+            });
         }
         Ok(Self(text.into()))
     }
@@ -315,6 +320,25 @@ mod tests {
     fn a_child_without_an_id_gets_one_from_its_parent() {
         let parent = InstanceId::new("p").unwrap();
         assert_eq!(InstanceId::derived_child(&parent, 0, 26).unwrap().as_str(), "p:001a");
-        assert_eq!(InstanceId::derived_child(&parent, 2, 26).unwrap().as_str(), "p:2:001a");
+        assert_eq!(InstanceId::derived_child(&parent, 2, 26).unwrap().as_str(), "p:2.001a");
+    }
+
+    #[test]
+    fn ids_that_children_are_given_never_meet() {
+        let mut parents = vec![InstanceId::new("p").unwrap(), InstanceId::new("q:1000").unwrap()];
+        let mut seen: std::collections::BTreeSet<_> = parents.iter().cloned().collect();
+        for depth in 0..2 {
+            let mut children = Vec::new();
+            for parent in &parents {
+                for ordinal in [0, 1, 16, 1000, 4096, 0x1000_0001, u32::MAX] {
+                    for action in [0, 1, 10, 16, 1000, 4096, 0x0010_0001, i32::MAX, -1, i32::MIN] {
+                        let child = InstanceId::derived_child(parent, ordinal, action).unwrap();
+                        assert!(seen.insert(child.clone()), "`{child}` twice, at depth {depth}");
+                        children.push(child);
+                    }
+                }
+            }
+            parents = children;
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::commit::{Commit, Creation, Open, OpenKind, SeenKey, Update};
+use crate::commit::{Commit, Creation, Open, OpenKind, Update};
 use crate::event::EventKind;
-use crate::id::{IdempotencyKey, InstanceNumber, MessageNumber, Occurrence};
+use crate::id::{InstanceNumber, MessageNumber, Occurrence};
 use crate::limits;
 use crate::message::Message;
+use crate::seen::{SeenKey, SeenKeys};
 use crate::status::{InstanceInfo, RuntimeStatus};
 use crate::time::Timestamp;
 
@@ -35,8 +36,8 @@ pub struct InstanceState {
     open_ids: BTreeMap<(OpenClass, i32), Occurrence>,
     /// Bytes of payload and names in `inbox` and `open`, kept in step with them.
     waiting_bytes: usize,
-    /// Idempotency keys still valid, oldest first.
-    pub keys: Vec<SeenKey>,
+    /// Idempotency keys that still count.
+    pub keys: SeenKeys,
 }
 
 /// The three kinds of completion point back by ids of their own kind (R32).
@@ -101,7 +102,7 @@ impl InstanceState {
             inbox: inbox.into_iter().map(|message| (message.number, message)).collect(),
             open: BTreeMap::new(),
             open_ids: BTreeMap::new(),
-            keys,
+            keys: keys.into_iter().collect(),
         };
         for item in open {
             state.open_item(item);
@@ -162,11 +163,7 @@ impl InstanceState {
             self.inbox.insert(message.number, message.clone());
         }
         if let Some(key) = &update.key {
-            self.keys.retain(|seen| seen.until > update.at);
-            if self.keys.len() >= limits::KEYS_PER_INSTANCE_MAX {
-                self.keys.remove(0);
-            }
-            self.keys.push(key.clone());
+            self.keys.add(key.clone(), update.at);
         }
     }
 
@@ -234,11 +231,6 @@ impl InstanceState {
         self.open_ids.get(&(class, event_id)).copied()
     }
 
-    /// Whether the key was seen within its time.
-    pub fn has_seen(&self, key: &IdempotencyKey, now: Timestamp) -> bool {
-        self.keys.iter().any(|seen| seen.key == *key && seen.until > now)
-    }
-
     /// Whether it has not ended.
     pub fn is_live(&self) -> bool {
         !self.info.status.is_terminal()
@@ -293,6 +285,6 @@ impl InstanceState {
         const MESSAGE: usize = size_of::<Message>() + 64;
         const OPEN: usize = size_of::<Open>() + 64;
         let rows = self.inbox.len() * MESSAGE + self.open.len() * OPEN;
-        size_of::<Self>() + self.info.size() + rows + self.waiting_bytes
+        size_of::<Self>() + self.info.size() + rows + self.waiting_bytes + self.keys.size()
     }
 }

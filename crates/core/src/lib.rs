@@ -19,6 +19,7 @@ pub mod message;
 pub mod payload;
 pub mod query;
 pub mod refusal;
+pub mod seen;
 pub mod status;
 pub mod time;
 pub mod turn;

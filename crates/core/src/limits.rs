@@ -4,8 +4,10 @@
 pub const HUB_NAME_CHARS_MIN: usize = 3;
 /// Longest hub name, in characters (A6).
 pub const HUB_NAME_CHARS_MAX: usize = 50;
-/// Longest instance id and idempotency key, in characters (R1).
+/// Longest instance id, in characters (R1).
 pub const INSTANCE_ID_CHARS_MAX: usize = 256;
+/// Longest idempotency key, in characters.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 256;
 /// Longest name of a function, event or version, in characters.
 pub const NAME_CHARS_MAX: usize = 1024;
 /// Largest payload on every surface, in bytes (R170, A14).
@@ -14,6 +16,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 pub const CUSTOM_STATUS_BYTES_MAX: usize = 16 << 10;
 /// Most unread messages in an inbox before a raise is refused (R86).
 pub const INBOX_MESSAGES_MAX: usize = 100_000;
+/// Unread messages above that at which a suspend is refused too: an instance that is flooded can still be set aside.
+pub const INBOX_CONTROL_MESSAGES: usize = 1_000;
 /// Most actions of one turn (R173).
 pub const TURN_ACTIONS_MAX: usize = 100_000;
 /// Most messages delivered in one turn (R167).
@@ -27,9 +31,7 @@ pub const HISTORY_BYTES_MAX: u64 = 1 << 30;
 /// Deliveries without an accepted answer before an item is set aside (R184).
 pub const DELIVERIES_MAX: u32 = 10;
 /// How long an idempotency key is remembered, in hours (R83).
-pub const KEY_HOURS: i64 = 24;
-/// Most idempotency keys kept for one instance; the oldest go first.
-pub const KEYS_PER_INSTANCE_MAX: usize = 10_000;
+pub const KEY_HOURS: u64 = 24;
 /// Largest page of a query, in rows.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 /// Bytes of status records after which a page ends, however many rows were asked for; one row always fits.

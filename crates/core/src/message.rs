@@ -124,6 +124,19 @@ pub struct StartRequest {
     pub reuse: ReusePolicy,
     /// Makes a repeated start a no-op (R139).
     pub key: Option<crate::id::IdempotencyKey>,
+    /// What the key makes of a start whose instance has ended.
+    pub repeats: Repeats,
+}
+
+/// For how long a start with a key that was seen is the repetition of that one (R139).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Repeats {
+    /// Also when the instance has ended: a client whose answer was lost hears that it was started.
+    #[default]
+    Always,
+    /// Only while the instance is live; once it has ended, the start is a new one. For those who start again and again
+    /// under one id, and make the same key each time.
+    WhileLive,
 }
 
 /// What may become of an existing instance when its id is started again (R136).

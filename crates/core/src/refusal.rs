@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::id::InstanceId;
+use crate::id::{IdempotencyKey, InstanceId};
 use crate::status::RuntimeStatus;
 
 /// A request that was refused; nothing changed.
@@ -36,6 +36,17 @@ pub enum Refusal {
     InvalidHubName { given: String },
     #[error("`{given}` is no name: 1 to 1024 characters without control characters are")]
     InvalidName { given: String },
+    #[error("an idempotency key has 1 to 256 characters, and this one has {chars}: `{given}`")]
+    InvalidIdempotencyKey { given: String, chars: usize },
+    #[error(
+        "the idempotency key `{key}` of instance `{instance}` was used {used}: a key stands for one request, so another \
+         request needs another key"
+    )]
+    IdempotencyConflict {
+        key: IdempotencyKey,
+        instance: InstanceId,
+        used: String,
+    },
     #[error("the {what} has {bytes} bytes, and at most {bytes_max} are accepted")]
     PayloadTooLarge {
         what: &'static str,
@@ -59,6 +70,8 @@ impl Refusal {
             Self::InvalidInstanceId { .. } => "invalid-instance-id",
             Self::InvalidHubName { .. } => "invalid-hub-name",
             Self::InvalidName { .. } => "invalid-name",
+            Self::InvalidIdempotencyKey { .. } => "invalid-idempotency-key",
+            Self::IdempotencyConflict { .. } => "idempotency-conflict",
             Self::PayloadTooLarge { .. } => "payload-too-large",
             Self::InboxFull { .. } => "inbox-full",
             Self::StaleAnswer => "stale-answer",

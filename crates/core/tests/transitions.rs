@@ -12,7 +12,7 @@ use taskhub_core::event::Tags;
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{Epoch, ExecutionId, Fence, InstanceId, InstanceNumber, Name};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::status::{LEGAL, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_core::turn;
@@ -55,6 +55,7 @@ fn pending() -> InstanceState {
         execution: None,
         reuse: ReusePolicy::default(),
         key: None,
+        repeats: Repeats::default(),
     };
     let Ok(Started::New(commit)) = control::create(None, &request, &mut Counter(0), NOW) else {
         unreachable!("nothing is in the way")

@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::committer;
 use crate::dispatcher::{Capacity, Dispatcher};
 use crate::error::Error;
@@ -59,7 +59,7 @@ pub struct Options {
     pub memory_bytes_max: usize,
     /// A turn that takes longer costs its thread (A33).
     pub turn_limit: Duration,
-    /// Where the time comes from.
+    /// Where the time comes from. It may be set back and forth: the hub goes by the steady time that is made of it.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -125,6 +125,10 @@ impl Hub {
         options: Options,
         functions: Arc<dyn Functions>,
     ) -> Result<Self, Error> {
+        let options = Options {
+            clock: Arc::new(SteadyClock::new(options.clock)),
+            ..options
+        };
         let partitions = open_hub(store.as_ref(), &name, &options).await?;
         let capacity = Capacity {
             overall: options.activities_max.max(1),
@@ -304,9 +308,9 @@ impl Hub {
             if let Some(info) = self.read(instance, Request::Wait(wait), None).await? {
                 break info;
             }
-            let stored = self.stored(instance).await?.map(|state| state.info);
-            if stored.as_ref().is_none_or(|info| wait.is_met(info)) {
-                break stored;
+            let stored = self.stored(instance).await?;
+            if stored.as_ref().is_none_or(|state| wait.is_met(state)) {
+                break stored.map(|state| state.info);
             }
             // The partitions are being read anew, or cannot be for the moment.
             sleep(pause).await;

@@ -222,13 +222,9 @@ pub enum WaitFor {
 }
 
 impl WaitFor {
-    /// Whether an instance has got so far.
-    pub fn is_met(self, info: &InstanceInfo) -> bool {
-        let status = info.status;
-        match self {
-            Self::Started => status.is_terminal() || status == taskhub_core::status::RuntimeStatus::Running,
-            Self::Ended => status.is_terminal(),
-        }
+    /// Whether an instance has got so far. One that was suspended since has begun all the same.
+    pub fn is_met(self, state: &InstanceState) -> bool {
+        !state.is_live() || self == Self::Started && state.has_begun()
     }
 }
 

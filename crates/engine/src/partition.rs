@@ -13,7 +13,7 @@ use taskhub_core::control;
 use taskhub_core::id::{ExecutionId, Fence, InstanceId, InstanceNumber, Occurrence, Seq};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::limits;
-use taskhub_core::message::{OutboxItem, OutboxRef, Outcome};
+use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef, Outcome};
 use taskhub_core::status::{InstanceInfo, Stall};
 use taskhub_core::time::Timestamp;
 use taskhub_core::turn;
@@ -78,6 +78,8 @@ pub struct Partition<R> {
     ready: VecDeque<InstanceId>,
     /// Inputs that wait for a state to be loaded.
     parked: HashMap<InstanceId, Vec<Parked<R>>>,
+    /// Events of other instances that wait for room in the inbox of a live one; they are in their senders' outboxes.
+    crowded: HashMap<InstanceId, VecDeque<(OutboxRef, OutboxItem)>>,
     waiters: HashMap<InstanceId, Vec<(WaitFor, R)>>,
     /// Entries of `waiters` and of `timers` at which the dead among them are looked for again.
     waiters_swept_at: usize,
@@ -161,6 +163,7 @@ impl<R: Destination> Partition<R> {
             timers: Timers::default(),
             ready: VecDeque::new(),
             parked: HashMap::new(),
+            crowded: HashMap::new(),
             waiters: HashMap::new(),
             waiters_swept_at: setup.sweep_min,
             timers_swept_at: setup.sweep_min,
@@ -352,9 +355,14 @@ impl<R: Destination> Partition<R> {
     }
 
     fn apply_input(&mut self, instance: &InstanceId, input: Input<R>, out: &mut Vec<Output<R>>) {
+        self.apply_one(instance, input, out);
+        self.let_in(instance, out);
+    }
+
+    fn apply_one(&mut self, instance: &InstanceId, input: Input<R>, out: &mut Vec<Output<R>>) {
         match input {
             Input::Request { request, to, .. } => self.request(instance, request, to, out),
-            Input::Message { at, item } => self.receive(at, &item, out),
+            Input::Message { at, item } => self.take_message(at, item, out),
             Input::History { fence, events, .. } => self.take_history(instance, fence, events, out),
             Input::Turned { fence, outcome, .. } => self.turned(instance, fence, outcome, out),
             Input::TaskDone { key, outcome } => self.task_done(key, &outcome, out),
@@ -371,6 +379,36 @@ impl<R: Destination> Partition<R> {
 
     fn state(&self, instance: &InstanceId) -> Option<&InstanceState> {
         self.memory.get(instance)?.state.as_ref()
+    }
+
+    /// Takes a message in, or has it wait behind those that wait for room already, so that none overtakes.
+    fn take_message(&mut self, at: OutboxRef, item: OutboxItem, out: &mut Vec<Output<R>>) {
+        let is_event = matches!(item.body, OutboxBody::Event { .. });
+        let has_room = control::has_room_for(self.state(&item.target), &item);
+        match self.crowded.get_mut(&item.target) {
+            Some(waiting) if is_event => waiting.push_back((at, item)),
+            None if !has_room => {
+                tracing::warn!(hub = %self.key.hub, instance = %item.target, "the inbox is full; events of other instances wait");
+                self.crowded.insert(item.target.clone(), VecDeque::from([(at, item)]));
+            }
+            Some(_) | None => self.receive(at, &item, out),
+        }
+    }
+
+    /// Takes in what waits for room, as far as there is some now, or nobody who needs it any more.
+    fn let_in(&mut self, instance: &InstanceId, out: &mut Vec<Output<R>>) {
+        while let Some(waiting) = self.crowded.get_mut(instance) {
+            let Some((at, item)) = waiting.pop_front() else {
+                self.crowded.remove(instance);
+                return;
+            };
+            let state = self.memory.get(instance).and_then(|slot| slot.state.as_ref());
+            if !control::has_room_for(state, &item) {
+                waiting.push_front((at, item));
+                return;
+            }
+            self.receive(at, &item, out);
+        }
     }
 
     fn receive(&mut self, at: OutboxRef, item: &OutboxItem, out: &mut Vec<Output<R>>) {
@@ -549,6 +587,11 @@ impl<R: Destination> Partition<R> {
     /// The instance that was worked on last, if the last work was about one.
     pub fn working_on(&self) -> Option<&InstanceId> {
         self.at.as_ref()
+    }
+
+    /// Unread messages of an instance as memory has it; for checkers.
+    pub fn peek_unread(&self, instance: &InstanceId) -> usize {
+        self.state(instance).map_or(0, |state| state.inbox.len())
     }
 
     /// The status record of an instance as memory has it, ahead of the disk; for checkers.

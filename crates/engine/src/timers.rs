@@ -2,8 +2,7 @@
 //! whoever takes a due entry checks that it still means something. Once many mean nothing, they are
 //! dropped together.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
 use taskhub_core::id::{InstanceId, InstanceNumber, Occurrence};
 use taskhub_core::time::Timestamp;
@@ -34,33 +33,34 @@ pub struct Due {
 /// The entries of one partition.
 #[derive(Debug, Default)]
 pub struct Timers {
-    heap: BinaryHeap<Reverse<Due>>,
+    /// A set, so that an instance that is loaded again and again is planned once.
+    entries: BTreeSet<Due>,
 }
 
 impl Timers {
     /// Adds a durable timer.
     pub fn add_timer(&mut self, instance: InstanceId, number: InstanceNumber, occurrence: Occurrence, due: Timestamp) {
-        self.heap.push(Reverse(Due {
+        self.entries.insert(Due {
             at: due.fires_at(),
             due,
             cause: Cause::Timer(number, occurrence),
             instance,
-        }));
+        });
     }
 
-    /// Looks at the instance again at that time.
+    /// Looks at the instance again at that time; saying so twice is saying it once.
     pub fn add_ready(&mut self, instance: InstanceId, at: Timestamp) {
-        self.heap.push(Reverse(Due {
+        self.entries.insert(Due {
             at,
             due: at,
             cause: Cause::Ready,
             instance,
-        }));
+        });
     }
 
     /// When the next entry is due.
     pub fn next_at(&self) -> Option<Timestamp> {
-        self.heap.peek().map(|Reverse(entry)| entry.at)
+        self.entries.first().map(|entry| entry.at)
     }
 
     /// Takes the next entry if it is due.
@@ -68,21 +68,21 @@ impl Timers {
         if self.next_at()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse(entry)| entry)
+        self.entries.pop_first()
     }
 
     /// Drops entries that mean nothing any more.
     pub fn retain(&mut self, mut means_something: impl FnMut(&Due) -> bool) {
-        self.heap.retain(|Reverse(entry)| means_something(entry));
+        self.entries.retain(|entry| means_something(entry));
     }
 
     /// How many entries there are, those without meaning included.
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.entries.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.entries.is_empty()
     }
 }

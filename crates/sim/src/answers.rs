@@ -3,7 +3,7 @@
 use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
-use taskhub_engine::io::{Reply, Request};
+use taskhub_engine::io::{Reply, Request, WaitFor};
 
 use crate::Violation;
 use crate::journal::Journal;
@@ -17,7 +17,7 @@ pub(crate) fn check(journal: &Journal, op: &Op, reply: &Reply) -> Result<(), Vio
     let was_absent = seen.iter().any(Option::is_none);
     let holds = match (&op.request, reply) {
         (Request::Info, Reply::Info(Some(info))) => had(&|had| had == &**info),
-        (Request::Wait(wait), Reply::Info(Some(info))) => wait.is_met(info) && had(&|had| had == &**info),
+        (Request::Wait(wait), Reply::Info(Some(info))) => may_be_met(*wait, info) && had(&|had| had == &**info),
         (Request::Start(_), Reply::Done) => journal.started.contains_key(&op.tag),
         (Request::Start(start), Reply::Refused(Refusal::InstanceExists { status, .. })) => {
             had(&|info| info.status == *status) && !allows(start, *status)
@@ -48,6 +48,11 @@ pub(crate) fn check(journal: &Journal, op: &Op, reply: &Reply) -> Result<(), Vio
     }
     let what = format!("the answer {reply:?} to {op:?} does not hold; durable since then: {seen:?}");
     Err(Violation::new("I1", what))
+}
+
+/// Whether an instance with this record may have got so far; one that is suspended may or may not have begun.
+fn may_be_met(wait: WaitFor, info: &InstanceInfo) -> bool {
+    info.status.is_terminal() || wait == WaitFor::Started && info.status != RuntimeStatus::Pending
 }
 
 /// Whether the policy lets an instance in this status be replaced (R136).

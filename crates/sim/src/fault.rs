@@ -47,6 +47,8 @@ pub enum Fault {
     ActivityGone,
     /// The machine's clock is set back.
     ClockBack,
+    /// The machine's clock is set forth.
+    ClockForth,
     /// Nothing happens for a day, so that idempotency keys expire.
     LongPause,
     /// An instance is evicted from memory.
@@ -67,7 +69,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::GroupLost,
         Self::GroupUnknown,
         Self::CrashBeforeCall,
@@ -96,13 +98,14 @@ impl Fault {
         Self::LoadDelayed,
         Self::RequestDoubled,
         Self::RequestRepeated,
+        Self::ClockForth,
     ];
 
     /// Highest rate that is drawn, in strikes per 10 000 chances.
     fn rate_max(self) -> u32 {
         match self {
             // Chances are steps.
-            Self::Crash | Self::Reload | Self::CleanRestart | Self::ClockBack => 20,
+            Self::Crash | Self::Reload | Self::CleanRestart | Self::ClockBack | Self::ClockForth => 20,
             Self::Full | Self::FullForLong | Self::LongPause | Self::TurnBlocked => 8,
             // Chances are groups.
             Self::GroupLost | Self::GroupUnknown | Self::CrashInGroup => 150,

@@ -22,7 +22,7 @@ pub(crate) fn agree(world: &mut World) -> Result<(), Violation> {
     };
     let name = [None, Some(SCRIPTED), Some(LIBRARY)];
     let prefix = [None, Some("i"), Some("i1"), Some("shared")];
-    let now = world.wall();
+    let now = world.node_time();
     let mut some_time = || {
         world
             .rng

@@ -1,5 +1,6 @@
 //! The simulated world: a node, its store, its clients and workers, and time.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use taskhub_core::id::{Fence, HubName, InstanceId, Seq};
 use taskhub_core::time::Timestamp;
+use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Dispatcher, Token};
 use taskhub_engine::io::Input;
 use taskhub_engine::partition::{Destination, Partition};
@@ -183,8 +185,8 @@ pub(crate) struct World {
     rates: Rates,
     has_faults: bool,
     now: Timestamp,
-    /// How far the machine's clock is behind.
-    clock_lag: Duration,
+    /// How far the machine's clock is off, in ticks of 100 ns.
+    clock_off: i64,
     pub(crate) disk: Disk,
     full_until: Timestamp,
     /// A group whose outcome is not known, and whether it can have become durable.
@@ -209,9 +211,14 @@ pub(crate) struct World {
     trace: Trace,
 }
 
+/// When the world begins.
+const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+
 /// What a crash takes away.
 #[derive(Debug)]
 struct Node {
+    /// The time it goes by.
+    steady: Cell<Steady>,
     partitions: BTreeMap<u16, Partition<ReplyTo>>,
     leases: BTreeMap<u16, Lease>,
     queues: BTreeMap<u16, VecDeque<Input<ReplyTo>>>,
@@ -257,13 +264,13 @@ impl World {
             bug: config.bug,
             rates,
             has_faults: config.has_faults,
-            now: Timestamp::from_parts(1_767_225_600, 0),
-            clock_lag: Duration::ZERO,
+            now: START,
+            clock_off: 0,
             disk,
             full_until: Timestamp::default(),
             in_doubt: None,
             journal: Journal::new(partitions),
-            node: Node::new(config.bug, &mut rng),
+            node: Node::new(config.bug, &mut rng, Steady::new(START, Duration::ZERO)),
             jobs: Vec::new(),
             ops: Vec::new(),
             ops_left: if config.is_small {
@@ -321,9 +328,22 @@ impl World {
         checks::at_the_end(self)
     }
 
+    /// The time that the node goes by, made of a machine's clock that is set back and forth.
+    pub(crate) fn node_time(&self) -> Timestamp {
+        let mut steady = self.node.steady.get();
+        let told = steady.read(self.wall(), self.elapsed());
+        self.node.steady.set(steady);
+        told
+    }
+
     /// The machine's clock.
-    pub(crate) fn wall(&self) -> Timestamp {
-        Timestamp::from_ticks(self.now.ticks() - i64::try_from(self.clock_lag.as_nanos() / 100).unwrap_or(0)).cut()
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_ticks(self.now.ticks() + self.clock_off).cut()
+    }
+
+    /// What nobody can set.
+    fn elapsed(&self) -> Duration {
+        self.now.since(START)
     }
 
     fn strikes(&mut self, fault: Fault) -> bool {

@@ -7,9 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use taskhub_core::action::{Action, ActionKind, TurnAnswer};
+use taskhub_core::commit::Change;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Name, Seq};
-use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::instance::InstanceState;
+use taskhub_core::limits;
+use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Request, WaitFor};
@@ -130,6 +133,7 @@ impl Bench {
             execution: None,
             reuse: ReusePolicy::ReplaceEnded,
             key: None,
+            repeats: Repeats::default(),
         };
         Request::Start(Box::new(start))
     }
@@ -150,6 +154,24 @@ impl Bench {
             fence: item.fence,
             outcome,
         })
+    }
+
+    /// An event of an instance elsewhere.
+    fn event(&self, index: u32) -> Input<Nobody> {
+        Input::Message {
+            at: OutboxRef {
+                partition: 7,
+                seq: Seq(1),
+                index,
+            },
+            item: OutboxItem {
+                target: self.instance.clone(),
+                body: OutboxBody::Event {
+                    name: Name::new("Told").unwrap(),
+                    input: None,
+                },
+            },
+        }
     }
 
     /// Lets time pass.
@@ -297,5 +319,118 @@ fn waits_that_nobody_listens_to_do_not_pile_up() {
         bench.ask(Request::Wait(WaitFor::Ended));
         bench.caller.0.set(true);
         assert!(bench.partition.entries().1 <= 8);
+    }
+}
+
+#[test]
+fn an_event_of_another_instance_waits_until_the_inbox_has_room() {
+    let mut bench = Bench::new(usize::MAX);
+    let item = bench.start();
+    let raise = || Request::Raise {
+        name: Name::new("Go").unwrap(),
+        input: None,
+        key: None,
+    };
+    while bench.partition.peek_unread(&item.instance) < limits::INBOX_MESSAGES_MAX {
+        bench.ask(raise());
+    }
+    for index in 0..3 {
+        let out = bench.step(bench.event(index));
+        assert_eq!(consumed(&out), [], "it stays in its sender's outbox");
+    }
+    // The turn ends and the next one reads some; then they come in, in their order, and before what is sent later.
+    let out = bench.turned(&item, TurnOutcome::Answer(nothing_more(&item)));
+    let mut came = consumed(&out);
+    let item = turn(out).expect("there is more to read");
+    came.extend(consumed(&bench.turned(&item, TurnOutcome::Answer(nothing_more(&item)))));
+    came.extend(consumed(&bench.step(bench.event(3))));
+    assert_eq!(came, [0, 1, 2, 3]);
+    assert_eq!(
+        bench.partition.peek_unread(&item.instance),
+        limits::INBOX_MESSAGES_MAX - limits::TURN_MESSAGES_MAX + 3
+    );
+}
+
+#[test]
+fn events_that_wait_for_room_are_let_go_when_their_target_ends() {
+    let mut bench = Bench::new(usize::MAX);
+    let item = bench.start();
+    while bench.partition.peek_unread(&item.instance) < limits::INBOX_MESSAGES_MAX {
+        bench.ask(Request::Raise {
+            name: Name::new("Go").unwrap(),
+            input: None,
+            key: None,
+        });
+    }
+    assert_eq!(consumed(&bench.step(bench.event(0))), []);
+    assert_eq!(consumed(&bench.ask(terminate())), [0], "nobody keeps it for ever (R81)");
+}
+
+#[test]
+fn whoever_waits_for_a_start_hears_of_one_that_was_suspended_since() {
+    let mut bench = Bench::new(usize::MAX);
+    let item = bench.start();
+    bench.ask(Request::Wait(WaitFor::Started));
+    assert_eq!(bench.partition.entries().1, 1, "no turn was committed yet");
+    bench.ask(Request::Suspend { reason: None });
+    assert_eq!(bench.partition.entries().1, 1, "to be set aside is not to begin");
+    bench.sleep(&item, Duration::from_hours(1));
+    assert_eq!(bench.partition.entries().1, 0, "the first turn was committed");
+    let out = bench.ask(Request::Wait(WaitFor::Started));
+    assert!(matches!(out.last(), Some(Output::Reply { .. })), "{out:?}");
+}
+
+#[test]
+fn an_instance_that_is_read_again_and_again_is_planned_once() {
+    let mut bench = Bench::new(0);
+    let start_at = bench.now.plus(Duration::from_hours(1));
+    let Request::Start(mut start) = bench.start_request() else {
+        unreachable!("it is a start")
+    };
+    start.scheduled_start = Some(start_at);
+    let out = bench.ask(Request::Start(start));
+    let state = created(&out);
+    for _ in 0..100 {
+        let out = bench.ask(Request::Info);
+        assert!(
+            out.iter().any(|output| matches!(output, Output::Load(_))),
+            "it has left memory"
+        );
+        bench.step(Input::Loaded {
+            instance: bench.instance.clone(),
+            state: Some(Box::new(state.clone())),
+            epoch: Epoch(1),
+        });
+    }
+    assert_eq!(bench.partition.entries().0, 1);
+}
+
+/// The state that a commit among these brings into being.
+fn created(out: &[Output<Nobody>]) -> InstanceState {
+    let creation = out.iter().find_map(|output| match output {
+        Output::Commit { commit, .. } => match &commit.change {
+            Some(Change::Create(creation)) => Some(InstanceState::created(commit.number, creation)),
+            _ => None,
+        },
+        _ => None,
+    });
+    creation.expect("it was created")
+}
+
+/// Places of the messages of other instances that these commits take in.
+fn consumed(out: &[Output<Nobody>]) -> Vec<u32> {
+    let commits = out.iter().filter_map(|output| match output {
+        Output::Commit { commit, .. } => commit.consumed,
+        _ => None,
+    });
+    commits.map(|place| place.index).collect()
+}
+
+fn nothing_more(item: &TurnItem) -> TurnAnswer {
+    TurnAnswer {
+        fence: item.fence,
+        actions: Vec::new(),
+        custom_status: None,
+        events_processed: None,
     }
 }

@@ -56,6 +56,17 @@ pub fn fingerprint(instance: &InstanceId) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(instance.as_str().as_bytes(), 1)
 }
 
+/// Where the instances of a new hub are counted from. No two lives of a hub count alike, be it deleted and made anew in
+/// one store or with its store: else an activity of the second life would have the key of one of the first (P4). Never
+/// 0, which says "nothing yet"; far below 2^40, so that there is room for instances.
+pub(crate) fn first_number(created_at: Timestamp, epoch_floor: Epoch) -> InstanceNumber {
+    const ROOM: u64 = 1 << 38;
+    let life = [created_at.ticks(), i64::from(epoch_floor.0)]
+        .map(i64::to_be_bytes)
+        .concat();
+    InstanceNumber(1 + xxhash_rust::xxh3::xxh3_64_with_seed(&life, 2) % ROOM)
+}
+
 /// States of instances of one partition, in the order asked for; for one that cannot be read, what is wrong
 /// with it, which is not its neighbours' trouble (R187).
 ///

@@ -321,7 +321,7 @@ fn describe_instance(text: &mut String, store: &dyn Store, partition: &Partition
     for open in state.open.values() {
         line(text, format_args!("  open {open:?}"));
     }
-    for key in &state.keys {
+    for key in state.keys.iter() {
         line(text, format_args!("  key {key:?}"));
     }
     for ordinal in 0..=info.ordinal {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
-use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page};
 use taskhub_core::refusal::Refusal;
@@ -77,7 +77,8 @@ impl StartOptions {
     }
 
     /// Makes a repeated start with the same key succeed without effect for 24 hours, so that a start whose
-    /// answer was lost can be repeated. With a key and no id, the id is derived from the key (R139, A31).
+    /// answer was lost can be repeated. With a key and no id, the id is derived from the key (R139, A31). A key stands
+    /// for one start: with another orchestrator or input the start is refused with `idempotency-conflict`.
     #[must_use]
     pub fn idempotency_key(mut self, key: &str) -> Self {
         self.key = Some(key.to_owned());
@@ -256,6 +257,7 @@ impl Client {
             execution: None,
             reuse: options.reuse,
             key: options.key.as_deref().map(IdempotencyKey::new).transpose()?,
+            repeats: Repeats::Always,
         };
         self.engine.start(request).await?;
         Ok(instance)
@@ -380,11 +382,13 @@ impl Client {
             .await?)
     }
 
-    /// The same with a key, which makes a repetition succeed without effect for 24 hours (R83).
+    /// The same with a key, which makes a repetition succeed without effect for 24 hours, however many keys come
+    /// meanwhile; each takes some 200 bytes of memory until then (R83). Keys of events and of starts are apart.
     ///
     /// # Errors
     ///
-    /// As [`Client::raise_event`].
+    /// As [`Client::raise_event`], and `idempotency-conflict` if an event with another name or payload was raised under
+    /// the key.
     pub async fn raise_event_once(
         &self,
         instance: &InstanceId,

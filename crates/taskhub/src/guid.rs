@@ -4,12 +4,13 @@ use taskhub_core::id::{ExecutionId, InstanceId};
 use taskhub_core::time::Timestamp;
 use uuid::Uuid;
 
-/// Namespace of the .NET isolated SDK, which we follow (R201).
+/// Namespace of the .NET isolated SDK (R201).
 const NAMESPACE: Uuid = Uuid::from_u128(0x9e95_2958_5e33_4daf_827f_2fa1_2937_b875);
 
-/// The guid with a number within its execution.
-pub(crate) fn guid(instance: &InstanceId, now: Timestamp, counter: u64) -> Uuid {
-    Uuid::new_v5(&NAMESPACE, format!("{instance}_{now}_{counter}").as_bytes())
+/// The guid with a number within its execution. The execution's id is what makes it unique: a clock may be set back, and
+/// two executions of an instance may begin at the same moment.
+pub(crate) fn guid(instance: &InstanceId, execution: ExecutionId, now: Timestamp, counter: u64) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("{instance}_{execution}_{now}_{counter}").as_bytes())
 }
 
 /// The random number with a number within its execution: the mixing function of SplitMix64 over all of
@@ -34,12 +35,14 @@ mod tests {
     #[test]
     fn s_guid_vectors() {
         let instance = InstanceId::new("inst").unwrap();
+        let (one, other) = (ExecutionId::new([1; 16]), ExecutionId::new([2; 16]));
         let now = Timestamp::parse("2024-01-02T03:04:05.1234567Z").unwrap();
         assert_eq!(
-            guid(&instance, now, 0).to_string(),
+            guid(&instance, one, now, 0).to_string(),
             "7b7d9b28-166f-50c5-b993-4cfe5bff7454"
         );
-        assert_ne!(guid(&instance, now, 1), guid(&instance, now, 0));
+        assert_ne!(guid(&instance, one, now, 1), guid(&instance, one, now, 0));
+        assert_ne!(guid(&instance, other, now, 0), guid(&instance, one, now, 0));
     }
 
     #[test]

@@ -195,7 +195,8 @@ impl OrchestrationContext {
         let mut ledger = self.shared.ledger.borrow_mut();
         let counter = ledger.guids;
         ledger.guids += 1;
-        guid::guid(&self.shared.identity.instance, ledger.now, counter)
+        let identity = &self.shared.identity;
+        guid::guid(&identity.instance, identity.execution, ledger.now, counter)
     }
 
     /// A random number, the same on every replay (R202). Not for secrets.

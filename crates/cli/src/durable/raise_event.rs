@@ -1,6 +1,6 @@
 //! `durable raise-event` (cli.md §6.6).
 
-use taskhub_core::id::Name;
+use taskhub_core::id::{IdempotencyKey, Name};
 
 use super::payload::Type;
 use super::shape::Shape;
@@ -17,11 +17,13 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         None => format!("Event_{:032x}", fastrand::u128(..)),
     };
     let event = Name::new(&name).map_err(|refusal| Stop::from(&refusal))?;
+    let key = given.text("idempotency-key").map(IdempotencyKey::new).transpose();
+    let key = key.map_err(|refusal| Stop::from(&refusal))?;
     let kind = Type::of_word(given.text("data-type"));
     let data = payload::read(given.text("event-data"), kind, "event-data", &job.world.folder)?;
     let (found, mut target) = job.open(Intent::Use).await?;
     let outcome = match job.id() {
-        Some(id) => target.raise(&id, event, data).await,
+        Some(id) => target.raise(&id, event, data, key).await,
         None => Ok(Outcome::Missing),
     };
     target.close().await;

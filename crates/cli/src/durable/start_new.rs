@@ -1,9 +1,9 @@
 //! `durable start-new` (cli.md §6.1).
 
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
-use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
-use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
 use super::payload::Type;
@@ -52,7 +52,9 @@ async fn begin(job: &mut Job<'_>, found: &Found, target: &mut Target, wanted: &W
     let version = found.host.text("defaultVersion")?;
     let version = version.map(|version| Name::new(&version)).transpose();
     let request = StartRequest {
-        key: key(wanted, stated, existing.as_ref())?,
+        key: key(wanted, stated)?,
+        // One that has ended is replaced, as A7 says, and then that start is the one that is repeated.
+        repeats: Repeats::WhileLive,
         instance: wanted.id.clone(),
         name: wanted.name.clone(),
         version: version.map_err(|refusal| Stop::from(&refusal))?,
@@ -116,10 +118,9 @@ fn policy(word: Option<&str>, found: &Found) -> Result<ReusePolicy> {
 }
 
 /// A command that is repeated, because its answer was lost perhaps, answers as the first did (R139): same id,
-/// same name, same input, while the instance is live. One that has ended is replaced, as A7 says; and whoever
-/// says what is to become of an existing one means it.
-fn key(wanted: &Wanted, policy: Option<&str>, existing: Option<&InstanceInfo>) -> Result<Option<IdempotencyKey>> {
-    if policy.is_some() || existing.is_some_and(|info| info.status.is_terminal()) {
+/// same name, same input, while the instance is live. Whoever says what is to become of an existing one means it.
+fn key(wanted: &Wanted, policy: Option<&str>) -> Result<Option<IdempotencyKey>> {
+    if policy.is_some() {
         return Ok(None);
     }
     let Wanted { id, name, input } = wanted;

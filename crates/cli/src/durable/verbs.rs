@@ -177,6 +177,7 @@ const USAGE: (u8, &str) = (2, "the command line is not understood");
 const UNAVAILABLE: (u8, &str) = (3, "the server or the store cannot be used");
 const NOT_FOUND: (u8, &str) = (4, "no such instance, with --strict");
 const CONFLICT: (u8, &str) = (5, "the instance exists");
+const KEY_USED: (u8, &str) = (5, "the idempotency key was used for another event");
 
 /// The nine verbs of Core Tools, in the order of its documentation.
 pub(crate) const VERBS: &[Verb] = &[
@@ -302,12 +303,17 @@ pub(crate) const VERBS: &[Verb] = &[
                 "its data: inline, @file, or @- for standard input",
             ),
             choice("data-type", TYPES, "auto", "how inline data is read"),
+            choice(
+                "idempotency-key",
+                Kind::Text,
+                "none",
+                "raises the event once, however often the command is repeated within a day",
+            ),
             later("require-delivery"),
             later("start-if-missing"),
-            later("idempotency-key"),
         ],
         example: "func durable raise-event --id 0ab8c55a66644d68a3a8b220b12d209c --event-name MyEvent --event-data @eventdata.json",
-        exits: &[FOUND, FAILED, USAGE, UNAVAILABLE, NOT_FOUND],
+        exits: &[FOUND, FAILED, USAGE, UNAVAILABLE, NOT_FOUND, KEY_USED],
     },
     Verb {
         name: "rewind",

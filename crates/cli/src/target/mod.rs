@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use taskhub_core::event::HistoryEvent;
-use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
@@ -254,10 +254,16 @@ impl Target {
     }
 
     /// Raises an event.
-    pub(crate) async fn raise(&mut self, id: &InstanceId, name: Name, data: Option<Payload>) -> Result<Outcome> {
+    pub(crate) async fn raise(
+        &mut self,
+        id: &InstanceId,
+        name: Name,
+        data: Option<Payload>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome> {
         match self {
-            Self::Stopped(stopped) => stopped.raise(id, name, data).await,
-            Self::Served(served) => served.raise(id, &name, data.as_ref()).await,
+            Self::Stopped(stopped) => stopped.raise(id, name, data, key).await,
+            Self::Served(served) => served.raise(id, &name, data.as_ref(), key.as_ref()).await,
         }
     }
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use taskhub_core::event::HistoryEvent;
-use taskhub_core::id::{HubName, InstanceId, Name};
-use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
+use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
@@ -109,8 +109,8 @@ impl Served {
         };
         let exit = match code {
             "instance-not-found" | "hub-not-found" => exit::NOT_FOUND,
-            "instance-exists" | "hub-exists" => exit::CONFLICT,
-            "invalid-instance-id" | "invalid-hub-name" | "invalid-name" => exit::USAGE,
+            "instance-exists" | "hub-exists" | "idempotency-conflict" => exit::CONFLICT,
+            "invalid-instance-id" | "invalid-hub-name" | "invalid-name" | "invalid-idempotency-key" => exit::USAGE,
             "overloaded" => exit::UNAVAILABLE,
             _ if answer.status.is_server_error() => exit::UNAVAILABLE,
             _ => exit::FAILED,
@@ -209,7 +209,11 @@ impl Served {
             "instanceId": request.instance.as_str(),
             "version": request.version.as_ref().map(Name::as_str),
             "ifExists": if_exists,
-            "idempotencyKey": request.key.as_ref().map(taskhub_core::id::IdempotencyKey::as_str),
+            "idempotencyKey": request.key.as_ref().map(IdempotencyKey::as_str),
+            "repeats": match request.repeats {
+                Repeats::Always => "always",
+                Repeats::WhileLive => "while-live",
+            },
         });
         let mut ask = Ask::new(Method::POST, self.path("/instances")).json(with_input(&head, request.input.as_ref()));
         ask.patience = START_TIMEOUT;
@@ -225,8 +229,15 @@ impl Served {
         })
     }
 
-    pub(super) async fn raise(&mut self, id: &InstanceId, name: &Name, data: Option<&Payload>) -> Result<Outcome> {
-        let body = with_input(&json!({ "name": name.as_str() }), data);
+    pub(super) async fn raise(
+        &mut self,
+        id: &InstanceId,
+        name: &Name,
+        data: Option<&Payload>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Outcome> {
+        let head = json!({ "name": name.as_str(), "idempotencyKey": key.map(IdempotencyKey::as_str) });
+        let body = with_input(&head, data);
         self.control(id, "/raise", body).await
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use taskhub_core::event::HistoryEvent;
-use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
@@ -193,8 +193,14 @@ impl Stopped {
         answer.map_err(|refusal| (&refusal).into())
     }
 
-    pub(super) async fn raise(&mut self, id: &InstanceId, name: Name, input: Option<Payload>) -> Result<Outcome> {
-        self.control(id, Request::Raise { name, input, key: None }).await
+    pub(super) async fn raise(
+        &mut self,
+        id: &InstanceId,
+        name: Name,
+        input: Option<Payload>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome> {
+        self.control(id, Request::Raise { name, input, key }).await
     }
 
     pub(super) async fn terminate(&mut self, id: &InstanceId, reason: Option<&str>) -> Result<Outcome> {

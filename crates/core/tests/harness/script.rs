@@ -19,7 +19,7 @@ use taskhub_core::control;
 use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 use taskhub_core::id::{Epoch, Name};
 use taskhub_core::id::{ExecutionId, Fence, IdempotencyKey, InstanceId, Seq};
-use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef, Outcome, ReusePolicy, StartRequest};
+use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef, Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::status::RuntimeStatus;
 
 use super::words::{self, Words};
@@ -83,6 +83,7 @@ fn start_request(id: &InstanceId, words: &mut Words, world: &World) -> StartRequ
         execution: None,
         reuse: ReusePolicy::default(),
         key: None,
+        repeats: Repeats::default(),
     };
     while !words.is_empty() {
         match words.word().as_str() {
@@ -91,6 +92,7 @@ fn start_request(id: &InstanceId, words: &mut Words, world: &World) -> StartRequ
             "not-before" => request.scheduled_start = Some(words.time(world.now)),
             "execution" => request.execution = ExecutionId::parse(&words.word()),
             "key" => request.key = Some(key(words)),
+            "while-live" => request.repeats = Repeats::WhileLive,
             "replace" => request.reuse = reuse(words),
             other => words.wrong(&format!("a start has no `{other}`")),
         }

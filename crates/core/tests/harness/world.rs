@@ -279,6 +279,11 @@ impl World {
     /// Takes in a message from another instance.
     pub(crate) fn receive(&mut self, item: &OutboxItem, place: OutboxRef) {
         let state = self.states.get(&item.target);
+        if !control::has_room_for(state, item) {
+            return self
+                .journal
+                .note(&item.target, "ignored", "a message that waits for room");
+        }
         let commit = control::receive(state, item, place, &mut self.ids, self.now);
         assert_eq!(commit.consumed, Some(place), "the commit names the item (A29)");
         self.commit(&commit);

@@ -16,7 +16,7 @@ use taskhub_core::event::Tags;
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{Epoch, ExecutionId, Fence, IdempotencyKey, InstanceId, InstanceNumber, Name, Occurrence, Seq};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::message::{OutboxItem, OutboxRef, Outcome, ReusePolicy, StartRequest};
+use taskhub_core::message::{OutboxItem, OutboxRef, Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{RuntimeStatus, Stall};
@@ -160,6 +160,8 @@ impl Program {
             Ok(None) => {}
             Err(Refusal::InstanceNotLive { .. }) => assert!(!is_live),
             Err(Refusal::InstanceLive { .. }) => assert!(is_live),
+            // Of two keys, so one comes with another payload now and then.
+            Err(Refusal::IdempotencyConflict { .. }) => {}
             Err(other) => panic!("{other}"),
         }
     }
@@ -223,6 +225,7 @@ impl Program {
             execution: None,
             reuse,
             key: None,
+            repeats: Repeats::default(),
         };
         let existing = self.instances.get(id).map(|live| &live.state);
         let mut ids = RandomIds(&mut self.rng, &mut self.numbers);

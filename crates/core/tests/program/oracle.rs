@@ -213,7 +213,7 @@ impl Oracle {
             (live.next_message, live.next_occurrence),
             live.inbox.values().cloned().collect(),
             live.open.values().cloned().collect(),
-            live.keys.clone(),
+            live.keys.iter().cloned().collect(),
         );
         assert_eq!(stored, *live);
     }

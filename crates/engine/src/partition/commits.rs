@@ -190,17 +190,13 @@ impl<R: Destination> Partition<R> {
         let Some(waiting) = self.waiters.get_mut(instance) else {
             return;
         };
-        let info = self
-            .memory
-            .get(instance)
-            .and_then(|slot| slot.state.as_ref())
-            .map(|state| &state.info);
-        let is_met = |wait: &WaitFor| info.is_none_or(|info| wait.is_met(info));
+        let state = self.memory.get(instance).and_then(|slot| slot.state.as_ref());
+        let is_met = |wait: &WaitFor| state.is_none_or(|state| wait.is_met(state));
         for (_, to) in waiting.extract_if(.., |(wait, _)| is_met(wait)) {
             out.push(Output::Reply {
                 seq,
                 to,
-                reply: Reply::Info(info.cloned().map(Box::new)),
+                reply: Reply::Info(state.map(|state| Box::new(state.info.clone()))),
             });
         }
         if waiting.is_empty() {

@@ -89,15 +89,15 @@ impl<R: Destination> Partition<R> {
     }
 
     fn wait(&mut self, instance: &InstanceId, wait: WaitFor, to: R, out: &mut Vec<Output<R>>) {
-        match self.state(instance).map(|state| &state.info) {
+        match self.state(instance) {
             None => {
                 let refusal = Refusal::InstanceNotFound {
                     instance: instance.clone(),
                 };
                 self.reply(instance, to, Reply::Refused(refusal), out);
             }
-            Some(info) if wait.is_met(info) => {
-                let reply = Reply::Info(Some(Box::new(info.clone())));
+            Some(state) if wait.is_met(state) => {
+                let reply = Reply::Info(Some(Box::new(state.info.clone())));
                 self.reply(instance, to, reply, out);
             }
             Some(_) => {

@@ -9,7 +9,7 @@ use taskhub_core::action::{Action, ActionKind, Completion, TurnAnswer};
 use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{HubName, InstanceId, Name};
-use taskhub_core::message::{Outcome, ReusePolicy, StartRequest};
+use taskhub_core::message::{Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
 use taskhub_engine::{Hub, Options};
@@ -174,6 +174,7 @@ pub(crate) fn start(instance: &str, name: &str, input: Option<&str>) -> StartReq
         execution: None,
         reuse: ReusePolicy::default(),
         key: None,
+        repeats: Repeats::default(),
     }
 }
 

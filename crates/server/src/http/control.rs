@@ -8,11 +8,11 @@ use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::Error as EngineError;
 
-use super::instances::filter;
+use super::instances::{filter, idempotency_key};
 use super::problem::Problem;
 use super::respond::{self, Response};
 use super::shapes::{PurgeResult, status_word};
-use super::{Asked, payload};
+use super::{Asked, header, payload};
 
 const INCOMPLETE: HeaderName = HeaderName::from_static("x-taskhub-incomplete");
 
@@ -27,9 +27,13 @@ pub(super) async fn raise_event(
     let Some((hub, instance)) = asked.find(instance).await? else {
         return Ok(respond::empty(StatusCode::NOT_FOUND));
     };
+    let key = header(asked.head, "idempotency-key")?
+        .map(idempotency_key)
+        .transpose()?;
     match hub.info(&instance).await? {
         None => return Ok(respond::empty(StatusCode::NOT_FOUND)),
-        Some(info) if info.status.is_terminal() => return Ok(respond::empty(StatusCode::GONE)),
+        // A repetition of what was accepted before the end is accepted; only the hub knows.
+        Some(info) if info.status.is_terminal() && key.is_none() => return Ok(respond::empty(StatusCode::GONE)),
         Some(_) => {}
     }
     if !body.is_empty() {
@@ -37,7 +41,7 @@ pub(super) async fn raise_event(
     }
     let input = payload::of_body(&body, asked.app.config.unwrap_json_strings)?;
     let event = Name::new(event).map_err(EngineError::from)?;
-    settle(hub.raise_event(&instance, event, input, None).await)
+    settle(hub.raise_event(&instance, event, input, key).await)
 }
 
 /// Parameters and letter case of the media type do not matter.

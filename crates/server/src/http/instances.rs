@@ -10,8 +10,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
-use taskhub_core::limits;
-use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::query::Filter;
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
@@ -125,6 +124,7 @@ fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&
         execution: None,
         reuse: reuse(asked)?,
         key: key.map(idempotency_key).transpose()?,
+        repeats: Repeats::Always,
     })
 }
 
@@ -199,9 +199,7 @@ pub(super) fn instance_id_for(key: Option<&str>) -> Result<InstanceId, Refusal> 
 
 /// A key that makes a call that is repeated one call (H65).
 pub(super) fn idempotency_key(text: &str) -> Result<IdempotencyKey, Problem> {
-    let chars_max = limits::INSTANCE_ID_CHARS_MAX;
-    IdempotencyKey::new(text)
-        .map_err(|_| Problem::argument(format!("an idempotency key has 1 to {chars_max} characters")))
+    Ok(IdempotencyKey::new(text).map_err(EngineError::from)?)
 }
 
 /// Answers a start: at once, or when the instance has ended or the time is over (H61, H67).

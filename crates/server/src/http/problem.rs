@@ -170,6 +170,10 @@ fn refused(refusal: &Refusal) -> Problem {
             let message = format!("An Orchestration instance with the status {status} already exists.");
             Problem::new(StatusCode::CONFLICT, &message, refusal.to_string(), IN_USE)
         }
+        Refusal::IdempotencyConflict { .. } => {
+            let message = "The idempotency key was used for another request.";
+            Problem::new(StatusCode::CONFLICT, message, refusal.to_string(), INVALID_OPERATION)
+        }
         Refusal::PayloadTooLarge { bytes_max, .. } => Problem::too_large(*bytes_max),
         Refusal::InboxFull { .. } => Problem::busy(refusal.to_string()),
         // The rest is about arguments; what an operation means by "not found" it says itself.

@@ -63,7 +63,7 @@ impl World {
 
     /// What has ended and is durable leaves memory when the budget asks for it (A39).
     fn gives_memory_back(&mut self) -> Result<(), Violation> {
-        let now = self.wall();
+        let now = self.node_time();
         for partition in self.node.partitions.values_mut() {
             partition.evict(now, &mut Vec::new());
             let (instances, _) = partition.memory();

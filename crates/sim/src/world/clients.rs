@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
-use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::io::{Input, Reply, Request, WaitFor};
 
@@ -182,6 +182,7 @@ impl World {
             execution: None,
             reuse,
             key: self.random_key(tag),
+            repeats: Repeats::default(),
         }))
     }
 

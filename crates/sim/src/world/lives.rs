@@ -1,10 +1,12 @@
 //! How the node comes up, loses its memory, stops and dies.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use fastrand::Rng;
 use taskhub_core::id::{InstanceId, Name, Seq};
+use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Capacity, Dispatcher, Event};
 use taskhub_engine::flaw::{Flaw, Flaws};
 use taskhub_engine::partition::{Partition, Setup};
@@ -24,11 +26,12 @@ use crate::{Violation, checks};
 const SWEEP_MIN: usize = 3;
 
 impl Node {
-    pub(super) fn new(bug: Option<Bug>, rng: &mut Rng) -> Self {
+    pub(super) fn new(bug: Option<Bug>, rng: &mut Rng, steady: Steady) -> Self {
         let overall = *rng.choice(&[1, 3, 100]).unwrap_or(&1);
         let echo = rng.bool().then(|| (Name::stored(Act::Echo.name()), 1));
         let by_name: HashMap<Name, usize> = echo.into_iter().collect();
         Self {
+            steady: Cell::new(steady),
             partitions: BTreeMap::new(),
             leases: BTreeMap::new(),
             queues: BTreeMap::new(),
@@ -58,7 +61,10 @@ impl World {
     /// Draws the faults that strike between two moves.
     pub(super) fn strike(&mut self) -> Result<(), Halt> {
         if self.strikes(Fault::ClockBack) {
-            self.clock_lag += Duration::from_millis(self.rng.u64(1..5_000));
+            self.clock_off -= self.rng.i64(1..50_000_000);
+        }
+        if self.strikes(Fault::ClockForth) {
+            self.clock_off += self.rng.i64(1..50_000_000);
         }
         if self.strikes(Fault::LongPause) {
             self.now = self.now.plus(Duration::from_hours(self.rng.u64(20..30)));
@@ -110,7 +116,7 @@ impl World {
             let ask = HubAsk::Create {
                 name: self.hub.clone(),
                 partitions: self.partitions,
-                now: self.wall(),
+                now: self.node_time(),
             };
             match self.disk.write(|writer| writer.hubs(&ask)) {
                 Ok(_) | Err(Trouble::Store(Error::HubExists { .. })) => return Ok(()),
@@ -169,7 +175,7 @@ impl World {
                 flaws: self.flaws(),
             };
             let mut out = Vec::new();
-            let partition = Partition::recover(setup, items, self.wall(), &mut out);
+            let partition = Partition::recover(setup, items, self.node_time(), &mut out);
             self.node.durable.insert(index, partition.durable());
             self.node.partitions.insert(index, partition);
             self.node.queues.insert(index, VecDeque::new());
@@ -205,7 +211,7 @@ impl World {
             return Ok(self.node.leases.values().cloned().collect());
         }
         let keys: Vec<_> = (0..self.partitions).map(|index| self.partition_key(index)).collect();
-        let now = self.wall();
+        let now = self.node_time();
         self.disk
             .write(|writer| writer.claim(&keys, now))
             .map_err(|trouble| self.halt(trouble))
@@ -325,7 +331,8 @@ impl World {
             .map_err(|trouble| self.halt(trouble))?;
         self.jobs.clear();
         self.forget();
-        self.node = Node::new(self.bug, &mut self.rng);
+        let steady = Steady::new(self.wall(), self.elapsed());
+        self.node = Node::new(self.bug, &mut self.rng, steady);
         Ok(self.restart(true)?)
     }
 
@@ -339,7 +346,8 @@ impl World {
         self.tally.crashes += 1;
         self.trace.line(|| format!("{} crash", self.now));
         self.forget();
-        self.node = Node::new(self.bug, &mut self.rng);
+        let steady = Steady::new(self.wall(), self.elapsed());
+        self.node = Node::new(self.bug, &mut self.rng, steady);
         // Activities and reads end with the process; workers elsewhere may still answer.
         let outlives = |job: &Job| matches!(job.kind, JobKind::Answer { .. });
         self.jobs.retain(outlives);

@@ -60,7 +60,7 @@ impl World {
 
     fn moves(&mut self) -> Vec<(u32, Move)> {
         let mut moves = Vec::new();
-        let wall = self.wall();
+        let now = self.node_time();
         for (index, partition) in &self.node.partitions {
             let waits = self.node.queues.get(index).is_some_and(|queue| !queue.is_empty());
             if waits {
@@ -69,7 +69,7 @@ impl World {
             if partition.has_ready() {
                 moves.push((if waits { 1 } else { 8 }, Move::Turns(*index)));
             }
-            if partition.next_tick().is_some_and(|at| at <= wall) {
+            if partition.next_tick().is_some_and(|at| at <= now) {
                 moves.push((6, Move::Tick(*index)));
             }
         }
@@ -118,12 +118,12 @@ impl World {
     /// Nothing can happen now: time passes until something can.
     fn jump(&mut self) -> bool {
         let jobs = self.jobs.iter().map(|job| job.due);
-        let lag = self.clock_lag;
+        let steady = self.node.steady.get();
         let ticks = self
             .node
             .partitions
             .values()
-            .filter_map(|partition| Some(partition.next_tick()?.plus(lag)));
+            .filter_map(|partition| Some(self.now.plus(steady.until(partition.next_tick()?))));
         let writing = self.node.writing.iter().map(|writing| writing.not_before);
         let request = (self.ops_left > 0).then_some(self.next_request_at);
         let Some(next) = jobs.chain(ticks).chain(writing).chain(request).min() else {

@@ -50,7 +50,7 @@ impl World {
         {
             self.node.turns_out.remove(instance);
         }
-        let now = self.wall();
+        let now = self.node_time();
         let Some(partition) = self.node.partitions.get_mut(&index) else {
             return Ok(());
         };
@@ -60,7 +60,7 @@ impl World {
     }
 
     pub(super) fn begin_turns(&mut self, index: u16) -> Result<(), Halt> {
-        let now = self.wall();
+        let now = self.node_time();
         let Some(partition) = self.node.partitions.get_mut(&index) else {
             return Ok(());
         };

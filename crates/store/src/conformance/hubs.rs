@@ -5,6 +5,7 @@ use std::sync::Arc;
 use taskhub_core::query::Filter;
 use taskhub_core::time::Timestamp;
 
+use super::owner::counters;
 use super::{Owner, done, hub, instance, refused};
 use crate::{Error, Freshness, HubAsk, HubInfo, PartitionKey, Query, Store};
 
@@ -125,6 +126,7 @@ pub fn deleting_a_hub_leaves_the_others(store: &dyn Store) {
 /// A new hub with an old name knows neither the data nor the fences of the old one.
 pub fn a_hub_made_anew_is_empty_and_knows_no_old_fence(store: &dyn Store) {
     let mut old = Owner::new(store, "Again", 1);
+    let old_number = counters(store, old.lease(0)).1;
     old.claim();
     old.start(&instance("order-1"));
     old.flush();
@@ -135,6 +137,11 @@ pub fn a_hub_made_anew_is_empty_and_knows_no_old_fence(store: &dyn Store) {
     assert!(
         new.lease(0).epoch > old.lease(0).epoch,
         "no fence is issued twice (A21)"
+    );
+    let first_number = counters(store, new.lease(0)).1;
+    assert_ne!(
+        first_number, old_number,
+        "no activity of one life of the hub has the key of another's (P4)"
     );
     let error = refused(store.commit(Arc::new(old.take_group())));
     assert!(matches!(error, Error::Fenced { .. }), "{error}");

@@ -11,6 +11,7 @@ use taskhub_core::id::{IdempotencyKey, InstanceId, Occurrence};
 use taskhub_core::message::{Outcome, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
+use taskhub_core::seen::KeyUse;
 use taskhub_core::status::{RuntimeStatus, Stall};
 
 use super::{Owner, done, instance, name};
@@ -128,8 +129,11 @@ fn act(owner: &mut Owner<'_>, random: &mut Random) {
 }
 
 fn start(owner: &mut Owner<'_>, random: &mut Random, id: &InstanceId) {
+    let input = random.payload();
+    // A key stands for one payload.
+    let key = format!("{}-{:x}", random.below(9), KeyUse::digest_of(input.as_ref()));
     owner.start_with(&StartRequest {
-        input: random.payload(),
+        input,
         reuse: ReusePolicy::ReplaceAny,
         version: random.one_in(3).then(|| name("1.0")),
         tags: if random.one_in(4) {
@@ -137,9 +141,7 @@ fn start(owner: &mut Owner<'_>, random: &mut Random, id: &InstanceId) {
         } else {
             Tags::new()
         },
-        key: IdempotencyKey::new(&random.below(9).to_string())
-            .ok()
-            .filter(|_| random.one_in(4)),
+        key: IdempotencyKey::new(&key).ok().filter(|_| random.one_in(4)),
         ..Owner::request(id)
     });
 }

@@ -8,10 +8,12 @@ use taskhub_core::control;
 use taskhub_core::event::Tags;
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
+use taskhub_core::instance::InstanceState;
 use taskhub_core::limits;
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
+use taskhub_core::refusal::Refusal;
 
 use super::{Owner, instance, name};
 use crate::Store;
@@ -176,7 +178,18 @@ pub fn keys_come_back_oldest_first_and_expire(store: &dyn Store) {
         assert!(raise(&mut owner, text));
         assert!(!raise(&mut owner, text), "a repetition is a no-op");
     }
+    // What a key was used for comes back too: a start's keys are not those of events.
+    assert!(raise(&mut owner, "start"));
     owner.check();
+    let same = key("start");
+    let again = |state: &InstanceState, payload: &str, now| {
+        control::raise_event(state, name("Go"), Some(Payload::text(payload)), same.as_ref(), now)
+    };
+    let found = owner.state(&id).map(|state| again(state, "1", owner.now));
+    assert!(
+        matches!(found, Some(Err(Refusal::IdempotencyConflict { .. }))),
+        "{found:?}"
+    );
     owner.now = owner.now.plus(Duration::from_hours(23));
     raise(&mut owner, "b");
     owner.check();

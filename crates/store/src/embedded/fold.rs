@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use taskhub_core::commit::{Change, Commit, Continued, Creation, Ending, Open, SeenKey, Update};
+use taskhub_core::commit::{Change, Commit, Continued, Creation, Ending, Open, Update};
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{InstanceNumber, Seq};
 use taskhub_core::message::{Message, OutboxItem};
 use taskhub_core::payload::Payload;
+use taskhub_core::seen::SeenKey;
 use taskhub_core::status::{RuntimeStatus, Stall};
 use taskhub_core::time::Timestamp;
 

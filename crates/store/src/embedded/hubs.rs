@@ -10,7 +10,7 @@ use taskhub_core::time::Timestamp;
 use super::record::{Key, int, uint};
 use super::trouble::Trouble;
 use crate::fence::no_such_partition;
-use crate::{Error, HubInfo, Lease, PartitionKey};
+use crate::{Error, HubInfo, Lease, PartitionKey, first_number};
 
 /// All hubs.
 #[derive(Debug, Default)]
@@ -42,11 +42,8 @@ pub(super) struct Counters {
     pub(super) next_number: InstanceNumber,
 }
 
-/// Counting begins at 1, so that 0 says "nothing yet".
-const FIRST: Counters = Counters {
-    next_seq: Seq(1),
-    next_number: InstanceNumber(1),
-};
+/// Number of the first commit: 0 says "nothing yet".
+const FIRST_SEQ: Seq = Seq(1);
 
 /// Tables with rows of instances.
 const INSTANCE_TABLES: [&str; 5] = ["instance", "payload", "history", "pending", "seen_key"];
@@ -139,14 +136,9 @@ pub(super) fn create(connection: &Connection, hubs: &Hubs, info: &HubInfo) -> Re
     let hub = connection.last_insert_rowid();
     let insert = "INSERT INTO part (hub, ix, epoch, is_clean, next_seq, next_number) VALUES (?1, ?2, ?3, 1, ?4, ?5)";
     let mut insert = connection.prepare_cached(insert)?;
+    let number = first_number(*created_at, Epoch(floor));
     for index in 0..*partitions {
-        insert.execute(params![
-            hub,
-            index,
-            floor,
-            int(FIRST.next_seq.0),
-            int(FIRST.next_number.0)
-        ])?;
+        insert.execute(params![hub, index, floor, int(FIRST_SEQ.0), int(number.0)])?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use taskhub_core::event::HistoryEvent;
 use taskhub_core::limits;
 
 use super::fold::{Folded, Origin, Run};
-use super::record::{HEAD, Head, KIND_MESSAGE, Key, LANE_INBOX, LANE_OPEN, int, open_columns, sum};
+use super::record::{HEAD, Head, KIND_MESSAGE, Key, LANE_INBOX, LANE_OPEN, int, open_columns, sum, write_key};
 use super::trouble::Trouble;
 
 /// Tables with rows of instances, but their own.
@@ -171,14 +171,7 @@ impl Tables<'_> {
             for (seq, seen) in &instance.keys {
                 let mut insert =
                     self.prepare("INSERT INTO seen_key (inst, seq, key, until) VALUES (?1, ?2, ?3, ?4)")?;
-                changed += insert.execute(params![key.0, seq, seen.key.as_str(), seen.until.ticks()])?;
-            }
-            if !instance.keys.is_empty() {
-                let sql = "DELETE FROM seen_key WHERE inst = ?1 AND seq <= \
-                     (SELECT seq FROM seen_key WHERE inst = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)";
-                changed += self
-                    .prepare(sql)?
-                    .execute(params![key.0, int(limits::KEYS_PER_INSTANCE_MAX as u64)])?;
+                changed += insert.execute(params![key.0, seq, write_key(seen), seen.until.ticks()])?;
             }
         }
         self.count(changed);

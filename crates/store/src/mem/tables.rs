@@ -90,13 +90,13 @@ impl Tables {
 }
 
 impl Partition {
-    pub(super) fn new(epoch: Epoch) -> Self {
+    pub(super) fn new(epoch: Epoch, next_instance: InstanceNumber) -> Self {
         Self {
             epoch,
             is_clean: true,
-            // From 1, so that 0 says "nothing yet" in both.
+            // From 1, so that 0 says "nothing yet".
             next_seq: Seq(1),
-            next_instance: InstanceNumber(1),
+            next_instance,
             numbers: BTreeMap::new(),
             instances: BTreeMap::new(),
             outbox: BTreeMap::new(),

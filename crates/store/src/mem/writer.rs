@@ -9,7 +9,7 @@ use super::MemData;
 use super::tables::{Hub, Partition, Tables};
 use crate::blocking::Writer;
 use crate::fence::{check_epoch, check_seq};
-use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Section, Work};
+use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Section, Work, first_number};
 
 /// The writing half.
 #[derive(Debug)]
@@ -43,8 +43,9 @@ impl Writer for MemWriter {
                     partitions: (*partitions).max(1),
                     created_at: *now,
                 };
+                let number = first_number(*now, tables.epoch_floor);
                 let partitions = (0..info.partitions)
-                    .map(|_| Partition::new(tables.epoch_floor))
+                    .map(|_| Partition::new(tables.epoch_floor, number))
                     .collect();
                 tables.hubs.insert(
                     name.clone(),

@@ -38,7 +38,7 @@ use taskhub_core::event::HistoryEvent;
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{ExecutionId, HubName, InstanceId, InstanceNumber, Name, Occurrence};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::message::{OutboxItem, Outcome, StartRequest};
+use taskhub_core::message::{OutboxItem, Outcome, Repeats, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
@@ -280,6 +280,7 @@ impl TestHub {
             execution: None,
             reuse: taskhub_core::message::ReusePolicy::default(),
             key: None,
+            repeats: Repeats::default(),
         });
         instance
     }

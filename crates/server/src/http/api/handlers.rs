@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
-use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::limits;
-use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_core::refusal::Refusal;
@@ -17,7 +17,7 @@ use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error as EngineError, WaitFor};
 use tokio::time::timeout;
 
-use super::super::instances::{idempotency_key, instance_id_for, is_forbidden_in_id, just_after};
+use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after};
 use super::super::query::{Query, status};
 use super::super::respond::{self, Response};
 use super::super::{history as events, payload, time, token};
@@ -25,7 +25,7 @@ use super::Call;
 use super::refused::Refused;
 use super::shapes::{
     Acted, Fields, HistoryPart, HubDeleted, HubShown, IfExists, InstanceShown, Items, PurgeBody, PurgedShown,
-    RaiseBody, ReasonBody, StartBody, StartedShown, Stats, Waited,
+    RaiseBody, ReasonBody, RepeatsWord, StartBody, StartedShown, Stats, Waited,
 };
 use crate::auth::Need;
 use crate::config::Reuse;
@@ -212,7 +212,11 @@ fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refus
         scheduled_start: at.map(|text| moment("scheduledStartTime", text)).transpose()?,
         execution: None,
         reuse,
-        key: body.idempotency_key.as_deref().map(idempotency_key).transpose()?,
+        key: body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?,
+        repeats: match body.repeats {
+            RepeatsWord::Always => Repeats::Always,
+            RepeatsWord::WhileLive => Repeats::WhileLive,
+        },
     })
 }
 
@@ -235,7 +239,7 @@ pub(super) async fn act(call: &Call<'_>, hub: &str, id: &str, action: &str, body
     match action {
         "raise" => {
             let body: RaiseBody = read(&body)?;
-            let key = body.idempotency_key.as_deref().map(idempotency_key).transpose()?;
+            let key = body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?;
             let input = body.input.as_deref().map(payload::of_json).transpose()?;
             hub.raise_event(&instance, Name::new(&body.name)?, input, key).await?;
         }

@@ -326,6 +326,19 @@ pub(super) struct StartBody {
     #[serde(default)]
     pub(super) if_exists: IfExists,
     pub(super) idempotency_key: Option<String>,
+    #[serde(default)]
+    pub(super) repeats: RepeatsWord,
+}
+
+/// For how long a start with a key that was used is the repetition of that one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RepeatsWord {
+    /// For the key's time.
+    #[default]
+    Always,
+    /// Only while the instance is live.
+    WhileLive,
 }
 
 /// What a start does to an instance in its way.

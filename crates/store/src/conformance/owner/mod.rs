@@ -15,7 +15,7 @@ use taskhub_core::event::{HistoryEvent, Tags};
 use taskhub_core::id::{ExecutionId, Fence, HubName, InstanceId, InstanceNumber, Name, Occurrence, Seq};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::limits;
-use taskhub_core::message::{OutboxItem, OutboxRef, Outcome, ReusePolicy, StartRequest};
+use taskhub_core::message::{OutboxItem, OutboxRef, Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 use taskhub_core::turn;
@@ -106,18 +106,20 @@ impl<'s> Owner<'s> {
             now,
         };
         done(store.hubs(&ask));
-        let counter = |partition| Counter {
-            partition,
-            executions: 0,
-            next_number: InstanceNumber(1),
-        };
         let keys: Vec<PartitionKey> = (0..partitions)
             .map(|index| PartitionKey { hub: hub(name), index })
             .collect();
-        let partition = |lease: Lease| Partition {
-            ids: counter(lease.partition.index),
-            next_seq: first_seq(store, &lease),
-            lease,
+        let partition = |lease: Lease| {
+            let (next_seq, next_number) = counters(store, &lease);
+            Partition {
+                ids: Counter {
+                    partition: lease.partition.index,
+                    executions: 0,
+                    next_number,
+                },
+                next_seq,
+                lease,
+            }
         };
         let partitions = done(store.claim(&keys, now)).into_iter().map(partition).collect();
         let (open, known, outbox) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
@@ -217,6 +219,7 @@ impl<'s> Owner<'s> {
             execution: None,
             reuse: ReusePolicy::ReplaceEnded,
             key: None,
+            repeats: Repeats::default(),
         }
     }
 
@@ -398,9 +401,13 @@ impl<'s> Owner<'s> {
     }
 }
 
-fn first_seq(store: &dyn Store, lease: &Lease) -> Seq {
+/// Where counting goes on, of commits and of instances.
+pub(super) fn counters(store: &dyn Store, lease: &Lease) -> (Seq, InstanceNumber) {
     match done(store.recover(lease)).first() {
-        Some(Recovered::Counters { next_seq, .. }) => *next_seq,
+        Some(Recovered::Counters {
+            next_seq,
+            next_instance,
+        }) => (*next_seq, *next_instance),
         other => panic!("counters come first, not {other:?}"),
     }
 }
