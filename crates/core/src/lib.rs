@@ -12,6 +12,7 @@ pub mod commit;
 pub mod control;
 pub mod event;
 pub mod failure;
+pub mod fold;
 pub mod id;
 pub mod instance;
 pub mod limits;

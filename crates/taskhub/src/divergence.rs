@@ -5,6 +5,7 @@ use std::fmt;
 use taskhub_core::action::{Action, ActionKind};
 use taskhub_core::event::EventKind;
 use taskhub_core::failure::{Failure, NON_DETERMINISM};
+use taskhub_core::id::Name;
 
 use crate::ledger::Identity;
 
@@ -103,8 +104,8 @@ pub(crate) fn compare(id: i32, recorded: &EventKind, made: &ActionKind) -> Resul
     )))
 }
 
-fn same(one: &taskhub_core::id::Name, other: &taskhub_core::id::Name) -> bool {
-    one == other || one.as_str().to_lowercase() == other.as_str().to_lowercase()
+fn same(one: &Name, other: &Name) -> bool {
+    one.eq_ignore_case(other.as_str())
 }
 
 struct Recorded<'a>(&'a EventKind);

@@ -1,16 +1,17 @@
 //! External events of one execution: kept until a wait takes them, per name first in, first out (R77–R79).
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Waker;
 
 use taskhub_core::event::{EventKind, HistoryEvent};
+use taskhub_core::fold::FoldedName;
+use taskhub_core::id::Name;
 use taskhub_core::payload::Payload;
 
 /// Events received, and who waits for them.
 #[derive(Default)]
 pub(crate) struct Events {
-    queues: BTreeMap<String, Queue>,
+    queues: BTreeMap<FoldedName, Queue>,
     waits: BTreeMap<u64, Wait>,
     next_wait: u64,
 }
@@ -23,7 +24,7 @@ struct Queue {
 }
 
 struct Wait {
-    name: String,
+    name: FoldedName,
     received: Option<Received>,
     waker: Option<Waker>,
 }
@@ -39,7 +40,7 @@ impl Events {
     pub(crate) fn wait(&mut self, name: &str) -> u64 {
         let id = self.next_wait;
         self.next_wait += 1;
-        let name = fold(name).into_owned();
+        let name = FoldedName::new(Name::stored(name));
         let queue = self.queues.entry(name.clone()).or_default();
         let received = queue.buffered.pop_front();
         if received.is_none() {
@@ -61,17 +62,12 @@ impl Events {
         let EventKind::EventRaised { name, .. } = &event.kind else {
             return None;
         };
-        // Shares the text, so that the event itself can be moved.
-        let name = name.clone();
-        let name = fold(name.as_str());
+        let name = FoldedName::from(name);
         self.offer(&name, Received { arrival, event })
     }
 
-    fn offer(&mut self, name: &str, received: Received) -> Option<Waker> {
-        if !self.queues.contains_key(name) {
-            self.queues.insert(name.to_owned(), Queue::default());
-        }
-        let queue = self.queues.get_mut(name)?;
+    fn offer(&mut self, name: &FoldedName, received: Received) -> Option<Waker> {
+        let queue = self.queues.entry(name.clone()).or_default();
         let oldest = queue.waiters.pop_first();
         if let Some(wait) = oldest.and_then(|id| self.waits.get_mut(&id)) {
             wait.received = Some(received);
@@ -136,19 +132,9 @@ pub(crate) fn payload_of(event: HistoryEvent) -> Option<Payload> {
     }
 }
 
-/// The form of a name that is compared (R77).
-fn fold(name: &str) -> Cow<'_, str> {
-    if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
-        Cow::Borrowed(name)
-    } else {
-        Cow::Owned(name.chars().flat_map(char::to_lowercase).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use taskhub_core::id::Name;
     use taskhub_core::time::Timestamp;
 
     fn raised(name: &str, text: &str) -> HistoryEvent {

@@ -63,6 +63,39 @@ fn s_event_case() {
 }
 
 #[test]
+fn events_whose_names_differ_in_case_only_are_one_in_every_script() {
+    let wait = async |ctx: OrchestrationContext, name: String| -> Result<u32> {
+        Ok(ctx.wait_for_external_event(&name).await?)
+    };
+    for (waited, raised) in [
+        ("ΤΕΛΟΣ", "τελος"),
+        ("\u{b5}s", "\u{39c}S"),
+        ("ſtop", "STOP"),
+        ("\u{212a}", "k"),
+        ("Straẞe", "straße"),
+        ("ᏸ", "Ᏸ"),
+        ("𐐀", "𐐨"),
+    ] {
+        for (waited, raised) in [(waited, raised), (raised, waited)] {
+            let mut hub = TestHub::new(Registry::new().orchestrator("Wait", wait));
+            let id = hub.start("Wait", waited);
+            hub.settle();
+            hub.raise_event(&id, raised, 7).unwrap();
+            hub.restart().run();
+            assert_eq!(hub.output::<u32>(&id).unwrap(), 7, "{waited} {raised}");
+        }
+    }
+    for (waited, raised) in [("ı", "i"), ("İ", "i"), ("İ", "i\u{307}"), ("ß", "ss")] {
+        let mut hub = TestHub::new(Registry::new().orchestrator("Wait", wait));
+        let id = hub.start("Wait", waited);
+        hub.settle();
+        hub.raise_event(&id, raised, 7).unwrap();
+        hub.run();
+        assert_eq!(hub.status(&id), RuntimeStatus::Running, "{waited} {raised}");
+    }
+}
+
+#[test]
 fn s_event_fifo() {
     let reader = async |ctx: OrchestrationContext, count: usize| -> Result<Vec<usize>> {
         let mut seen = Vec::new();
