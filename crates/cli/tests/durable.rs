@@ -364,7 +364,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    article bulk connections errors forms grammar help hubs inputs paging refused reuse servers settings shim unknown
+    article bulk connections errors forms grammar help hubs inputs names paging refused reuse servers settings shim unknown
     waits
 }
 

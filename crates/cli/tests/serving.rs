@@ -453,3 +453,26 @@ fn a_server_at_the_limit_on_the_size_of_files_refuses_work_and_goes_on_when_it_i
         assert!(there.contains(&id), "{id} is not among {there:?}");
     }
 }
+
+/// Nobody knows the functions when a command starts an instance on a stopped store, so it goes by the name it was
+/// given (R77).
+#[test]
+fn an_instance_that_was_started_under_another_spelling_is_run_by_whoever_has_the_function() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = [
+        "durable",
+        "start-new",
+        "--function-name",
+        "e1_HELLOsequence",
+        "--id",
+        "spelled",
+    ];
+    assert!(run(folder.path(), &start).status.success());
+    let mut server = Server::start(folder.path(), &["dev", "--samples", "--port", "0"]);
+    let (_, address) = server.listening();
+    let instance = "/api/v1/hubs/DurableFunctionsHub/instances/spelled/wait?for=ended&timeout=60";
+    let (_, ended) = call(&address, &format!("GET {instance}"));
+    assert!(ended.contains(r#""name":"e1_HELLOsequence""#), "{ended}");
+    assert!(ended.contains("Hello London!"), "{ended}");
+    assert_eq!(server.end("-TERM"), Some(143));
+}

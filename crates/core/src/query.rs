@@ -13,7 +13,7 @@ pub struct Filter {
     pub created_before: Option<Timestamp>,
     /// In one of these statuses.
     pub statuses: Vec<RuntimeStatus>,
-    /// Of this orchestrator.
+    /// Of this orchestrator; the case of its name does not matter (R77).
     pub name: Option<String>,
     /// With an id that starts so.
     pub id_prefix: Option<String>,
@@ -25,7 +25,7 @@ impl Filter {
         self.created_from.is_none_or(|from| info.created_at >= from)
             && self.created_before.is_none_or(|before| info.created_at < before)
             && (self.statuses.is_empty() || self.statuses.contains(&info.status))
-            && self.name.as_ref().is_none_or(|name| info.name.as_str() == name)
+            && self.name.as_ref().is_none_or(|name| info.name.eq_ignore_case(name))
             && self
                 .id_prefix
                 .as_ref()

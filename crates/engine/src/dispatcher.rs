@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use taskhub_core::failure::{self, Failure};
-use taskhub_core::id::{InstanceId, Name};
+use taskhub_core::fold::FoldedName;
+use taskhub_core::id::InstanceId;
 use taskhub_core::limits;
 use taskhub_core::message::Outcome;
 use taskhub_store::PartitionKey;
@@ -77,16 +78,16 @@ pub struct Capacity {
     /// Of all names together.
     pub overall: usize,
     /// Of single names; others are only bound by `overall`.
-    pub by_name: HashMap<Name, usize>,
+    pub by_name: HashMap<FoldedName, usize>,
 }
 
 /// The value.
 #[derive(Debug)]
 pub struct Dispatcher {
     capacity: Capacity,
-    waiting: BTreeMap<Name, NameQueue>,
+    waiting: BTreeMap<FoldedName, NameQueue>,
     /// Names that have something to hand out, each once, in the order they are served.
-    names: VecDeque<Name>,
+    names: VecDeque<FoldedName>,
     calls: HashMap<TaskKey, Call>,
     running: usize,
     /// Results that are not durable yet.
@@ -94,7 +95,7 @@ pub struct Dispatcher {
     next_token: Token,
     is_draining: bool,
     /// Names of which calls are handed out; absent: all.
-    offered: Option<BTreeSet<Name>>,
+    offered: Option<BTreeSet<FoldedName>>,
 }
 
 #[derive(Debug)]
@@ -110,11 +111,11 @@ enum CallState {
     /// It has a place, and that so many of its deliveries were lost is put down before it runs (R183).
     Announcing {
         deliveries: u32,
-        name: Name,
+        name: FoldedName,
     },
     Running {
         token: Token,
-        name: Name,
+        name: FoldedName,
         cancellation: Cancellation,
         /// Its result is not wanted. The cancellation does not tell: a worker that takes too long for a
         /// limit of its own is cancelled too, and its failure is wanted (R59).
@@ -137,7 +138,7 @@ impl CallState {
     }
 }
 
-/// Waiting calls of one activity, round robin by instance so that none starves the others (R168).
+/// Waiting calls of one activity, however its name is spelled (R77), round robin by instance so that none starves the others (R168).
 #[derive(Debug, Default)]
 struct NameQueue {
     by_instance: HashMap<InstanceId, VecDeque<TaskKey>>,
@@ -187,12 +188,12 @@ impl Dispatcher {
     /// The same for a node that has only some of the functions: other calls wait, and nothing is counted
     /// for them, until somebody has theirs (A35).
     #[must_use]
-    pub fn offering(mut self, names: Option<BTreeSet<Name>>) -> Self {
+    pub fn offering(mut self, names: Option<BTreeSet<FoldedName>>) -> Self {
         self.offered = names;
         self
     }
 
-    fn offers(&self, name: &Name) -> bool {
+    fn offers(&self, name: &FoldedName) -> bool {
         self.offered.as_ref().is_none_or(|names| names.contains(name))
     }
 
@@ -243,14 +244,14 @@ impl Dispatcher {
                     return;
                 }
                 CallState::Announcing { .. } if self.is_draining => {
-                    self.free_place(&offer.name);
+                    self.free_place(&FoldedName::from(&offer.name));
                     return self.enqueue(offer);
                 }
                 // It has a place already.
                 CallState::Announcing { .. } => return self.run(offer, out),
             }
         }
-        if !self.offers(&offer.name) {
+        if !self.offers(&FoldedName::from(&offer.name)) {
             return self.enqueue(offer);
         }
         let deliveries = offer.deliveries + u32::from(offer.may_be_running);
@@ -278,11 +279,12 @@ impl Dispatcher {
 
     fn enqueue(&mut self, offer: TaskOffer) {
         let key = offer.key.clone();
-        let queue = self.waiting.entry(offer.name.clone()).or_default();
+        let name = FoldedName::from(&offer.name);
+        let queue = self.waiting.entry(name.clone()).or_default();
         queue.push(key.clone());
         if !queue.is_listed {
             queue.is_listed = true;
-            self.names.push_back(offer.name.clone());
+            self.names.push_back(name);
         }
         self.put(key, CallState::Waiting(Box::new(offer)));
     }
@@ -335,7 +337,7 @@ impl Dispatcher {
     }
 
     /// One that ran, or was about to, does so no more.
-    fn free_place(&mut self, name: &Name) {
+    fn free_place(&mut self, name: &FoldedName) {
         self.running -= 1;
         if let Some(queue) = self.waiting.get_mut(name) {
             queue.running -= 1;
@@ -420,7 +422,7 @@ impl Dispatcher {
         let cancellation = Cancellation::default();
         let running = CallState::Running {
             token,
-            name: offer.name.clone(),
+            name: FoldedName::from(&offer.name),
             cancellation: cancellation.clone(),
             is_withdrawn: false,
         };

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskhub_core::event::HistoryEvent;
+use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::StartRequest;
@@ -52,9 +53,9 @@ pub struct Options {
     /// Activities that may run at once.
     pub activities_max: usize,
     /// Limits of single activities.
-    pub activities_by_name: HashMap<Name, usize>,
+    pub activities_by_name: HashMap<FoldedName, usize>,
     /// Names of the activities this node has; calls of others wait. Absent: all.
-    pub activities_offered: Option<BTreeSet<Name>>,
+    pub activities_offered: Option<BTreeSet<FoldedName>>,
     /// Budget of instances in memory, in bytes; what is idle beyond it is read again when needed.
     pub memory_bytes_max: usize,
     /// A turn that takes longer costs its thread (A33).
@@ -165,12 +166,16 @@ impl Hub {
         &self.shared.store
     }
 
-    /// Starts an instance. When this returns it is durable.
+    /// Starts an instance. When this returns it is durable. It goes by the registered name of its orchestrator, as far
+    /// as that is known here (R77).
     ///
     /// # Errors
     ///
     /// `instance-exists` as the request's policy says (R136), and as all calls.
-    pub async fn start(&self, request: StartRequest) -> Result<(), Error> {
+    pub async fn start(&self, mut request: StartRequest) -> Result<(), Error> {
+        if let Some(registered) = self.shared.functions.orchestrator_name(&request.name) {
+            request.name = registered;
+        }
         let instance = request.instance.clone();
         self.change(&instance, Request::Start(Box::new(request))).await
     }

@@ -117,6 +117,10 @@ pub trait Functions: Send + Sync + 'static {
     /// A worker for one partition thread.
     fn worker(&self) -> Box<dyn Worker>;
 
+    /// The name of an orchestrator as it is registered here, if it is: names are compared without case, and
+    /// histories keep the registered one (R77).
+    fn orchestrator_name(&self, name: &Name) -> Option<Name>;
+
     /// Starts an activity. Panics inside must come out as a failure (A38).
     fn activity(&self, call: ActivityCall) -> ActivityFuture;
 }

@@ -4,6 +4,7 @@
 
 use taskhub_core::event::Tags;
 use taskhub_core::failure;
+use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{HubName, InstanceId, InstanceNumber, Name, Occurrence};
 use taskhub_core::limits::DELIVERIES_MAX;
 use taskhub_core::message::Outcome;
@@ -50,7 +51,7 @@ impl Bench {
     fn new(overall: usize, by_name: &[(&str, usize)]) -> Self {
         let by_name = by_name
             .iter()
-            .map(|(name, limit)| (Name::new(name).unwrap(), *limit))
+            .map(|(name, limit)| (FoldedName::new(Name::new(name).unwrap()), *limit))
             .collect();
         Self {
             dispatcher: Dispatcher::new(Capacity { overall, by_name }),
@@ -298,7 +299,7 @@ fn nothing_is_handed_out_while_draining() {
 #[test]
 fn calls_of_functions_that_the_node_does_not_have_wait_and_nothing_is_counted_for_them() {
     let mut bench = Bench::new(10, &[]);
-    let ours = std::collections::BTreeSet::from([Name::new("Ours").unwrap()]);
+    let ours = std::collections::BTreeSet::from([FoldedName::new(Name::new("Ours").unwrap())]);
     let capacity = Capacity {
         overall: 10,
         ..Capacity::default()
@@ -311,5 +312,6 @@ fn calls_of_functions_that_the_node_does_not_have_wait_and_nothing_is_counted_fo
     };
     assert!(bench.tell(Event::Offer(lost)).is_empty());
     assert_eq!(bench.tell(Event::Offer(offer("i", 1, "Ours"))).len(), 1);
-    assert_eq!(bench.dispatcher.len(), 2);
+    assert_eq!(bench.tell(Event::Offer(offer("i", 2, "oURS"))).len(), 1);
+    assert_eq!(bench.dispatcher.len(), 3);
 }

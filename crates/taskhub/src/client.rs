@@ -143,7 +143,7 @@ impl StatusFilter {
         self
     }
 
-    /// Of this orchestrator.
+    /// Of this orchestrator; the case of its name does not matter.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.filter.name = Some(name.to_owned());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use taskhub_core::id::{HubName, Name};
+use taskhub_core::id::HubName;
 use taskhub_engine::clock::Clock;
 use taskhub_engine::{Hub as Engine, Options};
 use taskhub_store::embedded::{EmbeddedStore, Options as StoreOptions};
@@ -418,11 +418,7 @@ impl HubBuilder {
             let problems = self.registry.problems().join("; ");
             return Err(HubError::Registry { problems });
         }
-        let limits = self
-            .registry
-            .activity_limits()
-            .map(|(name, limit)| (Name::stored(name), limit));
-        self.options.activities_by_name = limits.collect();
+        self.options.activities_by_name = self.registry.activity_limits().collect();
         let front = Front::default();
         let functions = Arc::new(RegisteredFunctions::new(self.registry, self.worker).behind(front.clone()));
         let engine = Engine::open(store, name, self.options, functions).await?;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use taskhub_core::action::ActionKind;
 use taskhub_core::failure::Failure;
+use taskhub_core::fold::FoldedName;
 use taskhub_core::id::Name;
 use taskhub_core::payload::Payload;
 
@@ -30,7 +32,9 @@ pub trait IntoError: Into<Box<dyn StdError + Send + Sync>> {}
 
 impl<E: Into<Box<dyn StdError + Send + Sync>>> IntoError for E {}
 
-/// Orchestrators and activities by name.
+/// Orchestrators and activities by name. Names are compared without case (R77): two that differ in nothing else
+/// are refused, and a call finds its function by any spelling. Histories and status records keep the one under
+/// which it is registered.
 ///
 /// ```
 /// use taskhub::{ActivityContext, OrchestrationContext, Registry, Result};
@@ -46,8 +50,8 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> IntoError for E {}
 /// ```
 #[derive(Clone, Default)]
 pub struct Registry {
-    orchestrators: BTreeMap<String, Arc<OrchestratorFn>>,
-    activities: BTreeMap<String, Arc<ActivityEntry>>,
+    orchestrators: BTreeMap<FoldedName, Arc<OrchestratorFn>>,
+    activities: BTreeMap<FoldedName, Arc<ActivityEntry>>,
     problems: Vec<String>,
 }
 
@@ -185,19 +189,19 @@ impl Registry {
         self.add_activity(name, options, ActivityFn::Async(Arc::new(run)))
     }
 
-    /// What is wrong with the names: none at all, or one used twice. A hub does not open with such a registry.
+    /// What is wrong with the names: none at all, or one used twice, be it in another case. A hub does not open with such a registry.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
 
     /// Names of the orchestrators.
     pub fn orchestrators(&self) -> impl Iterator<Item = &str> {
-        self.orchestrators.keys().map(String::as_str)
+        self.orchestrators.keys().map(|name| name.name().as_str())
     }
 
     /// Names of the activities.
     pub fn activities(&self) -> impl Iterator<Item = &str> {
-        self.activities.keys().map(String::as_str)
+        self.activities.keys().map(|name| name.name().as_str())
     }
 
     fn add_orchestrator(
@@ -205,57 +209,94 @@ impl Registry {
         name: &str,
         function: impl Fn(OrchestrationContext, Option<Payload>) -> OrchestratorFuture + Send + Sync + 'static,
     ) -> Self {
-        self.check_name("orchestrator", name);
-        if self.orchestrators.insert(name.to_owned(), Arc::new(function)).is_some() {
-            self.problems.push(format!("orchestrator `{name}` is registered twice"));
+        match new_name("orchestrator", name, self.orchestrators.keys()) {
+            Ok(name) => {
+                self.orchestrators.insert(name, Arc::new(function));
+            }
+            Err(problem) => self.problems.push(problem),
         }
         self
     }
 
     fn add_activity(mut self, name: &str, options: ActivityOptions, function: ActivityFn) -> Self {
-        self.check_name("activity", name);
-        if self
-            .activities
-            .insert(name.to_owned(), Arc::new(ActivityEntry { function, options }))
-            .is_some()
-        {
-            self.problems.push(format!("activity `{name}` is registered twice"));
+        match new_name("activity", name, self.activities.keys()) {
+            Ok(name) => {
+                self.activities
+                    .insert(name, Arc::new(ActivityEntry { function, options }));
+            }
+            Err(problem) => self.problems.push(problem),
         }
         self
     }
 
-    fn check_name(&mut self, what: &str, name: &str) {
-        if let Err(refusal) = Name::new(name) {
-            self.problems.push(format!("{what}: {refusal}"));
+    pub(crate) fn find_orchestrator(&self, name: &Name) -> Option<&OrchestratorFn> {
+        self.orchestrators
+            .get(&FoldedName::from(name))
+            .map(|function| &**function)
+    }
+
+    /// The name of an orchestrator as it is registered, if it is.
+    pub(crate) fn orchestrator_name(&self, name: &Name) -> Option<&Name> {
+        let (registered, _) = self.orchestrators.get_key_value(&FoldedName::from(name))?;
+        Some(registered.name())
+    }
+
+    /// Puts registered names in the place of other spellings in what an orchestrator asks for.
+    pub(crate) fn spell(&self, action: &mut ActionKind) {
+        let (name, registered) = match action {
+            ActionKind::ScheduleTask { name, .. } => {
+                let found = self.activities.get_key_value(&FoldedName::from(&*name));
+                (name, found.map(|(registered, _)| registered.name()))
+            }
+            ActionKind::CreateSubOrchestration { name, .. } => {
+                let registered = self.orchestrator_name(name);
+                (name, registered)
+            }
+            ActionKind::CreateTimer { .. }
+            | ActionKind::CancelTimer { .. }
+            | ActionKind::SendEvent { .. }
+            | ActionKind::TerminateOrchestration { .. }
+            | ActionKind::CompleteOrchestration(_) => return,
+        };
+        if let Some(registered) = registered {
+            name.clone_from(registered);
         }
     }
 
-    pub(crate) fn find_orchestrator(&self, name: &str) -> Option<&OrchestratorFn> {
-        self.orchestrators.get(name).map(|function| &**function)
-    }
-
     /// Activities that have a limit of their own, with it.
-    pub(crate) fn activity_limits(&self) -> impl Iterator<Item = (&str, usize)> {
+    pub(crate) fn activity_limits(&self) -> impl Iterator<Item = (FoldedName, usize)> {
         let limited = self.activities.iter();
-        limited.filter_map(|(name, entry)| Some((name.as_str(), entry.options.concurrency?)))
+        limited.filter_map(|(name, entry)| Some((name.clone(), entry.options.concurrency?)))
     }
 
-    pub(crate) fn find_activity(&self, name: &str) -> Option<&Arc<ActivityEntry>> {
-        self.activities.get(name)
+    pub(crate) fn find_activity(&self, name: &Name) -> Option<&Arc<ActivityEntry>> {
+        self.activities.get(&FoldedName::from(name))
     }
 
     /// Says that a name is missing and which are there (R166).
-    pub(crate) fn orchestrator_missing(&self, name: &str) -> String {
+    pub(crate) fn orchestrator_missing(&self, name: &Name) -> String {
         missing("orchestrator", name, self.orchestrators())
     }
 
     /// Says that a name is missing and which are there (R58).
-    pub(crate) fn activity_missing(&self, name: &str) -> String {
+    pub(crate) fn activity_missing(&self, name: &Name) -> String {
         missing("activity", name, self.activities())
     }
 }
 
-fn missing<'a>(what: &str, name: &str, registered: impl Iterator<Item = &'a str>) -> String {
+/// A name that nothing is registered under yet, or what is wrong with it.
+fn new_name<'a>(what: &str, name: &str, mut known: impl Iterator<Item = &'a FoldedName>) -> Result<FoldedName, String> {
+    let new = FoldedName::new(Name::new(name).map_err(|refusal| format!("{what}: {refusal}"))?);
+    match known.find(|known| **known == new).map(FoldedName::name) {
+        None => Ok(new),
+        Some(known) if known.as_str() == name => Err(format!("{what} `{name}` is registered twice")),
+        Some(known) => Err(format!(
+            "{what} `{name}` differs from `{known}` in case only, and names are compared without case: give it another name"
+        )),
+    }
+}
+
+fn missing<'a>(what: &str, name: &Name, registered: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<String> = registered.map(|name| format!("`{name}`")).collect();
     let known = if known.is_empty() {
         "none".to_owned()

@@ -15,6 +15,7 @@ use std::thread::{self, ThreadId};
 use taskhub_core::action::{Action, ActionKind, Completion};
 use taskhub_core::event::{EventKind, ExecutionStarted, HistoryEvent};
 use taskhub_core::failure::Failure;
+use taskhub_core::id::Name;
 use taskhub_core::payload::Payload;
 use taskhub_core::status::RuntimeStatus;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
@@ -133,7 +134,7 @@ impl Execution {
 
     /// Looks for the code before anything is fed, since a history without code is no divergence (R166).
     fn find_code(&self, registry: &Registry) -> Result<(), Stop> {
-        let name = self.identity().name.as_str();
+        let name = &self.identity().name;
         if self.future.is_some() || registry.find_orchestrator(name).is_some() {
             return Ok(());
         }
@@ -160,7 +161,7 @@ impl Execution {
         for event in new {
             self.feed(registry, event)?;
         }
-        Ok(self.answer())
+        Ok(self.answer(registry))
     }
 
     /// Runs through a whole recorded history without answering anything (R43).
@@ -238,7 +239,7 @@ impl Execution {
     }
 
     fn start(&mut self, registry: &Registry, started: &ExecutionStarted) -> Result<(), Stop> {
-        let name = started.name.as_str();
+        let name = &started.name;
         let orchestrator = registry
             .find_orchestrator(name)
             .ok_or_else(|| unregistered(registry, name))?;
@@ -321,9 +322,12 @@ impl Execution {
         catch_unwind(AssertUnwindSafe(|| drop(future))).map_err(|panic| Stop::Panicked(panic_message(&*panic)))
     }
 
-    fn answer(&mut self) -> Answered {
+    fn answer(&mut self, registry: &Registry) -> Answered {
         let mut ledger = self.shared.ledger.borrow_mut();
         let mut actions = ledger.take_actions();
+        for action in &mut actions {
+            registry.spell(&mut action.kind);
+        }
         self.events +=
             u32::try_from(actions.iter().filter(|action| is_recorded(&action.kind)).count()).unwrap_or(u32::MAX);
         ledger.events_seen = self.events;
@@ -373,7 +377,7 @@ fn identify(started: &ExecutionStarted) -> Identity {
     }
 }
 
-fn unregistered(registry: &Registry, name: &str) -> Stop {
+fn unregistered(registry: &Registry, name: &Name) -> Stop {
     let failure = Failure::new(ORCHESTRATOR_NOT_REGISTERED, registry.orchestrator_missing(name));
     Stop::Unregistered(Box::new(failure.non_retriable()))
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use taskhub_core::action::{Action, ActionKind, Completion, TurnAnswer};
 use taskhub_core::event::{EventKind, HistoryEvent};
 use taskhub_core::failure::Failure;
-use taskhub_core::id::{Epoch, ExecutionId, InstanceId};
+use taskhub_core::id::{Epoch, ExecutionId, InstanceId, Name};
 use taskhub_core::message::Outcome;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
 use taskhub_store::PartitionKey;
@@ -99,9 +99,13 @@ impl Functions for RegisteredFunctions {
         Box::new(worker.within(self.runtime.clone()))
     }
 
+    fn orchestrator_name(&self, name: &Name) -> Option<Name> {
+        self.registry.orchestrator_name(name).cloned()
+    }
+
     fn activity(&self, call: ActivityCall) -> ActivityFuture {
-        let Some(entry) = self.registry.find_activity(call.name.as_str()) else {
-            let message = self.registry.activity_missing(call.name.as_str());
+        let Some(entry) = self.registry.find_activity(&call.name) else {
+            let message = self.registry.activity_missing(&call.name);
             let failure = Failure::new(ACTIVITY_NOT_REGISTERED, message).non_retriable();
             return Box::pin(std::future::ready(Outcome::Failed(Box::new(failure))));
         };

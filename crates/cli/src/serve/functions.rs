@@ -8,6 +8,7 @@ use std::time::Duration;
 use taskhub::Registry;
 use taskhub::worker::{RegisteredFunctions, WorkerOptions};
 use taskhub_core::event::EventKind;
+use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{HubName, InstanceId, Name};
 use taskhub_core::query::Filter;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
@@ -73,8 +74,11 @@ impl Offer {
     }
 }
 
-fn names<'n>(names: impl Iterator<Item = &'n str>) -> BTreeSet<Name> {
-    names.filter_map(|name| Name::new(name).ok()).collect()
+fn names<'n>(names: impl Iterator<Item = &'n str>) -> BTreeSet<FoldedName> {
+    names
+        .filter_map(|name| Name::new(name).ok())
+        .map(FoldedName::new)
+        .collect()
 }
 
 /// The sample that purges does so in its own hub, which it must not keep alive.
@@ -99,7 +103,7 @@ fn connect(purger: &Purger, hub: &Arc<Hub>) {
 /// Functions of which others may be elsewhere.
 struct OwnFunctions {
     registered: RegisteredFunctions,
-    orchestrators: Arc<BTreeSet<Name>>,
+    orchestrators: Arc<BTreeSet<FoldedName>>,
 }
 
 impl Functions for OwnFunctions {
@@ -110,6 +114,10 @@ impl Functions for OwnFunctions {
         })
     }
 
+    fn orchestrator_name(&self, name: &Name) -> Option<Name> {
+        self.registered.orchestrator_name(name)
+    }
+
     fn activity(&self, call: ActivityCall) -> ActivityFuture {
         self.registered.activity(call)
     }
@@ -117,12 +125,12 @@ impl Functions for OwnFunctions {
 
 struct OwnWorker {
     registered: Box<dyn Worker>,
-    orchestrators: Arc<BTreeSet<Name>>,
+    orchestrators: Arc<BTreeSet<FoldedName>>,
 }
 
 impl Worker for OwnWorker {
     fn turn(&mut self, item: &TurnItem) -> TurnOutcome {
-        let is_other = |name: &Name| !self.orchestrators.contains(name);
+        let is_other = |name: &Name| !self.orchestrators.contains(&FoldedName::from(name));
         match orchestrator(item) {
             // It is out, and stays so until somebody else serves the hub.
             Some(name) if is_other(name) => TurnOutcome::Out,

@@ -41,6 +41,14 @@ fn a_start_that_waits_answers_with_the_output_or_with_links_that_do_what_they_sa
 }
 
 #[test]
+fn functions_are_found_by_any_spelling_of_their_names() {
+    for base in SURFACES {
+        let count = script::run(&Server::start(), include_str!("cases/names.txt"), base, |_| {});
+        assert!(count > 8, "{count} exchanges");
+    }
+}
+
+#[test]
 fn our_own_api() {
     let base = format!("/api/v1/hubs/{HUB}");
     let count = script::run(&Server::start(), include_str!("cases/api-v1.txt"), &base, |_| {});

@@ -58,6 +58,10 @@ impl Functions for Plain {
         Box::new(PlainWorker(self.clone(), HashMap::new()))
     }
 
+    fn orchestrator_name(&self, _name: &Name) -> Option<Name> {
+        None
+    }
+
     fn activity(&self, call: ActivityCall) -> ActivityFuture {
         let (run, gate) = (Arc::clone(&self.activities_run), Arc::clone(&self.gate));
         Box::pin(async move {

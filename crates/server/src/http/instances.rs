@@ -128,16 +128,18 @@ fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&
     })
 }
 
-/// The name, if there is such a function as far as that is known (H63).
+/// The name, if there is such a function as far as that is known (H63), in the spelling that is known (R77).
 fn known_name(asked: &Asked<'_>, name: &str) -> Result<Name, Problem> {
-    if let Some(names) = &asked.app.config.strict_names
-        && !names.iter().any(|known| known == name)
-    {
+    let name = Name::new(name).map_err(EngineError::from)?;
+    let Some(names) = &asked.app.config.strict_names else {
+        return Ok(name);
+    };
+    let Some(known) = names.iter().find(|known| name.eq_ignore_case(known)) else {
         let known = names.join(", ");
         let what = format!("The function '{name}' doesn't exist. The known functions are: {known}.");
         return Err(Problem::argument(what));
-    }
-    Ok(Name::new(name).map_err(EngineError::from)?)
+    };
+    Ok(Name::new(known).map_err(EngineError::from)?)
 }
 
 /// When to start. A time that cannot be read is refused: to start at once is not what was meant.

@@ -375,6 +375,10 @@ async fn names_are_checked_where_all_are_known() {
         server.call("POST", &format!("{RPC}/orchestrators/Echo")).await.status,
         202
     );
+    let spelled = server.call("POST", &format!("{RPC}/orchestrators/eCHO/spelled")).await;
+    assert_eq!(spelled.status, 202);
+    let status = server.call("GET", &format!("{RPC}/instances/spelled")).await;
+    assert_eq!(status.json()["name"], "Echo");
 }
 
 #[tokio::test]

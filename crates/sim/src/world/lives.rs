@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use fastrand::Rng;
+use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{InstanceId, Name, Seq};
 use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Capacity, Dispatcher, Event};
@@ -28,8 +29,8 @@ const SWEEP_MIN: usize = 3;
 impl Node {
     pub(super) fn new(bug: Option<Bug>, rng: &mut Rng, steady: Steady) -> Self {
         let overall = *rng.choice(&[1, 3, 100]).unwrap_or(&1);
-        let echo = rng.bool().then(|| (Name::stored(Act::Echo.name()), 1));
-        let by_name: HashMap<Name, usize> = echo.into_iter().collect();
+        let echo = rng.bool().then(|| (FoldedName::new(Name::stored(Act::Echo.name())), 1));
+        let by_name: HashMap<FoldedName, usize> = echo.into_iter().collect();
         Self {
             steady: Cell::new(steady),
             partitions: BTreeMap::new(),

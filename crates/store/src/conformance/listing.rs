@@ -141,6 +141,7 @@ pub fn each_filter_alone_and_combined_agrees_with_a_naive_one(store: &dyn Store)
         }
         for (name, id_prefix) in [
             (Some("World"), None),
+            (Some("wORLD"), None),
             (None, Some("order-1")),
             (Some("Hello"), Some("a")),
         ] {
@@ -155,6 +156,21 @@ pub fn each_filter_alone_and_combined_agrees_with_a_naive_one(store: &dyn Store)
             }
         }
     }
+}
+
+/// Names of functions are compared without case (R77).
+pub fn a_filter_by_name_finds_every_spelling(store: &dyn Store) {
+    let owner = populated(store, "Spellings", 20);
+    let named = |text: &str| Filter {
+        name: Some(text.to_owned()),
+        ..Filter::default()
+    };
+    let all = owner.listed(&named("World"), 1000);
+    assert_eq!(all.len(), 10);
+    for spelling in ["world", "WORLD", "WorLd"] {
+        assert_eq!(owner.listed(&named(spelling), 1000), all);
+    }
+    assert!(owner.listed(&named("Worlds"), 1000).is_empty());
 }
 
 /// A page may begin at any place, also where no row is, and outside of what the filter takes.

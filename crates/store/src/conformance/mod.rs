@@ -157,6 +157,7 @@ macro_rules! conformance {
                 a_page_of_large_records_is_short_and_says_where_the_next_begins
                 pages_join_without_gap_or_overlap
                 each_filter_alone_and_combined_agrees_with_a_naive_one
+                a_filter_by_name_finds_every_spelling
                 a_page_begins_behind_any_place
                 wildcards_in_a_prefix_are_plain_characters
                 s_list_stable

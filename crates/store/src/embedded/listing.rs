@@ -6,6 +6,7 @@
 use std::cell::Cell;
 
 use rusqlite::{CachedStatement, Connection, Row, Rows, params};
+use taskhub_core::fold;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::limits;
 use taskhub_core::query::{Cursor, Filter, Page};
@@ -174,7 +175,7 @@ impl<'q> Scan<'q> {
     fn matches(&self, row: &Candidate) -> bool {
         let filter = self.filter;
         (filter.statuses.is_empty() || filter.statuses.contains(&row.status))
-            && filter.name.as_ref().is_none_or(|name| *name == row.name)
+            && filter.name.as_ref().is_none_or(|name| fold::is_same(name, &row.name))
             && filter
                 .id_prefix
                 .as_ref()

@@ -61,8 +61,8 @@ impl Fake {
 /// Runs a registered activity to its end. One that needs a runtime, for a timer or the network, would
 /// wait for ever: put a fake in its place.
 pub(super) fn perform(registry: &Registry, call: ActivityCall) -> Outcome {
-    let Some(entry) = registry.find_activity(call.name.as_str()) else {
-        let message = registry.activity_missing(call.name.as_str());
+    let Some(entry) = registry.find_activity(&call.name) else {
+        let message = registry.activity_missing(&call.name);
         let failure = Failure::new(ACTIVITY_NOT_REGISTERED, message).non_retriable();
         return Outcome::Failed(Box::new(failure));
     };

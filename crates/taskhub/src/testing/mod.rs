@@ -36,6 +36,7 @@ use taskhub_core::commit::Commit;
 use taskhub_core::control::{self, Started};
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::failure::Failure;
+use taskhub_core::fold::{self, FoldedName};
 use taskhub_core::id::{ExecutionId, HubName, InstanceId, InstanceNumber, Name, Occurrence};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{OutboxItem, Outcome, Repeats, StartRequest};
@@ -96,7 +97,7 @@ const EPOCH_SECONDS: i64 = 1_704_067_200;
 pub struct TestHub {
     registry: Arc<Registry>,
     worker: LiveWorker,
-    fakes: BTreeMap<String, Fake>,
+    fakes: BTreeMap<FoldedName, Fake>,
     instances: BTreeMap<InstanceId, Kept>,
     /// Instances that something happened to and that may have a turn to run.
     touched: BTreeSet<InstanceId>,
@@ -221,7 +222,8 @@ impl TestHub {
         O: Serialize,
         E: IntoError,
     {
-        self.fakes.insert(name.to_owned(), Fake::new(name, time, function));
+        let fake = Fake::new(name, time, function);
+        self.fakes.insert(FoldedName::new(Name::stored(name)), fake);
         self
     }
 
@@ -291,8 +293,12 @@ impl TestHub {
     ///
     /// If the start is refused.
     pub fn start_request(&mut self, request: &StartRequest) {
+        let mut request = request.clone();
+        if let Some(registered) = self.registry.orchestrator_name(&request.name) {
+            request.name.clone_from(registered);
+        }
         let existing = self.instances.get(&request.instance).map(|kept| &kept.state);
-        match control::create(existing, request, &mut self.ids, self.now) {
+        match control::create(existing, &request, &mut self.ids, self.now) {
             Ok(Started::New(commit)) => self.apply(*commit),
             Ok(Started::Repeated) => {}
             Err(refusal) => panic!("{refusal}"),
@@ -430,7 +436,10 @@ impl TestHub {
 
     /// How often an activity was called.
     pub fn call_count(&self, activity: &str) -> usize {
-        self.calls.iter().filter(|call| call.name == activity).count()
+        self.calls
+            .iter()
+            .filter(|call| fold::is_same(&call.name, activity))
+            .count()
     }
 
     /// Timers, activities and planned starts that lie ahead on the clock.

@@ -7,6 +7,7 @@ use taskhub_core::action::{Action, ActionKind, Completion, TurnAnswer};
 use taskhub_core::commit::{Change, Commit, Open, OpenKind, Update};
 use taskhub_core::control;
 use taskhub_core::failure::NON_DETERMINISM;
+use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{Epoch, Fence, InstanceId, InstanceNumber, Seq};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{OutboxRef, Outcome};
@@ -233,9 +234,9 @@ impl TestHub {
                     at,
                 };
                 self.calls.push(record.clone());
-                let (outcome, time) = if let Some(fake) = self.fakes.get_mut(name.as_str()) {
+                let (outcome, time) = if let Some(fake) = self.fakes.get_mut(&FoldedName::from(name)) {
                     let done = fake.call(record.input.as_ref());
-                    let entry = self.registry.find_activity(name.as_str());
+                    let entry = self.registry.find_activity(name);
                     match entry.and_then(|entry| entry.options.timeout) {
                         Some(timeout) if timeout < fake.time => {
                             (Outcome::Failed(Box::new(timed_out(name.as_str(), timeout))), timeout)
