@@ -12,8 +12,9 @@ pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 256;
 pub const NAME_CHARS_MAX: usize = 1024;
 /// Largest payload on every surface, in bytes (R170, A14).
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
-/// Largest custom status, in bytes (R97).
-pub const CUSTOM_STATUS_BYTES_MAX: usize = 16 << 10;
+/// Largest custom status, in UTF-16 code units of its text (R97). The Functions extension takes 16 KB of UTF-16, of
+/// which it counts whole KB only: all that is less than 17.
+pub const CUSTOM_STATUS_UNITS_MAX: usize = (17 << 10) / 2 - 1;
 /// Most unread messages in an inbox before a raise is refused (R86).
 pub const INBOX_MESSAGES_MAX: usize = 100_000;
 /// Unread messages above that at which a suspend is refused too: an instance that is flooded can still be set aside.

@@ -163,13 +163,7 @@ impl<'a> Effects<'a> {
         self.take(processed)
             .or_else(|_| invalid("the answer processed no message of its batch"))?;
         if let Some(custom) = answer.custom_status {
-            if custom.len() > limits::CUSTOM_STATUS_BYTES_MAX {
-                return Err(Box::new(too_large(
-                    "custom status",
-                    custom.len(),
-                    limits::CUSTOM_STATUS_BYTES_MAX,
-                )));
-            }
+            check_custom_status(&custom)?;
             self.update.custom_status = Some(Some(custom).filter(|custom| !custom.is_empty()));
         }
         for action in answer.actions {
@@ -574,6 +568,30 @@ impl<'a> Effects<'a> {
     }
 }
 
+/// Checks the size of a custom status. Where code sets one it is told at once; whatever a worker answers is checked
+/// again (R97).
+///
+/// # Errors
+///
+/// The failure that says how large it is, and how large it may be.
+pub fn check_custom_status(custom: &Payload) -> Result<(), Box<Failure>> {
+    // No text has more code units than bytes.
+    if custom.len() <= limits::CUSTOM_STATUS_UNITS_MAX {
+        return Ok(());
+    }
+    let units = custom.to_text().encode_utf16().count();
+    if units <= limits::CUSTOM_STATUS_UNITS_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "the custom status has {units} UTF-16 code units, and at most {} are accepted",
+        limits::CUSTOM_STATUS_UNITS_MAX
+    );
+    Err(Box::new(
+        Failure::new(failure::PAYLOAD_TOO_LARGE, message).non_retriable(),
+    ))
+}
+
 /// Replaces a result above the payload limit by the failure that says so (R170).
 fn limit_completion(completion: Completion) -> Completion {
     let (what, payload) = match &completion {
@@ -587,4 +605,23 @@ fn limit_completion(completion: Completion) -> Completion {
         return Completion::Failed(Box::new(too_large(what, bytes, limits::PAYLOAD_BYTES_MAX)));
     }
     completion
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_custom_status_is_measured_in_utf_16_code_units() {
+        let most = limits::CUSTOM_STATUS_UNITS_MAX;
+        for (letter, units) in [("x", 1), ("é", 1), ("状", 1), ("\u{ffff}", 1), ("😀", 2), ("𐐀", 2)] {
+            let text = |units_wanted: usize| Payload::text(&letter.repeat(units_wanted / units));
+            check_custom_status(&text(most)).unwrap();
+            let failure = check_custom_status(&text(most + units)).unwrap_err();
+            assert_eq!(failure.error_type, failure::PAYLOAD_TOO_LARGE);
+        }
+        // What is no text is measured as it is shown.
+        check_custom_status(&Payload::new(vec![0xff; most])).unwrap();
+        assert!(check_custom_status(&Payload::new(vec![0xff; most + 1])).is_err());
+    }
 }

@@ -12,6 +12,7 @@ use taskhub_core::failure::Failure;
 use taskhub_core::id::{ExecutionId, InstanceId, Name};
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
+use taskhub_core::turn::check_custom_status;
 use uuid::Uuid;
 
 use crate::codec;
@@ -211,10 +212,13 @@ impl OrchestrationContext {
     ///
     /// # Errors
     ///
-    /// If the value cannot be written as JSON. A status above the size limit fails the instance (R97).
+    /// If the value cannot be written as JSON, or has more than 16 KB as UTF-16 (R97). The status stays what it was
+    /// then, and a replay comes to the same error.
     pub fn set_custom_status(&self, status: impl Serialize) -> Result<()> {
         let status = codec::encode(&status, "the custom status").map_err(Error::from_failure)?;
-        self.shared.ledger.borrow_mut().custom_status = Some(status.unwrap_or_default());
+        let status = status.unwrap_or_default();
+        check_custom_status(&status).map_err(|failure| Error::from_failure(*failure))?;
+        self.shared.ledger.borrow_mut().custom_status = Some(status);
         Ok(())
     }
 

@@ -492,14 +492,55 @@ fn s_custom_status() {
     assert_eq!(seen, wanted.map(|status| status.map(str::to_owned)));
 }
 
+/// 16 KB of UTF-16, of which the Functions extension counts whole KB: 8,703 code units, two of them quotes.
 #[test]
-fn a_custom_status_above_the_limit_fails_the_instance() {
-    let loud = async |ctx: OrchestrationContext, (): ()| ctx.set_custom_status("x".repeat(20_000));
-    let mut hub = TestHub::new(Registry::new().orchestrator("Loud", loud));
-    assert_eq!(
-        hub.run_orchestrator::<()>("Loud", ()).unwrap_err().error_type,
-        "PayloadTooLarge"
-    );
+fn a_custom_status_is_measured_as_the_extension_does() {
+    let loud = async |ctx: OrchestrationContext, text: String| ctx.set_custom_status(text);
+    let units = 8_701;
+    for (letter, count) in [
+        ("x", units),
+        ("状", 6_000),
+        ("状", units),
+        ("é", units),
+        ("😀", units / 2),
+        ("\u{1}", units / 6),
+    ] {
+        let mut hub = TestHub::new(Registry::new().orchestrator("Loud", loud));
+        let id = hub.start("Loud", letter.repeat(count));
+        hub.run();
+        hub.output::<()>(&id).unwrap();
+        let shown: String = serde_json::from_str(&hub.custom_status(&id).unwrap()).unwrap();
+        assert_eq!(shown, letter.repeat(count));
+        let mut hub = TestHub::new(Registry::new().orchestrator("Loud", loud));
+        let failure = hub
+            .run_orchestrator::<()>("Loud", letter.repeat(units + 1))
+            .unwrap_err();
+        assert_eq!(failure.error_type, "PayloadTooLarge", "{letter}");
+    }
+}
+
+#[test]
+fn a_custom_status_above_the_limit_is_refused_where_it_is_set_and_the_code_goes_on() {
+    let careful = async |ctx: OrchestrationContext, (): ()| -> Result<Vec<String>> {
+        let mut said = Vec::new();
+        ctx.set_custom_status("small")?;
+        for text in ["状".repeat(9_000), "x".repeat(100_000)] {
+            let refused = ctx.set_custom_status(text).unwrap_err();
+            said.push(refused.to_string());
+            ctx.wait_for_external_event::<()>("Go").await?;
+        }
+        Ok(said)
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Careful", careful));
+    let id = hub.start("Careful", ());
+    for _ in 0..2 {
+        hub.restart().settle();
+        assert_eq!(hub.custom_status(&id).unwrap(), "\"small\"");
+        hub.raise_event(&id, "Go", ()).unwrap();
+    }
+    hub.restart().run();
+    let said = |units: usize| format!("the custom status has {units} UTF-16 code units, and at most 8703 are accepted");
+    assert_eq!(hub.output::<Vec<String>>(&id).unwrap(), [said(9_002), said(100_002)]);
 }
 
 #[test]

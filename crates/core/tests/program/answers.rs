@@ -32,7 +32,7 @@ pub(crate) fn answer(rng: &mut Rng, state: &InstanceState, turn: &Turn, now: Tim
         actions.insert(at, Action { id: first + 9, kind });
     }
     let custom_status = match rng.u32(0..40) {
-        0 => Some(Payload::new(vec![b'x'; limits::CUSTOM_STATUS_BYTES_MAX + 1])),
+        0 => Some(Payload::new(vec![b'x'; limits::CUSTOM_STATUS_UNITS_MAX + 1])),
         1..10 => payload(rng),
         _ => None,
     };

@@ -131,7 +131,7 @@ pub fn large_payloads_come_back_whole(store: &dyn Store) {
         ..Owner::request(&id)
     });
     owner.check();
-    let custom = Some(Payload::new(vec![b' '; limits::CUSTOM_STATUS_BYTES_MAX]));
+    let custom = Some(Payload::text(&"状".repeat(limits::CUSTOM_STATUS_UNITS_MAX)));
     let call = ActionKind::ScheduleTask {
         name: name("Echo"),
         version: None,
