@@ -2,18 +2,18 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 use taskhub::{ActivityContext, Error, OrchestrationContext, Registry, Result};
 
 /// The file that is read if the input names none.
 pub const DEFAULT_PATH: &str = "counter-data.json";
 
-/// Returns what a JSON file holds.
+/// Returns what a JSON file holds, as it is written there.
 ///
 /// # Errors
 ///
 /// If the activity fails.
-pub async fn counter(ctx: OrchestrationContext, path: Option<String>) -> Result<Value> {
+pub async fn counter(ctx: OrchestrationContext, path: Option<String>) -> Result<Box<RawValue>> {
     let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
     Ok(ctx.call_activity("ReadJsonFile", path).await?)
 }
@@ -27,7 +27,7 @@ pub async fn counter(ctx: OrchestrationContext, path: Option<String>) -> Result<
     clippy::needless_pass_by_value,
     reason = "the context and the input belong to the activity"
 )]
-pub fn read_json_file(_: ActivityContext, path: String) -> Result<Value> {
+pub fn read_json_file(_: ActivityContext, path: String) -> Result<Box<RawValue>> {
     let text = fs::read_to_string(&path).map_err(|error| Error::msg(format!("cannot read {path}")).caused_by(error))?;
     serde_json::from_str(&text).map_err(|error| {
         Error::msg(format!("{path} is no JSON"))

@@ -1,6 +1,7 @@
 //! Function chaining: activities in a row, each result going into the answer.
 
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use taskhub::{ActivityContext, OrchestrationContext, Registry, Result};
 
 /// Greets its input; nothing to greet means the world.
@@ -8,9 +9,11 @@ use taskhub::{ActivityContext, OrchestrationContext, Registry, Result};
 /// # Errors
 ///
 /// If the activity fails.
-pub async fn hello_world(ctx: OrchestrationContext, input: Value) -> Result<String> {
-    let name = if input.is_null() { Value::from("World") } else { input };
-    Ok(ctx.call_activity("E1_SayHello", name).await?)
+pub async fn hello_world(ctx: OrchestrationContext, input: Option<Box<RawValue>>) -> Result<String> {
+    Ok(match input {
+        Some(name) => ctx.call_activity("E1_SayHello", name).await?,
+        None => ctx.call_activity("E1_SayHello", "World").await?,
+    })
 }
 
 /// Greets three cities, one after the other.
@@ -18,7 +21,7 @@ pub async fn hello_world(ctx: OrchestrationContext, input: Value) -> Result<Stri
 /// # Errors
 ///
 /// If an activity fails.
-pub async fn hello_sequence(ctx: OrchestrationContext, _input: Value) -> Result<Vec<String>> {
+pub async fn hello_sequence(ctx: OrchestrationContext, _input: IgnoredAny) -> Result<Vec<String>> {
     let mut greetings = Vec::new();
     for city in ["Tokyo", "Seattle", "London"] {
         greetings.push(ctx.call_activity("E1_SayHello", city).await?);
@@ -26,15 +29,15 @@ pub async fn hello_sequence(ctx: OrchestrationContext, _input: Value) -> Result<
     Ok(greetings)
 }
 
-/// The greeting.
+/// The greeting: of a text, or of any other value as it is written.
 ///
 /// # Errors
 ///
 /// None.
-pub async fn say_hello(_: ActivityContext, name: Value) -> Result<String> {
-    Ok(match name {
-        Value::String(name) => format!("Hello {name}!"),
-        other => format!("Hello {other}!"),
+pub async fn say_hello(_: ActivityContext, name: Box<RawValue>) -> Result<String> {
+    Ok(match serde_json::from_str::<String>(name.get()) {
+        Ok(name) => format!("Hello {name}!"),
+        Err(_) => format!("Hello {name}!"),
     })
 }
 

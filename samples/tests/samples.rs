@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use taskhub::testing::TestHub;
 use taskhub::{Hub, Registry, RuntimeStatus, Timestamp};
@@ -51,6 +52,17 @@ fn hello_world_greets_its_input() {
     ] {
         assert_eq!(hub().run_orchestrator::<String>("HelloWorld", input).unwrap(), greeting);
     }
+}
+
+#[test]
+fn what_is_passed_on_is_not_written_anew() {
+    let text = r#"{"b": 1.10, "a": 123456789012345678901234567890}"#;
+    let folder = Folder::new("verbatim");
+    fs::write(folder.path("data.json"), format!("{text}\n")).unwrap();
+    let data: Box<RawValue> = hub().run_orchestrator("Counter", folder.path("data.json")).unwrap();
+    assert_eq!(data.get(), text);
+    let greeting: String = hub().run_orchestrator("HelloWorld", data).unwrap();
+    assert_eq!(greeting, format!("Hello {text}!"));
 }
 
 #[test]

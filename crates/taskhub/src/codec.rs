@@ -1,4 +1,5 @@
-//! Values of user code as payloads: JSON. What has nothing to say (`()`, `None`) is absent.
+//! Values of user code as payloads: JSON. What has nothing to say (`()`, `None`) is absent, and what JSON cannot say
+//! (`NaN`, an infinity) is an error.
 
 use std::fmt::Display;
 
@@ -8,12 +9,13 @@ use taskhub_core::failure::Failure;
 use taskhub_core::payload::Payload;
 
 use crate::error::{DESERIALIZATION, SERIALIZATION};
+use crate::finite::Finite;
 
 const NULL: &[u8] = b"null";
 
 /// Writes a value; `what` names it in the failure.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, what: impl Display) -> Result<Option<Payload>, Failure> {
-    match serde_json::to_vec(value) {
+    match serde_json::to_vec(&Finite(value)) {
         Ok(bytes) if bytes == NULL => Ok(None),
         Ok(bytes) => Ok(Some(Payload::new(bytes))),
         Err(error) => {

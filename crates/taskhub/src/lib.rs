@@ -47,6 +47,7 @@ mod codec;
 mod divergence;
 pub mod error;
 mod events;
+mod finite;
 mod guid;
 mod hub;
 mod hub_error;

@@ -62,9 +62,8 @@ pub(crate) fn payload(payload: Option<&Payload>) -> Shape {
     let Some(text) = payload.map(Payload::to_text) else {
         return Shape::Null;
     };
-    // Line ends occur in JSON only between its parts, where they say nothing; a value is on one line.
     if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() {
-        Shape::Raw(text.trim().replace(['\n', '\r'], " "))
+        Shape::Raw(text.trim().to_owned())
     } else {
         Shape::Text(text)
     }
@@ -78,11 +77,11 @@ mod tests {
     fn payloads_are_json_values_whatever_is_stored() {
         for (stored, shown) in [
             (r#"{"b": 1.0}"#, r#"{"b": 1.0}"#),
-            ("[1,\n 2]", "[1,  2]"),
+            ("[1,\n 2]", "[1,\n 2]"),
             ("It was time.", r#""It was time.""#),
             ("42", "42"),
         ] {
-            assert_eq!(payload(Some(&Payload::text(stored))).compact(), shown);
+            assert_eq!(payload(Some(&Payload::text(stored))).pretty(0), shown);
         }
         assert_eq!(payload(None), Shape::Null);
     }

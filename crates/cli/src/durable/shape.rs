@@ -11,7 +11,7 @@ pub(crate) enum Shape {
     Number(i64),
     /// A text.
     Text(String),
-    /// JSON as it is stored, byte for byte.
+    /// JSON as it is stored, byte for byte; line ends in it are blanks where all is on one line.
     Raw(String),
     /// Several.
     Array(Vec<Shape>),
@@ -50,6 +50,8 @@ impl Shape {
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Number(number) => out.push_str(&number.to_string()),
             Self::Text(text) => out.push_str(&serde_json::Value::from(text.as_str()).to_string()),
+            // Line ends occur in JSON only between its parts, where they say nothing.
+            Self::Raw(json) if level.is_none() => out.push_str(&json.replace(['\n', '\r'], " ")),
             Self::Raw(json) => out.push_str(json),
             Self::Array(items) => list(out, level, ('[', ']'), items, |out, level, item| item.write(out, level)),
             Self::Object(members) => list(out, level, ('{', '}'), members, |out, level, (name, value)| {
@@ -98,18 +100,21 @@ mod tests {
     fn members_keep_their_order_and_texts_are_not_escaped_more_than_needed() {
         let shape = Shape::object([
             ("Z", Shape::Text("é \"q\" /\n".to_owned())),
-            ("A", Shape::Array(vec![Shape::Number(-1), Shape::Raw("1.0".to_owned())])),
+            (
+                "A",
+                Shape::Array(vec![Shape::Number(-1), Shape::Raw("[1.0,\n2]".to_owned())]),
+            ),
             ("N", Shape::text(None::<String>)),
             ("E", Shape::Array(Vec::new())),
             ("O", Shape::object([])),
             ("B", Shape::Bool(true)),
         ]);
-        let pretty = "{\n  \"Z\": \"é \\\"q\\\" /\\n\",\n  \"A\": [\n    -1,\n    1.0\n  ],\n  \"N\": null,\n  \"E\": [],\n  \
+        let pretty = "{\n  \"Z\": \"é \\\"q\\\" /\\n\",\n  \"A\": [\n    -1,\n    [1.0,\n2]\n  ],\n  \"N\": null,\n  \"E\": [],\n  \
                       \"O\": {},\n  \"B\": true\n}";
         assert_eq!(shape.pretty(0), pretty);
         assert_eq!(
             shape.compact(),
-            r#"{"Z":"é \"q\" /\n","A":[-1,1.0],"N":null,"E":[],"O":{},"B":true}"#
+            r#"{"Z":"é \"q\" /\n","A":[-1,[1.0, 2]],"N":null,"E":[],"O":{},"B":true}"#
         );
     }
 }

@@ -5,9 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
 
 mod bodies;
+#[path = "../../../taskhub/tests/documents/mod.rs"]
+mod documents;
 mod script;
 mod states;
 mod support;
+mod values;
 
 use support::{HUB, SURFACES, Server};
 
