@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::fold::FoldedName;
 use crate::id::{IdempotencyKey, InstanceId, Name};
 use crate::limits;
 use crate::payload::Payload;
@@ -21,13 +22,14 @@ pub enum Operation {
     Raise,
 }
 
-/// The request that a key stands for, as far as two requests are told apart.
+/// The request that a key stands for, as far as two requests are told apart. Names are compared as everywhere, without
+/// case (R77).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUse {
     /// What was asked.
     pub operation: Operation,
     /// Name of the orchestrator or of the event.
-    pub name: Name,
+    pub name: FoldedName,
     /// [`KeyUse::digest_of`] the input.
     pub digest: u64,
 }
@@ -37,7 +39,7 @@ impl KeyUse {
     pub fn new(operation: Operation, name: &Name, input: Option<&Payload>) -> Self {
         Self {
             operation,
-            name: name.clone(),
+            name: FoldedName::new(name.clone()),
             digest: Self::digest_of(input),
         }
     }
@@ -57,8 +59,8 @@ impl KeyUse {
     /// What this key was used for, for whoever wants to use it for `other`.
     fn told(&self, other: &Self) -> String {
         let what = match self.operation {
-            Operation::Start => format!("to start `{}`", self.name),
-            Operation::Raise => format!("to raise the event `{}`", self.name),
+            Operation::Start => format!("to start `{}`", self.name.name()),
+            Operation::Raise => format!("to raise the event `{}`", self.name.name()),
         };
         if self.name == other.name {
             format!("{what} with another payload")
@@ -202,7 +204,7 @@ impl SeenKeys {
 }
 
 fn bytes_of(seen: &SeenKey) -> usize {
-    seen.key.as_str().len() + seen.used.as_ref().map_or(0, |used| used.name.as_str().len())
+    seen.key.as_str().len() + seen.used.as_ref().map_or(0, |used| used.name.name().as_str().len())
 }
 
 #[cfg(test)]
@@ -237,6 +239,10 @@ mod tests {
             Ok(false)
         );
         assert_eq!(asked(&seen, "m2", &start, at(1)), Ok(false));
+        assert_eq!(
+            asked(&seen, "m1", &use_of(Operation::Start, "ECHO", "1"), at(1)),
+            Ok(true)
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use taskhub_core::commit::{Open, OpenKind};
 use taskhub_core::event::Tags;
+use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{ExecutionId, IdempotencyKey, InstanceId, InstanceNumber, MessageNumber, Name, Occurrence};
 use taskhub_core::message::Message;
 use taskhub_core::payload::Payload;
@@ -327,7 +328,7 @@ pub(super) fn write_key(seen: &SeenKey) -> String {
         Operation::Start => 's',
         Operation::Raise => 'r',
     };
-    let (name, digest) = (used.name.as_str(), used.digest);
+    let (name, digest) = (used.name.name(), used.digest);
     format!("{KEY_MARK}{operation}{digest:016x}{KEY_MARK}{name}{KEY_MARK}{key}")
 }
 
@@ -346,7 +347,7 @@ pub(super) fn read_key(text: &str, until: i64) -> Result<SeenKey, Trouble> {
                 _ => return Err(bad("names no operation")),
             };
             let digest = u64::from_str_radix(digest, 16).map_err(|_| bad("has no digest"))?;
-            let name = Name::stored(name);
+            let name = FoldedName::new(Name::stored(name));
             (
                 Some(KeyUse {
                     operation,
