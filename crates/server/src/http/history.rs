@@ -34,7 +34,7 @@ impl HistoryView {
     /// The view that a query asks for, if it asks for one.
     pub(crate) fn of_query(query: &Query) -> Option<Self> {
         let is_full = |text: &str| text.eq_ignore_ascii_case("full");
-        if query.text("showHistory").is_some_and(is_full) {
+        if query.bare("showHistory").is_some_and(is_full) {
             return Some(Self::Full);
         }
         query.flag("showHistory")?.then(|| Self::Merged {

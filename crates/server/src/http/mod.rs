@@ -263,10 +263,11 @@ fn status_of(denied: Denied) -> StatusCode {
     }
 }
 
-/// The hub a call is about: of the query, of the path, or the default one (H13).
+/// The hub a call is about: of the query, of the path, or the default one; a blank name is none (H13).
 fn hub_name(app: &App, query: &Query, call: &Call) -> Result<HubName, Problem> {
-    let given = query.filled("taskHub").or(call.hub.as_deref());
-    match given.filter(|name| !name.is_empty()) {
+    let is_name = |name: &&str| !name.trim().is_empty();
+    let given = query.text("taskHub").filter(is_name).or(call.hub.as_deref());
+    match given.filter(is_name) {
         // The default hub's name as it was created, since it is shown in links.
         Some(name) => checked_hub_name(name).map(|name| {
             if name == *app.hubs.first() {

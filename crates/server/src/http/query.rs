@@ -14,7 +14,9 @@ use super::time;
 /// Rows of a page unless the caller says otherwise; the Python client reads no second page (H76).
 const TOP_DEFAULT: usize = 100;
 
-/// The pairs of a query, decoded.
+/// The pairs of a query, decoded. What was encoded is the caller's: a blank at the end of a prefix or of a reason
+/// belongs to it. A bare one cannot be part of a URL, so nothing is trimmed (H9); values of a type say by themselves
+/// whether blanks around them matter.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     /// Those that can be read.
@@ -25,10 +27,7 @@ pub(crate) struct Query {
 impl Query {
     /// Decodes a query; a percent sign without digits stands for itself.
     pub(crate) fn parse(raw: &str) -> Self {
-        let text = |part: &str| {
-            let decoded = decode(&part.replace('+', " "), BadPercent::Kept)?;
-            Some(decoded.trim().to_owned())
-        };
+        let text = |part: &str| decode(&part.replace('+', " "), BadPercent::Kept);
         let mut query = Self {
             pairs: Vec::new(),
             is_whole: true,
@@ -64,14 +63,19 @@ impl Query {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// A text that counts as absent when it is blank.
+    /// A text that counts as absent when it is empty.
     pub(crate) fn filled(&self, name: &str) -> Option<&str> {
         self.text(name).filter(|text| !text.is_empty())
     }
 
+    /// A value that is no text of the caller's own: blanks around it do not matter (H10).
+    pub(crate) fn bare(&self, name: &str) -> Option<&str> {
+        self.text(name).map(str::trim)
+    }
+
     /// A boolean; anything else counts as absent (H10).
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
-        match self.text(name)? {
+        match self.bare(name)? {
             yes if yes.eq_ignore_ascii_case("true") => Some(true),
             no if no.eq_ignore_ascii_case("false") => Some(false),
             _ => None,
@@ -80,7 +84,7 @@ impl Query {
 
     /// Rows of a page: what is not positive counts as absent, what is too much is lowered (H10).
     pub(crate) fn top(&self, name: &str) -> usize {
-        let wanted = self.text(name).and_then(|text| match text.parse::<i64>() {
+        let wanted = self.bare(name).and_then(|text| match text.parse::<i64>() {
             Ok(rows) => Some(rows),
             // More than a number holds is a number still.
             Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(i64::MAX),
@@ -98,7 +102,7 @@ impl Query {
     ///
     /// For negative and infinite ones.
     pub(crate) fn seconds(&self, name: &str) -> Result<Option<Duration>, Problem> {
-        let Some(seconds) = self.text(name).and_then(|text| text.parse::<f64>().ok()) else {
+        let Some(seconds) = self.bare(name).and_then(|text| text.parse::<f64>().ok()) else {
             return Ok(None);
         };
         let problem = || Problem::argument(format!("`{name}` must be a number of seconds, 0 or more"));
@@ -183,6 +187,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_encoded_belongs_to_the_value() {
+        let query = query("instanceIdPrefix=Order%20&reason=%20two%20spaces+&n%20=x&blank=%20&tab=%09a%0a");
+        assert_eq!(query.text("instanceIdPrefix"), Some("Order "));
+        assert_eq!(query.text("reason"), Some(" two spaces "));
+        assert_eq!((query.text("n "), query.text("n")), (Some("x"), None));
+        assert_eq!(query.filled("blank"), Some(" "));
+        assert_eq!(query.text("tab"), Some("\ta\n"));
+    }
+
+    #[test]
     fn booleans_are_true_or_false_in_any_case() {
         let query = query("a=True&b=%20FALSE+&c=1&d=");
         assert_eq!(query.flag("a"), Some(true));
@@ -210,6 +224,7 @@ mod tests {
         };
         assert_eq!(seconds("t=0.5").unwrap(), Some(500));
         assert_eq!(seconds("t=0").unwrap(), Some(0));
+        assert_eq!(seconds("t=%201.5+").unwrap(), Some(1_500));
         assert_eq!((seconds("t=x").unwrap(), seconds("").unwrap()), (None, None));
         for bad in ["t=-1", "t=NaN", "t=inf", "t=-inf"] {
             assert!(seconds(bad).is_err(), "{bad}");

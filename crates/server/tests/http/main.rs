@@ -6,6 +6,7 @@
 
 mod access;
 mod library;
+mod queries;
 mod support;
 mod trouble;
 mod wire;

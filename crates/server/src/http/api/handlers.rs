@@ -344,7 +344,7 @@ fn whole(query: &Query, name: &str, range: RangeInclusive<usize>) -> Result<Opti
     let Some(text) = query.filled(name) else {
         return Ok(None);
     };
-    let number: Option<usize> = text.parse().ok();
+    let number: Option<usize> = text.trim().parse().ok();
     let fits = number.filter(|number| range.contains(number));
     let (least, most) = range.into_inner();
     let refused = || {
