@@ -10,6 +10,7 @@
 pub mod action;
 pub mod commit;
 pub mod control;
+pub mod date;
 pub mod event;
 pub mod failure;
 pub mod fold;

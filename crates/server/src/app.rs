@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use taskhub_core::time::Timestamp;
+use taskhub_engine::clock::{Clock, SystemClock};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -38,6 +40,11 @@ impl App {
             closing: watch::Sender::new(false),
             body_bytes: AtomicUsize::new(0),
         }
+    }
+
+    /// The time, for what callers say relative to it.
+    pub(crate) fn now(&self) -> Timestamp {
+        SystemClock.now()
     }
 
     /// Tells whoever waits that the server stops.

@@ -8,7 +8,7 @@ use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::Error as EngineError;
 
-use super::instances::{filter, idempotency_key};
+use super::instances::{Ignored, filter, idempotency_key};
 use super::problem::Problem;
 use super::respond::{self, Response};
 use super::shapes::{PurgeResult, status_word};
@@ -119,13 +119,18 @@ pub(super) async fn purge(asked: &Asked<'_>, instance: &str) -> Result<Response,
 
 /// O11: removes the ended instances among those of a period (H89, H90).
 pub(super) async fn purge_many(asked: &Asked<'_>) -> Result<Response, Problem> {
-    let filter = filter(&asked.query);
+    let (filter, ignored) = filter(asked);
+    for Ignored { name, value, .. } in &ignored {
+        let unreadable = format!("The value '{value}' of '{name}' could not be read as a time.");
+        match *name {
+            "createdTimeFrom" => return Ok(respond::json(StatusCode::BAD_REQUEST, &unreadable)),
+            "createdTimeTo" => return Err(Problem::argument(unreadable)),
+            _ => {}
+        }
+    }
     if filter.created_from.is_none() {
         let what = "Please provide value for 'createdTimeFrom' parameter.";
         return Ok(respond::json(StatusCode::BAD_REQUEST, &what));
-    }
-    if asked.query.filled("createdTimeTo").is_some() && filter.created_before.is_none() {
-        return Err(Problem::argument("`createdTimeTo` is no time"));
     }
     if asked.query.statuses().is_present && filter.statuses.is_empty() {
         // A typing error must not purge everything (H12).
@@ -139,6 +144,9 @@ pub(super) async fn purge_many(asked: &Asked<'_>) -> Result<Response, Problem> {
     let mut response = purge_result(purged.count);
     if !purged.is_complete {
         respond::set(&mut response, INCOMPLETE, "true");
+    }
+    for ignored in &ignored {
+        respond::warn(&mut response, &ignored.to_string());
     }
     Ok(response)
 }

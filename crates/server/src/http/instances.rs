@@ -120,7 +120,7 @@ fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&
         version: version.map(Name::new).transpose().map_err(EngineError::from)?,
         input: payload::of_body(body, app.config.unwrap_json_strings)?,
         tags: Tags::new(),
-        scheduled_start: scheduled_start(query)?,
+        scheduled_start: scheduled_start(asked)?,
         execution: None,
         reuse: reuse(asked)?,
         key: key.map(idempotency_key).transpose()?,
@@ -143,19 +143,15 @@ fn known_name(asked: &Asked<'_>, name: &str) -> Result<Name, Problem> {
 }
 
 /// When to start. A time that cannot be read is refused: to start at once is not what was meant.
-fn scheduled_start(query: &Query) -> Result<Option<Timestamp>, Problem> {
-    let Some(text) = query.filled("scheduledStartTime") else {
-        return Ok(None);
-    };
-    let moment = query.time("scheduledStartTime");
-    let unreadable = || Problem::argument(format!("`scheduledStartTime` is no time: `{text}`"));
-    moment.map(Some).ok_or_else(unreadable)
+fn scheduled_start(asked: &Asked<'_>) -> Result<Option<Timestamp>, Problem> {
+    let moment = asked.query.time("scheduledStartTime", asked.app.now());
+    moment.map_err(|text| Problem::argument(format!("`scheduledStartTime` is no time: `{text}`")))
 }
 
 /// What may become of an instance with this id: as this call says, else as the server is set (H64, H65).
 fn reuse(asked: &Asked<'_>) -> Result<ReusePolicy, Problem> {
     let dedupe = asked.query.statuses_in(&["dedupe"]);
-    if dedupe.unknown > 0 {
+    if !dedupe.unknown.is_empty() {
         // To overlook a word here would be to replace an instance that it was to protect.
         return Err(Problem::argument("`dedupe` has a word that is no status"));
     }
@@ -288,7 +284,7 @@ async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo) -> Result<Respon
 pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
     let query = &asked.query;
     let token = header(asked.head, TOKEN_HEADER.as_str())?;
-    let filter = filter(query);
+    let (filter, ignored) = filter(asked);
     let after = token.map(|token| token::read(token, &filter)).transpose();
     let after = after.map_err(|refused| Problem::argument(refused.to_string()))?;
     let (rows, next) = match asked.hub().await? {
@@ -306,6 +302,9 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
     let mut response = respond::json(StatusCode::OK, &shown);
     let token = next.map(|next| token::write(&next, &filter)).unwrap_or_default();
     respond::set(&mut response, TOKEN_HEADER, &token);
+    for ignored in &ignored {
+        respond::warn(&mut response, &ignored.to_string());
+    }
     Ok(response)
 }
 
@@ -316,15 +315,53 @@ pub(super) fn last_page(rows: &impl Serialize) -> Response {
     response
 }
 
-/// The filters that lists and purges share. Both limits of time are inclusive (H75).
-pub(super) fn filter(query: &Query) -> Filter {
-    Filter {
-        created_from: query.time("createdTimeFrom"),
-        created_before: query.time("createdTimeTo").map(just_after),
-        statuses: query.statuses().known,
+/// A filter that was given and could not be read. A list is not restricted by it, which its answer tells.
+#[derive(Debug)]
+pub(super) struct Ignored {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    kind: &'static str,
+}
+
+impl std::fmt::Display for Ignored {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, value, kind } = self;
+        write!(out, "{name} is ignored, since '{value}' is no {kind}")
+    }
+}
+
+/// The filters that lists and purges share, and those that could not be read. Both limits of time are inclusive (H75).
+pub(super) fn filter(asked: &Asked<'_>) -> (Filter, Vec<Ignored>) {
+    let (query, now) = (&asked.query, asked.app.now());
+    let mut ignored = Vec::new();
+    let mut time = |name| match query.time(name, now) {
+        Ok(moment) => moment,
+        Err(text) => {
+            ignored.push(Ignored {
+                name,
+                value: text.to_owned(),
+                kind: "time",
+            });
+            None
+        }
+    };
+    let (from, to) = (time("createdTimeFrom"), time("createdTimeTo"));
+    let statuses = query.statuses();
+    if !statuses.unknown.is_empty() {
+        ignored.push(Ignored {
+            name: "runtimeStatus",
+            value: statuses.unknown.join(","),
+            kind: "status",
+        });
+    }
+    let filter = Filter {
+        created_from: from,
+        created_before: to.map(just_after),
+        statuses: statuses.known,
         name: query.filled("name").map(str::to_owned),
         id_prefix: query.filled("instanceIdPrefix").map(str::to_owned),
-    }
+    };
+    (filter, ignored)
 }
 
 /// The next moment there is.

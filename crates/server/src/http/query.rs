@@ -113,9 +113,16 @@ impl Query {
         Ok(Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
     }
 
-    /// A moment; what is none counts as absent (H10).
-    pub(crate) fn time(&self, name: &str) -> Option<Timestamp> {
-        self.text(name).and_then(time::parse)
+    /// A moment; if it is given and cannot be read, its text.
+    ///
+    /// # Errors
+    ///
+    /// For a text that is no moment.
+    pub(crate) fn time(&self, name: &str, now: Timestamp) -> Result<Option<Timestamp>, &str> {
+        let Some(text) = self.filled(name) else {
+            return Ok(None);
+        };
+        time::of_query(text, now).map(Some).ok_or(text)
     }
 
     /// The statuses named, in any spelling of the parameter that clients use (H75).
@@ -138,19 +145,24 @@ pub(crate) struct Statuses {
     pub(crate) is_present: bool,
     /// What was understood of it.
     pub(crate) known: Vec<RuntimeStatus>,
-    /// How many words were not.
-    pub(crate) unknown: usize,
+    /// The words that were not.
+    pub(crate) unknown: Vec<String>,
 }
 
 impl Statuses {
     fn parse(lists: &[&str]) -> Self {
         let items = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
-        let words: Vec<&str> = items.filter(|word| !word.is_empty()).collect();
-        let known: Vec<RuntimeStatus> = words.iter().filter_map(|word| status(word)).collect();
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for word in items.filter(|word| !word.is_empty()) {
+            match status(word) {
+                Some(status) => known.push(status),
+                None => unknown.push(word.to_owned()),
+            }
+        }
         Self {
             is_present: !lists.is_empty(),
-            unknown: words.len() - known.len(),
             known,
+            unknown,
         }
     }
 }
@@ -232,10 +244,21 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_cannot_be_read_is_told_apart_from_none() {
+        let now = Timestamp::from_micros(0);
+        let query = query("a=3/10/2100&b=soon&c=&d=%20");
+        assert_eq!(query.time("a", now), Ok(Timestamp::parse("2100-03-10T00:00:00Z")));
+        assert_eq!(query.time("b", now), Err("soon"));
+        assert_eq!((query.time("c", now), query.time("x", now)), (Ok(None), Ok(None)));
+        assert_eq!(query.time("d", now), Err(" "));
+    }
+
+    #[test]
     fn statuses_come_as_names_and_numbers_in_one_list_or_several() {
         use RuntimeStatus::{Completed, Pending, Running};
         let found = query("runtimeStatus=completed,RUNNING&runtimestatus=6,,nonsense").statuses();
-        assert_eq!((found.known, found.unknown), (vec![Completed, Running, Pending], 1));
+        assert_eq!(found.known, [Completed, Running, Pending]);
+        assert_eq!(found.unknown, ["nonsense"]);
         assert_eq!(query("runtimeStats=1").statuses().known, [Completed]);
         let typo = query("runtimeStatus=Compleded").statuses();
         assert!(typo.is_present && typo.known.is_empty());

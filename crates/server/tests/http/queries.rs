@@ -1,4 +1,4 @@
-//! Values of queries: what was encoded in them belongs to them (H9).
+//! Values of queries: what was encoded in them belongs to them (H9), and what of them is read as a time (H11).
 
 use crate::support::{HUB, Running, SURFACES, config};
 
@@ -105,4 +105,138 @@ async fn blanks_around_what_is_no_text_do_not_matter() {
     assert_eq!(ids(&server, &path).await.len(), IDS.len());
     let own = format!("/api/v1/hubs/{HUB}/instances?limit=%202");
     assert_eq!(ids(&server, &own).await.len(), 2);
+}
+
+/// Forms of 10:01 on 10 March 2100, as they stand in a URL.
+const FORMS: [&str; 14] = [
+    "2100-03-10T10:01:00Z",
+    "2100-3-10+10:01",
+    "2100-03-10T11:01:00+01:00",
+    "2100-03-10T11:01:00%2B1",
+    "03/10/2100+10:01:00",
+    "3/10/2100%2010:01",
+    "2100/03/10+10:01:00",
+    "3/10/2100+10:01+AM",
+    "03.10.2100+10:01",
+    "10+March+2100+10:01",
+    "Mar+10,+2100+10:01",
+    "Wed,+10+Mar+2100+10:01:00+GMT",
+    "Wed,%2010%20Mar%202100%2010:01:00%20GMT",
+    "++2100-03-10++10:01:00++",
+];
+
+#[tokio::test]
+async fn a_filter_takes_a_time_in_every_form_that_there_is() {
+    let server = Running::start(config()).await;
+    server
+        .call("POST", &format!("{}/orchestrators/Echo/e?timeout=60", SURFACES[0]))
+        .await;
+    for form in FORMS {
+        for base in SURFACES {
+            let path = format!("{base}/instances?createdTimeFrom={form}");
+            let answer = server.call("GET", &path).await;
+            assert_eq!((answer.body.as_str(), answer.header("warning")), ("[]", None), "{path}");
+            assert_eq!(
+                ids(&server, &format!("{base}/instances?createdTimeTo={form}")).await,
+                ["e"]
+            );
+            let purge = format!("{base}/instances?createdTimeFrom=2000-01-01&createdTimeTo=2000-01-02");
+            assert_eq!(server.call("DELETE", &purge).await.status, 404);
+            let purge = format!("{base}/instances?createdTimeFrom={form}");
+            assert_eq!(server.call("DELETE", &purge).await.status, 404, "{purge}");
+        }
+        let own = format!("/api/v1/hubs/{HUB}/instances");
+        assert!(ids(&server, &format!("{own}?createdFrom={form}")).await.is_empty());
+        assert_eq!(ids(&server, &format!("{own}?createdTo={form}")).await, ["e"]);
+        let path = format!(
+            "{}/orchestrators/Echo/later?scheduledStartTime={form}&dedupe=failed",
+            SURFACES[0]
+        );
+        assert_eq!(server.call("POST", &path).await.status, 202);
+        let later = server.call("GET", &format!("{own}/later")).await.json();
+        assert_eq!(later["scheduledStartTime"], "2100-03-10T10:01:00Z", "{form}");
+        let path = format!("{}/instances/later/terminate", SURFACES[0]);
+        assert_eq!(server.call("POST", &path).await.status, 202);
+        let path = format!("{}/instances/later", SURFACES[0]);
+        assert_eq!(server.call("DELETE", &path).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_list_tells_which_filter_it_could_not_read_and_a_purge_refuses_it() {
+    let server = Running::start(config()).await;
+    server
+        .call("POST", &format!("{}/orchestrators/Echo/e?timeout=60", SURFACES[0]))
+        .await;
+    for base in SURFACES {
+        for (query, warnings) in [
+            (
+                "createdTimeFrom=soon",
+                &["299 - \"createdTimeFrom is ignored, since 'soon' is no time\""][..],
+            ),
+            (
+                "createdTimeTo=13/10/2100",
+                &["299 - \"createdTimeTo is ignored, since '13/10/2100' is no time\""],
+            ),
+            (
+                "createdTimeFrom=20180310",
+                &["299 - \"createdTimeFrom is ignored, since '20180310' is no time\""],
+            ),
+            (
+                "createdTimeFrom=%0d%0aX:%22&createdTimeTo=%C3%A9",
+                &[
+                    "299 - \"createdTimeFrom is ignored, since '%0D%0AX:\\\"' is no time\"",
+                    "299 - \"createdTimeTo is ignored, since '%C3%A9' is no time\"",
+                ],
+            ),
+            (
+                "runtimeStatus=completed,Compleded&runtimeStatus=x",
+                &["299 - \"runtimeStatus is ignored, since 'Compleded,x' is no status\""],
+            ),
+            ("createdTimeFrom=&createdTimeTo=3/10/2100&runtimeStatus=Completed", &[]),
+        ] {
+            let answer = server.call("GET", &format!("{base}/instances?{query}")).await;
+            let told: Vec<_> = answer.headers.get_all("warning").iter().collect();
+            assert_eq!(told, warnings, "{query}");
+            assert_eq!(answer.json().as_array().unwrap().len(), 1, "{query}");
+        }
+        let purge = format!("{base}/instances?createdTimeFrom=");
+        for (value, told) in [
+            (
+                "soon",
+                "\"The value 'soon' of 'createdTimeFrom' could not be read as a time.\"",
+            ),
+            (
+                "%20",
+                "\"The value ' ' of 'createdTimeFrom' could not be read as a time.\"",
+            ),
+            ("", "\"Please provide value for 'createdTimeFrom' parameter.\""),
+        ] {
+            let answer = server.call("DELETE", &format!("{purge}{value}")).await;
+            assert_eq!((answer.status.as_u16(), answer.body.as_str()), (400, told));
+        }
+        let answer = server
+            .call("DELETE", &format!("{purge}2000-01-01&createdTimeTo=2/30/2100"))
+            .await;
+        assert_eq!(answer.status, 400);
+        let told = "The value '2/30/2100' of 'createdTimeTo' could not be read as a time.";
+        assert_eq!(answer.json()["ExceptionMessage"], told);
+    }
+    let own = format!("/api/v1/hubs/{HUB}/instances");
+    for (path, told) in [
+        ("createdFrom=soon", "`createdFrom` is no time: `soon`"),
+        ("createdTo=20180310", "`createdTo` is no time: `20180310`"),
+    ] {
+        let answer = server.call("GET", &format!("{own}?{path}")).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["error"]["message"]),
+            (400, &told.into())
+        );
+    }
+    let body = r#"{"createdFrom":"3/10/2100","createdTo":"later"}"#;
+    let answer = server.send("POST", &format!("{own}/purge"), &[], body).await;
+    assert_eq!(answer.json()["error"]["message"], "`createdTo` is no time: `later`");
+    let body = r#"{"createdFrom":"Wed, 10 Mar 2100 10:01:00 GMT"}"#;
+    let answer = server.send("POST", &format!("{own}/purge"), &[], body).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["purged"]), (200, &0.into()));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
+use taskhub_core::date::read as read_moment;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::limits;
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
@@ -80,7 +81,7 @@ pub(super) async fn stats(call: &Call<'_>, hub: &str) -> Result<Response, Refuse
 pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused> {
     let hub = call.hub(hub, Need::Read).await?;
     let query = &call.query;
-    let filter = filter(query)?;
+    let filter = filter(call)?;
     let after = query
         .filled("cursor")
         .map(|cursor| token::read(cursor, &filter))
@@ -209,7 +210,7 @@ fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refus
         version: version.map(Name::new).transpose()?,
         input: body.input.as_deref().map(payload::of_json).transpose()?,
         tags: body.tags,
-        scheduled_start: at.map(|text| moment("scheduledStartTime", text)).transpose()?,
+        scheduled_start: at.map(|text| moment(call, "scheduledStartTime", text)).transpose()?,
         execution: None,
         reuse,
         key: body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?,
@@ -280,12 +281,12 @@ pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Resul
         created_from: body
             .created_from
             .as_deref()
-            .map(|text| moment("createdFrom", text))
+            .map(|text| moment(call, "createdFrom", text))
             .transpose()?,
         created_before: body
             .created_to
             .as_deref()
-            .map(|text| moment("createdTo", text))
+            .map(|text| moment(call, "createdTo", text))
             .transpose()?
             .map(just_after),
         statuses: statuses(body.statuses.iter().map(String::as_str))?,
@@ -311,8 +312,9 @@ fn shown(purged: taskhub_engine::hub::Purged) -> PurgedShown {
 }
 
 /// The filter of a list. Both times are inclusive, as in the management API.
-fn filter(query: &Query) -> Result<Filter, Refused> {
-    let time = |name: &'static str| query.filled(name).map(|text| moment(name, text)).transpose();
+fn filter(call: &Call<'_>) -> Result<Filter, Refused> {
+    let (query, now) = (&call.query, call.app.now());
+    let time = |name| query.time(name, now).map_err(|text| no_moment(name, text));
     Ok(Filter {
         created_from: time("createdFrom")?,
         created_before: time("createdTo")?.map(just_after),
@@ -335,8 +337,12 @@ fn statuses<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<RuntimeStatu
         .collect()
 }
 
-fn moment(name: &str, text: &str) -> Result<Timestamp, Refused> {
-    time::parse(text).ok_or_else(|| Refused::argument(format!("`{name}` is no time: `{text}`")))
+fn moment(call: &Call<'_>, name: &str, text: &str) -> Result<Timestamp, Refused> {
+    read_moment(text, call.app.now()).ok_or_else(|| no_moment(name, text))
+}
+
+fn no_moment(name: &str, text: &str) -> Refused {
+    Refused::argument(format!("`{name}` is no time: `{text}`"))
 }
 
 /// A whole number within limits.
