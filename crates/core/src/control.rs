@@ -31,13 +31,14 @@ pub enum Started {
 /// # Errors
 ///
 /// `instance-exists` if it may not be replaced, `idempotency-conflict` if the key stands for another start,
-/// `payload-too-large` for the input.
+/// `payload-too-large` for the input, `invalid-instance-id` for an id that no URL leads to.
 pub fn create(
     existing: Option<&InstanceState>,
     request: &StartRequest,
     ids: &mut dyn Ids,
     now: Timestamp,
 ) -> Result<Started, Refusal> {
+    request.instance.check_new()?;
     check_payload("input", request.input.as_ref())?;
     let used = || KeyUse::new(Operation::Start, &request.name, request.input.as_ref());
     if let Some(old) = existing {

@@ -111,6 +111,23 @@ impl InstanceId {
         Err(Refusal::InvalidInstanceId { given: clip(text), why })
     }
 
+    /// Checks that a new instance may have this id. `.` and `..` may be ids of stored instances, which can be looked at
+    /// and removed, but not of new ones: clients take such segments out of a path, so no URL would lead to them.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-instance-id` for these two.
+    pub fn check_new(&self) -> Result<(), Refusal> {
+        if matches!(self.as_str(), "." | "..") {
+            let why = "clients take `.` and `..` out of a URL, so that none leads to the instance";
+            return Err(Refusal::InvalidInstanceId {
+                given: self.to_string(),
+                why,
+            });
+        }
+        Ok(())
+    }
+
     /// The id of a child that was given none: `parent:%04x`, after the first continue-as-new with the
     /// execution's ordinal and a point before it, so that neither executions nor actions collide (R70): digits before a
     /// point are an ordinal, all others an action, and no id of a child has a colon behind its parent's.
@@ -298,6 +315,17 @@ mod tests {
             assert_eq!(InstanceId::new(bad).unwrap_err().code(), "invalid-instance-id");
         }
         assert_ne!(InstanceId::new("a").unwrap(), InstanceId::new("A").unwrap());
+    }
+
+    #[test]
+    fn no_new_instance_has_an_id_that_no_url_leads_to() {
+        for bad in [".", ".."] {
+            let stored = InstanceId::new(bad).unwrap();
+            assert_eq!(stored.check_new().unwrap_err().code(), "invalid-instance-id");
+        }
+        for good in ["...", ".a", "a.", "a..b", " .", "%2e"] {
+            assert_eq!(InstanceId::new(good).unwrap().check_new(), Ok(()));
+        }
     }
 
     #[test]

@@ -349,6 +349,9 @@ impl<'a> Effects<'a> {
             None => InstanceId::derived_child(&info.instance, info.ordinal, id)
                 .or_else(|refusal| invalid(format!("action {id} starts a child without an id, and {refusal}")))?,
         };
+        if let Err(refusal) = target.check_new() {
+            return invalid(format!("action {id} starts a child, and {refusal}"));
+        }
         let parent = info.parent.as_ref().map(|parent| &parent.instance);
         if target == info.instance || parent == Some(&target) {
             return invalid(format!(

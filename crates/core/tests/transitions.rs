@@ -44,9 +44,9 @@ impl Ids for Counter {
     }
 }
 
-fn pending() -> InstanceState {
-    let request = StartRequest {
-        instance: InstanceId::new("a").unwrap(),
+fn request(id: &str) -> StartRequest {
+    StartRequest {
+        instance: InstanceId::new(id).unwrap(),
         name: Name::stored("Work"),
         version: None,
         input: None,
@@ -56,8 +56,19 @@ fn pending() -> InstanceState {
         reuse: ReusePolicy::default(),
         key: None,
         repeats: Repeats::default(),
-    };
-    let Ok(Started::New(commit)) = control::create(None, &request, &mut Counter(0), NOW) else {
+    }
+}
+
+#[test]
+fn no_instance_is_created_under_an_id_that_no_url_leads_to() {
+    for id in [".", ".."] {
+        let refused = control::create(None, &request(id), &mut Counter(0), NOW).unwrap_err();
+        assert_eq!(refused.code(), "invalid-instance-id");
+    }
+}
+
+fn pending() -> InstanceState {
+    let Ok(Started::New(commit)) = control::create(None, &request("a"), &mut Counter(0), NOW) else {
         unreachable!("nothing is in the way")
     };
     let Some(Change::Create(creation)) = &commit.change else {

@@ -11,6 +11,7 @@ use taskhub_core::event::Tags;
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{ExecutionId, InstanceId, Name};
 use taskhub_core::payload::Payload;
+use taskhub_core::refusal::Refusal;
 use taskhub_core::time::Timestamp;
 use taskhub_core::turn::check_custom_status;
 use uuid::Uuid;
@@ -299,7 +300,7 @@ impl OrchestrationContext {
             .instance_id
             .clone()
             .unwrap_or_else(|| self.new_guid().simple().to_string());
-        let instance = InstanceId::new(&id)?;
+        let instance = new_instance(&id)?;
         let options = options.instance_id(&id).tag(FIRE_AND_FORGET, "true");
         let action = self.action(Awaited::SubOrchestration, name, input, &options);
         self.shared
@@ -382,7 +383,7 @@ impl OrchestrationContext {
             let instance = options
                 .instance_id
                 .as_deref()
-                .map(InstanceId::new)
+                .map(new_instance)
                 .transpose()
                 .map_err(invalid)?;
             ActionKind::CreateSubOrchestration {
@@ -394,6 +395,13 @@ impl OrchestrationContext {
             }
         })
     }
+}
+
+/// The id of an instance that is to be started.
+fn new_instance(id: &str) -> Result<InstanceId, Refusal> {
+    let instance = InstanceId::new(id)?;
+    instance.check_new()?;
+    Ok(instance)
 }
 
 fn invalid(refusal: impl fmt::Display) -> Failure {

@@ -337,6 +337,30 @@ fn s_parent_can_drops_child() {
 }
 
 #[test]
+fn a_child_under_an_id_that_no_url_leads_to_is_refused_where_it_is_asked_for() {
+    let parent = async |ctx: OrchestrationContext, id: String| -> Result<String> {
+        let options = || CallOptions::new().instance_id(&id);
+        let detached = ctx.start_new("Child", "Ada", options()).unwrap_err();
+        let child = ctx
+            .call_sub_orchestrator_with::<String>("Child", "Ada", options())
+            .await;
+        Ok(format!("{detached} / {}", child.unwrap_err().message()))
+    };
+    for id in [".", ".."] {
+        let mut hub = TestHub::new(
+            Registry::new()
+                .orchestrator("Parent", parent)
+                .orchestrator("Child", child),
+        );
+        let why = format!(
+            "`{id}` is no instance id: clients take `.` and `..` out of a URL, so that none leads to the instance"
+        );
+        let said = hub.run_orchestrator::<String>("Parent", id).unwrap();
+        assert_eq!(said, format!("{why} / {why}"));
+    }
+}
+
+#[test]
 fn s_can_actions_applied() {
     let parent = async |ctx: OrchestrationContext, is_second: bool| -> Result<String> {
         if is_second {

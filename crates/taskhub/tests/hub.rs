@@ -216,6 +216,25 @@ async fn what_cannot_be_written_is_named_and_raw_bytes_need_not_be_json() {
 }
 
 #[tokio::test]
+async fn an_id_that_no_url_leads_to_is_not_given() {
+    let hub = builder().in_memory().await.unwrap();
+    let client = hub.client();
+    for id in [".", ".."] {
+        let options = StartOptions::new().instance_id(id);
+        let refused = client
+            .start_new_with("E1_HelloSequence", (), options)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), "invalid-instance-id");
+        // One that is there from earlier could be asked for.
+        let id = InstanceId::new(id).unwrap();
+        assert_eq!(client.get_status(&id).await.unwrap(), None);
+    }
+    let options = StartOptions::new().instance_id("...");
+    client.start_new_with("E1_HelloSequence", (), options).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_weak_client_does_not_keep_the_hub() {
     let hub = builder().in_memory().await.unwrap();
     let weak = hub.client().downgrade();

@@ -94,6 +94,9 @@ fn check_id(text: &str) -> Result<InstanceId> {
     if text.starts_with('@') {
         return bad("an instance id must not begin with `@`, which is for entities".to_owned());
     }
+    if matches!(text, "." | "..") {
+        return bad("an instance id must not be `.` or `..`, since no URL leads to it".to_owned());
+    }
     match InstanceId::new(text) {
         Ok(id) => Ok(id),
         Err(_) => bad(format!(

@@ -176,6 +176,8 @@ fn instance_id(given: Option<&str>, key: Option<&str>) -> Result<InstanceId, Pro
         "Orchestration instance ids must not start with @."
     } else if given.contains(is_forbidden_in_id) {
         "Orchestration instance ids must not contain /, \\, #, ?, or control characters."
+    } else if matches!(given, "." | "..") {
+        "Orchestration instance ids must not be . or .., to which no URL leads."
     } else {
         // What else may be wrong is the length.
         return InstanceId::new(given)

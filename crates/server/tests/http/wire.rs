@@ -33,6 +33,8 @@ async fn ids_are_checked_by_starts_and_simply_not_found_elsewhere() {
         ("a%3Fb", "must not contain"),
         ("a%00b", "must not contain"),
         ("a%C2%85b", "must not contain"),
+        (".", "must not be . or .."),
+        ("%2e%2E", "must not be . or .."),
         (long.as_str(), "must not exceed 256 characters"),
     ] {
         let answer = server.call("POST", &format!("{RPC}/orchestrators/Echo/{id}")).await;
@@ -41,7 +43,7 @@ async fn ids_are_checked_by_starts_and_simply_not_found_elsewhere() {
         assert_eq!(answer.status, 404, "{id}");
     }
     let longest = "%F0%9F%9A%80".repeat(256);
-    for id in [longest.as_str(), "a@b", "a%20b", "a+b", "%2541", "."] {
+    for id in [longest.as_str(), "a@b", "a%20b", "a+b", "%2541", "...", ".a", "%252e"] {
         let answer = server.call("POST", &format!("{RPC}/orchestrators/Echo/{id}")).await;
         assert_eq!(answer.status, 202, "{id}");
         let location = answer.header("location").unwrap();

@@ -230,7 +230,9 @@ fn new_instance_id(id: &str) -> Result<InstanceId, Refusal> {
             why,
         });
     }
-    InstanceId::new(id)
+    let instance = InstanceId::new(id)?;
+    instance.check_new()?;
+    Ok(instance)
 }
 
 /// What changes one instance.
