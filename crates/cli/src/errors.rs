@@ -19,7 +19,7 @@ pages! {
     "instance-failed" "instance-live" "instance-not-found" "instance-not-live" "instance-stalled"
     "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-idempotency-key" "invalid-instance-id" "invalid-name" "no-such-route"
     "not-allowed" "not-authenticated" "not-available-yet" "not-served" "output-failed" "overloaded"
-    "payload-too-large" "server-unreachable" "signal-unavailable" "stale-answer" "store-corrupt" "store-format"
+    "payload-too-deep" "payload-too-large" "server-unreachable" "signal-unavailable" "stale-answer" "store-corrupt" "store-format"
     "store-full" "store-locked" "store-unavailable" "timed-out" "unexpected-answer" "unregistered-name" "usage"
 }
 

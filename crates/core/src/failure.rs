@@ -7,6 +7,8 @@ use std::fmt;
 pub const INVALID_RESPONSE: &str = "InvalidOrchestratorResponse";
 /// Error type of a payload above the limit (R170).
 pub const PAYLOAD_TOO_LARGE: &str = "PayloadTooLarge";
+/// Error type of a payload that is nested too deep (H16).
+pub const PAYLOAD_TOO_DEEP: &str = "PayloadTooDeep";
 /// Error type a parent sees when its child's id is live (R71).
 pub const ALREADY_EXISTS: &str = "OrchestrationAlreadyExists";
 /// Error type a parent sees when its child was terminated (R69).

@@ -12,6 +12,9 @@ pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 256;
 pub const NAME_CHARS_MAX: usize = 1024;
 /// Largest payload on every surface, in bytes (R170, A14).
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// Deepest nesting of a payload that is JSON, on every surface: what all clients can read, with what stands around it in
+/// lists and histories (H16).
+pub const PAYLOAD_LEVELS_MAX: usize = 120;
 /// Largest custom status, in UTF-16 code units of its text (R97). The Functions extension takes 16 KB of UTF-16, of
 /// which it counts whole KB only: all that is less than 17.
 pub const CUSTOM_STATUS_UNITS_MAX: usize = (17 << 10) / 2 - 1;

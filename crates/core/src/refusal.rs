@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::id::{IdempotencyKey, InstanceId};
+use crate::limits;
 use crate::status::RuntimeStatus;
 
 /// A request that was refused; nothing changed.
@@ -53,6 +54,11 @@ pub enum Refusal {
         bytes: usize,
         bytes_max: usize,
     },
+    #[error(
+        "{what} is nested {levels} levels deep, and at most {} are accepted",
+        limits::PAYLOAD_LEVELS_MAX
+    )]
+    PayloadTooDeep { what: String, levels: usize },
     #[error("instance `{instance}` has {messages} unread messages and takes no more until it reads some")]
     InboxFull { instance: InstanceId, messages: usize },
     #[error("the answer carries an old token: the work was handed out again or is no longer wanted")]
@@ -73,6 +79,7 @@ impl Refusal {
             Self::InvalidIdempotencyKey { .. } => "invalid-idempotency-key",
             Self::IdempotencyConflict { .. } => "idempotency-conflict",
             Self::PayloadTooLarge { .. } => "payload-too-large",
+            Self::PayloadTooDeep { .. } => "payload-too-deep",
             Self::InboxFull { .. } => "inbox-full",
             Self::StaleAnswer => "stale-answer",
         }

@@ -215,7 +215,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `invalid-name`, `payload-too-large`, an input that cannot be written as JSON, or the hub's trouble.
+    /// `invalid-name`, `payload-too-large`, `payload-too-deep`, an input that cannot be written as JSON, or the hub's
+    /// trouble.
     pub async fn start_new(&self, name: &str, input: impl Serialize) -> Result<InstanceId, HubError> {
         self.start_new_with(name, input, StartOptions::new()).await
     }
@@ -247,6 +248,7 @@ impl Client {
         options: StartOptions,
     ) -> Result<InstanceId, HubError> {
         let instance = instance_id(&options)?;
+        codec::check_levels(input.as_ref(), format_args!("the input of orchestrator `{name}`"))?;
         let request = StartRequest {
             instance: instance.clone(),
             name: Name::new(name)?,
@@ -376,10 +378,7 @@ impl Client {
         name: &str,
         payload: Option<Payload>,
     ) -> Result<(), HubError> {
-        Ok(self
-            .engine
-            .raise_event(instance, Name::new(name)?, payload, None)
-            .await?)
+        self.raise(instance, name, payload, None).await
     }
 
     /// The same with a key, which makes a repetition succeed without effect for 24 hours, however many keys come
@@ -397,10 +396,21 @@ impl Client {
         key: &str,
     ) -> Result<(), HubError> {
         let payload = encode_event(&payload, instance, name)?;
-        let key = IdempotencyKey::new(key)?;
+        self.raise(instance, name, payload, Some(IdempotencyKey::new(key)?))
+            .await
+    }
+
+    async fn raise(
+        &self,
+        instance: &InstanceId,
+        name: &str,
+        payload: Option<Payload>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<(), HubError> {
+        codec::check_levels(payload.as_ref(), of_event(instance, name))?;
         Ok(self
             .engine
-            .raise_event(instance, Name::new(name)?, payload, Some(key))
+            .raise_event(instance, Name::new(name)?, payload, key)
             .await?)
     }
 
@@ -573,14 +583,17 @@ fn instance_id(options: &StartOptions) -> Result<InstanceId, Refusal> {
 }
 
 fn encode_event(payload: &impl Serialize, instance: &InstanceId, name: &str) -> Result<Option<Payload>, HubError> {
-    encode(
-        payload,
-        format_args!("the payload of event `{name}` for instance `{instance}`"),
-    )
+    encode(payload, of_event(instance, name))
 }
 
+/// What the payload of an event is called.
+fn of_event(instance: &InstanceId, name: &str) -> String {
+    format!("the payload of event `{name}` for instance `{instance}`")
+}
+
+/// Writes a value. How deep it is nested is looked at where it is handed over.
 fn encode(value: &impl Serialize, what: impl Display) -> Result<Option<Payload>, HubError> {
-    codec::encode(value, what).map_err(|failure| HubError::Codec {
+    codec::write(value, what).map_err(|failure| HubError::Codec {
         failure: Box::new(failure),
     })
 }

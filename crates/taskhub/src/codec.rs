@@ -4,17 +4,44 @@
 use std::fmt::Display;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use taskhub_core::failure::Failure;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use taskhub_core::failure::{Failure, PAYLOAD_TOO_DEEP};
 use taskhub_core::payload::Payload;
+use taskhub_core::refusal::Refusal;
 
 use crate::error::{DESERIALIZATION, SERIALIZATION};
 use crate::finite::Finite;
 
 const NULL: &[u8] = b"null";
 
+/// Writes a value that others are to read; `what` names it in the failure.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, what: impl Display + Copy) -> Result<Option<Payload>, Failure> {
+    shallow(write(value, what)?, what)
+}
+
+/// A payload that is to be read by others, unless it is nested so deep that some cannot; `what` names it in the failure.
+pub(crate) fn shallow(payload: Option<Payload>, what: impl Display) -> Result<Option<Payload>, Failure> {
+    check_levels(payload.as_ref(), what)
+        .map_err(|refusal| Failure::new(PAYLOAD_TOO_DEEP, refusal.to_string()).non_retriable())?;
+    Ok(payload)
+}
+
+/// Refuses JSON that is nested deeper than all clients can read. Other bytes have no levels.
+pub(crate) fn check_levels(payload: Option<&Payload>, what: impl Display) -> Result<(), Refusal> {
+    let deep = payload.and_then(|payload| Some((payload.levels_beyond_limit()?, payload)));
+    match deep {
+        Some((levels, payload)) if serde_json::from_slice::<IgnoredAny>(payload.bytes()).is_ok() => {
+            Err(Refusal::PayloadTooDeep {
+                what: what.to_string(),
+                levels,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a value; `what` names it in the failure.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, what: impl Display) -> Result<Option<Payload>, Failure> {
+pub(crate) fn write<T: Serialize + ?Sized>(value: &T, what: impl Display) -> Result<Option<Payload>, Failure> {
     match serde_json::to_vec(&Finite(value)) {
         Ok(bytes) if bytes == NULL => Ok(None),
         Ok(bytes) => Ok(Some(Payload::new(bytes))),
@@ -57,6 +84,19 @@ mod tests {
         decode::<()>(None, "x").unwrap();
         assert_eq!(decode::<Option<u8>>(None, "x").unwrap(), None);
         assert_eq!(encode("", "x").unwrap().unwrap().to_text(), "\"\"");
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_named_with_both_numbers() {
+        let nested = |levels: usize| Payload::new(format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+        let failure = shallow(Some(nested(121)), "the input of activity `Add`").unwrap_err();
+        assert_eq!(failure.error_type, "PayloadTooDeep");
+        let said = "the input of activity `Add` is nested 121 levels deep, and at most 120 are accepted";
+        assert_eq!(failure.message, said);
+        assert!(failure.non_retriable);
+        assert!(shallow(Some(nested(120)), "x").is_ok());
+        // What is no JSON is not read as such by anybody.
+        assert!(shallow(Some(Payload::new("[".repeat(1_000))), "x").is_ok());
     }
 
     #[test]

@@ -242,15 +242,18 @@ impl<'a> StatusBody<'a> {
     }
 }
 
-/// A payload verbatim if it is JSON, and as a JSON string otherwise (H51).
+/// A payload verbatim if it is JSON that all clients can read, and as a JSON string otherwise (H51).
 fn shown(payload: Option<&Payload>) -> Option<Box<RawValue>> {
-    let text = payload?.to_text();
+    let payload = payload?;
+    let text = payload.to_text();
     if text.trim().is_empty() {
         return RawValue::from_string("\"\"".to_owned()).ok();
     }
-    RawValue::from_string(text.clone())
-        .or_else(|_| serde_json::value::to_raw_value(&text))
-        .ok()
+    let json = match payload.levels_beyond_limit() {
+        Some(_) => None,
+        None => RawValue::from_string(text.clone()).ok(),
+    };
+    json.or_else(|| serde_json::value::to_raw_value(&text).ok())
 }
 
 fn whole_seconds(moment: Timestamp) -> String {

@@ -254,7 +254,8 @@ impl OrchestrationContext {
         input: Option<Payload>,
         options: impl Into<CallOptions>,
     ) -> Call<Option<Payload>> {
-        self.call(Awaited::Activity, name, Ok(input), options.into(), as_is)
+        let input = codec::shallow(input, format_args!("the input of activity `{name}`"));
+        self.call(Awaited::Activity, name, input, options.into(), as_is)
     }
 
     /// Starts a sub-orchestration. It is started by this call, awaited or not.
@@ -280,7 +281,8 @@ impl OrchestrationContext {
         input: Option<Payload>,
         options: impl Into<CallOptions>,
     ) -> Call<Option<Payload>> {
-        self.call(Awaited::SubOrchestration, name, Ok(input), options.into(), as_is)
+        let input = codec::shallow(input, format_args!("the input of sub-orchestration `{name}`"));
+        self.call(Awaited::SubOrchestration, name, input, options.into(), as_is)
     }
 
     /// Starts an instance that goes its own way: this one neither waits for it nor hears of its end

@@ -103,8 +103,12 @@ impl Registry {
         E: IntoError + 'static,
     {
         self.add_orchestrator(name, move |ctx, input| {
-            let running = function(ctx, input);
-            Box::pin(async move { running.await.map_err(Error::of) })
+            let running = function(ctx.clone(), input);
+            Box::pin(async move {
+                let output = running.await.map_err(Error::of)?;
+                codec::shallow(output, format_args!("the output of orchestrator `{}`", ctx.name()))
+                    .map_err(Error::from_failure)
+            })
         })
     }
 
@@ -183,8 +187,12 @@ impl Registry {
         E: IntoError + 'static,
     {
         let run = move |context: ActivityContext, input: Option<Payload>| -> AsyncResult {
+            let name = context.name().to_owned();
             let running = function(context, input);
-            Box::pin(async move { running.await.map_err(|error| Error::of(error).into_failure()) })
+            Box::pin(async move {
+                let output = running.await.map_err(|error| Error::of(error).into_failure())?;
+                codec::shallow(output, format_args!("the output of activity `{name}`"))
+            })
         };
         self.add_activity(name, options, ActivityFn::Async(Arc::new(run)))
     }

@@ -57,11 +57,15 @@ pub(crate) fn instance(hub: &HubName, record: &Record) -> Shape {
     ])
 }
 
-/// A payload as JSON: as it is stored if it is JSON, else as a text (H51).
+/// A payload as JSON: as it is stored if it is JSON that all clients can read, else as a text (H51).
 pub(crate) fn payload(payload: Option<&Payload>) -> Shape {
-    let Some(text) = payload.map(Payload::to_text) else {
+    let Some(payload) = payload else {
         return Shape::Null;
     };
+    let text = payload.to_text();
+    if payload.levels_beyond_limit().is_some() {
+        return Shape::Text(text);
+    }
     if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() {
         Shape::Raw(text.trim().to_owned())
     } else {

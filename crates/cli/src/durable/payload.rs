@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::de::IgnoredAny;
 use taskhub_core::limits;
 use taskhub_core::payload::Payload;
+use taskhub_core::refusal::Refusal;
 
 use crate::stop::{Result, Stop, exit};
 
@@ -57,7 +58,7 @@ fn inline(value: &str, kind: Type, what: &str) -> Result<Payload> {
     check_size(value.len() as u64, what)?;
     let trimmed = value.trim_matches(BLANKS);
     match (kind, check(trimmed)) {
-        (Type::Auto | Type::Json, Ok(())) => Ok(Payload::text(trimmed)),
+        (Type::Auto | Type::Json, Ok(())) => shallow(Payload::text(trimmed), what),
         (Type::Json, Err(error)) => Err(not_json(&format!("--{what}"), &error)),
         (Type::Auto | Type::Text, _) => Ok(Payload::text(&serde_json::Value::from(value).to_string())),
     }
@@ -108,7 +109,16 @@ fn from_reader(reader: impl Read, path: &str, what: &str) -> Result<Option<Paylo
     }
     // Of the whole text, so that a message names the line in the file.
     check(text).map_err(|error| not_json(path, &error))?;
-    Ok(Some(Payload::text(trimmed)))
+    shallow(Payload::text(trimmed), what).map(Some)
+}
+
+/// A payload that is JSON, unless it is nested deeper than all clients can read (H16).
+fn shallow(payload: Payload, what: &str) -> Result<Payload> {
+    let Some(levels) = payload.levels_beyond_limit() else {
+        return Ok(payload);
+    };
+    let what = format!("the {what}");
+    Err(Stop::from(&Refusal::PayloadTooDeep { what, levels }))
 }
 
 fn check(text: &str) -> std::result::Result<(), serde_json::Error> {
@@ -166,8 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn nesting_may_be_deep() {
-        let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
-        assert_eq!(inline_text(&deep, Type::Auto), deep);
+    fn nesting_may_be_as_deep_as_all_clients_can_read() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(inline_text(&nested(120), Type::Auto), nested(120));
+        assert_eq!(inline_text(&nested(121), Type::Text), format!("\"{}\"", nested(121)));
+        for kind in [Type::Auto, Type::Json] {
+            let stop = read(Some(&nested(121)), kind, "input", Path::new(".")).unwrap_err();
+            assert_eq!((stop.code, stop.exit), ("payload-too-deep", 1));
+            assert_eq!(
+                stop.message,
+                "the input is nested 121 levels deep, and at most 120 are accepted"
+            );
+        }
     }
 }

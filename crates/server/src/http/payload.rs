@@ -10,13 +10,13 @@ use hyper::body::{Body, Incoming};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use taskhub_core::payload::Payload;
+use taskhub_core::refusal::Refusal;
+use taskhub_engine::Error as EngineError;
 use tokio::time::timeout;
 
 use super::problem::Problem;
 use crate::app::App;
 
-/// Deepest nesting of a body (H16).
-const DEPTH_MAX: usize = 1_000;
 /// How many times the wait for a part of a body the whole of it may take.
 const WHOLE_BODY: u32 = 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -90,16 +90,18 @@ pub(crate) async fn pass_over(app: &App, head: &Parts, body: &mut Incoming) {
 ///
 /// # Errors
 ///
-/// If it is no JSON value.
+/// If it is no JSON value, or one that is nested too deep.
 pub(crate) fn of_body(body: &Bytes, unwrap: bool) -> Result<Option<Payload>, Problem> {
     if body.is_empty() {
         return Ok(None);
     }
     let text = check(body)?;
-    if unwrap && let Some(wrapped) = unwrapped(text) {
-        return Ok(Some(Payload::new(wrapped)));
-    }
-    Ok(Some(Payload::new(body.slice_ref(text.as_bytes()))))
+    let wrapped = if unwrap { unwrapped(text) } else { None };
+    let payload = match wrapped {
+        Some(wrapped) => Payload::new(wrapped),
+        None => Payload::new(body.slice_ref(text.as_bytes())),
+    };
+    Ok(Some(shallow(payload).map_err(EngineError::from)?))
 }
 
 /// The JSON text in a body, without mark and blanks around it.
@@ -108,16 +110,6 @@ fn check(body: &[u8]) -> Result<&str, Problem> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Problem::not_json(format!("byte {} is no UTF-8", error.valid_up_to())))?;
     let value: &RawValue = serde_json::from_str(text).map_err(|error| Problem::not_json(error.to_string()))?;
-    shallow(value)
-}
-
-/// The text of a JSON value that is not nested too deep (H16).
-fn shallow(value: &RawValue) -> Result<&str, Problem> {
-    if depth(value.get()) > DEPTH_MAX {
-        return Err(Problem::not_json(format!(
-            "it is nested more than {DEPTH_MAX} levels deep"
-        )));
-    }
     Ok(value.get())
 }
 
@@ -125,29 +117,20 @@ fn shallow(value: &RawValue) -> Result<&str, Problem> {
 ///
 /// # Errors
 ///
-/// If it is nested too deep.
-pub(crate) fn of_json(value: &RawValue) -> Result<Payload, Problem> {
-    shallow(value).map(Payload::text)
+/// `payload-too-deep` (H16).
+pub(crate) fn of_json(value: &RawValue) -> Result<Payload, Refusal> {
+    shallow(Payload::text(value.get()))
 }
 
-/// How deep a JSON text is nested.
-fn depth(text: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let (mut in_string, mut is_escaped) = (false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if in_string => is_escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
+/// A payload that is JSON, unless it is nested deeper than all clients can read (H16).
+fn shallow(payload: Payload) -> Result<Payload, Refusal> {
+    match payload.levels_beyond_limit() {
+        None => Ok(payload),
+        Some(levels) => Err(Refusal::PayloadTooDeep {
+            what: "the payload".to_owned(),
+            levels,
+        }),
     }
-    deepest
 }
 
 /// What a JSON string holds, if that is an array or an object itself (H17).
@@ -162,9 +145,10 @@ fn unwrapped(text: &str) -> Option<String> {
 pub(crate) enum Shown<'a> {
     /// There is none.
     Absent,
-    /// JSON, verbatim.
+    /// JSON that all clients can read, verbatim.
     Json(&'a RawValue),
-    /// Anything else, as a JSON string.
+    /// Anything else, as a JSON string. So is what was stored before there was a limit of levels, and a reason that
+    /// happens to be such JSON: one of them would keep a client from reading a whole list.
     Text(Cow<'a, str>),
 }
 
@@ -176,8 +160,8 @@ impl<'a> Shown<'a> {
             return Self::Text(Cow::Borrowed(""));
         }
         match serde_json::from_slice(payload.bytes()) {
-            Ok(json) => Self::Json(json),
-            Err(_) => Self::Text(text),
+            Ok(json) if payload.levels_beyond_limit().is_none() => Self::Json(json),
+            Ok(_) | Err(_) => Self::Text(text),
         }
     }
 }
@@ -230,11 +214,24 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_levels_are_accepted_and_one_more_is_not() {
+    fn a_hundred_and_twenty_levels_are_accepted_and_one_more_is_not() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        assert!(stored(&nested(1_000), false).is_some());
-        assert_eq!(stored(&nested(1_001), false), None);
-        assert_eq!(depth(r#"["[[[", "\"[", {"a":[]}]"#), 3);
+        assert!(stored(&nested(120), false).is_some());
+        for levels in [121, 1_000, 100_000] {
+            assert_eq!(stored(&nested(levels), false), None);
+        }
+        let wrapped = |levels| serde_json::to_string(&nested(levels)).unwrap();
+        assert_eq!(stored(&wrapped(121), false), Some(wrapped(121)), "a text has no levels");
+        assert_eq!(stored(&wrapped(120), true), Some(nested(120)));
+        assert_eq!(stored(&wrapped(121), true), None);
+    }
+
+    #[test]
+    fn what_is_stored_deeper_is_shown_as_a_text() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let shown = |text: &str| serde_json::to_string(&Shown::new(Some(&Payload::text(text)))).unwrap();
+        assert_eq!(shown(&nested(120)), nested(120));
+        assert_eq!(shown(&nested(121)), format!("\"{}\"", nested(121)));
     }
 
     #[test]

@@ -175,6 +175,7 @@ fn refused(refusal: &Refusal) -> Problem {
             Problem::new(StatusCode::CONFLICT, message, refusal.to_string(), INVALID_OPERATION)
         }
         Refusal::PayloadTooLarge { bytes_max, .. } => Problem::too_large(*bytes_max),
+        Refusal::PayloadTooDeep { .. } => Problem::not_json(refusal.to_string()),
         Refusal::InboxFull { .. } => Problem::busy(refusal.to_string()),
         // The rest is about arguments; what an operation means by "not found" it says itself.
         _ => Problem::argument(refusal.to_string()),

@@ -81,7 +81,7 @@ impl From<EngineError> for Refused {
             "instance-not-found" | "hub-not-found" => StatusCode::NOT_FOUND,
             "instance-exists" | "instance-not-live" | "instance-live" | "idempotency-conflict" => StatusCode::CONFLICT,
             "payload-too-large" => StatusCode::PAYLOAD_TOO_LARGE,
-            "invalid-instance-id" | "invalid-hub-name" | "invalid-name" | "invalid-idempotency-key" => {
+            "invalid-instance-id" | "invalid-hub-name" | "invalid-name" | "invalid-idempotency-key" | "payload-too-deep" => {
                 StatusCode::BAD_REQUEST
             }
             "timed-out" => StatusCode::GATEWAY_TIMEOUT,
