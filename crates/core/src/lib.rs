@@ -16,6 +16,7 @@ pub mod failure;
 pub mod fold;
 pub mod id;
 pub mod instance;
+pub mod json;
 pub mod limits;
 pub mod message;
 pub mod payload;

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use serde::de::IgnoredAny;
+use taskhub_core::json;
 use taskhub_core::limits;
 use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
@@ -98,18 +99,21 @@ fn from_reader(reader: impl Read, path: &str, what: &str) -> Result<Option<Paylo
         .hint(error.to_string())
     })?;
     check_size(bytes.len() as u64, what)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Stop::plain(exit::FAILED, "invalid-argument", NOT_JSON).hint(format!("{path}: byte {at} is not UTF-8"))
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let trimmed = text.trim_matches(BLANKS);
-    if trimmed.is_empty() {
+    let text = json::text(&bytes)
+        .map_err(|error| Stop::plain(exit::FAILED, "invalid-argument", NOT_JSON).hint(format!("{path}: {error}")))?;
+    if text.trim_matches(BLANKS).is_empty() {
         return Ok(None);
     }
     // Of the whole text, so that a message names the line in the file.
-    check(text).map_err(|error| not_json(path, &error))?;
-    shallow(Payload::text(trimmed), what).map(Some)
+    let plain = match check(&text) {
+        Ok(()) => text,
+        Err(error) => {
+            let plain = json::without_comments(&text);
+            check(&plain).map_err(|_| not_json(path, &error))?;
+            plain.into()
+        }
+    };
+    shallow(Payload::text(plain.trim_matches(BLANKS)), what).map(Some)
 }
 
 /// A payload that is JSON, unless it is nested deeper than all clients can read (H16).
@@ -187,6 +191,36 @@ mod tests {
                 stop.message,
                 "the input is nested 121 levels deep, and at most 120 are accepted"
             );
+        }
+    }
+
+    #[test]
+    fn a_file_may_have_a_mark_comments_and_surplus_commas() {
+        let of = |bytes: &[u8]| {
+            from_reader(bytes, "x.json", "input").map(|payload| payload.map(|payload| payload.to_text()))
+        };
+        let utf_16 = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+            units.flat_map(bytes).collect()
+        };
+        let text = "{\"é\": 1.10}\r\n";
+        for bytes in [utf_16(text, u16::to_le_bytes), utf_16(text, u16::to_be_bytes)] {
+            assert_eq!(of(&bytes).unwrap().unwrap(), "{\"é\": 1.10}");
+        }
+        assert_eq!(of(b"// one\n[1,\n]").unwrap().unwrap(), "[1 \n]");
+        for empty in [&b""[..], b"\xef\xbb\xbf \n", b"\xff\xfe"] {
+            assert_eq!(of(empty).unwrap(), None);
+        }
+        for (bad, hint) in [
+            (&b"{'a':1}"[..], "x.json:1:2: key must be a string"),
+            (b"{a:1}", "x.json:1:2: key must be a string"),
+            (b"[NaN]", "x.json:1:2: expected value"),
+            (b"// none\n", "x.json:1:1: expected value"),
+            (b"[1\xff]", "x.json: byte 2 is not UTF-8"),
+            (b"\xff\xfe[", "x.json: byte 2 is not UTF-16"),
+        ] {
+            let stop = of(bad).unwrap_err();
+            assert_eq!((stop.message.as_str(), stop.hints), (NOT_JSON, vec![hint.to_owned()]));
         }
     }
 }

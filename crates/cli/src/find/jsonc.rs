@@ -1,11 +1,12 @@
 //! JSON as people write it into settings files: with comments and with commas too many (L25).
 
 use serde_json::{Map, Value};
+use taskhub_core::json::without_comments;
 
 /// Reads a settings file. Places in messages are those of the file, since what is not JSON is blanked out.
 pub(crate) fn parse(text: &str) -> Result<Value, serde_json::Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    serde_json::from_str(&blank(text))
+    serde_json::from_str(&without_comments(text))
 }
 
 /// A member of an object, by its name without regard to case.
@@ -14,67 +15,6 @@ pub(crate) fn member<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&
         let found = object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value)
     })
-}
-
-/// The same text with comments, and commas before a closing bracket, turned into blanks.
-fn blank(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    let mut last_comma: Option<usize> = None;
-    while let Some(c) = rest.next() {
-        match (c, rest.peek()) {
-            ('"', _) => {
-                last_comma = None;
-                out.push(c);
-                let mut is_escaped = false;
-                for c in rest.by_ref() {
-                    out.push(c);
-                    if c == '"' && !is_escaped {
-                        break;
-                    }
-                    is_escaped = c == '\\' && !is_escaped;
-                }
-            }
-            ('/', Some('/')) => {
-                out.push(' ');
-                while let Some(c) = rest.next_if(|c| *c != '\n') {
-                    out.extend(std::iter::repeat_n(' ', c.len_utf8()));
-                }
-            }
-            ('/', Some('*')) => {
-                out.push(' ');
-                let mut before = ' ';
-                for c in rest.by_ref() {
-                    if c == '\n' {
-                        out.push(c);
-                    } else {
-                        out.extend(std::iter::repeat_n(' ', c.len_utf8()));
-                    }
-                    if before == '*' && c == '/' {
-                        break;
-                    }
-                    before = c;
-                }
-            }
-            ('}' | ']', _) => {
-                if let Some(at) = last_comma.take() {
-                    out.replace_range(at..=at, " ");
-                }
-                out.push(c);
-            }
-            (',', _) => {
-                last_comma = Some(out.len());
-                out.push(c);
-            }
-            (c, _) => {
-                if !c.is_whitespace() {
-                    last_comma = None;
-                }
-                out.push(c);
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

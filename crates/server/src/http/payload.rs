@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use taskhub_core::json;
 use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::Error as EngineError;
@@ -19,7 +20,6 @@ use crate::app::App;
 
 /// How many times the wait for a part of a body the whole of it may take.
 const WHOLE_BODY: u32 = 10;
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads a body whole.
 ///
@@ -96,21 +96,39 @@ pub(crate) fn of_body(body: &Bytes, unwrap: bool) -> Result<Option<Payload>, Pro
         return Ok(None);
     }
     let text = check(body)?;
-    let wrapped = if unwrap { unwrapped(text) } else { None };
-    let payload = match wrapped {
-        Some(wrapped) => Payload::new(wrapped),
-        None => Payload::new(body.slice_ref(text.as_bytes())),
+    let wrapped = if unwrap { unwrapped(&text) } else { None };
+    let payload = match (wrapped, text) {
+        (Some(wrapped), _) => Payload::new(wrapped),
+        (None, Cow::Borrowed(text)) => Payload::new(body.slice_ref(text.as_bytes())),
+        (None, Cow::Owned(text)) => Payload::new(text),
     };
     Ok(Some(shallow(payload).map_err(EngineError::from)?))
 }
 
-/// The JSON text in a body, without mark and blanks around it.
-fn check(body: &[u8]) -> Result<&str, Problem> {
-    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Problem::not_json(format!("byte {} is no UTF-8", error.valid_up_to())))?;
-    let value: &RawValue = serde_json::from_str(text).map_err(|error| Problem::not_json(error.to_string()))?;
+/// The JSON text in a body, without mark and blanks around it, and without comments.
+fn check(body: &[u8]) -> Result<Cow<'_, str>, Problem> {
+    let not_json = |error: serde_json::Error| Problem::not_json(error.to_string());
+    match json::text(body).map_err(|error| Problem::not_json(error.to_string()))? {
+        Cow::Borrowed(text) => match value(text) {
+            Ok(value) => Ok(Cow::Borrowed(value)),
+            Err(error) => plain(text).map(Cow::Owned).ok_or_else(|| not_json(error)),
+        },
+        Cow::Owned(text) => match value(&text) {
+            Ok(value) => Ok(Cow::Owned(value.to_owned())),
+            Err(error) => plain(&text).map(Cow::Owned).ok_or_else(|| not_json(error)),
+        },
+    }
+}
+
+/// The one value that a JSON text is.
+fn value(text: &str) -> Result<&str, serde_json::Error> {
+    let value: &RawValue = serde_json::from_str(text)?;
     Ok(value.get())
+}
+
+/// The value of a text that is JSON but for comments and surplus commas.
+fn plain(text: &str) -> Option<String> {
+    value(&json::without_comments(text)).ok().map(str::to_owned)
 }
 
 /// The payload a JSON value is, which came as part of a larger one.
@@ -137,7 +155,7 @@ fn shallow(payload: Payload) -> Result<Payload, Refusal> {
 fn unwrapped(text: &str) -> Option<String> {
     let inner: String = serde_json::from_str(text).ok()?;
     let is_container = inner.trim_start().starts_with(['[', '{']);
-    (is_container && check(inner.as_bytes()).is_ok()).then_some(inner)
+    (is_container && value(&inner).is_ok()).then_some(inner)
 }
 
 /// A stored payload as it appears in an answer (H51).
@@ -206,8 +224,24 @@ mod tests {
     }
 
     #[test]
+    fn comments_and_surplus_commas_are_left_out_and_utf_16_becomes_utf_8() {
+        assert_eq!(
+            stored("// one\n[1.10, 2,] /* two */", false).as_deref(),
+            Some("[1.10, 2 ]")
+        );
+        assert_eq!(stored("{\"a\": \"//\", }", false).as_deref(), Some("{\"a\": \"//\"  }"));
+        let units = std::iter::once(0xfeff).chain("{\"é\":1} // x\r\n".encode_utf16());
+        let body: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
+        let payload = of_body(&Bytes::from(body), false).unwrap().unwrap();
+        assert_eq!(payload.to_text(), "{\"é\":1}");
+    }
+
+    #[test]
     fn what_is_no_json_value_is_refused() {
-        for bad in ["{", "[1] 2", "nul", " ", "'a'", "01", "{a:1}"] {
+        for bad in [
+            "{", "[1] 2", "nul", " ", "'a'", "01", "{a:1}", "{'a':1}", "NaN", "[1,,]", "[,]", "1 /*", "// none",
+            "\"a\nb\"", "\u{feff}", "{\0\"\0",
+        ] {
             assert_eq!(stored(bad, false), None, "{bad}");
         }
         assert!(of_body(&Bytes::from_static(b"\"\xff\""), false).is_err());

@@ -236,6 +236,11 @@ async fn a_list_tells_which_filter_it_could_not_read_and_a_purge_refuses_it() {
     let body = r#"{"createdFrom":"3/10/2100","createdTo":"later"}"#;
     let answer = server.send("POST", &format!("{own}/purge"), &[], body).await;
     assert_eq!(answer.json()["error"]["message"], "`createdTo` is no time: `later`");
+    let body = "\u{feff}{\"createdFrom\":\"3/10/2100\"}";
+    assert_eq!(
+        server.send("POST", &format!("{own}/purge"), &[], body).await.status,
+        200
+    );
     let body = r#"{"createdFrom":"Wed, 10 Mar 2100 10:01:00 GMT"}"#;
     let answer = server.send("POST", &format!("{own}/purge"), &[], body).await;
     assert_eq!((answer.status.as_u16(), &answer.json()["purged"]), (200, &0.into()));

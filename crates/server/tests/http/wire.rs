@@ -112,8 +112,22 @@ async fn bodies_are_kept_byte_for_byte_or_refused() {
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, text));
     }
     assert_eq!(start(b"\xef\xbb\xbf [1] \n".to_vec()).await.body, "[1]");
+    let utf_16: Vec<u8> = "\u{feff}{\"\u{e9}\": [1.10,]} // one"
+        .encode_utf16()
+        .flat_map(u16::to_be_bytes)
+        .collect();
+    assert_eq!(start(utf_16).await.body, "{\"\u{e9}\": [1.10 ]}");
     assert_eq!(start(b"".to_vec()).await.body, "null");
-    for bad in [&b"{"[..], b"[1] x", b"\"\xff\"", b"nonsense"] {
+    for bad in [
+        &b"{"[..],
+        b"[1] x",
+        b"\"\xff\"",
+        b"nonsense",
+        b"{'a':1}",
+        b"{a:1}",
+        b"NaN",
+        b"\xff\xfe[",
+    ] {
         assert!(is_problem(&start(bad.to_vec()).await, 400, "Invalid JSON content"));
     }
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels)).into_bytes();

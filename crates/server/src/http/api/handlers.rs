@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 use taskhub_core::date::read as read_moment;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
+use taskhub_core::json;
 use taskhub_core::limits;
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
@@ -401,7 +402,9 @@ fn single(query: &Query) -> Result<Fields, Refused> {
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|error| Refused::argument(format!("the body cannot be read: {error}")))
+    let unreadable = |error: &dyn std::fmt::Display| Refused::argument(format!("the body cannot be read: {error}"));
+    let text = json::text(body).map_err(|error| unreadable(&error))?;
+    serde_json::from_str(&text).map_err(|error| unreadable(&error))
 }
 
 fn read_or_default<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Refused> {
