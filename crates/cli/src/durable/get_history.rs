@@ -17,7 +17,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     if !is_known && job.is_strict && job.form != Form::Compat {
         return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
     }
-    let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory");
+    let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory")?;
     let shapes = compat::history(&events.unwrap_or_default(), shows_inputs);
     match job.form {
         Form::Compat => array(job, &shapes)?,

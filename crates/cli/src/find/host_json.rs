@@ -20,37 +20,46 @@ const OVERRIDE: &str = "AzureFunctionsJobHost__extensions__durableTask__";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Host {
     section: Map<String, Value>,
-    /// Overrides: dotted names in lower case.
-    overrides: Vec<(String, String)>,
-    /// Values of the form `%NAME%`, looked up.
+    overrides: Vec<Override>,
+    /// What `%NAME%` in a value stands for.
     settings: Settings,
+}
+
+/// A setting of the section that the environment says.
+#[derive(Clone, Debug)]
+struct Override {
+    /// Its dotted name, in lower case.
+    name: String,
+    /// The variable.
+    variable: String,
+    value: String,
 }
 
 impl Host {
     /// Reads the file of a project.
     pub(crate) fn read(_world: &World, project: Option<&Path>, settings: &Settings) -> Result<Self> {
-        let overrides = settings.environment().filter_map(|(name, value)| {
-            let name = name.replace(':', "__");
+        let overrides = settings.environment().filter_map(|(variable, value)| {
+            let name = variable.replace(':', "__");
             let head = name
                 .get(..OVERRIDE.len())
                 .filter(|head| head.eq_ignore_ascii_case(OVERRIDE))?;
             let rest = name.get(head.len()..)?.to_ascii_lowercase();
-            Some((rest.replace("__", "."), value.to_owned()))
+            Some(Override {
+                name: rest.replace("__", "."),
+                variable: variable.to_owned(),
+                value: value.to_owned(),
+            })
         });
         let mut host = Self {
             section: Map::new(),
-            overrides: overrides.filter(|(_, value)| !value.is_empty()).collect(),
+            overrides: overrides.filter(|one| !one.value.is_empty()).collect(),
             settings: settings.clone(),
         };
         if let Some(path) = project
             .map(|folder| folder.join("host.json"))
             .filter(|path| path.is_file())
         {
-            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error.to_string()))?;
-            let value = jsonc::parse(&text).map_err(|error| unreadable(&error.to_string()))?;
-            let Value::Object(object) = value else {
-                return Err(unreadable("it is no object"));
-            };
+            let object: Map<String, Value> = jsonc::read(&path).map_err(|reason| unreadable(&reason))?;
             host.section = section(&object)?;
         }
         if member(&host.section, "storageProvider").is_some_and(|value| !value.is_object()) {
@@ -61,59 +70,83 @@ impl Host {
         Ok(host)
     }
 
-    /// A setting by its dotted name; the environment overrides it, `%NAME%` stands for a setting (L54).
+    /// A setting by its dotted name; the environment overrides it, and each `%NAME%` in it stands for a setting (L54).
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>> {
         let lower = name.to_ascii_lowercase();
-        let overridden = self.overrides.iter().find(|(key, _)| *key == lower);
-        let value = match overridden {
-            Some((_, value)) => Some(value.clone()),
-            None => self.stored(name),
-        };
-        value.map(|value| self.resolve(name, value)).transpose()
+        if let Some(one) = self.overrides.iter().find(|one| one.name == lower) {
+            return self.resolve(&one.variable, &one.value).map(Some);
+        }
+        let place = format!("host.json: {name}");
+        self.stored(name)?.map(|value| self.resolve(&place, &value)).transpose()
+    }
+
+    /// A setting that is filled.
+    fn filled(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.text(name)?.filter(|value| !value.is_empty()))
     }
 
     /// A setting that is yes or no.
-    pub(crate) fn flag(&self, name: &str) -> bool {
-        let value = self.text(name).ok().flatten();
-        value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    pub(crate) fn flag(&self, name: &str) -> Result<bool> {
+        let value = self.text(name)?;
+        Ok(value.is_some_and(|value| value.eq_ignore_ascii_case("true")))
     }
 
-    fn stored(&self, name: &str) -> Option<String> {
-        let mut parts = name.split('.');
-        let mut value = member(&self.section, parts.next()?)?;
-        for part in parts {
-            value = member(value.as_object()?, part)?;
+    fn stored(&self, name: &str) -> Result<Option<String>> {
+        let mut found = None;
+        let mut object = Some(&self.section);
+        for part in name.split('.') {
+            found = object.and_then(|object| member(object, part));
+            object = found.and_then(Value::as_object);
         }
-        match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Bool(value) => Some(value.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        match found {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(Value::Number(number)) => Ok(Some(number.to_string())),
+            Some(Value::Bool(value)) => Ok(Some(value.to_string())),
+            // Not as if it were absent: somebody meant something by it.
+            Some(Value::Array(_) | Value::Object(_)) => Err(unreadable(&format!("{name} is no single value"))),
         }
     }
 
-    fn resolve(&self, name: &str, value: String) -> Result<String> {
-        let Some(setting) = value
-            .strip_prefix('%')
-            .and_then(|rest| rest.strip_suffix('%'))
-            .filter(|name| !name.is_empty())
-        else {
-            return Ok(value);
-        };
-        self.settings.value(setting)?.ok_or_else(|| {
-            let message = format!("host.json: {name} is '%{setting}%', and there is no setting '{setting}'");
+    /// The value with each `%NAME%` replaced by the setting of that name, as the Functions host does it: what it
+    /// stands for is not looked into again, and there is no way to write a percent sign.
+    fn resolve(&self, place: &str, value: &str) -> Result<String> {
+        let wrong = |what: String| {
+            let message = format!("{place} is '{value}', and {what}");
             Stop::error(crate::stop::exit::FAILED, "configuration", message)
-        })
+        };
+        let mut parts = value.split('%');
+        let mut resolved = parts.next().unwrap_or_default().to_owned();
+        while let Some(name) = parts.next() {
+            let Some(behind) = parts.next() else {
+                let at = value.rfind('%').unwrap_or_default();
+                let at = value.get(..at).map_or(0, |before| before.chars().count()) + 1;
+                return Err(wrong(format!("nothing closes the `%` at character {at}")));
+            };
+            if name.is_empty() {
+                return Err(wrong("`%%` names no setting".to_owned()));
+            }
+            let Some(found) = self.settings.named(name)? else {
+                let is_blank = self.settings.is_blank(name);
+                return Err(wrong(if is_blank {
+                    format!("the setting '{name}' is empty")
+                } else {
+                    format!("there is no setting '{name}'")
+                }));
+            };
+            resolved += &found;
+            resolved += behind;
+        }
+        Ok(resolved)
     }
 
-    fn provider(&self) -> Option<String> {
-        let kind = self.text("storageProvider.type").ok().flatten()?;
-        Some(kind.to_ascii_lowercase())
+    fn provider(&self) -> Result<Option<String>> {
+        Ok(self.text("storageProvider.type")?.map(|kind| kind.to_ascii_lowercase()))
     }
 
     /// Refuses stores of which Core Tools says that it does not know them (L22).
     pub(crate) fn refuse_other_providers(&self) -> Result<()> {
-        let shown = match self.provider().as_deref() {
+        let shown = match self.provider()?.as_deref() {
             None | Some("" | "embedded" | "azurestorage" | "azuremanaged") => return Ok(()),
             Some("postgres") => {
                 return Err(Stop::configuration("PostgreSQL is not supported by this build"));
@@ -126,32 +159,33 @@ impl Host {
     }
 
     /// Whether the store is a hosted scheduler (L22).
-    pub(crate) fn is_hosted_scheduler(&self) -> bool {
-        self.provider().as_deref() == Some("azuremanaged")
+    pub(crate) fn is_hosted_scheduler(&self) -> Result<bool> {
+        Ok(self.provider()?.as_deref() == Some("azuremanaged"))
     }
 
     /// Whether the store is Azure Storage and nothing else (L20).
-    pub(crate) fn wants_azure(&self) -> bool {
-        self.provider().as_deref() == Some("azurestorage")
+    pub(crate) fn wants_azure(&self) -> Result<bool> {
+        Ok(self.provider()?.as_deref() == Some("azurestorage"))
     }
 
     /// Name of the setting with the connection; the nested form wins (L18, L40).
-    pub(crate) fn setting_name(&self) -> Option<String> {
+    pub(crate) fn setting_name(&self) -> Result<Option<String>> {
         const NAMES: [&str; 3] = [
             "storageProvider.connectionName",
             "storageProvider.connectionStringName",
             "azureStorageConnectionStringName",
         ];
-        let found = NAMES.iter().find_map(|name| self.text(name).ok().flatten());
-        found.filter(|name| !name.is_empty())
+        for name in NAMES {
+            if let Some(setting) = self.filled(name)? {
+                return Ok(Some(setting));
+            }
+        }
+        Ok(None)
     }
 
     /// Folder of the embedded store, as the file has it.
-    pub(crate) fn data_path(&self) -> Option<String> {
-        self.text("storageProvider.dataPath")
-            .ok()
-            .flatten()
-            .filter(|path| !path.is_empty())
+    pub(crate) fn data_path(&self) -> Result<Option<String>> {
+        self.filled("storageProvider.dataPath")
     }
 }
 
@@ -167,9 +201,11 @@ pub(crate) fn other_provider(shown: &str) -> Stop {
 /// Where the section is: in a file of version 2.0 under `extensions`, else at the top; if it is not there,
 /// then at the other place (L25).
 fn section(object: &Map<String, Value>) -> Result<Map<String, Value>> {
-    let nested = member(object, "extensions")
-        .and_then(Value::as_object)
-        .and_then(|extensions| member(extensions, "durableTask"));
+    let nested = match member(object, "extensions") {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(extensions)) => member(extensions, "durableTask"),
+        Some(_) => return Err(unreadable("extensions is no object")),
+    };
     let flat = member(object, "durableTask");
     let is_second = member(object, "version").and_then(Value::as_str) == Some("2.0");
     let found = if is_second { nested.or(flat) } else { flat.or(nested) };

@@ -66,8 +66,8 @@ pub(crate) struct Found {
     pub(crate) store_is_default: bool,
     /// The project's host.json.
     pub(crate) host: Host,
-    /// The port in local.settings.json (L55).
-    pub(crate) local_port: Option<u16>,
+    /// The project's settings.
+    pub(crate) settings: Settings,
 }
 
 /// Finds store and hub.
@@ -76,7 +76,7 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
         return Err(Stop::not_yet("a profile (TASKHUB_PROFILE)"));
     }
     let project = project(&world.folder);
-    let settings = Settings::read(world, project.as_deref(), screen);
+    let settings = Settings::read(world, project.as_deref());
     let host = Host::read(world, project.as_deref(), &settings)?;
     let search = Search {
         world,
@@ -101,8 +101,8 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
         key: wishes.key.clone(),
         is_by_chance: origin == Origin::OnlyServer,
         store_is_default: origin == Origin::Default,
-        local_port: settings.local_port(),
         host,
+        settings,
     })
 }
 
@@ -172,18 +172,15 @@ impl Search<'_> {
             (None, None) => {}
         }
         self.host.refuse_other_providers()?;
-        if let Some(name) = self.host.setting_name() {
+        if let Some(name) = self.host.setting_name()? {
             return Ok((self.of_setting(&name, screen)?, Origin::Said));
         }
-        let name = if self.host.is_hosted_scheduler() {
-            SCHEDULER_SETTING
-        } else {
-            SETTING
-        };
-        if self.host.is_hosted_scheduler() || self.settings.value(name)?.is_some() {
+        let is_hosted = self.host.is_hosted_scheduler()?;
+        let name = if is_hosted { SCHEDULER_SETTING } else { SETTING };
+        if is_hosted || self.settings.value(name)?.is_some() {
             return Ok((self.of_setting(name, screen)?, Origin::Said));
         }
-        if let Some(folder) = self.host.data_path() {
+        if let Some(folder) = self.host.data_path()? {
             return Ok((Place::embedded(self.at_project().join(folder)), Origin::Said));
         }
         let has_store = |folder: &&Path| folder.join(STORE_FOLDER).is_dir();
@@ -210,13 +207,13 @@ impl Search<'_> {
         if self.wishes.is_verbose {
             screen.note(&format!("using the connection in setting '{name}'"));
         }
-        let own_folder = self.host.data_path().unwrap_or_else(|| STORE_FOLDER.to_owned());
+        let own_folder = self.host.data_path()?.unwrap_or_else(|| STORE_FOLDER.to_owned());
         let project = self.at_project();
         let read = connection::Reading {
             name,
             project,
             own_folder: project.join(own_folder),
-            wants_azure: self.host.wants_azure(),
+            wants_azure: self.host.wants_azure()?,
         };
         let place = read.place(&value)?;
         let is_development = connection::is_development(&value);
@@ -235,10 +232,17 @@ impl Search<'_> {
     /// L21.
     fn no_connection(&self, name: &str) -> Stop {
         let file = self.at_project().join("local.settings.json");
-        let stop = Stop::plain(exit::FAILED, "configuration", "No storage connection string found.").hint(format!(
+        let looked = format!(
             "looked for setting '{name}' in the environment and in {}",
             file.display()
-        ));
+        );
+        let found = if self.settings.is_blank(name) {
+            ", where it is empty"
+        } else {
+            ""
+        };
+        let stop = Stop::plain(exit::FAILED, "configuration", "No storage connection string found.");
+        let stop = stop.hint(looked + found);
         if self.settings.has_identity(name) {
             stop.hint("identity-based connections are not supported")
         } else {

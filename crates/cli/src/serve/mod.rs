@@ -171,12 +171,13 @@ impl Served {
         let Setup {
             args, found, folder, ..
         } = setup;
-        let store = open_store(folder).await?;
+        // What is wrong with the settings is said before anything is made.
+        let (config, token) = config(setup)?;
         let partitions = crate::target::partitions(found)?;
+        let store = open_store(folder).await?;
         let offer = Arc::new(Offer::new(store, args.samples, partitions));
         let hub = offer.open(&found.hub).await;
         let hub = hub.map_err(|error| Stop::from_hub("cannot open the hub", &error))?;
-        let (config, token) = config(setup)?;
         let opener = Arc::new(Opener(Arc::clone(&offer)));
         let server = Server::new(Arc::clone(&hub), config).with_hubs(opener);
         let listening = server
@@ -321,7 +322,7 @@ fn config(setup: &Setup<'_>) -> Result<(Config, Option<String>)> {
     let address = args.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let port = match args.port {
         Some(port) => port,
-        None if *mode == Mode::Dev => found.local_port.unwrap_or(taskhub_server::PORT_DEFAULT),
+        None if *mode == Mode::Dev => found.settings.local_port()?.unwrap_or(taskhub_server::PORT_DEFAULT),
         None => taskhub_server::PORT_DEFAULT,
     };
     let (keys, token) = keys::read(args, world)?;
@@ -343,7 +344,7 @@ fn config(setup: &Setup<'_>) -> Result<(Config, Option<String>)> {
         no_auth: args.no_auth,
         tls,
         rpc_open_loopback: Some(*mode == Mode::Dev || args.rpc_open_loopback),
-        use_forwarded_host: found.host.flag("httpSettings.useForwardedHost"),
+        use_forwarded_host: found.host.flag("httpSettings.useForwardedHost")?,
         default_version: found.host.text("defaultVersion")?,
         auto_create_hubs: args.auto_create_hubs.unwrap_or(*mode == Mode::Dev),
         reuse,
