@@ -57,6 +57,8 @@ pub(crate) struct Screen {
     /// Whether errors are one line of JSON (L35).
     pub(crate) errors_are_json: bool,
     is_quiet: bool,
+    /// Remarks that wait for the end of the command: an error in JSON takes them in, so that it stands alone.
+    held: Vec<(Colour, String)>,
 }
 
 impl Screen {
@@ -68,6 +70,7 @@ impl Screen {
             paints: Paints::default(),
             errors_are_json: false,
             is_quiet: false,
+            held: Vec::new(),
         };
         screen.colour_when(When::Auto, world);
         screen
@@ -120,7 +123,29 @@ impl Screen {
         }
     }
 
+    /// A remark on how the command goes about its work, said at once.
+    pub(crate) fn tell(&mut self, line: &str) {
+        if !self.is_quiet {
+            self.remark_now(Colour::Plain, line);
+        }
+    }
+
     fn remark(&mut self, colour: Colour, line: &str) {
+        if self.errors_are_json {
+            self.held.push((colour, line.to_owned()));
+        } else {
+            self.remark_now(colour, line);
+        }
+    }
+
+    /// Says the remarks that waited.
+    pub(crate) fn release(&mut self) {
+        for (colour, line) in std::mem::take(&mut self.held) {
+            self.remark_now(colour, &line);
+        }
+    }
+
+    fn remark_now(&mut self, colour: Colour, line: &str) {
         let painted = paint(line, colour, self.paints.err);
         // Nobody reads our remarks: the answer matters more.
         let _closed = writeln!(self.err, "{painted}");
@@ -136,10 +161,14 @@ impl Screen {
         // What was answered before it broke comes first.
         let _closed = self.out.flush();
         if stop.message.is_empty() {
+            self.release();
             return stop.exit;
         }
         if self.errors_are_json {
-            let hint = (!stop.hints.is_empty()).then(|| stop.hints.join("; "));
+            let held = std::mem::take(&mut self.held).into_iter().map(|(_, line)| line);
+            let held = held.map(|line| line.strip_prefix("hint: ").map(str::to_owned).unwrap_or(line));
+            let hints: Vec<String> = stop.hints.iter().cloned().chain(held).collect();
+            let hint = (!hints.is_empty()).then(|| hints.join("; "));
             // In the order that L35 gives, which a JSON map would not keep.
             let (code, message) = (quoted(stop.code), quoted(&stop.message));
             let hint = hint.map_or_else(|| "null".to_owned(), |hint| quoted(&hint));
@@ -147,7 +176,7 @@ impl Screen {
                 r#"{{"error":{{"code":{code},"message":{message},"hint":{hint},"exitCode":{},"requestId":null}}}}"#,
                 stop.exit
             );
-            self.remark(Colour::Plain, &line);
+            self.remark_now(Colour::Plain, &line);
             return stop.exit;
         }
         let first = if stop.is_plain {

@@ -15,6 +15,9 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     // While somebody thinks about the answer, the store is free for others.
     target.close().await;
     let size = size?;
+    if size.is_none() && job.needs_what_it_names() {
+        return Err(missing(&found));
+    }
     if job.given.flag("dry-run") == Some(true) {
         return dry(job, &found, size.as_ref());
     }
@@ -30,9 +33,8 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
 fn told(job: &mut Job<'_>, found: &Found, existed: bool) -> Result<()> {
     let hub = &found.hub;
     if !existed {
-        if job.is_strict {
-            let message = format!("task hub '{hub}' does not exist");
-            return Err(Stop::error(exit::NOT_FOUND, "hub-not-found", message));
+        if job.needs_what_it_names() {
+            return Err(missing(found));
         }
         job.screen.note(&format!("task hub '{hub}' did not exist"));
     }
@@ -43,6 +45,11 @@ fn told(job: &mut Job<'_>, found: &Found, existed: bool) -> Result<()> {
     }
     let shape = Shape::object([("hub", Shape::Text(hub.to_string())), ("existed", Shape::Bool(existed))]);
     job.answer(&shape, None)
+}
+
+fn missing(found: &Found) -> Stop {
+    let message = format!("task hub '{}' does not exist", found.hub);
+    Stop::error(exit::NOT_FOUND, "hub-not-found", message)
 }
 
 fn dry(job: &mut Job<'_>, found: &Found, size: Option<&HubSize>) -> Result<()> {

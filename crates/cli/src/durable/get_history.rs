@@ -14,7 +14,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     target.close().await;
     let is_known = events.is_some();
     let line = format!("Could not find an orchestration instance with id '{}'", job.id_text());
-    if !is_known && job.is_strict && job.form != Form::Compat {
+    if !is_known && job.form != Form::Compat {
         return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
     }
     let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory")?;

@@ -66,7 +66,7 @@ struct Job<'a> {
     is_strict: bool,
     /// `--yes`.
     is_sure: bool,
-    /// Said when all else is said.
+    /// A hint that is said when all else is said.
     last_word: Option<String>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn run(world: &World, args: &[String], screen: &mut Screen) -> u8 {
         Ok(asked) => asked,
         Err(stop) => {
             // Nobody said yet in which form; a script that asked for JSON wants its errors so, too.
-            screen.errors_are_json = asks_for_json(args);
+            screen.errors_are_json = asks_for_json(args, world);
             return screen.end(&stop);
         }
     };
@@ -87,18 +87,21 @@ pub(crate) fn run(world: &World, args: &[String], screen: &mut Screen) -> u8 {
     };
     let ended = ended.and_then(|()| screen.flush());
     match ended {
-        Ok(()) => 0,
+        Ok(()) => {
+            screen.release();
+            0
+        }
         Err(stop) => screen.end(&stop),
     }
 }
 
-fn asks_for_json(args: &[String]) -> bool {
-    let is_json = |word: &str| word == "json" || word == "jsonl";
+fn asks_for_json(args: &[String], world: &World) -> bool {
     let in_one = args.iter().filter_map(|arg| arg.split_once(['=', ':']));
     let in_two = args.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str()));
-    in_one
-        .chain(in_two)
-        .any(|(name, value)| (name == "-o" || name == "--output") && is_json(value))
+    let mut said = in_one.chain(in_two);
+    let said = said.find(|(name, _)| *name == "-o" || *name == "--output");
+    let form = said.map(|(_, form)| form).or_else(|| world.filled("TASKHUB_OUTPUT"));
+    form.is_some_and(|form| form == "json" || form == "jsonl")
 }
 
 /// An option of every verb, or its twin in the environment (L57).
@@ -249,7 +252,7 @@ impl Job<'_> {
         let found = self.find()?;
         let target = target::open(&found, intent).await?;
         if given_verbose(self.given) && target.has_server() {
-            self.screen.note("a server holds the store, and is asked");
+            self.screen.tell("a server holds the store, and is asked");
         }
         Ok((found, target))
     }
@@ -341,6 +344,12 @@ impl Job<'_> {
         self.answer(&native::instance(hub, record), Some(record.info.instance.as_str()))
     }
 
+    /// Whether what does not exist is an error: to strict callers, and in our own forms, which know no other answer
+    /// (L38).
+    fn needs_what_it_names(&self) -> bool {
+        self.is_strict || self.form != Form::Compat
+    }
+
     /// The end of a command about an unknown instance: Core Tools reports success, strict callers do not (L38).
     fn missing(&self) -> Result<()> {
         if self.is_strict {
@@ -352,15 +361,11 @@ impl Job<'_> {
 
     /// What is said of an unknown instance, for people on standard output, for programs as an error.
     fn not_found(&mut self, line: &str, colour: Colour) -> Result<()> {
-        if self.form == Form::Compat {
-            self.screen.say(colour, line)?;
-            return self.missing();
-        }
-        if self.is_strict {
+        if self.form != Form::Compat {
             return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
         }
-        self.screen.warn(line);
-        Ok(())
+        self.screen.say(colour, line)?;
+        self.missing()
     }
 }
 

@@ -39,7 +39,11 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         )),
         Outcome::Ended(status) => Some((format!("has ended ({status})"), exit::FAILED, "instance-not-live")),
     };
-    let is_refused = job.is_strict && discarded.is_some();
+    let is_refused = match outcome {
+        Outcome::Done => false,
+        Outcome::Missing => job.needs_what_it_names(),
+        Outcome::Ended(_) => job.is_strict,
+    };
     if !is_refused {
         let line = format!("Raised event '{name}' to instance '{id}'.");
         match job.form {

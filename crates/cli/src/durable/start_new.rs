@@ -207,6 +207,8 @@ async fn wait(
         job.screen
             .warn("no server holds the store: the instance stays Pending until one does");
     }
+    // The wait may be long.
+    job.screen.release();
     // Whoever is to run it needs the store.
     target.close().await;
     let Some(ended) = interrupt.or(until_ended(found, id, created)).await else {

@@ -92,7 +92,7 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
     let (hub, hub_is_default) = hub_name::find(world, wishes.hub.as_deref(), &host, &settings, &place)?;
     if wishes.is_verbose {
         let place = place.shown();
-        screen.note(&format!("using task hub {hub} {place}"));
+        screen.tell(&format!("using task hub {hub} {place}"));
     }
     Ok(Found {
         place,
@@ -139,15 +139,15 @@ impl Search<'_> {
     fn tell_of_files(&self, screen: &mut Screen) {
         match self.project {
             Some(folder) if folder.join("host.json").is_file() => {
-                screen.note(&format!("using {}", folder.join("host.json").display()));
+                screen.tell(&format!("using {}", folder.join("host.json").display()));
             }
-            _ => screen.note("Could not find local host metadata file 'host.json'"),
+            _ => screen.tell("Could not find local host metadata file 'host.json'"),
         }
         if let Some(folder) = self
             .project
             .filter(|folder| folder.join("local.settings.json").is_file())
         {
-            screen.note(&format!("using {}", folder.join("local.settings.json").display()));
+            screen.tell(&format!("using {}", folder.join("local.settings.json").display()));
         }
     }
 
@@ -205,7 +205,7 @@ impl Search<'_> {
             return Err(self.no_connection(name));
         };
         if self.wishes.is_verbose {
-            screen.note(&format!("using the connection in setting '{name}'"));
+            screen.tell(&format!("using the connection in setting '{name}'"));
         }
         let own_folder = self.host.data_path()?.unwrap_or_else(|| STORE_FOLDER.to_owned());
         let project = self.at_project();
