@@ -3,8 +3,8 @@
 //!
 //! Each file in `tests/durable/` is a script: `$` begins a command, `>` a line of standard output, `!` one of
 //! standard error, `=` the exit code (0 if left out), `#` a remark. `file NAME TEXT`, `length NAME BYTES`,
-//! `env NAME VALUE`, `in FOLDER`, `server FOLDER OPTIONS` and `kill` prepare what follows; `absent PATH` says what
-//! must not be there, and from `unchanged FOLDER` on no command may change what the store in the folder holds. Ids,
+//! `env NAME VALUE`, `in FOLDER`, `link NAME FOLDER`, `move FROM TO`, `server FOLDER OPTIONS` and `kill` prepare what
+//! follows; `absent PATH` says what must not be there, and from `unchanged FOLDER` on no command may change what the store in the folder holds. Ids,
 //! times and tokens that differ from run to run are shown as `<id>`, `<time>`, `<date>` and `<token>`; `$TOKEN` in a
 //! command is the last token that was printed, `$HOME` the home folder, `$PORT` the port of the last server.
 //! `UPDATE=1 cargo test` writes what is printed now.
@@ -316,6 +316,15 @@ fn check(path: &Path, beside: Beside) {
                 runner.inside = runner.folder.path().join(rest);
                 std::fs::create_dir_all(&runner.inside).unwrap();
             }
+            "link" | "move" => {
+                let (one, other) = rest.split_once(' ').unwrap();
+                let (one, other) = (runner.folder.path().join(one), runner.folder.path().join(other));
+                match verb {
+                    #[cfg(unix)]
+                    "link" => std::os::unix::fs::symlink(other, one).unwrap(),
+                    _ => std::fs::rename(one, other).unwrap(),
+                }
+            }
             // The server has made its store.
             "absent" if beside == Beside::Server => {}
             "absent" => {
@@ -364,8 +373,8 @@ macro_rules! scripts {
 }
 
 scripts! {
-    article bulk connections errors forms grammar help hubs inputs names paging refused reuse servers settings shim unknown
-    waits
+    article bulk connections errors forms grammar help hubs inputs names paging projects refused reuse servers settings
+    shim unknown waits
 }
 
 /// The same scripts with the same answers beside a running server (L27): all those that are not about finding

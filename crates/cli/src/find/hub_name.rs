@@ -4,30 +4,30 @@ use taskhub_core::id::HubName;
 
 use super::connection::Place;
 use super::host_json::Host;
-use super::settings::Settings;
 use crate::stop::{Result, Stop, exit};
 use crate::world::World;
 
 /// The name when nobody says one.
 pub(crate) const DEFAULT: &str = "DurableFunctionsHub";
 
-/// The first that says a name, and whether nobody did.
-pub(crate) fn find(
-    world: &World,
-    option: Option<&str>,
-    host: &Host,
-    _settings: &Settings,
-    place: &Place,
-) -> Result<(HubName, bool)> {
+/// The name that an option, the environment or host.json says.
+pub(crate) fn said(world: &World, option: Option<&str>, host: &Host) -> Result<Option<HubName>> {
     let said = match option.or_else(|| world.filled("TASKHUB_NAME")) {
         Some(name) => Some(name.to_owned()),
         // An override by the environment is part of it (L54).
         None => host.text("hubName")?.filter(|name| !name.is_empty()),
     };
-    // The connection of a hosted scheduler may name a hub (L20).
-    let said = said.or_else(|| place.hub().map(str::to_owned));
+    said.map(|name| check(&name)).transpose()
+}
+
+/// The name, and whether nobody said one: the connection of a hosted scheduler may (L20).
+pub(crate) fn or_default(said: Option<HubName>, place: &Place) -> Result<(HubName, bool)> {
+    let said = match (said, place.hub()) {
+        (None, Some(name)) => Some(check(name)?),
+        (said, _) => said,
+    };
     match said {
-        Some(name) => Ok((check(&name)?, false)),
+        Some(name) => Ok((name, false)),
         None => Ok((check(DEFAULT)?, true)),
     }
 }

@@ -21,6 +21,7 @@ use crate::stop::{Result, Stop, exit};
 use crate::world::World;
 use connection::Place;
 use host_json::Host;
+use running::{Project, Running};
 use settings::Settings;
 
 /// Name of the setting that holds the connection, unless something says otherwise (L18).
@@ -29,6 +30,8 @@ pub(crate) const SETTING: &str = "AzureWebJobsStorage";
 const SCHEDULER_SETTING: &str = "DURABLE_TASK_SCHEDULER_CONNECTION_STRING";
 /// Folder of a project's store (A12).
 pub(crate) const STORE_FOLDER: &str = ".taskhub";
+/// Servers that a hint names, at most.
+const SERVERS_SHOWN: usize = 5;
 
 /// What the command line says of it.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +63,7 @@ pub(crate) struct Found {
     pub(crate) key: Option<String>,
     /// Whether nobody said the name (L24).
     pub(crate) hub_is_default: bool,
-    /// Whether a running server is used only because it is the only one (L15).
+    /// Whether a running server is used only because it was started for this folder (L15).
     pub(crate) is_by_chance: bool,
     /// Whether nothing said which store is meant.
     pub(crate) store_is_default: bool,
@@ -88,8 +91,9 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
     if wishes.is_verbose {
         search.tell_of_files(screen);
     }
+    let said = hub_name::said(world, wishes.hub.as_deref(), &host)?;
     let (place, origin) = search.place(screen)?;
-    let (hub, hub_is_default) = hub_name::find(world, wishes.hub.as_deref(), &host, &settings, &place)?;
+    let (hub, hub_is_default) = hub_name::or_default(said, &place)?;
     if wishes.is_verbose {
         let place = place.shown();
         screen.tell(&format!("using task hub {hub} {place}"));
@@ -99,7 +103,7 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
         hub,
         hub_is_default,
         key: wishes.key.clone(),
-        is_by_chance: origin == Origin::OnlyServer,
+        is_by_chance: origin == Origin::Server,
         store_is_default: origin == Origin::Default,
         host,
         settings,
@@ -109,12 +113,19 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
 /// What said where the hub is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// Somebody.
+    /// Whoever gave the command.
     Said,
-    /// A server is the only one that runs here.
-    OnlyServer,
+    /// The project.
+    Project,
+    /// A server that was started for this folder.
+    Server,
     /// Nobody.
     Default,
+}
+
+/// The project that a server is for: its root, or the folder it was started in.
+pub(crate) fn served_project(world: &World) -> Project {
+    Project::of(project(&world.folder).as_deref().unwrap_or(&world.folder))
 }
 
 /// The nearest folder, upwards, with host.json or local.settings.json (L17).
@@ -125,6 +136,27 @@ fn project(from: &Path) -> Option<PathBuf> {
             .any(|file| folder.join(file).is_file())
     };
     from.ancestors().find(is_root).map(Path::to_owned)
+}
+
+/// A place, and what is to be said if it is used.
+struct Chosen {
+    place: Place,
+    note: Option<String>,
+}
+
+impl From<Place> for Chosen {
+    fn from(place: Place) -> Self {
+        Self { place, note: None }
+    }
+}
+
+impl Chosen {
+    fn used(self, screen: &mut Screen) -> Place {
+        if let Some(note) = &self.note {
+            screen.note(note);
+        }
+        self.place
+    }
 }
 
 struct Search<'a> {
@@ -151,55 +183,142 @@ impl Search<'_> {
         }
     }
 
-    /// The first that matches (L15).
+    /// The first that matches (L15). Whoever named nothing is told of servers that may be meant.
     fn place(&self, screen: &mut Screen) -> Result<(Place, Origin)> {
-        let place = match (&self.wishes.server, &self.wishes.store) {
-            (Some(_), Some(_)) => return Err(Stop::usage("`--server` and `--store` exclude each other")),
-            (Some(url), None) => Some(Place::server(url)?),
-            (None, Some(store)) => Some(connection::of_store_option(store, self.world)?),
-            (None, None) => None,
-        };
-        if let Some(place) = place {
-            return Ok((place, Origin::Said));
+        if let Some(chosen) = self.said(screen)? {
+            return Ok((chosen.used(screen), Origin::Said));
+        }
+        let of_project = self.of_project(screen)?;
+        let origin = of_project.as_ref().map_or(Origin::Default, |_| Origin::Project);
+        let own_store = Place::embedded(self.own_store()?);
+        let chosen = of_project.unwrap_or_else(|| own_store.clone().into());
+        let is_absent = chosen.place == own_store && !self.own_store()?.is_dir();
+        if self.wishes.is_for_server {
+            return Ok((chosen.used(screen), origin));
+        }
+        let servers = running::all(self.world);
+        match self.own_servers(&servers).as_slice() {
+            own if !is_absent => tell_of_another_store(&chosen.place, own, screen),
+            [] => self.tell_of_others(&servers, screen),
+            [only] => {
+                screen.note(&format!("using the server at {}", only.shown()));
+                return Ok((Place::of_running(only), Origin::Server));
+            }
+            several => {
+                let list: Vec<String> = several.iter().map(|one| one.shown()).collect();
+                let message = format!("{} servers run for this folder: {}", several.len(), list.join(", "));
+                let stop = Stop::error(exit::FAILED, "configuration", message);
+                return Err(stop.hint("name one with `--server URL`"));
+            }
+        }
+        Ok((chosen.used(screen), origin))
+    }
+
+    /// What options and the environment say.
+    fn said(&self, screen: &mut Screen) -> Result<Option<Chosen>> {
+        let options = (self.wishes.server.as_deref(), self.wishes.store.as_deref());
+        if let Some(place) = self.one_of(options, "`--server` and `--store`")? {
+            return Ok(Some(place.into()));
         }
         if let Some(name) = &self.wishes.setting {
-            return Ok((self.of_setting(name, screen)?, Origin::Said));
+            return self.of_setting(name, screen).map(Some);
         }
-        match (self.world.filled("TASKHUB_SERVER"), self.world.filled("TASKHUB_STORE")) {
-            (Some(_), Some(_)) => return Err(Stop::usage("TASKHUB_SERVER and TASKHUB_STORE exclude each other")),
-            (Some(url), None) => return Ok((Place::server(url)?, Origin::Said)),
-            (None, Some(store)) => return Ok((connection::of_store_option(store, self.world)?, Origin::Said)),
-            (None, None) => {}
+        let variables = (self.world.filled("TASKHUB_SERVER"), self.world.filled("TASKHUB_STORE"));
+        let place = self.one_of(variables, "TASKHUB_SERVER and TASKHUB_STORE")?;
+        Ok(place.map(Chosen::from))
+    }
+
+    /// A server or a store, of which there may be one.
+    fn one_of(&self, given: (Option<&str>, Option<&str>), names: &str) -> Result<Option<Place>> {
+        match given {
+            (Some(_), Some(_)) => Err(Stop::usage(format!("{names} exclude each other"))),
+            (Some(url), None) => Place::server(url).map(Some),
+            (None, Some(store)) => connection::of_store_option(store, self.world).map(Some),
+            (None, None) => Ok(None),
         }
+    }
+
+    /// What the project's settings say, or a store that is there.
+    fn of_project(&self, screen: &mut Screen) -> Result<Option<Chosen>> {
         self.host.refuse_other_providers()?;
         if let Some(name) = self.host.setting_name()? {
-            return Ok((self.of_setting(&name, screen)?, Origin::Said));
+            return self.of_setting(&name, screen).map(Some);
         }
         let is_hosted = self.host.is_hosted_scheduler()?;
         let name = if is_hosted { SCHEDULER_SETTING } else { SETTING };
         if is_hosted || self.settings.value(name)?.is_some() {
-            return Ok((self.of_setting(name, screen)?, Origin::Said));
+            return self.of_setting(name, screen).map(Some);
         }
-        if let Some(folder) = self.host.data_path()? {
-            return Ok((Place::embedded(self.at_project().join(folder)), Origin::Said));
+        if self.host.data_path()?.is_some() {
+            return Ok(Some(Place::embedded(self.own_store()?).into()));
         }
-        let has_store = |folder: &&Path| folder.join(STORE_FOLDER).is_dir();
-        if let Some(folder) = self.world.folder.ancestors().find(has_store) {
-            return Ok((Place::embedded(folder.join(STORE_FOLDER)), Origin::Said));
+        let store = self.own_folders().map(|folder| folder.join(STORE_FOLDER));
+        let mut found = store.filter(|store| store.is_dir());
+        Ok(found.next().map(Place::embedded).map(Chosen::from))
+    }
+
+    /// The folder of the project's own store, which is made if nothing says another.
+    fn own_store(&self) -> Result<PathBuf> {
+        let folder = self.host.data_path()?;
+        let folder = folder.as_deref().unwrap_or(STORE_FOLDER);
+        Ok(self.at_project().join(folder))
+    }
+
+    /// The working folder and those above it, up to the root of the project; what is beyond belongs to others.
+    fn own_folders(&self) -> impl Iterator<Item = &Path> {
+        let mut is_inside = true;
+        self.world.folder.ancestors().take_while(move |folder| {
+            let is_own = is_inside;
+            is_inside = self.project != Some(*folder);
+            is_own
+        })
+    }
+
+    /// The running servers of the nearest folder that one was started for.
+    fn own_servers<'r>(&self, servers: &'r [Running]) -> Vec<&'r Running> {
+        let of_folder = |folder: &Path| -> Vec<&'r Running> {
+            // What is started for nothing in particular runs in the root, which has everybody's folders in it.
+            if folder.parent().is_none() && folder != self.world.folder {
+                return Vec::new();
+            }
+            servers.iter().filter(|one| one.is_for(folder)).collect()
+        };
+        let mut found = self.own_folders().map(of_folder);
+        found.find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
+    /// Where there is no store, somebody may have meant a server or a store of another folder.
+    fn tell_of_others(&self, servers: &[Running], screen: &mut Screen) {
+        let here = self.at_project().display();
+        if !servers.is_empty() {
+            let shown = servers.iter().take(SERVERS_SHOWN);
+            let list: Vec<String> = shown
+                .map(|one| format!("{} for {}", one.shown(), one.purpose()))
+                .collect();
+            let url = match servers {
+                [only] => only.url(),
+                _ => "URL".to_owned(),
+            };
+            let list = list.join(", ");
+            screen.note(&format!(
+                "hint: there is no store in {here}; elsewhere runs {list} — use `--server {url}` if that is meant"
+            ));
         }
-        if !self.wishes.is_for_server
-            && let Some(place) = self.only_server(screen)?
-        {
-            return Ok((place, Origin::OnlyServer));
+        let above = self.at_project().ancestors().skip(1);
+        let mut above = above.map(|folder| folder.join(STORE_FOLDER));
+        if let Some(store) = above.find(|store| store.is_dir()) {
+            let store = store.display();
+            screen.note(&format!(
+                "hint: there is no store in {here}; the one in {store} is of another folder — use `--store {store}` if that is meant"
+            ));
         }
-        Ok((Place::embedded(self.at_project().join(STORE_FOLDER)), Origin::Default))
     }
 
     fn at_project(&self) -> &Path {
         self.project.unwrap_or(&self.world.folder)
     }
 
-    fn of_setting(&self, name: &str, screen: &mut Screen) -> Result<Place> {
+    fn of_setting(&self, name: &str, screen: &mut Screen) -> Result<Chosen> {
         self.host.refuse_other_providers()?;
         let Some(value) = self.settings.value(name)? else {
             return Err(self.no_connection(name));
@@ -207,26 +326,21 @@ impl Search<'_> {
         if self.wishes.is_verbose {
             screen.tell(&format!("using the connection in setting '{name}'"));
         }
-        let own_folder = self.host.data_path()?.unwrap_or_else(|| STORE_FOLDER.to_owned());
-        let project = self.at_project();
         let read = connection::Reading {
             name,
-            project,
-            own_folder: project.join(own_folder),
+            project: self.at_project(),
+            own_folder: self.own_store()?,
             wants_azure: self.host.wants_azure()?,
         };
-        let place = read.place(&value)?;
-        let is_development = connection::is_development(&value);
-        if let Place::Embedded { folder } = &place
-            && is_development
+        let mut chosen = Chosen::from(read.place(&value)?);
+        if let Place::Embedded { folder } = &chosen.place
+            && connection::is_development(&value)
             && (self.wishes.is_verbose || !folder.exists())
         {
-            screen.note(&format!(
-                "UseDevelopmentStorage=true means the store in {}",
-                folder.display()
-            ));
+            let folder = folder.display();
+            chosen.note = Some(format!("UseDevelopmentStorage=true means the store in {folder}"));
         }
-        Ok(place)
+        Ok(chosen)
     }
 
     /// L21.
@@ -249,30 +363,16 @@ impl Search<'_> {
             stop
         }
     }
+}
 
-    /// The only running server of this user on this machine.
-    fn only_server(&self, screen: &mut Screen) -> Result<Option<Place>> {
-        let servers = running::all(self.world);
-        match servers.as_slice() {
-            [] => Ok(None),
-            [only] => {
-                let note = format!(
-                    "using the server at {} (process {}, hub {})",
-                    only.url(),
-                    only.pid,
-                    only.hub
-                );
-                screen.note(&note);
-                Ok(Some(Place::of_running(only)))
-            }
-            several => {
-                let list: Vec<String> = several
-                    .iter()
-                    .map(|one| format!("{} (process {}, hub {})", one.url(), one.pid, one.hub))
-                    .collect();
-                let message = format!("{} servers run here: {}", several.len(), list.join(", "));
-                Err(Stop::error(exit::FAILED, "configuration", message).hint("name one with `--server URL`"))
-            }
-        }
+/// A server of this very folder may be at work on another store than the one that is used: one that forgets all, say.
+fn tell_of_another_store(place: &Place, own: &[&Running], screen: &mut Screen) {
+    let Place::Embedded { folder } = place else { return };
+    let store = Project::of(folder);
+    if let Some(other) = own.iter().find(|one| !Project::of(Path::new(&one.store)).is(&store)) {
+        let (shown, url) = (other.shown(), other.url());
+        screen.note(&format!(
+            "hint: the server at {shown} runs for this folder on another store — use `--server {url}` if that is meant"
+        ));
     }
 }

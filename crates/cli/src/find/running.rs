@@ -31,6 +31,50 @@ pub(crate) struct Running {
     /// Whether it speaks HTTPS.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) tls: bool,
+    /// What it was started for; absent if that is nothing but its store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) project: Option<Project>,
+}
+
+/// A project's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Project {
+    /// Its real path.
+    path: String,
+    /// What the file system knows it by. That stays when the folder is moved, and another folder of the path has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<(u64, u64)>,
+}
+
+impl Project {
+    /// The project in a folder.
+    pub(crate) fn of(folder: &Path) -> Self {
+        let path = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        Self {
+            file: file_of(&path),
+            path: path.to_string_lossy().into_owned(),
+        }
+    }
+
+    /// Whether both are the same folder.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self.file, other.file) {
+            (Some(one), Some(another)) => one == another,
+            _ => self.path == other.path,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn file_of(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn file_of(_path: &Path) -> Option<(u64, u64)> {
+    None
 }
 
 impl Running {
@@ -38,6 +82,24 @@ impl Running {
     pub(crate) fn url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}", self.http)
+    }
+
+    /// It for people.
+    pub(crate) fn shown(&self) -> String {
+        format!("{} (process {}, hub {})", self.url(), self.pid, self.hub)
+    }
+
+    /// The folder it was started for, or that of its store where this is none or has moved; for people.
+    pub(crate) fn purpose(&self) -> &str {
+        let project = self.project.as_ref();
+        let there = project.filter(|project| Project::of(Path::new(&project.path)).is(project));
+        there.map_or(&self.store, |project| &project.path)
+    }
+
+    /// Whether it was started for a folder.
+    pub(crate) fn is_for(&self, folder: &Path) -> bool {
+        let own = self.project.as_ref();
+        own.is_some_and(|own| own.is(&Project::of(folder)))
     }
 }
 

@@ -21,7 +21,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Format, Level, Serve};
 use crate::find::connection::Place;
-use crate::find::running::{self, Notice, Running};
+use crate::find::running::{self, Notice, Project, Running};
 use crate::find::{self, Found, Wishes};
 use crate::screen::{Colour, Screen};
 use crate::stop::{Result, Stop, exit};
@@ -164,6 +164,8 @@ pub(crate) struct Served {
     folder: PathBuf,
     token: Option<String>,
     is_tls: bool,
+    /// What it was started for.
+    project: Option<Project>,
 }
 
 impl Served {
@@ -191,6 +193,7 @@ impl Served {
             folder: folder.to_path_buf(),
             token,
             is_tls: args.cert.is_some(),
+            project: Some(find::served_project(setup.world)),
         })
     }
 
@@ -222,6 +225,7 @@ impl Served {
                         folder: folder.to_path_buf(),
                         token: None,
                         is_tls: false,
+                        project: None,
                     });
                 }
             }
@@ -243,6 +247,7 @@ impl Served {
             store: self.folder.to_string_lossy().into_owned(),
             token: self.token.clone(),
             tls: self.is_tls,
+            project: self.project.clone(),
         };
         let cannot = |error: std::io::Error| {
             Stop::error(
@@ -256,6 +261,7 @@ impl Served {
             // What it tells is for everybody who may read the folder.
             let open = Running {
                 token: None,
+                project: None,
                 ..running.clone()
             };
             let text = serde_json::to_string(&open).unwrap_or_default();
