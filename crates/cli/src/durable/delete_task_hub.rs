@@ -10,7 +10,7 @@ use crate::target::{self, HubSize, Intent};
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let found = job.find()?;
     job.refuse_chance(&found)?;
-    let mut target = target::open(&found, Intent::Use).await?;
+    let mut target = job.open_existing(&found).await?;
     let size = target.size(&found.hub).await;
     // While somebody thinks about the answer, the store is free for others.
     target.close().await;

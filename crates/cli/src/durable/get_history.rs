@@ -6,7 +6,9 @@ use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
-    let (found, mut target) = job.look().await?;
+    let found = job.find()?;
+    let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory")?;
+    let mut target = job.open_existing(&found).await?;
     let events = match job.id() {
         Some(id) => target.history(&id).await?,
         None => None,
@@ -17,7 +19,6 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     if !is_known && job.form != Form::Compat {
         return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
     }
-    let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory")?;
     let shapes = compat::history(&events.unwrap_or_default(), shows_inputs);
     match job.form {
         Form::Compat => array(job, &shapes)?,

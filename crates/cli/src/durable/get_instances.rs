@@ -25,7 +25,8 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     if is_all && token.is_some() {
         return Err(job.given.usage("`--all` and `--continuation-token` exclude each other"));
     }
-    let (found, mut target) = job.look().await?;
+    let found = job.find()?;
+    let mut target = job.open_existing(&found).await?;
     let mut printer = Printer {
         hub: found.hub.clone(),
         form: job.form,

@@ -5,7 +5,8 @@ use crate::screen::Colour;
 use crate::stop::Result;
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
-    let (found, mut target) = job.look().await?;
+    let found = job.find()?;
+    let mut target = job.open_existing(&found).await?;
     let record = match job.id() {
         Some(id) => target.record(&id).await?,
         None => None,

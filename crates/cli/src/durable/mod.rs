@@ -33,7 +33,7 @@ use taskhub_core::time::Timestamp;
 
 pub(crate) use completions::completions;
 
-use crate::find::{self, Found, Wishes};
+use crate::find::{self, Found, Wishes, hub_name};
 use crate::screen::{Colour, Screen, When};
 use crate::stop::{Result, Stop, exit};
 use crate::target::{self, Intent, Record, Target};
@@ -248,40 +248,47 @@ impl Job<'_> {
     }
 
     /// The hub, ready for work.
-    async fn open(&mut self, intent: Intent) -> Result<(Found, Target)> {
-        let found = self.find()?;
-        let target = target::open(&found, intent).await?;
+    async fn open(&mut self, found: &Found, intent: Intent) -> Result<Target> {
+        let target = target::open(found, intent).await?;
         if given_verbose(self.given) && target.has_server() {
             self.screen.tell("a server holds the store, and is asked");
         }
-        Ok((found, target))
+        Ok(target)
     }
 
-    /// The hub, to be looked at. Whoever named none and finds nothing may look in the wrong one (L24).
-    async fn look(&mut self) -> Result<(Found, Target)> {
-        let (found, mut target) = self.open(Intent::Use).await?;
-        if found.hub_is_default {
-            self.think_of_other_hubs(&found, &mut target).await?;
+    /// The hub, to work with what is in it. Whoever named none and finds nothing may look in the wrong one (L24).
+    async fn open_existing(&mut self, found: &Found) -> Result<Target> {
+        let mut target = self.open(found, Intent::Use).await?;
+        if let Some((_, others)) = other_hubs(found, &mut target).await? {
+            let hub = &found.hub;
+            self.last_word = Some(format!(
+                "hint: task hub '{hub}' does not exist here; this store has {others} — use --task-hub-name"
+            ));
         }
-        Ok((found, target))
+        Ok(target)
     }
 
-    async fn think_of_other_hubs(&mut self, found: &Found, target: &mut Target) -> Result<()> {
-        let hubs = target.hubs().await?;
-        if hubs.is_empty() || hubs.contains(&found.hub) {
-            return Ok(());
+    /// The hub, to start something in it; it is made if need be, but not beside others by whoever named none (L24).
+    async fn open_or_create(&mut self, found: &Found) -> Result<Target> {
+        let partitions = target::partitions(found)?;
+        let mut target = self.open(found, Intent::Create).await?;
+        let made = match other_hubs(found, &mut target).await {
+            Ok(None) => target.create_hub(partitions).await,
+            Ok(Some((first, others))) => Err(hub_name::none_by_default(
+                &found.hub,
+                &others,
+                &first,
+                "--task-hub-name",
+            )),
+            Err(stop) => Err(stop),
+        };
+        match made {
+            Ok(()) => Ok(target),
+            Err(stop) => {
+                target.close().await;
+                Err(stop)
+            }
         }
-        let mut list = Vec::new();
-        for hub in hubs.iter().take(HUBS_SHOWN) {
-            let size = target.size(hub).await?;
-            list.extend(size.map(|size| format!("{} ({} instances)", size.name, size.instances)));
-        }
-        let list = list.join(", ");
-        let hub = &found.hub;
-        self.last_word = Some(format!(
-            "hint: task hub '{hub}' does not exist here; this store has {list} — use --task-hub-name"
-        ));
-        Ok(())
     }
 
     /// A server that was found only by chance is not what one deletes from (L15).
@@ -367,6 +374,24 @@ impl Job<'_> {
         self.screen.say(colour, line)?;
         self.missing()
     }
+}
+
+/// The first of the hubs there are, and all of them for people, if nobody named a hub and the one by default is not among
+/// them.
+async fn other_hubs(found: &Found, target: &mut Target) -> Result<Option<(HubName, String)>> {
+    if !found.hub_is_default {
+        return Ok(None);
+    }
+    let hubs = target.hubs().await?;
+    let Some(first) = hubs.first().filter(|_| !hubs.contains(&found.hub)) else {
+        return Ok(None);
+    };
+    let mut list = Vec::new();
+    for hub in hubs.iter().take(HUBS_SHOWN) {
+        let size = target.size(hub).await?;
+        list.extend(size.map(|size| format!("{} ({} instances)", size.name, size.instances)));
+    }
+    Ok(Some((first.clone(), list.join(", "))))
 }
 
 /// Hears Ctrl-C from when it is made, so that none is missed.

@@ -7,7 +7,7 @@ use super::shape::Shape;
 use super::{Form, Interrupt, Job, dates};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{self, Intent, PAGE_ROWS, Purged, Target};
+use crate::target::{PAGE_ROWS, Purged, Target};
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let mut filter = job.filter()?;
@@ -22,7 +22,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     }
     let found = job.find()?;
     job.refuse_chance(&found)?;
-    let mut target = target::open(&found, Intent::Use).await?;
+    let mut target = job.open_existing(&found).await?;
     if job.given.flag("dry-run") == Some(true) {
         let count = count(&mut target, &filter).await?;
         target.close().await;

@@ -7,7 +7,7 @@ use super::shape::Shape;
 use super::{Form, Job, payload};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{Intent, Outcome};
+use crate::target::Outcome;
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let given = job.given;
@@ -21,7 +21,8 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let key = key.map_err(|refusal| Stop::from(&refusal))?;
     let kind = Type::of_word(given.text("data-type"));
     let data = payload::read(given.text("event-data"), kind, "event-data", &job.world.folder)?;
-    let (found, mut target) = job.open(Intent::Use).await?;
+    let found = job.find()?;
+    let mut target = job.open_existing(&found).await?;
     let outcome = match job.id() {
         Some(id) => target.raise(&id, event, data, key).await,
         None => Ok(Outcome::Missing),

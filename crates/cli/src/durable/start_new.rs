@@ -26,8 +26,16 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     };
     let kind = Type::of_word(given.text("input-type"));
     let input = payload::read(given.text("input"), kind, "input", &job.world.folder)?;
-    let (found, mut target) = job.open(Intent::Create).await?;
-    let wanted = Wanted { id, name, input };
+    let found = job.find()?;
+    // Before a store or a hub is made.
+    let wanted = Wanted {
+        version: version(&found)?,
+        reuse: policy(given.text("if-exists"), &found)?,
+        id,
+        name,
+        input,
+    };
+    let mut target = job.open_or_create(&found).await?;
     match begin(job, &found, &mut target, &wanted).await {
         Ok(interrupt) if given.flag("wait") == Some(true) => wait(job, &found, target, &wanted.id, interrupt).await,
         ended => {
@@ -42,27 +50,27 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
 struct Wanted {
     id: InstanceId,
     name: Name,
+    version: Option<Name>,
     input: Option<Payload>,
+    reuse: ReusePolicy,
 }
 
 /// Starts it and says so; from then on Ctrl-C is heard.
 async fn begin(job: &mut Job<'_>, found: &Found, target: &mut Target, wanted: &Wanted) -> Result<Interrupt> {
     let stated = job.given.text("if-exists");
     let existing = target.record(&wanted.id).await?.map(|record| record.info);
-    let version = found.host.text("defaultVersion")?;
-    let version = version.map(|version| Name::new(&version)).transpose();
     let request = StartRequest {
         key: key(wanted, stated)?,
         // One that has ended is replaced, as A7 says, and then that start is the one that is repeated.
         repeats: Repeats::WhileLive,
         instance: wanted.id.clone(),
         name: wanted.name.clone(),
-        version: version.map_err(|refusal| Stop::from(&refusal))?,
+        version: wanted.version.clone(),
         input: wanted.input.clone(),
         tags: std::collections::BTreeMap::new(),
         scheduled_start: None,
         execution: None,
-        reuse: policy(stated, found)?,
+        reuse: wanted.reuse.clone(),
     };
     // Between the look and the start somebody else may make one; then it is refused, and asked for again.
     if let Some(info) = existing.filter(|_| stated == Some("reuse")) {
@@ -106,6 +114,13 @@ fn check_id(text: &str) -> Result<InstanceId> {
     }
 }
 
+/// The version that host.json names.
+fn version(found: &Found) -> Result<Option<Name>> {
+    let version = found.host.text("defaultVersion")?;
+    let version = version.map(|version| Name::new(&version)).transpose();
+    version.map_err(|refusal| Stop::from(&refusal))
+}
+
 /// What may become of an instance that has the id: as asked, else as host.json says (R136).
 fn policy(word: Option<&str>, found: &Found) -> Result<ReusePolicy> {
     Ok(match word {
@@ -126,7 +141,7 @@ fn key(wanted: &Wanted, policy: Option<&str>) -> Result<Option<IdempotencyKey>> 
     if policy.is_some() {
         return Ok(None);
     }
-    let Wanted { id, name, input } = wanted;
+    let Wanted { id, name, input, .. } = wanted;
     let input = input.as_ref().map_or(&b""[..], |input| input.bytes());
     let parts = [id.as_str().as_bytes(), name.as_str().as_bytes(), input];
     let mut hash = 0xcbf2_9ce4_8422_2325_u128;

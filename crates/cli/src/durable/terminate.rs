@@ -9,7 +9,7 @@ use super::{Form, Interrupt, Job};
 use crate::find::Found;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{Intent, Outcome, Target};
+use crate::target::{Outcome, Target};
 
 /// How long an end is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,7 +19,8 @@ const SOON: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
-    let (found, mut target) = job.open(Intent::Use).await?;
+    let found = job.find()?;
+    let mut target = job.open_existing(&found).await?;
     let ended = terminate(job, &found, &mut target).await;
     target.close().await;
     ended

@@ -216,6 +216,7 @@ pub(crate) const VERBS: &[Verb] = &[
             FAILED,
             USAGE,
             UNAVAILABLE,
+            (4, "no such task hub, and nothing names another"),
             CONFLICT,
             (10, "with --wait: it failed"),
             (11, "with --wait: it was terminated"),

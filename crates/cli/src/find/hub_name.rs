@@ -32,6 +32,15 @@ pub(crate) fn or_default(said: Option<HubName>, place: &Place) -> Result<(HubNam
     }
 }
 
+/// Says that the hub by default is none, while the store has others, of which one is `first`: that nobody makes it by
+/// mistake (L24). `option` names another.
+pub(crate) fn none_by_default(hub: &HubName, others: &str, first: &HubName, option: &str) -> Stop {
+    let message = format!("task hub '{hub}' does not exist here, and nothing names another; this store has {others}");
+    Stop::error(exit::NOT_FOUND, "hub-not-found", message)
+        .hint(format!("say which is meant, such as `{option} {first}`"))
+        .hint(format!("to make a new one as well, say `{option} {hub}`"))
+}
+
 /// Checks a name; what is said of a bad one is Core Tools' (L26).
 pub(crate) fn check(name: &str) -> Result<HubName> {
     HubName::new(name).map_err(|_| {

@@ -16,13 +16,13 @@ use taskhub_core::id::HubName;
 use taskhub_server::logs::{self, LogFormat};
 use taskhub_server::{Config, Error as ServerError, Listening, OpenHub, Opening, Reuse, Server, Tls};
 use taskhub_store::embedded::EmbeddedStore;
-use taskhub_store::{Error as StoreError, Store};
+use taskhub_store::{Error as StoreError, HubAsk, Store};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Format, Level, Serve};
 use crate::find::connection::Place;
 use crate::find::running::{self, Notice, Project, Running};
-use crate::find::{self, Found, Wishes};
+use crate::find::{self, Found, Wishes, hub_name};
 use crate::screen::{Colour, Screen};
 use crate::stop::{Result, Stop, exit};
 use crate::target::Patience;
@@ -177,6 +177,7 @@ impl Served {
         let (config, token) = config(setup)?;
         let partitions = crate::target::partitions(found)?;
         let store = open_store(folder).await?;
+        check_default(found, store.as_ref(), config.auto_create_hubs).await?;
         let offer = Arc::new(Offer::new(store, args.samples, partitions));
         let hub = offer.open(&found.hub).await;
         let hub = hub.map_err(|error| Stop::from_hub("cannot open the hub", &error))?;
@@ -287,6 +288,28 @@ impl OpenHub for Opener {
     fn open<'a>(&'a self, name: &'a HubName) -> Opening<'a> {
         Box::pin(self.0.open(name))
     }
+}
+
+/// A hub that nobody named is not made by mistake beside others (L24); where hubs are made as they are asked for, it is,
+/// and that is said.
+async fn check_default(found: &Found, store: &dyn Store, creates_hubs: bool) -> Result<()> {
+    if !found.hub_is_default {
+        return Ok(());
+    }
+    let listed = store.hubs(&HubAsk::List).await;
+    let listed = listed.map_err(|error| Stop::from_store("the store cannot be used", &error))?;
+    let hubs: Vec<&HubName> = listed.iter().map(|hub| &hub.name).collect();
+    let Some(first) = hubs.first().filter(|_| !hubs.contains(&&found.hub)) else {
+        return Ok(());
+    };
+    let list: Vec<&str> = hubs.iter().map(|hub| hub.as_str()).collect();
+    let list = list.join(", ");
+    if !creates_hubs {
+        return Err(hub_name::none_by_default(&found.hub, &list, first, "--hub"));
+    }
+    let hub = &found.hub;
+    tracing::warn!(%hub, others = %list, "a new task hub is made beside others, since nothing names one; say `--hub {first}` if that is meant");
+    Ok(())
 }
 
 /// Opens the store. A command that is at work with it is soon done; another server is not.

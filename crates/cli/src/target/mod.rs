@@ -43,7 +43,7 @@ pub(crate) const PAGE_ROWS: usize = 1_000;
 pub(crate) enum Intent {
     /// Look, or change what is there; makes no store.
     Use,
-    /// Make the store and the hub if they are missing.
+    /// Make the store if it is missing.
     Create,
 }
 
@@ -128,8 +128,7 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
     loop {
         let pid = match EmbeddedStore::open(folder, taskhub_store::embedded::Options::default()) {
             Ok(store) => {
-                let partitions = partitions(found)?;
-                let stopped = Stopped::open(store, found.hub.clone(), partitions, intent).await?;
+                let stopped = Stopped::open(store, found.hub.clone()).await?;
                 return Ok(Target::Stopped(Box::new(stopped)));
             }
             Err(StoreError::Locked { pid, .. }) => pid,
@@ -281,6 +280,14 @@ impl Target {
         match self {
             Self::Stopped(stopped) => stopped.purge_some(filter, after).await,
             Self::Served(served) => served.purge_some(filter, after).await,
+        }
+    }
+
+    /// Makes the hub if it does not exist. At a server that is the server's affair.
+    pub(crate) async fn create_hub(&mut self, partitions: u16) -> Result<()> {
+        match self {
+            Self::Stopped(stopped) => stopped.create_hub(partitions).await,
+            Self::Served(_) => Ok(()),
         }
     }
 

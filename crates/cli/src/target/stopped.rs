@@ -19,7 +19,7 @@ use taskhub_store::{
 };
 
 use super::desk::Desk;
-use super::{HubSize, Intent, Outcome, PAGE_ROWS, Purged, Record, Rows, refused_token};
+use super::{HubSize, Outcome, PAGE_ROWS, Purged, Record, Rows, refused_token};
 use crate::stop::{Result, Stop};
 
 /// What is said when a store cannot do what it is asked.
@@ -48,28 +48,29 @@ impl Stopped {
     }
 
     /// A hub in a store that is ours.
-    pub(crate) async fn open(store: EmbeddedStore, hub: HubName, partitions: u16, intent: Intent) -> Result<Self> {
+    pub(crate) async fn open(store: EmbeddedStore, hub: HubName) -> Result<Self> {
         let hubs = store.hubs(&HubAsk::List).await.map_err(|error| failed(&error))?;
-        let known = hubs.iter().find(|known| known.name == hub);
-        let found = match known {
-            Some(known) => Some(known.partitions),
-            None if intent == Intent::Create => {
-                let ask = HubAsk::Create {
-                    name: hub.clone(),
-                    partitions,
-                    now: SystemClock.now(),
-                };
-                store.hubs(&ask).await.map_err(|error| failed(&error))?;
-                Some(partitions)
-            }
-            None => None,
-        };
+        let known = hubs.into_iter().find(|known| known.name == hub);
         Ok(Self {
-            hub: known.map_or(hub, |known| known.name.clone()),
+            partitions: known.as_ref().map(|known| known.partitions),
+            hub: known.map_or(hub, |known| known.name),
             store: Some(Arc::new(store)),
-            partitions: found,
             desk: None,
         })
+    }
+
+    /// Makes the hub if it does not exist.
+    pub(super) async fn create_hub(&mut self, partitions: u16) -> Result<()> {
+        if let (Some(store), None) = (&self.store, self.partitions) {
+            let ask = HubAsk::Create {
+                name: self.hub.clone(),
+                partitions,
+                now: SystemClock.now(),
+            };
+            store.hubs(&ask).await.map_err(|error| failed(&error))?;
+            self.partitions = Some(partitions);
+        }
+        Ok(())
     }
 
     /// The store and the number of partitions, if the hub exists.
