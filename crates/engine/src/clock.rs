@@ -67,7 +67,7 @@ impl Steady {
             nanos(wall)
         } else {
             // Not below the wall clock, which may be caught up with in between.
-            nanos(wall).max(self.nanos + nanos_of(passed - passed / SLEW))
+            nanos(wall).max(self.nanos + nanos_of(passed.saturating_sub(passed / SLEW)))
         };
         Timestamp::from_micros(i64::try_from(self.nanos.div_euclid(1_000)).unwrap_or(i64::MAX / 10))
     }
@@ -140,24 +140,24 @@ mod tests {
             }
         }
 
-        /// Milliseconds since the start, as told `passed_ms` later, when the wall clock is `off_ms` off.
-        fn after(&mut self, passed_ms: u64, off_ms: i64) -> f64 {
+        /// Microseconds since the start, as told `passed_ms` later, when the wall clock is `off_ms` off.
+        fn after(&mut self, passed_ms: u64, off_ms: i64) -> i64 {
             self.elapsed_ms += passed_ms;
             let wall = START * 1_000 + i64::try_from(self.elapsed_ms).unwrap() + off_ms;
             let told = self.steady.read(
                 Timestamp::from_micros(wall * 1_000),
                 Duration::from_millis(self.elapsed_ms),
             );
-            f64::from(i32::try_from(told.micros() - START * 1_000_000).unwrap()) / 1_000.0
+            told.micros() - START * 1_000_000
         }
     }
 
     #[test]
     fn it_is_the_wall_clock_while_nobody_sets_that() {
         let mut trial = Trial::new();
-        assert_eq!(trial.after(500, 0), 500.0);
-        assert_eq!(trial.after(0, 0), 500.0);
-        assert_eq!(trial.after(1_500, 0), 2_000.0);
+        assert_eq!(trial.after(500, 0), 500_000);
+        assert_eq!(trial.after(0, 0), 500_000);
+        assert_eq!(trial.after(1_500, 0), 2_000_000);
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
         let mut trial = Trial::new();
         trial.after(1_000, 0);
         let told = trial.after(320, -8_000);
-        assert_eq!(told, 1_310.0);
+        assert_eq!(told, 1_310_000);
         // A timer of 500 ms is a thirty-second part late, not eight seconds.
         let wait = trial
             .steady
@@ -184,7 +184,7 @@ mod tests {
             last = told;
         }
         assert_eq!(
-            last, 40_001.0,
+            last, 40_001_000,
             "what the wall clock says: one second less than has passed"
         );
     }
@@ -192,9 +192,9 @@ mod tests {
     #[test]
     fn a_step_forward_is_followed_at_once() {
         let mut trial = Trial::new();
-        assert_eq!(trial.after(10, 60_000), 60_010.0);
+        assert_eq!(trial.after(10, 60_000), 60_010_000);
         // Set right again, it goes on from there.
-        assert_eq!(trial.after(320, 0), 60_320.0);
+        assert_eq!(trial.after(320, 0), 60_320_000);
     }
 
     #[test]
@@ -204,6 +204,6 @@ mod tests {
         for _ in 0..3_200 {
             trial.after(1, 0);
         }
-        assert_eq!(trial.after(0, 0), 5_001.0 + 3_100.0);
+        assert_eq!(trial.after(0, 0), 8_101_000);
     }
 }

@@ -27,6 +27,7 @@ pub(crate) struct App {
     closing: watch::Sender<bool>,
     /// Bytes of the bodies that are being read.
     body_bytes: AtomicUsize,
+    clock: SystemClock,
 }
 
 impl App {
@@ -39,12 +40,13 @@ impl App {
             address,
             closing: watch::Sender::new(false),
             body_bytes: AtomicUsize::new(0),
+            clock: SystemClock,
         }
     }
 
     /// The time, for what callers say relative to it.
     pub(crate) fn now(&self) -> Timestamp {
-        SystemClock.now()
+        self.clock.now()
     }
 
     /// Tells whoever waits that the server stops.

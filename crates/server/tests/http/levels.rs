@@ -2,7 +2,7 @@
 
 use taskhub_core::event::Tags;
 use taskhub_core::id::{InstanceId, Name};
-use taskhub_core::message::{ReusePolicy, StartRequest};
+use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 
 use crate::support::{HUB, Running, SURFACES, config};
@@ -34,6 +34,7 @@ async fn a_list_can_be_read_whatever_is_stored() {
         execution: None,
         reuse: ReusePolicy::default(),
         key: None,
+        repeats: Repeats::default(),
     };
     server.hub.engine().start(request).await.unwrap();
     let start = format!("{}/orchestrators/WaitEvent/reason", SURFACES[0]);

@@ -81,9 +81,11 @@ impl From<EngineError> for Refused {
             "instance-not-found" | "hub-not-found" => StatusCode::NOT_FOUND,
             "instance-exists" | "instance-not-live" | "instance-live" | "idempotency-conflict" => StatusCode::CONFLICT,
             "payload-too-large" => StatusCode::PAYLOAD_TOO_LARGE,
-            "invalid-instance-id" | "invalid-hub-name" | "invalid-name" | "invalid-idempotency-key" | "payload-too-deep" => {
-                StatusCode::BAD_REQUEST
-            }
+            "invalid-instance-id"
+            | "invalid-hub-name"
+            | "invalid-name"
+            | "invalid-idempotency-key"
+            | "payload-too-deep" => StatusCode::BAD_REQUEST,
             "timed-out" => StatusCode::GATEWAY_TIMEOUT,
             // Too much of something that the callers can do less of (P8).
             "inbox-full" | "overloaded" => StatusCode::TOO_MANY_REQUESTS,
