@@ -2,7 +2,7 @@
 //!
 //! What counts as the same letter is Unicode's simple case folding, letter by letter and the same in every
 //! language. The standard library has no table of it, but it follows from its two others: a letter is folded to
-//! the small form of its capital, with the exceptions that [`fold`] names.
+//! the small form of its capital, with the exceptions that `fold` names.
 
 use std::cmp::Ordering;
 use std::fmt;

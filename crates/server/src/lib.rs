@@ -28,4 +28,4 @@ pub use config::{Config, Key, Limits, LinkPrefix, PORT_DEFAULT, Reuse, Tls};
 pub use error::Error;
 pub use http::token;
 pub use hubs::{OpenHub, Opening};
-pub use serve::{Listening, Server};
+pub use serve::{ClientBindings, Listening, Server};

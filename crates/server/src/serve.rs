@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use taskhub_core::id::HubName;
 use taskhub_engine::Hub;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -130,6 +131,19 @@ fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
+/// The client bindings of a server's hubs. Holding them keeps neither server nor hubs alive.
+#[derive(Clone, Debug)]
+pub struct ClientBindings(Weak<App>);
+
+impl ClientBindings {
+    /// What a client library for a hub is made from, as JSON (H56), whether there is such a hub or not; absent when the
+    /// server has ended.
+    pub fn of(&self, hub: &HubName) -> Option<String> {
+        let app = self.0.upgrade()?;
+        Some(http::client_binding(&app, hub))
+    }
+}
+
 /// A server that listens.
 pub struct Listening {
     app: Arc<App>,
@@ -151,7 +165,12 @@ impl Listening {
 
     /// What a client library is made from, as JSON (H56). The same is served to callers with the master key.
     pub fn client_binding(&self) -> String {
-        http::client_binding(&self.app)
+        http::client_binding(&self.app, self.app.hubs.first())
+    }
+
+    /// The same for every hub of the server, for functions of this process in hubs that are opened later.
+    pub fn client_bindings(&self) -> ClientBindings {
+        ClientBindings(Arc::downgrade(&self.app))
     }
 
     /// Serves until `stop` is ready; then what is under way may end, for a while. The hub is not stopped.

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::activity::{self, ActivityContext};
 use crate::divergence;
 use crate::error::ACTIVITY_NOT_REGISTERED;
-use crate::management::Front;
+use crate::management::{ClientBinding, Front};
 use crate::registry::Registry;
 use crate::replay::{Answered, Execution, Stop};
 
@@ -90,6 +90,12 @@ impl RegisteredFunctions {
     pub(crate) fn behind(mut self, front: Front) -> Self {
         self.front = front;
         self
+    }
+
+    /// Tells activities where their hub is served over HTTP, as its server says, so that they can hand out links to
+    /// instances. Those that ask before are refused.
+    pub fn set_client_binding(&self, binding: ClientBinding) {
+        self.front.set(binding);
     }
 }
 

@@ -2,11 +2,11 @@
 //! whoever has them (H63); it does not fail.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use taskhub::Registry;
 use taskhub::worker::{RegisteredFunctions, WorkerOptions};
+use taskhub::{ClientBinding, Registry};
 use taskhub_core::event::EventKind;
 use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{HubName, InstanceId, Name};
@@ -14,14 +14,23 @@ use taskhub_core::query::Filter;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
 use taskhub_engine::{Error, Hub, Options};
 use taskhub_samples::Purger;
+use taskhub_server::ClientBindings;
 use taskhub_store::{PartitionKey, Store};
+use tokio::sync::watch;
 
 /// Opens the hubs of a store, all with the same functions.
 pub(crate) struct Offer {
     store: Arc<dyn Store>,
     has_samples: bool,
     partitions: u16,
-    hubs: Mutex<Vec<Arc<Hub>>>,
+    opened: Mutex<Opened>,
+}
+
+#[derive(Default)]
+struct Opened {
+    hubs: Vec<(Arc<Hub>, Arc<OwnFunctions>)>,
+    /// Of the server in front of them, once it listens.
+    bindings: Option<ClientBindings>,
 }
 
 impl Offer {
@@ -30,11 +39,15 @@ impl Offer {
             store,
             has_samples,
             partitions,
-            hubs: Mutex::default(),
+            opened: Mutex::default(),
         }
     }
 
-    /// Opens a hub, and creates it if need be.
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a hub, and creates it if need be. Its activities run once it is known where it is served.
     pub(crate) async fn open(&self, name: &HubName) -> Result<Arc<Hub>, Error> {
         let purger = Purger::default();
         let registry = if self.has_samples {
@@ -43,30 +56,41 @@ impl Offer {
             Registry::new()
         };
         let activities = names(registry.activities());
-        let functions = OwnFunctions {
+        let functions = Arc::new(OwnFunctions {
             orchestrators: Arc::new(names(registry.orchestrators())),
-            registered: RegisteredFunctions::new(registry, WorkerOptions::default()),
-        };
+            registered: Arc::new(RegisteredFunctions::new(registry, WorkerOptions::default())),
+            is_served: watch::Sender::new(false),
+        });
         let options = Options {
             partitions: self.partitions,
             activities_offered: Some(activities),
             ..Options::default()
         };
-        let hub = Hub::open(Arc::clone(&self.store), name.clone(), options, Arc::new(functions)).await?;
-        let hub = Arc::new(hub);
+        let offered: Arc<dyn Functions> = Arc::clone(&functions) as _;
+        let hub = Arc::new(Hub::open(Arc::clone(&self.store), name.clone(), options, offered).await?);
         connect(&purger, &hub);
-        self.hubs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(&hub));
+        let mut opened = self.opened();
+        if let Some(bindings) = &opened.bindings {
+            functions.serve(&hub, bindings);
+        }
+        opened.hubs.push((Arc::clone(&hub), functions));
         Ok(hub)
+    }
+
+    /// Tells the functions of all hubs, also of those that are opened later, where they are served.
+    pub(crate) fn serve(&self, bindings: ClientBindings) {
+        let mut opened = self.opened();
+        for (hub, functions) in &opened.hubs {
+            functions.serve(hub, &bindings);
+        }
+        opened.bindings = Some(bindings);
     }
 
     /// Stops all hubs in order. One that was deleted is stopped already.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<(), Error> {
-        let hubs = std::mem::take(&mut *self.hubs.lock().unwrap_or_else(PoisonError::into_inner));
+        let hubs = std::mem::take(&mut self.opened().hubs);
         let mut ended = Ok(());
-        for hub in hubs {
+        for (hub, _) in hubs {
             let stopped = hub.stop(grace).await;
             ended = ended.and(stopped);
         }
@@ -102,8 +126,23 @@ fn connect(purger: &Purger, hub: &Arc<Hub>) {
 
 /// Functions of which others may be elsewhere.
 struct OwnFunctions {
-    registered: RegisteredFunctions,
+    registered: Arc<RegisteredFunctions>,
     orchestrators: Arc<BTreeSet<FoldedName>>,
+    /// Whether activities can be told where their hub is served. What an earlier process left undone is begun before
+    /// this one's server listens, and waits until then.
+    is_served: watch::Sender<bool>,
+}
+
+impl OwnFunctions {
+    fn serve(&self, hub: &Hub, bindings: &ClientBindings) {
+        match bindings.of(hub.name()).map(|json| ClientBinding::parse(&json)) {
+            Some(Ok(binding)) => self.registered.set_client_binding(binding),
+            Some(Err(error)) => tracing::error!(%error, hub = %hub.name(), "the server's links cannot be read"),
+            // It has ended, and so soon does what runs here.
+            None => {}
+        }
+        self.is_served.send_replace(true);
+    }
 }
 
 impl Functions for OwnFunctions {
@@ -119,7 +158,13 @@ impl Functions for OwnFunctions {
     }
 
     fn activity(&self, call: ActivityCall) -> ActivityFuture {
-        self.registered.activity(call)
+        let registered = Arc::clone(&self.registered);
+        let mut is_served = self.is_served.subscribe();
+        Box::pin(async move {
+            // Whoever could say so any more is gone when this fails, and so is the hub.
+            drop(is_served.wait_for(|is_served| *is_served).await);
+            registered.activity(call).await
+        })
     }
 }
 
@@ -160,4 +205,54 @@ fn orchestrator(item: &TurnItem) -> Option<&Name> {
         EventKind::ExecutionStarted(started) => Some(&started.name),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use taskhub_core::message::{ReusePolicy, StartRequest};
+    use taskhub_core::status::RuntimeStatus;
+    use taskhub_engine::WaitFor;
+    use taskhub_server::{Config, Server};
+    use taskhub_store::mem::MemStore;
+
+    async fn start(hub: &Hub, name: &str) -> InstanceId {
+        let id = InstanceId::new(name).unwrap();
+        let request = StartRequest {
+            instance: id.clone(),
+            name: Name::new(name).unwrap(),
+            version: None,
+            input: None,
+            tags: std::collections::BTreeMap::new(),
+            scheduled_start: None,
+            execution: None,
+            reuse: ReusePolicy::default(),
+            key: None,
+        };
+        hub.start(request).await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn an_activity_that_is_due_before_its_server_listens_waits_for_the_links() {
+        let offer = Offer::new(Arc::new(MemStore::empty()), true, 1);
+        let hub = offer.open(&HubName::new("TestHub").unwrap()).await.unwrap();
+        let id = start(&hub, "AnnounceInstance").await;
+        // From here on the activity is out. Without the links it would fail, and the instance with it.
+        hub.wait(&id, WaitFor::Started).await.unwrap();
+        let config = Config {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            ..Config::default()
+        };
+        let listening = Server::new(Arc::clone(&hub), config).bind().await.unwrap();
+        offer.serve(listening.client_bindings());
+        let info = hub.wait(&id, WaitFor::Ended).await.unwrap();
+        let output = info.output.map(|output| output.to_text()).unwrap_or_default();
+        assert_eq!(info.status, RuntimeStatus::Completed, "{output}");
+        let address = listening.address().to_string();
+        assert!(output.contains(&address), "{output}");
+        offer.stop(Duration::from_secs(10)).await.unwrap();
+    }
 }

@@ -187,6 +187,7 @@ impl Served {
             .bind()
             .await
             .map_err(|error| cannot_listen(&error, setup.world))?;
+        offer.serve(listening.client_bindings());
         Ok(Self {
             listening,
             hub: hub.name().clone(),
@@ -219,6 +220,7 @@ impl Served {
                 Err(ServerError::Address { .. }) if port != 0 => {}
                 Err(error) => return Err(Stop::error(exit::UNAVAILABLE, error.code(), error.to_string())),
                 Ok(listening) => {
+                    offer.serve(listening.client_bindings());
                     return Ok(Self {
                         listening,
                         offer,
@@ -374,6 +376,7 @@ fn config(setup: &Setup<'_>) -> Result<(Config, Option<String>)> {
         tls,
         rpc_open_loopback: Some(*mode == Mode::Dev || args.rpc_open_loopback),
         use_forwarded_host: found.host.flag("httpSettings.useForwardedHost")?,
+        public_url: args.public_url.clone(),
         default_version: found.host.text("defaultVersion")?,
         auto_create_hubs: args.auto_create_hubs.unwrap_or(*mode == Mode::Dev),
         reuse,
@@ -396,6 +399,7 @@ fn cannot_listen(error: &ServerError, world: &World) -> Stop {
                 .map(|port| format!("take another port: `--port {port}`"));
             held.into_iter().chain(next).fold(stop, Stop::hint)
         }
+        ServerError::Setting { expected, .. } => Stop::usage(format!("`--public-url` takes an {expected}")),
         ServerError::Unprotected { .. } => {
             stop.hint("give a key with `--key-file FILE`, or say `--no-auth` if everybody may call")
         }

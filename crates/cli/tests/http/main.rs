@@ -4,6 +4,7 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
 
+mod announced;
 mod bodies;
 #[path = "../../../taskhub/tests/documents/mod.rs"]
 mod documents;

@@ -31,12 +31,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_taskhub"));
         // What `dev` creates by itself would hide that a wrong hub was asked for.
+        Self::start_in(tempfile::tempdir().unwrap(), &["--auto-create-hubs=false"])
+    }
+
+    /// One in a folder that holds something already, with further options.
+    pub(crate) fn start_in(folder: tempfile::TempDir, options: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taskhub"));
         command
             .args(["dev", "--samples", "--port", "0", "--ready-file", "ready.json"])
-            .args(["--hub", HUB, "--auto-create-hubs=false", "--log-level", "error"])
+            .args(["--hub", HUB, "--log-level", "error"])
+            .args(options)
             .current_dir(folder.path())
             .env_clear()
             .env("HOME", folder.path());
@@ -58,6 +63,11 @@ impl Server {
     /// Where its store is.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
+    }
+
+    /// One that runs already, until it is dropped.
+    pub(crate) fn running(child: Child, address: String, folder: tempfile::TempDir) -> Self {
+        Self { child, address, folder }
     }
 
     pub(crate) fn connect(&self) -> Connection {

@@ -93,10 +93,10 @@ fn invocation(head: &Parts) -> Option<String> {
     Uuid::parse_str(id).ok().map(|id| id.to_string())
 }
 
-/// What a client library is made from (H56), for whoever runs the server.
-pub(crate) fn client_binding(app: &App) -> String {
+/// What a client library for a hub is made from (H56), for whoever runs the server.
+pub(crate) fn client_binding(app: &App, hub: &HubName) -> String {
     let head = Request::new(()).into_parts().0;
-    let links = Links::new(app, &head, Surface::Webhook, app.hubs.first(), None);
+    let links = Links::new(app, &head, Surface::Webhook, hub, None);
     // Made of texts alone, which can always be written.
     serde_json::to_string(&links.binding()).unwrap_or_default()
 }
