@@ -53,11 +53,12 @@ async fn serve(store: Arc<dyn Store>, home: &Path, world: &World, signals: Signa
     let (_running, _notice) = served.announce(None, world)?;
     let url = format!("http://{}", served.address());
     let instances = format!("{url}/runtime/webhooks/durabletask/instances");
+    let program = world.program();
     say(&format!(
         "\nserving hub {HUB} at {url}; try, in another terminal:\n  \
          curl -X POST '{url}/orchestrators/E1_HelloSequence/wait?timeout=2&retryInterval=0.5'\n  \
          curl '{instances}?taskHub={HUB}&top=10'\n  \
-         taskhub durable get-instances --server {url} --task-hub-name {HUB}\nCtrl-C ends it"
+         {program} durable get-instances --server {url} --task-hub-name {HUB}\nCtrl-C ends it"
     ));
     // That is how a demo ends, so it is no failure.
     let _signal = served.until(signals).await?;

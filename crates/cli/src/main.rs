@@ -19,7 +19,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Args, CommandFactory, FromArgMatches};
 use clap_complete::Shell;
 use report::Trouble;
 use screen::Screen;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let parsed = if world.is_func() {
         match shim::hand_on(&world, &mut Screen::new(&world)) {
             HandedOn::Done(code) => return ExitCode::from(code),
-            HandedOn::Dev(options) => parse(["taskhub".into(), "dev".into()].into_iter().chain(options)),
+            HandedOn::Dev { called, options } => parse_start(&called, options),
         }
     } else {
         parse(world.args.iter().cloned())
@@ -91,6 +91,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Erro
     Ok(Cli::from_arg_matches(&matches)?.command)
 }
 
+/// The options of `func start`, as it was called, which is `dev`.
+fn parse_start(called: &str, options: Vec<OsString>) -> Result<Command, clap::Error> {
+    let start = args::Serve::augment_args(clap::Command::new("start").bin_name(called));
+    let matches = start.no_binary_name(true).try_get_matches_from(options)?;
+    Ok(Command::Dev(args::Serve::from_arg_matches(&matches)?))
+}
+
 /// Shows the help that was asked for, or what is not understood; answers the exit code.
 fn tell(told: &clap::Error, world: &World) -> u8 {
     match told.print() {
@@ -128,7 +135,7 @@ fn answer(command: Command, world: &World) -> Result<String, Box<Ended>> {
         Command::Errors { code } => errors::run(code.as_deref())?,
         Command::Shim(shim) => shim::run(&shim, world)?,
         Command::Version => version_line(),
-        Command::Completions { shell } => completions(shell)?,
+        Command::Completions { shell } => completions(shell, &world.program())?,
     })
 }
 
@@ -147,9 +154,9 @@ fn log_warnings() {
         .init();
 }
 
-fn completions(shell: Shell) -> report::Result<String> {
+fn completions(shell: Shell, program: &str) -> report::Result<String> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut tree(), "taskhub", &mut script);
+    clap_complete::generate(shell, &mut tree(), program, &mut script);
     Ok(String::from_utf8(script)?)
 }
 

@@ -138,8 +138,13 @@ fn next(world: &World) -> Option<PathBuf> {
 pub(crate) enum HandedOn {
     /// It is done.
     Done(u8),
-    /// There is no Core Tools to start a host: our own server does it, with these options.
-    Dev(Vec<OsString>),
+    /// There is no Core Tools to start a host: our own server does it.
+    Dev {
+        /// The words it was called with.
+        called: String,
+        /// What came behind them, as far as it means something here.
+        options: Vec<OsString>,
+    },
 }
 
 /// Does what `func WORD …` means when the word is not ours.
@@ -149,10 +154,17 @@ pub(crate) fn hand_on(world: &World, screen: &mut Screen) -> HandedOn {
         return HandedOn::Done(run_other(&program, args, screen));
     }
     let nth = |index: usize| args.get(index).map(|arg| arg.to_string_lossy().to_ascii_lowercase());
-    match (nth(0).as_deref(), nth(1).as_deref()) {
-        (Some("start"), _) => HandedOn::Dev(dev_options(args.get(1..).unwrap_or_default())),
-        (Some("host"), Some("start")) => HandedOn::Dev(dev_options(args.get(2..).unwrap_or_default())),
-        _ => HandedOn::Done(alone(world, screen)),
+    let words = match (nth(0).as_deref(), nth(1).as_deref()) {
+        (Some("start"), _) => 1,
+        (Some("host"), Some("start")) => 2,
+        _ => return HandedOn::Done(alone(world, screen)),
+    };
+    let (words, options) = args.split_at(words);
+    let words = words.iter().map(|word| word.to_string_lossy());
+    let called: Vec<_> = std::iter::once(world.program().into()).chain(words).collect();
+    HandedOn::Dev {
+        called: called.join(" "),
+        options: dev_options(options),
     }
 }
 

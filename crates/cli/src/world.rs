@@ -58,11 +58,20 @@ impl World {
         self.vars.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Whether this is the `func` of the shim (L3): the base name of the program as it was called.
+    /// The program as it was called, which all that is said of how to call it names.
+    pub(crate) fn program(&self) -> String {
+        let called = self.args.first().map(Path::new).and_then(Path::file_stem);
+        let called = called.unwrap_or_default().to_string_lossy();
+        if called.is_empty() {
+            "taskhub".to_owned()
+        } else {
+            called.into_owned()
+        }
+    }
+
+    /// Whether this is the `func` of the shim (L3).
     pub(crate) fn is_func(&self) -> bool {
-        let name = self.args.first().map(PathBuf::from);
-        let stem = name.as_deref().and_then(Path::file_stem).unwrap_or_default();
-        stem.eq_ignore_ascii_case("func")
+        self.program().eq_ignore_ascii_case("func")
     }
 
     /// A path as the working directory understands it.

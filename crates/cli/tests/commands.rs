@@ -93,6 +93,21 @@ fn version_and_completions_are_printed() {
 }
 
 #[test]
+#[cfg(unix)]
+fn completions_are_for_the_program_as_it_was_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = folder.path().join("hub");
+    std::os::unix::fs::symlink(TASKHUB, &hub).unwrap();
+    let script = |program: &Path| {
+        let output = Command::new(program).args(["completions", "fish"]).output().unwrap();
+        text(&output.stdout)
+    };
+    let (own, called) = (script(Path::new(TASKHUB)), script(&hub));
+    assert!(own.contains("complete -c taskhub ") && !own.contains("complete -c hub "));
+    assert!(called.contains("complete -c hub ") && !called.contains("complete -c taskhub "));
+}
+
+#[test]
 fn what_is_not_understood_is_named_and_exits_with_2() {
     for (args, named) in [
         (&["demmo"][..], "demmo"),

@@ -70,9 +70,9 @@ impl Runner {
         let said = line.clone();
         let mut words = split(&line).into_iter();
         let program = match words.next().as_deref() {
-            Some("func") => self.folder.path().join("bin/func"),
             Some("taskhub") => PathBuf::from(TASKHUB),
-            other => panic!("`{other:?}` is no program of ours"),
+            Some(other) => self.folder.path().join("bin").join(other),
+            None => panic!("`{line}` names no program"),
         };
         let mut command = Command::new(program);
         command

@@ -20,6 +20,8 @@ pub(crate) enum Asked {
 pub(crate) struct Given {
     /// The verb.
     pub(crate) verb: &'static Verb,
+    /// The program as it was called.
+    program: String,
     values: Vec<(&'static str, String)>,
 }
 
@@ -59,27 +61,24 @@ impl Given {
 
     /// A usage error about this verb.
     pub(crate) fn usage(&self, what: impl Into<String>) -> Stop {
-        usage(Some(self.verb), what)
+        usage(&self.program, Some(self.verb), what)
     }
 }
 
 /// A usage error: what is wrong, one usage line, where to read on (L13).
-fn usage(verb: Option<&'static Verb>, what: impl Into<String>) -> Stop {
-    let (line, more) = match verb {
-        Some(verb) => (usage_line(verb), format!("taskhub durable {} --help", verb.name)),
-        None => (
-            "usage: taskhub durable <verb> [options]".to_owned(),
-            "taskhub durable --help".to_owned(),
-        ),
-    };
+fn usage(program: &str, verb: Option<&'static Verb>, what: impl Into<String>) -> Stop {
+    let about = verb.map(|verb| format!("{} ", verb.name)).unwrap_or_default();
     let mut stop = Stop::usage(what);
-    stop.usage = Some(line);
-    stop.hint(format!("run `{more}`"))
+    stop.usage = Some(usage_line(program, verb));
+    stop.hint(format!("run `{program} durable {about}--help`"))
 }
 
-/// The usage line of a verb.
-pub(crate) fn usage_line(verb: &Verb) -> String {
-    let mut line = format!("usage: taskhub durable {}", verb.name);
+/// The usage line of the context, or of a verb.
+pub(crate) fn usage_line(program: &str, verb: Option<&Verb>) -> String {
+    let Some(verb) = verb else {
+        return format!("usage: {program} durable <verb> [options]");
+    };
+    let mut line = format!("usage: {program} durable {}", verb.name);
     for choice in verb.choices.iter().filter(|choice| choice.is_required) {
         line = format!("{line} --{} <string>", choice.name);
     }
@@ -87,8 +86,11 @@ pub(crate) fn usage_line(verb: &Verb) -> String {
 }
 
 /// Reads the words behind the program's name. The first of them that is no option is `durable`, or `help`.
-pub(crate) fn read(args: &[String]) -> Result<Asked> {
-    let mut reader = Reader::default();
+pub(crate) fn read(program: &str, args: &[String]) -> Result<Asked> {
+    let mut reader = Reader {
+        program: program.to_owned(),
+        ..Reader::default()
+    };
     let mut rest = args;
     while let Some((arg, others)) = rest.split_first() {
         rest = reader.take(arg, others);
@@ -98,6 +100,7 @@ pub(crate) fn read(args: &[String]) -> Result<Asked> {
 
 #[derive(Default)]
 struct Reader {
+    program: String,
     verb: Option<&'static Verb>,
     words: usize,
     is_help: bool,
@@ -153,8 +156,8 @@ impl Reader {
     }
 
     fn fail(&mut self, what: String) {
-        let verb = self.verb;
-        self.trouble.get_or_insert_with(|| usage(verb, what));
+        let (program, verb) = (&self.program, self.verb);
+        self.trouble.get_or_insert_with(|| usage(program, verb, what));
     }
 
     fn option<'a>(&mut self, arg: &str, others: &'a [String]) -> &'a [String] {
@@ -313,6 +316,7 @@ impl Reader {
         };
         let given = Given {
             verb,
+            program: self.program,
             values: self.values,
         };
         let missing = verb
@@ -368,14 +372,14 @@ mod tests {
     }
 
     fn given(line: &[&str]) -> Given {
-        match read(&words(line)) {
+        match read("taskhub", &words(line)) {
             Ok(Asked::Run(given)) => given,
             other => panic!("{line:?} gives {other:?}"),
         }
     }
 
     fn refused(line: &[&str]) -> String {
-        match read(&words(line)) {
+        match read("taskhub", &words(line)) {
             Err(stop) => {
                 assert_eq!(stop.exit, 2, "{line:?}");
                 stop.message
@@ -517,14 +521,17 @@ mod tests {
             &["durable", "-?"],
             &["durable", "help"],
         ] {
-            assert!(matches!(read(&words(line)), Ok(Asked::Help(None))), "{line:?}");
+            assert!(
+                matches!(read("taskhub", &words(line)), Ok(Asked::Help(None))),
+                "{line:?}"
+            );
         }
         for line in [
             &["durable", "get-history", "--help"][..],
             &["help", "durable", "get-history"],
             &["durable", "get-history", "--id", "x", "--frob", "-h"],
         ] {
-            let asked = read(&words(line));
+            let asked = read("taskhub", &words(line));
             assert!(
                 matches!(asked, Ok(Asked::Help(Some(verb))) if verb.name == "get-history"),
                 "{line:?}"
@@ -535,7 +542,7 @@ mod tests {
             &["durable", "start-new", "--version"],
             &["-v"],
         ] {
-            assert!(matches!(read(&words(line)), Ok(Asked::Version)), "{line:?}");
+            assert!(matches!(read("taskhub", &words(line)), Ok(Asked::Version)), "{line:?}");
         }
     }
 }

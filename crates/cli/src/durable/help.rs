@@ -5,16 +5,17 @@ use std::fmt::Write as _;
 use super::grammar::usage_line;
 use super::verbs::{COMMON, Choice, FURTHER, Kind, VERBS, Verb};
 
-/// The page of the context, or of one verb.
-pub(crate) fn page(verb: Option<&Verb>) -> String {
-    verb.map_or_else(context, of_verb)
+/// The page of the context, or of one verb, of a program that was called so.
+pub(crate) fn page(program: &str, verb: Option<&Verb>) -> String {
+    match verb {
+        Some(verb) => of_verb(program, verb),
+        None => context(program),
+    }
 }
 
-fn context() -> String {
-    let mut page =
-        "usage: taskhub durable <verb> [options]\n\nWork with the instances of a task hub, beside a running \
-                    server or on a stopped store.\n\nCommands:\n"
-            .to_owned();
+fn context(program: &str) -> String {
+    let mut page = usage_line(program, None)
+        + "\n\nWork with the instances of a task hub, beside a running server or on a stopped store.\n\nCommands:\n";
     for verb in VERBS {
         page += &row(verb.name, verb.about);
     }
@@ -22,16 +23,15 @@ fn context() -> String {
     for (name, about) in FURTHER {
         page += &row(name, &format!("{about} Not available yet."));
     }
-    page += "\nRun `taskhub durable <verb> --help` for the options of a command.\n";
-    page
+    page + &format!("\nRun `{program} durable <verb> --help` for the options of a command.\n")
 }
 
 fn row(name: &str, about: &str) -> String {
     format!("  {name:<20} {about}\n")
 }
 
-fn of_verb(verb: &Verb) -> String {
-    let mut page = format!("{}\n\n{}\n\nOptions:\n", usage_line(verb), verb.about);
+fn of_verb(program: &str, verb: &Verb) -> String {
+    let mut page = format!("{}\n\n{}\n\nOptions:\n", usage_line(program, Some(verb)), verb.about);
     for choice in verb.choices.iter().filter(|choice| choice.kind != Kind::Later) {
         page += &option(choice);
     }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn every_page_fits_100_columns_and_names_every_option() {
         for verb in VERBS.iter().map(Some).chain([None]) {
-            let page = page(verb);
+            let page = page("taskhub", verb);
             assert!(page.lines().all(|line| line.chars().count() <= 100), "{page}");
             let choices = verb
                 .map(|verb| verb.all_choices().collect::<Vec<_>>())
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_context_lists_the_verbs_in_the_order_of_core_tools() {
-        let page = page(None);
+        let page = page("taskhub", None);
         let places: Vec<_> = VERBS
             .iter()
             .map(|verb| page.find(&format!("  {} ", verb.name)))

@@ -72,7 +72,8 @@ struct Job<'a> {
 
 /// Runs the words behind the program's name; answers the exit code.
 pub(crate) fn run(world: &World, args: &[String], screen: &mut Screen) -> u8 {
-    let asked = match grammar::read(args) {
+    let program = world.program();
+    let asked = match grammar::read(&program, args) {
         Ok(asked) => asked,
         Err(stop) => {
             // Nobody said yet in which form; a script that asked for JSON wants its errors so, too.
@@ -81,7 +82,7 @@ pub(crate) fn run(world: &World, args: &[String], screen: &mut Screen) -> u8 {
         }
     };
     let ended = match asked {
-        Asked::Help(verb) => screen.print(&help::page(verb)),
+        Asked::Help(verb) => screen.print(&help::page(&program, verb)),
         Asked::Version => screen.print(&crate::version_line()),
         Asked::Run(given) => begin(world, &given, screen),
     };

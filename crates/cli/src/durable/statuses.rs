@@ -66,7 +66,7 @@ mod tests {
     fn of(words: &[&str]) -> std::result::Result<Vec<RuntimeStatus>, String> {
         let line = [&["durable", "get-instances"][..], words].concat();
         let line: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
-        match grammar::read(&line) {
+        match grammar::read("taskhub", &line) {
             Ok(Asked::Run(given)) => read(&given).map_err(|stop| stop.message),
             other => panic!("{words:?} gives {other:?}"),
         }
