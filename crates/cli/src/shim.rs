@@ -216,7 +216,7 @@ fn alone(world: &World, screen: &mut Screen) -> u8 {
         [first, ..] => {
             let message =
                 format!("this `func` only offers durable commands; install Azure Functions Core Tools for `{first}`");
-            Stop::plain(exit::FAILED, "not-available-yet", message)
+            Stop::plain(exit::FAILED, "failed", message)
         }
     };
     screen.end(&stop)

@@ -213,10 +213,7 @@ impl Job<'_> {
             "raise-event" => raise_event::run(self).await,
             "purge-history" => purge_history::run(self).await,
             "delete-task-hub" => delete_task_hub::run(self).await,
-            "rewind" => Err(
-                Stop::error(exit::FAILED, "not-available-yet", "rewind is not available yet")
-                    .hint("terminate the instance if it still runs, and start it anew"),
-            ),
+            "rewind" => Err(Stop::not_yet("rewind").hint("terminate the instance if it still runs, and start it anew")),
             other => unreachable!("the grammar knows no verb {other}"),
         }
     }
