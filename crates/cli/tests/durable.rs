@@ -373,8 +373,8 @@ macro_rules! scripts {
 }
 
 scripts! {
-    article beside bulk connections errors forms grammar help hubs inputs names paging projects refused reuse servers
-    settings shim unknown waits
+    article beside bulk connections doubts errors forms grammar help hubs inputs names paging projects refused reuse
+    servers settings shim unknown waits
 }
 
 /// The same scripts with the same answers beside a running server (L27): all those that are not about finding
@@ -396,7 +396,7 @@ mod beside_a_server {
     }
 
     scripts! {
-        article bulk forms grammar hubs inputs paging reuse unknown
+        article bulk doubts forms grammar hubs inputs paging reuse unknown
     }
 }
 

@@ -65,6 +65,17 @@ fn inline(value: &str, kind: Type, what: &str) -> Result<Payload> {
     }
 }
 
+/// What is said of a value that begins like JSON and was taken as a text, which is seldom meant.
+pub(crate) fn doubt(value: Option<&str>, kind: Type, what: &str, type_option: &str) -> Option<String> {
+    let trimmed = value.filter(|_| kind == Type::Auto)?.trim_matches(BLANKS);
+    let error = check(trimmed).err().filter(|_| trimmed.starts_with(['{', '[', '"']))?;
+    let (line, column, reason) = (error.line(), error.column(), reason(&error));
+    Some(format!(
+        "Warning: --{what} begins like JSON and is none ({line}:{column}: {reason}), so it is taken as a text; say \
+         --{type_option} string if that is meant."
+    ))
+}
+
 fn from_file(path: &str, folder: &Path, what: &str) -> Result<Option<Payload>> {
     let missing = || {
         Stop::plain(
@@ -131,9 +142,14 @@ fn check(text: &str) -> std::result::Result<(), serde_json::Error> {
 
 fn not_json(place: &str, error: &serde_json::Error) -> Stop {
     let (line, column) = (error.line(), error.column());
-    let said = error.to_string();
-    let reason = said.split(" at line ").next().unwrap_or_default();
+    let reason = reason(error);
     Stop::plain(exit::FAILED, "invalid-argument", NOT_JSON).hint(format!("{place}:{line}:{column}: {reason}"))
+}
+
+/// What is wrong, without the place.
+fn reason(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    said.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 fn check_size(bytes: u64, what: &str) -> Result<()> {

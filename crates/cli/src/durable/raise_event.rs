@@ -21,6 +21,9 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let key = key.map_err(|refusal| Stop::from(&refusal))?;
     let kind = Type::of_word(given.text("data-type"));
     let data = payload::read(given.text("event-data"), kind, "event-data", &job.world.folder)?;
+    if let Some(doubt) = payload::doubt(given.text("event-data"), kind, "event-data", "data-type") {
+        job.screen.warn(&doubt);
+    }
     let found = job.find()?;
     let mut target = job.open_existing(&found).await?;
     let outcome = match job.id() {

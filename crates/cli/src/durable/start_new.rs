@@ -26,6 +26,9 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     };
     let kind = Type::of_word(given.text("input-type"));
     let input = payload::read(given.text("input"), kind, "input", &job.world.folder)?;
+    if let Some(doubt) = payload::doubt(given.text("input"), kind, "input", "input-type") {
+        job.screen.warn(&doubt);
+    }
     let found = job.find()?;
     // Before a store or a hub is made.
     let wanted = Wanted {
