@@ -1,7 +1,5 @@
 //! Each sample once, under a virtual clock.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
-
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,11 +8,12 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use taskhub::testing::TestHub;
-use taskhub::{Hub, Registry, RuntimeStatus, Timestamp};
+use taskhub::{Hub, Registry, RuntimeStatus, STOP_PERIOD, Timestamp};
 use taskhub_samples::approval::{Decision, Request};
 use taskhub_samples::monitor::Watch;
 use taskhub_samples::scheduled_purge::{Schedule, next_time};
 use taskhub_samples::{Purger, register};
+use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -22,25 +21,9 @@ fn hub() -> TestHub {
     TestHub::new(register(Registry::new(), &Purger::default()))
 }
 
-/// A folder of this test alone, removed at its end.
-struct Folder(std::path::PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("taskhub-samples-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _kept_if_it_cannot_go = fs::remove_dir_all(&self.0);
-    }
+/// The path of something in a folder.
+fn path(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).to_string_lossy().into_owned()
 }
 
 #[test]
@@ -97,12 +80,12 @@ fn fail_fails_with_its_input() {
 
 #[test]
 fn counter_reads_a_file() {
-    let folder = Folder::new("counter");
-    fs::write(folder.path("data.json"), r#"{"counter": 3}"#).unwrap();
-    let data: Value = hub().run_orchestrator("Counter", folder.path("data.json")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(path(&folder, "data.json"), r#"{"counter": 3}"#).unwrap();
+    let data: Value = hub().run_orchestrator("Counter", path(&folder, "data.json")).unwrap();
     assert_eq!(data, json!({"counter": 3}));
     let failure = hub()
-        .run_orchestrator::<Value>("Counter", folder.path("none.json"))
+        .run_orchestrator::<Value>("Counter", path(&folder, "none.json"))
         .unwrap_err();
     assert!(failure.message.contains("cannot read"), "{failure}");
 }
@@ -138,13 +121,16 @@ fn without_an_approval_it_is_escalated() {
 
 #[test]
 fn fan_out_adds_up_all_files() {
-    let folder = Folder::new("fan-out");
-    fs::create_dir_all(folder.path("below")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(path(&folder, "below")).unwrap();
     for (name, size) in [("a", 10), ("b", 20), ("below/c", 12)] {
-        fs::write(folder.path(name), vec![0; size]).unwrap();
+        fs::write(path(&folder, name), vec![0; size]).unwrap();
     }
     let mut hub = hub();
-    assert_eq!(hub.run_orchestrator::<u64>("FanOutFiles", folder.path("")).unwrap(), 42);
+    assert_eq!(
+        hub.run_orchestrator::<u64>("FanOutFiles", path(&folder, "")).unwrap(),
+        42
+    );
     assert_eq!(hub.call_count("FileSize"), 3);
 }
 
@@ -205,16 +191,16 @@ fn the_scheduled_purge_comes_at_noon_each_day() {
 
 #[tokio::test]
 async fn a_connected_purger_does_not_keep_the_hub() {
-    let folder = Folder::new("purger");
+    let folder = tempfile::tempdir().unwrap();
     for _ in 0..2 {
         let purger = Purger::default();
         let builder = Hub::builder("SampleHub").registry(register(Registry::new(), &purger));
-        let hub = builder.open(folder.path("store")).await.unwrap();
+        let hub = builder.open(path(&folder, "store")).await.unwrap();
         let client = hub.client();
         purger.connect_client(&client);
         let ended = client.start_new("E1_HelloSequence", ()).await.unwrap();
         client.wait_for_end(&ended).await.unwrap();
-        hub.stop(Duration::ZERO).await.unwrap();
+        hub.stop(STOP_PERIOD).await.unwrap();
     }
 }
 

@@ -94,9 +94,8 @@ mod tests {
 
     #[test]
     fn it_is_done_again_when_the_pins_or_the_program_change_or_it_was_cut_off() {
-        let base = std::env::temp_dir().join(format!("clients-once-{}", std::process::id()));
-        let (folder, pins) = (base.join("there"), base.join("pins"));
-        fs::create_dir_all(&base).expect("a temporary folder");
+        let base = tempfile::tempdir().expect("a temporary folder");
+        let (folder, pins) = (base.path().join("there"), base.path().join("pins"));
         let mut done = 0;
         let mut with = |text: &str, by: &str, result: Result<(), String>| {
             fs::write(&pins, text).expect("the pins");
@@ -112,6 +111,5 @@ mod tests {
         assert_eq!(with("a", "1", Ok(())), Some(2));
         assert_eq!(with("b", "1", Ok(())), Some(3));
         assert_eq!(with("b", "2", Ok(())), Some(4));
-        fs::remove_dir_all(&base).expect("it can be removed");
     }
 }

@@ -28,7 +28,6 @@ pub(crate) fn fresh() -> io::Result<Vec<Variable>> {
     let own = [
         ("HOME", home.as_path()),
         ("XDG_RUNTIME_DIR", runtime.as_path()),
-        // The README's program keeps its hub in the folder for temporary files.
         ("TMPDIR", temporary.as_path()),
     ];
     let settings = ["CONFIG", "DATA", "STATE", "CACHE"].map(|kind| {

@@ -50,12 +50,11 @@ fn generated_code_is_current() {
         generate(&committed);
         return;
     }
-    let fresh = Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated");
-    fs::create_dir_all(&fresh).unwrap();
-    generate(&fresh);
+    let fresh = tempfile::tempdir().unwrap();
+    generate(fresh.path());
     for file in FILES {
         let is = fs::read_to_string(committed.join(file)).unwrap();
-        let should = fs::read_to_string(fresh.join(file)).unwrap();
+        let should = fs::read_to_string(fresh.path().join(file)).unwrap();
         assert!(is == should, "src/generated/{file} is old: run this test with UPDATE=1");
     }
 }

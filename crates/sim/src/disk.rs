@@ -2,13 +2,12 @@
 //! it, and between staging and sealing a group.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::embedded::{Options, SqliteReader, SqliteWriter, Synchronous};
 use taskhub_store::mem::MemData;
 use taskhub_store::{Error, Group};
+use tempfile::TempDir;
 
 /// Where a simulation keeps its hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +42,7 @@ pub(crate) struct CrashPoint {
 /// What outlives a process.
 enum Kept {
     Mem(MemData),
-    Folder(Folder),
+    Folder(TempDir),
 }
 
 /// Both halves of an open store.
@@ -66,7 +65,7 @@ impl Disk {
     pub(crate) fn new(medium: Medium) -> Result<Self, Error> {
         let kept = match medium {
             Medium::Mem => Kept::Mem(MemData::new()),
-            Medium::Embedded => Kept::Folder(Folder::new()),
+            Medium::Embedded => Kept::Folder(folder()?),
         };
         let open = Some(kept.open()?);
         Ok(Self {
@@ -139,7 +138,8 @@ impl Kept {
                 writer: Box::new(data.writer()),
                 reader: Box::new(data.reader()),
             },
-            Self::Folder(Folder(path)) => {
+            Self::Folder(folder) => {
+                let path = folder.path();
                 let options = Options {
                     synchronous: Synchronous::Off,
                     ..Options::default()
@@ -154,34 +154,10 @@ impl Kept {
     }
 }
 
-/// A folder of its own that is removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        /// Tells the folders of one process apart.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!(
-            "taskhub-sim-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        // Where it is in memory, it costs the disk nothing.
-        let shared = Path::new("/dev/shm");
-        let parent = if shared.is_dir() {
-            shared.to_owned()
-        } else {
-            std::env::temp_dir()
-        };
-        Self(parent.join(name))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What cannot be removed is left to the system's own upkeep of such folders.
-        let _left = std::fs::remove_dir_all(&self.0);
-    }
+/// A folder of its own that is removed at the end; where it is in memory, it costs the disk nothing.
+fn folder() -> Result<TempDir, Error> {
+    let made = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    made.map_err(|error| Error::Unavailable { source: error.into() })
 }
 
 impl fmt::Debug for Disk {

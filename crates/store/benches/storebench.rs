@@ -14,7 +14,7 @@
     reason = "a benchmark reads the clock and prints"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,9 +41,11 @@ struct Settings {
 fn main() {
     let settings = settings();
     let groups = groups(&settings);
-    let folder = folder();
+    let Ok(folder) = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")) else {
+        panic!("no folder can be made below the target folder");
+    };
     let store = match EmbeddedStore::open(
-        &folder,
+        folder.path(),
         Options {
             synchronous: settings.synchronous,
             bytes_max: None,
@@ -54,11 +56,11 @@ fn main() {
     };
     // The same hub, so the same fences: the commits were made against a store in memory.
     drop(Owner::new(&store, HUB, PARTITIONS));
-    run(&store, &settings, groups, &folder);
+    run(&store, &settings, groups, folder.path());
     let report = done(store.maintain(Job::Verify));
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     drop(store);
-    assert!(std::fs::remove_dir_all(&folder).is_ok());
+    assert!(folder.close().is_ok());
 }
 
 fn settings() -> Settings {
@@ -79,10 +81,6 @@ fn settings() -> Settings {
         }
     }
     settings
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("storebench-{}", std::process::id()))
 }
 
 /// The groups of many sequences, a cohort after the other.

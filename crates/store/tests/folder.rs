@@ -36,7 +36,7 @@ fn a_second_opener_is_told_who_has_the_store() {
     };
     assert_eq!(
         (folder.as_str(), *pid),
-        (&*scratch.path().to_string_lossy(), std::process::id())
+        (&*scratch.path().to_string_lossy(), std::process::id()) // tidy:allow: it was told
     );
     create_hub(&first, "Mine");
     drop(first);
@@ -51,7 +51,7 @@ fn a_lock_of_a_dead_process_is_taken_over() {
     let store = open(scratch.path()).unwrap();
     let error = open(scratch.path()).unwrap_err();
     assert!(
-        matches!(error, Error::Locked { pid, .. } if pid == std::process::id()),
+        matches!(error, Error::Locked { pid, .. } if pid == std::process::id()), // tidy:allow: it was told
         "{error}"
     );
     drop(store);

@@ -105,10 +105,11 @@ impl Hub {
     /// A hub that runs has to be stopped first, and dropped together with its clients.
     ///
     /// ```
-    /// # use taskhub::{Hub, HubError};
+    /// # use taskhub::{Hub, Result};
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), HubError> {
-    /// let folder = std::env::temp_dir().join("no-store-here");
+    /// # async fn main() -> Result<()> {
+    /// # let scratch = tempfile::tempdir()?;
+    /// let folder = scratch.path().join("no-store-here");
     /// assert!(Hub::list(&folder).await?.is_empty());
     /// assert_eq!(Hub::delete(&folder, "OldHub").await.unwrap_err().code(), "hub-not-found");
     /// # Ok(())

@@ -12,7 +12,8 @@ use taskhub::{
 };
 use taskhub_store::mem::{MemData, MemStore};
 
-const NO_TIME: Duration = Duration::ZERO;
+/// Nothing runs when it begins, so a stop does not wait; what takes longer hangs.
+const GRACE: Duration = Duration::from_mins(2);
 
 async fn say_hello(_: ActivityContext, city: String) -> Result<String> {
     Ok(format!("Hello {city}!"))
@@ -87,7 +88,7 @@ async fn s_create_get() {
         client.get_status(&InstanceId::new("none").unwrap()).await.unwrap(),
         None
     );
-    hub.stop(NO_TIME).await.unwrap();
+    hub.stop(GRACE).await.unwrap();
 }
 
 #[tokio::test]
@@ -240,7 +241,7 @@ async fn a_weak_client_does_not_keep_the_hub() {
     let weak = hub.client().downgrade();
     let id = weak.upgrade().unwrap().start_new("E1_HelloSequence", ()).await.unwrap();
     hub.client().wait_for_end(&id).await.unwrap();
-    hub.stop(NO_TIME).await.unwrap();
+    hub.stop(GRACE).await.unwrap();
     drop(hub);
     assert!(weak.upgrade().is_none());
 }
@@ -306,7 +307,7 @@ async fn an_instance_goes_on_after_a_restart_and_with_no_budget_for_live_futures
         hub.client().raise_event(&id, "Add", 5).await.unwrap();
         shows(&hub.client(), &id, "5").await;
     }
-    hub.stop(NO_TIME).await.unwrap();
+    hub.stop(GRACE).await.unwrap();
     drop(hub);
     let hub = open().await.unwrap();
     for id in ["a", "b", "c"].map(|id| InstanceId::new(id).unwrap()) {
@@ -318,20 +319,18 @@ async fn an_instance_goes_on_after_a_restart_and_with_no_budget_for_live_futures
 
 #[tokio::test]
 async fn an_instance_on_disk_goes_on_in_the_next_process() {
-    let folder = std::env::temp_dir().join(format!("taskhub-hub-{}", std::process::id()));
-    let hub = builder().open(&folder).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let hub = builder().open(folder.path()).await.unwrap();
     let id = hub.client().start_new("Adder", 0).await.unwrap();
     hub.client().raise_event(&id, "Add", 5).await.unwrap();
     shows(&hub.client(), &id, "5").await;
-    hub.stop(NO_TIME).await.unwrap();
+    hub.stop(GRACE).await.unwrap();
     drop(hub);
-    let hub = builder().open(&folder).await.unwrap();
+    let hub = builder().open(folder.path()).await.unwrap();
     hub.client().raise_event(&id, "Add", 6).await.unwrap();
     hub.client().raise_event(&id, "Add", 0).await.unwrap();
     assert_eq!(hub.client().wait_for_completion::<u64>(&id).await.unwrap(), 11);
-    hub.stop(NO_TIME).await.unwrap();
-    drop(hub);
-    std::fs::remove_dir_all(&folder).unwrap();
+    hub.stop(GRACE).await.unwrap();
 }
 
 #[tokio::test]

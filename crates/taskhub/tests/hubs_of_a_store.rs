@@ -2,109 +2,87 @@
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use taskhub::{Hub, HubError, OrchestrationContext, Result, StartOptions, Store};
+use taskhub::{Hub, HubError, OrchestrationContext, Result, STOP_PERIOD, StartOptions, Store};
 use taskhub_store::mem::{MemData, MemStore};
 
 async fn waiting(ctx: OrchestrationContext, (): ()) -> Result<()> {
     Ok(ctx.wait_for_external_event("Go").await?)
 }
 
-/// A folder of this process and the caller, which is gone afterwards.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("taskhub-{name}-{}", std::process::id())))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _missing = fs::remove_dir_all(&self.0);
-    }
-}
-
-async fn open(folder: &Folder, name: &str) -> Hub {
+async fn open(folder: &Path, name: &str) -> Hub {
     Hub::builder(name)
         .orchestrator("Waiting", waiting)
-        .open(&folder.0)
+        .open(folder)
         .await
         .unwrap()
 }
 
 /// A hub with one instance in it, which has ended its work.
-async fn leave(folder: &Folder, name: &str) {
+async fn leave(folder: &Path, name: &str) {
     let hub = open(folder, name).await;
     let options = StartOptions::new().instance_id("one");
     hub.client().start_new_with("Waiting", (), options).await.unwrap();
-    hub.stop(Duration::ZERO).await.unwrap();
+    hub.stop(STOP_PERIOD).await.unwrap();
     assert!(hub.is_stopping());
 }
 
-async fn names(folder: &Folder) -> Result<Vec<String>, HubError> {
-    let hubs = Hub::list(&folder.0).await?;
+async fn names(folder: &Path) -> Result<Vec<String>, HubError> {
+    let hubs = Hub::list(folder).await?;
     Ok(hubs.into_iter().map(|hub| hub.name.to_string()).collect())
 }
 
 #[tokio::test]
 async fn a_deleted_hub_is_gone_with_its_instances_and_the_others_stay() {
-    let folder = Folder::new("deleted");
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
     for name in ["Orders", "invoices", "Mail"] {
-        leave(&folder, name).await;
+        leave(folder, name).await;
     }
-    assert_eq!(names(&folder).await.unwrap(), ["invoices", "Mail", "Orders"]);
-    Hub::delete(&folder.0, "ORDERS").await.unwrap();
-    assert_eq!(names(&folder).await.unwrap(), ["invoices", "Mail"]);
-    assert_eq!(
-        Hub::delete(&folder.0, "Orders").await.unwrap_err().code(),
-        "hub-not-found"
-    );
+    assert_eq!(names(folder).await.unwrap(), ["invoices", "Mail", "Orders"]);
+    Hub::delete(folder, "ORDERS").await.unwrap();
+    assert_eq!(names(folder).await.unwrap(), ["invoices", "Mail"]);
+    assert_eq!(Hub::delete(folder, "Orders").await.unwrap_err().code(), "hub-not-found");
     for (name, instances) in [("Orders", 0), ("Mail", 1)] {
-        let hub = open(&folder, name).await;
+        let hub = open(folder, name).await;
         assert_eq!(hub.client().get_status_all().await.unwrap().len(), instances, "{name}");
-        hub.stop(Duration::ZERO).await.unwrap();
+        hub.stop(STOP_PERIOD).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_store_in_use_is_left_alone() {
-    let folder = Folder::new("in-use");
-    let hub = open(&folder, "Orders").await;
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    let hub = open(folder, "Orders").await;
     assert!(!hub.is_stopping());
-    assert_eq!(names(&folder).await.unwrap_err().code(), "store-locked");
-    assert_eq!(
-        Hub::delete(&folder.0, "Orders").await.unwrap_err().code(),
-        "store-locked"
-    );
+    assert_eq!(names(folder).await.unwrap_err().code(), "store-locked");
+    assert_eq!(Hub::delete(folder, "Orders").await.unwrap_err().code(), "store-locked");
     hub.client().start_new("Waiting", ()).await.unwrap();
-    hub.stop(Duration::ZERO).await.unwrap();
+    hub.stop(STOP_PERIOD).await.unwrap();
     drop(hub);
-    assert_eq!(names(&folder).await.unwrap(), ["Orders"]);
+    assert_eq!(names(folder).await.unwrap(), ["Orders"]);
 }
 
 #[tokio::test]
 async fn looking_for_a_hub_makes_no_store() {
-    let folder = Folder::new("none");
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = &scratch.path().join("none");
     for is_there in [false, true] {
         if is_there {
-            fs::create_dir(&folder.0).unwrap();
+            fs::create_dir(folder).unwrap();
         }
-        assert_eq!(names(&folder).await.unwrap(), Vec::<String>::new());
+        assert_eq!(names(folder).await.unwrap(), Vec::<String>::new());
+        assert_eq!(Hub::delete(folder, "Orders").await.unwrap_err().code(), "hub-not-found");
         assert_eq!(
-            Hub::delete(&folder.0, "Orders").await.unwrap_err().code(),
-            "hub-not-found"
-        );
-        assert_eq!(
-            Hub::delete(&folder.0, "no name").await.unwrap_err().code(),
+            Hub::delete(folder, "no name").await.unwrap_err().code(),
             "invalid-hub-name"
         );
-        assert_eq!(folder.0.exists(), is_there);
+        assert_eq!(folder.exists(), is_there);
     }
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -113,7 +91,7 @@ async fn hubs_of_an_open_store_are_listed_and_deleted_too() {
     let store: Arc<dyn Store> = Arc::new(MemStore::over(&data));
     for name in ["Orders", "Mail"] {
         let hub = Hub::builder(name).partitions(3).open_with(Arc::clone(&store)).await;
-        hub.unwrap().stop(Duration::ZERO).await.unwrap();
+        hub.unwrap().stop(STOP_PERIOD).await.unwrap();
     }
     let hubs = Hub::list_with(store.as_ref()).await.unwrap();
     let listed: Vec<_> = hubs.iter().map(|hub| (hub.name.as_str(), hub.partitions)).collect();

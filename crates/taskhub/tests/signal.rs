@@ -22,7 +22,7 @@ async fn sigterm_stops_the_hub() {
     let mut stopped = Box::pin(hub.stop_on_signal(Duration::ZERO));
     // The first poll begins to listen, so the signal does not end this process.
     assert!((&mut stopped).now_or_never().is_none());
-    let pid = std::process::id().to_string();
+    let pid = std::process::id().to_string(); // tidy:allow: it is sent a signal
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     stopped.await.unwrap();
     let error = hub.client().start_new("Nothing", ()).await.unwrap_err();

@@ -13,6 +13,7 @@ mod links;
 mod lists;
 mod module_header;
 mod names;
+mod own_place;
 mod size;
 mod unfinished;
 

@@ -109,7 +109,11 @@ async fn open(
     name: &str,
     adapt: impl FnOnce(HubBuilder) -> HubBuilder,
 ) -> Result<(Hub, Arc<dyn Store>)> {
-    let home = folder.join(format!("{name}-{}", fresh_name()));
+    std::fs::create_dir_all(folder)?;
+    let home = tempfile::Builder::new()
+        .prefix(&format!("{name}-"))
+        .tempdir_in(folder)?
+        .keep();
     let store: Arc<dyn Store> = Arc::new(open_store(&home)?);
     let builder = Hub::builder("BenchHub")
         .orchestrator("Hello", hello)
@@ -126,13 +130,6 @@ async fn open(
 pub(crate) fn open_store(home: &Path) -> Result<EmbeddedStore> {
     let attempt = || format!("cannot open the store in {}", home.display());
     EmbeddedStore::open(home, Options::default()).map_err(|error| Trouble::while_trying(attempt(), error))
-}
-
-/// A name no other run of the process has.
-fn fresh_name() -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static RUNS: AtomicU32 = AtomicU32::new(0);
-    format!("{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed))
 }
 
 async fn echo(_: ActivityContext, text: String) -> taskhub::Result<String> {

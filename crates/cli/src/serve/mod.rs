@@ -245,7 +245,7 @@ impl Served {
     pub(crate) fn announce(&self, ready_file: Option<&Path>, world: &World) -> Result<(Running, Notice)> {
         let running = Running {
             http: self.address().to_string(),
-            pid: std::process::id(),
+            pid: std::process::id(), // tidy:allow: it is told
             hub: self.hub.to_string(),
             store: self.folder.to_string_lossy().into_owned(),
             token: self.token.clone(),

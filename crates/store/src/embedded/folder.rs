@@ -243,7 +243,7 @@ fn read_pid(lock: &mut File) -> u32 {
 fn write_pid(lock: &mut File) -> io::Result<()> {
     // Cut last, so that a full disk does not take away what there is room for.
     lock.seek(SeekFrom::Start(0))?;
-    let pid = format!("{}\n", std::process::id());
+    let pid = format!("{}\n", std::process::id()); // tidy:allow: it is told
     lock.write_all(pid.as_bytes())?;
     lock.set_len(pid.len() as u64)
 }

@@ -197,8 +197,8 @@ mod tests {
 
     #[test]
     fn a_load_does_not_wait_for_listings() {
-        let folder = std::env::temp_dir().join(format!("taskhub-threads-{}", std::process::id()));
-        let store = EmbeddedStore::open(&folder, Options::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(folder.path(), Options::default()).unwrap();
         let (release, released) = mpsc::channel::<()>();
         let released = Arc::new(Mutex::new(released));
         let ended = Arc::new(AtomicUsize::new(0));
@@ -207,7 +207,7 @@ mod tests {
                 let (released, ended) = (Arc::clone(&released), Arc::clone(&ended));
                 store.threads.scan(move |_| {
                     // A test that fails must end too.
-                    let _released = released.lock().unwrap().recv_timeout(Duration::from_secs(10));
+                    let _released = released.lock().unwrap().recv_timeout(Duration::from_mins(2));
                     ended.fetch_add(1, Ordering::AcqRel);
                     Ok(())
                 })
@@ -219,7 +219,5 @@ mod tests {
         for listing in listings {
             block_on(listing).unwrap();
         }
-        drop(store);
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,0 +1,26 @@
+use taskhub::{ActivityContext, Hub, OrchestrationContext, Result};
+
+async fn say_hello(_: ActivityContext, city: String) -> Result<String> {
+    Ok(format!("Hello {city}!"))
+}
+
+async fn hello_sequence(ctx: OrchestrationContext, _: ()) -> Result<Vec<String>> {
+    let mut greetings = Vec::new();
+    for city in ["Tokyo", "Seattle", "London"] {
+        greetings.push(ctx.call_activity("E1_SayHello", city).await?);
+    }
+    Ok(greetings)
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let hub = Hub::builder("SampleHub")
+        .orchestrator("E1_HelloSequence", hello_sequence)
+        .activity("E1_SayHello", say_hello)
+        .open("sample-hub") // the folder where it stays
+        .await?;
+    let id = hub.client().start_new("E1_HelloSequence", ()).await?;
+    let greetings: Vec<String> = hub.client().wait_for_completion(&id).await?;
+    println!("{greetings:?}");
+    Ok(())
+}
