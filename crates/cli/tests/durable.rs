@@ -15,15 +15,19 @@ mod contents;
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use tokio::net::TcpSocket;
 
 const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
 
 /// Runs a script in a folder of its own.
 struct Runner {
     servers: Vec<Server>,
+    /// Those of servers that were killed: nobody else gets them while the script runs.
+    ports: Vec<TcpSocket>,
     folder: tempfile::TempDir,
     inside: PathBuf,
     env: Vec<(String, String)>,
@@ -43,6 +47,7 @@ impl Runner {
         let inside = folder.path().join("app");
         Self {
             servers: Vec::new(),
+            ports: Vec::new(),
             folder,
             inside,
             env: Vec::new(),
@@ -253,6 +258,14 @@ impl Drop for Server {
     }
 }
 
+/// A port that is taken, and on which nobody listens; 0 is any that is free.
+fn unheard(port: u16) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
+    socket
+}
+
 /// Who holds the store while a script runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
@@ -290,7 +303,10 @@ fn check(path: &Path, beside: Beside) {
             }
             "server" => runner.serve(rest),
             // The last one first; it has no time to tidy up.
-            "kill" => drop(runner.servers.pop().unwrap()),
+            "kill" => {
+                let port = runner.servers.pop().unwrap().port.parse().unwrap();
+                runner.ports.push(unheard(port));
+            }
             "unchanged" => {
                 let store = runner.folder.path().join(rest);
                 let held = contents::of(&store);
@@ -505,7 +521,8 @@ fn a_store_that_somebody_else_holds_is_named_with_the_process() {
         store.display()
     );
     // A server on its way out leaves word for a while, and listens no longer.
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unheard = unheard(0);
+    let gone = unheard.local_addr().unwrap();
     let word = format!(r#"{{"http":"{gone}","pid":4711,"hub":"DurableFunctionsHub","store":""}}"#);
     for word in [None, Some(word)] {
         if let Some(word) = word {

@@ -27,6 +27,8 @@ pub(crate) struct Plain {
     pub(crate) activities_run: Arc<AtomicUsize>,
     /// Activities wait for a permit each.
     pub(crate) gate: Arc<Semaphore>,
+    /// Orchestrators that loop, or did.
+    pub(crate) looping: Arc<AtomicUsize>,
     unblock: Arc<AtomicUsize>,
 }
 
@@ -41,6 +43,7 @@ impl Plain {
         Self {
             activities_run: Arc::default(),
             gate: Arc::new(Semaphore::new(permits)),
+            looping: Arc::default(),
             unblock: Arc::default(),
         }
     }
@@ -126,6 +129,7 @@ impl Worker for PlainWorker {
                 };
             }
             "Loop" => {
+                self.0.looping.fetch_add(1, Ordering::AcqRel);
                 while self.0.unblock.load(Ordering::Acquire) == 0 {
                     std::thread::yield_now();
                 }
@@ -222,4 +226,8 @@ pub(crate) async fn open_halves(
     open_store(Inline::new(capabilities, writer, reader), functions, options).await
 }
 
-pub(crate) const GRACE: Duration = Duration::from_secs(20);
+/// What takes longer hangs. Nothing passes by waiting for it.
+pub(crate) const GRACE: Duration = Duration::from_mins(2);
+
+/// So long that no turn that returns is taken for one that does not, whatever else the machine has to do.
+pub(crate) const TURN_LIMIT: Duration = Duration::from_secs(5);

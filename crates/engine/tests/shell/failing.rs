@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::common::{GRACE, Plain, id, open, open_halves, open_on, start};
+use super::common::{GRACE, Plain, TURN_LIMIT, id, open, open_halves, open_on, start};
 use taskhub_core::id::Name;
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
@@ -15,7 +15,7 @@ use taskhub_store::faulty::{Call, Fault, Faults};
 use taskhub_store::mem::MemData;
 use tokio::time::timeout;
 
-/// Long enough for a store to say that it is full.
+/// After this a caller is asked no further: whether the store has said by then that it is full does not matter.
 const SOON: Duration = Duration::from_millis(10);
 
 /// A hub whose every `nth` group meets the fault.
@@ -188,7 +188,7 @@ async fn an_instance_that_is_set_aside_is_in_no_purges_way() {
     let functions = Plain::new();
     let options = Options {
         partitions: 1,
-        turn_limit: Duration::from_millis(300),
+        turn_limit: TURN_LIMIT,
         ..Options::default()
     };
     let (hub, is_full) = fillable(&functions, options).await;

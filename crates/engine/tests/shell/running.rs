@@ -1,9 +1,8 @@
 //! The shell around partitions and dispatcher, on the store in memory.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use super::common::{GRACE, Plain, id, open, open_with, start};
+use super::common::{GRACE, Plain, TURN_LIMIT, id, open, open_with, start};
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Options, WaitFor};
@@ -126,6 +125,7 @@ async fn a_failing_turn_sets_its_instance_aside_and_no_other() {
         (info.status, stall.reason.as_str()),
         (RuntimeStatus::Pending, "it panicked")
     );
+    assert_eq!(hub.reloads(), 0);
     hub.terminate(&id("bad"), None, false).await.unwrap();
     assert_eq!(hub.info(&id("bad")).await.unwrap().unwrap().stalled, None);
 }
@@ -138,7 +138,7 @@ async fn a_turn_that_blocks_its_thread_is_left_behind() {
         &data,
         &functions,
         Options {
-            turn_limit: Duration::from_millis(300),
+            turn_limit: TURN_LIMIT,
             ..Options::default()
         },
     )

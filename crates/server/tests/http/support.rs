@@ -28,7 +28,7 @@ pub(crate) const SURFACES: [&str; 3] = [
 /// A server that serves, until it is dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
-    pub(crate) hub: Hub,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) binding: String,
     stop: Option<oneshot::Sender<()>>,
     tasks: JoinSet<()>,
@@ -48,8 +48,14 @@ impl Running {
         Self::of(hub, server).await
     }
 
+    /// Another server in front of the same hub.
+    pub(crate) async fn beside(&self, config: Config) -> Self {
+        let server = Server::new(Arc::clone(self.hub.engine()), config);
+        Self::of(Arc::clone(&self.hub), server).await
+    }
+
     /// Serves with a server that was set up already.
-    pub(crate) async fn of(hub: Hub, server: Server) -> Self {
+    pub(crate) async fn of(hub: impl Into<Arc<Hub>>, server: Server) -> Self {
         let listening = server.bind().await.unwrap();
         let address = listening.address();
         let binding = listening.client_binding();
@@ -60,7 +66,7 @@ impl Running {
         }));
         Self {
             address,
-            hub,
+            hub: hub.into(),
             binding,
             stop: Some(stop),
             tasks,

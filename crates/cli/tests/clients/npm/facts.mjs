@@ -25,7 +25,7 @@ const start = async (name, instanceId, input) => client.startNew(name, { instanc
 const wait = async (id, what) => {
   console.error(`wait until ${id} has ${what}`);
   const path = `/api/v1/hubs/${binding.taskHubName}/instances/${id}/wait`;
-  const waited = await (await fetch(`${base}${path}?for=${what}&timeout=30`)).json();
+  const waited = await (await fetch(`${base}${path}?for=${what}&timeout=60`)).json();
   if (!waited.isMet) throw new Error(`${id} has not ${what}: ${JSON.stringify(waited)}`);
   return client.getStatus(id);
 };

@@ -26,7 +26,7 @@ def call(method, link, body=None):
     headers = {} if body is None else {"Content-Type": "application/json"}
     request = urllib.request.Request(link, method=method, data=body and body.encode(), headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=100) as answer:
             return answer.status, answer.read().decode(), answer.headers
     except urllib.error.HTTPError as answer:
         return answer.code, answer.read().decode(), answer.headers
@@ -42,7 +42,7 @@ request = HttpRequest(method="POST", url=f"{base}/api/orchestrators/x", body=b""
 async def wait(instance, what):
     """The server's own wait: no client looks again and again."""
     print(f"wait until {instance} has {what}", file=sys.stderr)
-    waited = call("GET", f"{base}/api/v1/hubs/{hub}/instances/{instance}/wait?for={what}&timeout=30")[1]
+    waited = call("GET", f"{base}/api/v1/hubs/{hub}/instances/{instance}/wait?for={what}&timeout=60")[1]
     if not json.loads(waited)["isMet"]:
         raise TimeoutError(f"{instance} has not {what}: {waited}")
     return await client.get_status(instance)
