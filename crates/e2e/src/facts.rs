@@ -9,6 +9,10 @@ use std::io::{self, Write};
 pub enum Fact {
     /// The hub is open.
     Ready,
+    /// A job of an earlier run was found live; it is seen to its end.
+    Live(u32),
+    /// All of those were told.
+    Listed,
     /// A start is about to be sent.
     Asked(u32),
     /// A start was answered: the instance is on disk.
@@ -27,6 +31,8 @@ pub enum Fact {
     Closed(String, String),
     /// Everything asked for is done.
     Finished,
+    /// The hub was told to stop; nothing is handed out any more.
+    Stopping,
     /// The hub was stopped in an orderly way.
     Stopped,
 }
@@ -35,6 +41,8 @@ impl fmt::Display for Fact {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready => write!(out, "ready"),
+            Self::Live(job) => write!(out, "live {job}"),
+            Self::Listed => write!(out, "listed"),
             Self::Asked(job) => write!(out, "asked {job}"),
             Self::Acked(job, instance) => write!(out, "acked {job} {instance}"),
             Self::Begun(job, step, attempt) => write!(out, "begun {job} {step} {attempt}"),
@@ -44,6 +52,7 @@ impl fmt::Display for Fact {
             Self::Failed(job, code) => write!(out, "failed {job} {code}"),
             Self::Closed(code, text) => write!(out, "closed {code} {text}"),
             Self::Finished => write!(out, "finished"),
+            Self::Stopping => write!(out, "stopping"),
             Self::Stopped => write!(out, "stopped"),
         }
     }
@@ -64,6 +73,8 @@ impl Fact {
         let mut number = || words.next()?.parse().ok();
         Some(match word {
             "ready" => Self::Ready,
+            "live" => Self::Live(number()?),
+            "listed" => Self::Listed,
             "asked" => Self::Asked(number()?),
             "acked" => Self::Acked(number()?, words.next()?.to_owned()),
             "begun" => Self::Begun(number()?, number()?, number()?),
@@ -76,6 +87,7 @@ impl Fact {
                 Self::Closed(code.to_owned(), text.to_owned())
             }
             "finished" => Self::Finished,
+            "stopping" => Self::Stopping,
             "stopped" => Self::Stopped,
             _ => return None,
         })
@@ -90,6 +102,8 @@ mod tests {
     fn every_fact_is_read_as_it_was_written() {
         let facts = [
             Fact::Ready,
+            Fact::Live(7),
+            Fact::Listed,
             Fact::Asked(7),
             Fact::Acked(7, "job-7".to_owned()),
             Fact::Begun(7, 2, 1),
@@ -99,6 +113,7 @@ mod tests {
             Fact::Failed(7, "overloaded".to_owned()),
             Fact::Closed("store-locked".to_owned(), "in use by process 1".to_owned()),
             Fact::Finished,
+            Fact::Stopping,
             Fact::Stopped,
         ];
         for fact in facts {

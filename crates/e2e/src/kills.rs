@@ -17,16 +17,17 @@ use crate::table::Kill;
 use crate::target::Target;
 use crate::workload::Job;
 
-/// How long after the line that decides about a kill it comes, in microseconds: while a wave is under way.
+/// How long after the line that decides about a kill it comes, in microseconds.
 const DELAY_MICROS: Range<u64> = 0..4_000;
+/// What a program said before it was paused is read by then; what comes later is heard after the kill.
+const DRAIN: Duration = Duration::from_millis(5);
 /// One kill in so many comes at any other moment.
 const RANDOM_EVERY: u32 = 5;
-/// When the other kills come, in milliseconds after the hub is open.
-const RANDOM_MILLIS: Range<u64> = 200..600;
 
-/// One run in so many is killed only once the activities that the kill before it cut off have ended. What is
-/// cut off ten times in a row fails, as it must (R184); that is not what is tested here.
-const BREATHER_EVERY: usize = 4;
+/// When a job was found live by so many runs, the next one starts nothing and is killed only once all such jobs have
+/// ended. What is cut off ten times fails, as it must (R184), and on a slow machine any job can be; that is not what is
+/// tested here.
+const RUNS_MAX: u32 = 6;
 
 /// What is done, and how hard it must be.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ impl Settings {
     /// mid-activity.
     pub fn new(program: &Path, folder: &Path, instances: u32, seed: u64) -> Self {
         let mut target = Target::new(folder.join("store"));
-        (target.wave, target.wave_pause_ms, target.step_ms) = (200, 125, 250);
+        (target.wave, target.step_waves) = (200, 3);
         Self {
             program: program.to_owned(),
             folder: folder.to_owned(),
@@ -71,6 +72,11 @@ impl Settings {
             target,
             stops_at_violation: false,
         }
+    }
+
+    /// Whether a kill hits the program at work: so many starts are without an answer, so many jobs in an activity.
+    fn is_hit(&self, unanswered: usize, active: usize) -> bool {
+        unanswered >= self.unanswered_min && active >= self.active_min
     }
 }
 
@@ -109,10 +115,12 @@ struct Ledger {
     /// Asked in this run, without an answer yet.
     asked: BTreeSet<u32>,
     asked_total: usize,
-    /// Activities that ended in this run.
-    done_total: usize,
-    /// Activities that run, by job.
-    active: BTreeMap<u32, u32>,
+    /// Activities that run, by job and step.
+    active: BTreeSet<(u32, u32)>,
+    /// How many runs found a job live.
+    runs: BTreeMap<u32, u32>,
+    /// Jobs that this run found live, as many did before it.
+    endangered: BTreeSet<u32>,
     troubles: Vec<String>,
 }
 
@@ -128,37 +136,58 @@ impl Ledger {
                 self.unknown.remove(&job);
                 self.acked.insert(job, instance);
             }
-            Fact::Begun(job, _, _) => *self.active.entry(job).or_default() += 1,
-            Fact::Done(job, _) => {
-                self.done_total += 1;
-                if let Some(running) = self.active.get_mut(&job) {
-                    *running -= 1;
+            Fact::Live(job) => {
+                let runs = self.runs.entry(job).or_default();
+                *runs += 1;
+                if *runs >= RUNS_MAX {
+                    self.endangered.insert(job);
                 }
-                self.active.retain(|_, running| *running > 0);
+            }
+            Fact::Begun(job, step, _) => {
+                self.active.insert((job, step));
+            }
+            Fact::Done(job, step) => {
+                self.active.remove(&(job, step));
+            }
+            Fact::Ended(job, _) => {
+                self.endangered.remove(&job);
             }
             Fact::Failed(job, code) => self.troubles.push(format!("a call about job {job} gave {code}")),
             Fact::Closed(code, text) => self
                 .troubles
                 .push(format!("the hub could not be opened: {code}: {text}")),
-            Fact::Ready | Fact::Raised(_) | Fact::Ended(..) | Fact::Finished | Fact::Stopped => {}
+            Fact::Ready | Fact::Listed | Fact::Raised(_) | Fact::Finished | Fact::Stopping | Fact::Stopped => {}
         }
     }
 
-    /// A run begins: what it is told to start is no longer to be sent by another one.
-    fn begin(&mut self) -> Vec<u32> {
-        (self.asked_total, self.done_total) = (0, 0);
-        self.remaining.iter().copied().collect()
+    /// A run begins: what it is told to start is no longer to be sent by another one. It is told nothing if it
+    /// is to be killed and jobs must end first.
+    fn begin(&mut self, is_killed: bool) -> Vec<u32> {
+        self.asked_total = 0;
+        let endangered = std::mem::take(&mut self.endangered);
+        if endangered.is_empty() || !is_killed {
+            self.remaining.iter().copied().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// A run was killed. What it did not answer is unknown; if it has a key, it is sent again.
     fn killed(&mut self) -> (usize, usize) {
         let asked = std::mem::take(&mut self.asked);
-        let counts = (asked.len(), std::mem::take(&mut self.active).len());
+        let counts = (asked.len(), self.jobs_active());
         self.unknown.extend(asked);
+        self.active.clear();
         let is_open = |job: &u32| !self.acked.contains_key(job);
         let is_sent_again = |job: &u32| is_open(job) && (has_key(*job) || !self.unknown.contains(job));
         self.remaining.retain(is_sent_again);
         counts
+    }
+
+    /// Jobs that are in an activity.
+    fn jobs_active(&self) -> usize {
+        let jobs: BTreeSet<u32> = self.active.iter().map(|(job, _)| *job).collect();
+        jobs.len()
     }
 
     fn expected(&self, is_finished: bool) -> Expected {
@@ -171,26 +200,16 @@ impl Ledger {
 }
 
 fn has_key(number: u32) -> bool {
-    Job { number, step_ms: 0 }.has_key()
+    Job { number, step_waves: 0 }.has_key()
 }
 
-/// When a kill comes.
+/// When a kill comes: so many starts were asked for, and then a little later.
 #[derive(Clone, Copy, Debug)]
-enum Moment {
-    /// In the middle of a wave: so many starts were asked for, and then a little later.
-    Asked(usize, Duration),
-    /// So long after the hub is open.
-    Age(Duration),
-}
-
-impl Moment {
-    /// The same once so many starts were asked for already: in the middle of a wave again.
-    fn after(self, asked: usize, wave: usize) -> Self {
-        match self {
-            Self::Asked(starts, delay) if asked >= starts => Self::Asked(asked - asked % wave + wave * 9 / 5, delay),
-            other => other,
-        }
-    }
+struct Moment {
+    starts: usize,
+    delay: Duration,
+    /// And when it hits the program at work.
+    is_aimed: bool,
 }
 
 /// Kills and checks.
@@ -207,13 +226,15 @@ pub fn run(settings: &Settings) -> Result<Report> {
     };
     while report.hits() < settings.rounds && report.kills.len() < settings.rounds_max && !ledger.remaining.is_empty() {
         let moment = moment(settings, &ledger, report.hits(), &mut rng);
-        let cut_off = match report.kills.last() {
-            Some(last) if report.kills.len().is_multiple_of(BREATHER_EVERY) => last.active,
-            _ => 0,
+        let killed = match life(settings, &mut ledger, Some(moment)) {
+            // A job that never ends is a finding too.
+            Err(error) if settings.stops_at_violation => {
+                report.checked.violations.push(error.to_string());
+                return Ok(report);
+            }
+            killed => killed?,
         };
-        let Some(mut kill) = life(settings, &mut ledger, Some((moment, cut_off)))? else {
-            break;
-        };
+        let Some(mut kill) = killed else { break };
         let found = checker::check_copy(&settings.target.folder, &ledger.expected(false))?;
         kill.violations = found.violations.len();
         report.checked.violations.extend(found.violations);
@@ -229,45 +250,70 @@ pub fn run(settings: &Settings) -> Result<Report> {
 
 /// As many starts per run as leave enough for the runs to come.
 fn moment(settings: &Settings, ledger: &Ledger, hits: usize, rng: &mut Rng) -> Moment {
-    if rng.u32(..RANDOM_EVERY) == 0 {
-        return Moment::Age(Duration::from_millis(rng.u64(RANDOM_MILLIS)));
-    }
+    let is_aimed = rng.u32(..RANDOM_EVERY) != 0;
     let share = ledger.remaining.len() / (settings.rounds - hits + 1).max(2);
-    let starts = rng.usize(share * 3 / 4..=share * 5 / 4).max(1);
-    // Not at the edge of a wave, where nothing is under way.
-    let starts = starts - starts % settings.target.wave + settings.target.wave * 4 / 5;
-    let delay = Duration::from_micros(rng.u64(DELAY_MICROS));
-    Moment::Asked(starts.min(ledger.remaining.len()), delay)
+    let starts = if is_aimed {
+        share * 3 / 4..=share * 5 / 4
+    } else {
+        1..=share.max(1)
+    };
+    Moment {
+        starts: rng.usize(starts).clamp(1, ledger.remaining.len()),
+        delay: Duration::from_micros(rng.u64(DELAY_MICROS)),
+        is_aimed,
+    }
 }
 
 /// One run, until it is killed or, without a moment for that, has done everything.
-fn life(settings: &Settings, ledger: &mut Ledger, moment: Option<(Moment, usize)>) -> Result<Option<Kill>> {
-    let starts = ledger.begin();
+fn life(settings: &Settings, ledger: &mut Ledger, moment: Option<Moment>) -> Result<Option<Kill>> {
+    let starts = ledger.begin(moment.is_some());
     let life = Life::begin(command(settings, &starts)?)?;
     let mut kill = Kill::default();
-    // The first fact is that it is ready, or why it is not.
+    // The first fact is that it is ready, or why it is not; then come the jobs that are live.
     while let Some(fact) = life.fact()? {
-        let is_ready = fact == Fact::Ready;
-        ledger.take(fact);
-        if is_ready {
+        let is_listed = fact == Fact::Listed;
+        if fact == Fact::Ready {
             kill.ready = life.age();
+        }
+        ledger.take(fact);
+        if is_listed {
             break;
         }
     }
-    if let Some((moment, cut_off)) = moment {
-        while ledger.done_total < cut_off
-            && let Some(fact) = life.fact()?
-        {
-            ledger.take(fact);
+    if let Some(moment) = moment {
+        if starts.is_empty() {
+            while !ledger.endangered.is_empty()
+                && let Some(fact) = life.fact()?
+            {
+                ledger.take(fact);
+            }
+        } else {
+            wait(&life, ledger, moment.starts, moment.delay)?;
         }
-        wait(&life, ledger, moment.after(ledger.asked_total, settings.target.wave))?;
+        while moment.is_aimed && ledger.asked_total < starts.len() {
+            life.pause()?;
+            while let Some(fact) = life.fact_before(life.age() + DRAIN) {
+                ledger.take(fact);
+            }
+            if settings.is_hit(ledger.asked.len(), ledger.jobs_active()) {
+                break;
+            }
+            // Too many were just answered, or too few jobs have come so far.
+            life.resume()?;
+            wait(
+                &life,
+                ledger,
+                ledger.asked_total + settings.unanswered_min,
+                moment.delay,
+            )?;
+        }
         kill.age = life.age();
         for fact in life.kill()? {
             ledger.take(fact);
         }
         kill.asked = ledger.asked_total;
         (kill.unanswered, kill.active) = ledger.killed();
-        kill.is_hit = kill.unanswered >= settings.unanswered_min && kill.active >= settings.active_min;
+        kill.is_hit = settings.is_hit(kill.unanswered, kill.active);
         return Ok(Some(kill));
     }
     let (status, facts) = life.end()?;
@@ -282,18 +328,13 @@ fn life(settings: &Settings, ledger: &mut Ledger, moment: Option<(Moment, usize)
     Ok(None)
 }
 
-/// Listens until the moment has come, or the program has ended.
-fn wait(life: &Life, ledger: &mut Ledger, moment: Moment) -> Result<()> {
-    let until = match moment {
-        Moment::Age(age) => life.age() + age,
-        Moment::Asked(starts, delay) => {
-            while ledger.asked_total < starts {
-                let Some(fact) = life.fact()? else { return Ok(()) };
-                ledger.take(fact);
-            }
-            life.age() + delay
-        }
-    };
+/// Listens until so many starts were asked for and a little longer, or the program has ended.
+fn wait(life: &Life, ledger: &mut Ledger, starts: usize, delay: Duration) -> Result<()> {
+    while ledger.asked_total < starts.min(ledger.remaining.len()) {
+        let Some(fact) = life.fact()? else { return Ok(()) };
+        ledger.take(fact);
+    }
+    let until = life.age() + delay;
     while let Some(fact) = life.fact_before(until) {
         ledger.take(fact);
     }

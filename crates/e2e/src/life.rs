@@ -10,7 +10,7 @@ use crate::Result;
 use crate::facts::Fact;
 
 /// A program that says nothing for so long hangs.
-const QUIET_MAX: Duration = Duration::from_secs(45);
+const QUIET_MAX: Duration = Duration::from_mins(2);
 
 /// A running program. It dies with this value.
 #[derive(Debug)]
@@ -110,11 +110,37 @@ impl Life {
     /// There is no `kill` on the machine.
     #[cfg(unix)]
     pub fn terminate(&self) -> Result<()> {
-        let told = Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status()?;
+        self.signal("-TERM")
+    }
+
+    /// Keeps the program from running until it is resumed, where the system can do that; a kill reaches it all the
+    /// same.
+    ///
+    /// # Errors
+    ///
+    /// There is no `kill` on the machine.
+    pub fn pause(&self) -> Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets a program that was paused go on.
+    ///
+    /// # Errors
+    ///
+    /// There is no `kill` on the machine.
+    pub fn resume(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        if cfg!(not(unix)) {
+            return Ok(());
+        }
+        let told = Command::new("kill").arg(signal).arg(self.pid().to_string()).status()?;
         if told.success() {
             Ok(())
         } else {
-            Err("the program could not be told to end".into())
+            Err(format!("the program could not be sent {signal}").into())
         }
     }
 

@@ -12,12 +12,14 @@ pub struct Target {
     pub folder: PathBuf,
     /// A file with the numbers of the jobs to start, a line each; none without it.
     pub starts: Option<PathBuf>,
-    /// Starts that are sent nearly at once, each by a task of its own.
+    /// Starts that wait for an answer at once, each in a task of its own; as many make a wave.
     pub wave: usize,
-    /// Pause before the next ones.
-    pub wave_pause_ms: u64,
-    /// How long an activity takes.
-    pub step_ms: u64,
+    /// How many waves an activity lasts.
+    pub step_waves: u64,
+    /// A file until which activities do not end, but the first of each job.
+    pub hold: Option<PathBuf>,
+    /// Activities that run at once.
+    pub activities_max: usize,
     /// What running activities are given when the program is told to stop.
     pub grace_ms: u64,
     /// Whether starts, events and waits go over HTTP to a server in front of the hub.
@@ -33,9 +35,11 @@ impl Target {
             folder,
             starts: None,
             wave: 1,
-            wave_pause_ms: 0,
-            step_ms: 10,
-            grace_ms: 30_000,
+            step_waves: 0,
+            hold: None,
+            // More than all jobs together can have, so that no call waits for another's end.
+            activities_max: 100_000,
+            grace_ms: 120_000,
             over_http: false,
             split_commits: false,
         }
@@ -48,12 +52,12 @@ impl Target {
         if let Some(starts) = &self.starts {
             command.arg("--starts").arg(starts);
         }
+        if let Some(hold) = &self.hold {
+            command.arg("--hold").arg(hold);
+        }
         command.arg("--wave").arg(self.wave.to_string());
-        for (name, value) in [
-            ("--wave-pause-ms", self.wave_pause_ms),
-            ("--step-ms", self.step_ms),
-            ("--grace-ms", self.grace_ms),
-        ] {
+        command.arg("--activities-max").arg(self.activities_max.to_string());
+        for (name, value) in [("--step-waves", self.step_waves), ("--grace-ms", self.grace_ms)] {
             command.arg(name).arg(value.to_string());
         }
         if self.over_http {
@@ -86,9 +90,10 @@ impl Target {
             match name.as_str() {
                 "--folder" => target.folder = value.into(),
                 "--starts" => target.starts = Some(value.into()),
+                "--hold" => target.hold = Some(value.into()),
                 "--wave" => target.wave = value.parse()?,
-                "--wave-pause-ms" => target.wave_pause_ms = value.parse()?,
-                "--step-ms" => target.step_ms = value.parse()?,
+                "--activities-max" => target.activities_max = value.parse()?,
+                "--step-waves" => target.step_waves = value.parse()?,
                 "--grace-ms" => target.grace_ms = value.parse()?,
                 _ => return Err(format!("{name} is unknown").into()),
             }
@@ -120,8 +125,8 @@ mod tests {
     #[test]
     fn what_a_command_says_is_what_is_read() {
         let mut target = Target::new("a folder".into());
-        target.starts = Some("a file".into());
-        (target.wave, target.step_ms, target.split_commits, target.over_http) = (7, 8, true, true);
+        (target.starts, target.hold) = (Some("a file".into()), Some("another".into()));
+        (target.wave, target.step_waves, target.split_commits, target.over_http) = (7, 8, true, true);
         let command = target.command("program".as_ref());
         let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
         assert_eq!(Target::parse(args).unwrap(), target);

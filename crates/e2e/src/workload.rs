@@ -1,9 +1,11 @@
 //! The job that driven programs run many times: three activities, a timer, an event.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use taskhub::{ActivityContext, OrchestrationContext, Payload, Registry, Result, StartOptions, join};
+use tokio::sync::watch;
 
 use crate::facts::Fact;
 
@@ -18,6 +20,8 @@ pub const EVENT: &str = "Go";
 /// Activity calls of a job.
 pub const STEPS: u32 = 3;
 
+/// Pause between two looks for a file.
+const LOOK: Duration = Duration::from_millis(10);
 /// Long enough to lie in another turn than what comes before it.
 const TIMER: Duration = Duration::from_millis(15);
 
@@ -26,15 +30,34 @@ const TIMER: Duration = Duration::from_millis(15);
 pub struct Job {
     /// Which one.
     pub number: u32,
-    /// How long its activities take, more or less.
-    pub step_ms: u64,
+    /// How many waves of starts its activities last, more or less.
+    pub step_waves: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Step {
     job: u32,
     index: u32,
-    pause_ms: u64,
+    waves: u64,
+}
+
+/// What decides when activities end: none of it is how fast the machine is.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// A file until which they do not end, but the first of each job.
+    pub hold: Option<PathBuf>,
+    /// Waves of starts so far. When nobody counts them any more, all activities end.
+    pub waves: watch::Receiver<u64>,
+}
+
+impl Pace {
+    /// All end at once.
+    pub fn none() -> Self {
+        Self {
+            hold: None,
+            waves: watch::channel(0).1,
+        }
+    }
 }
 
 impl Job {
@@ -49,10 +72,10 @@ impl Job {
         steps.sum::<u64>() + u64::from(self.number)
     }
 
-    /// How long an activity of it takes: half as long to half as long again, so that jobs that started
+    /// How long an activity of it lasts: half as long to half as long again, so that jobs that started
     /// together do not stay together.
-    fn pause_ms(self) -> u64 {
-        self.step_ms / 2 + self.step_ms * (u64::from(self.number) * 7919 % 101) / 100
+    fn waves(self) -> u64 {
+        self.step_waves / 2 + self.step_waves * (u64::from(self.number) * 7919 % 101) / 100
     }
 
     /// Whether its start carries a key and no id, so that it may be repeated when its answer was lost.
@@ -85,7 +108,7 @@ async fn job(ctx: OrchestrationContext, job: Job) -> Result<u64> {
         let call = Step {
             job: job.number,
             index,
-            pause_ms: job.pause_ms(),
+            waves: job.waves(),
         };
         ctx.call_activity::<u64>(STEP, call)
     };
@@ -96,14 +119,21 @@ async fn job(ctx: OrchestrationContext, job: Job) -> Result<u64> {
     Ok(first + second? + third? + event)
 }
 
-async fn step(ctx: ActivityContext, call: Step) -> Result<u64> {
+async fn step(ctx: ActivityContext, call: Step, mut pace: Pace) -> Result<u64> {
     Fact::Begun(call.job, call.index, ctx.attempt()).tell();
-    tokio::time::sleep(Duration::from_millis(call.pause_ms)).await;
+    let last = *pace.waves.borrow() + call.waves;
+    // An error says that nobody counts.
+    drop(pace.waves.wait_for(|waves| *waves >= last).await);
+    let hold = pace.hold.filter(|_| call.index > 0);
+    while hold.as_ref().is_some_and(|file| !file.exists()) {
+        tokio::time::sleep(LOOK).await;
+    }
     Fact::Done(call.job, call.index).tell();
     Ok(result(call.job, call.index))
 }
 
 /// Its functions.
-pub fn registry() -> Registry {
+pub fn registry(pace: Pace) -> Registry {
+    let step = move |ctx, call| step(ctx, call, pace.clone());
     Registry::new().orchestrator(JOB, job).activity(STEP, step)
 }

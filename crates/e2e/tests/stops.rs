@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use taskhub_e2e::checker::{Expected, check_folder};
 use taskhub_e2e::facts::Fact;
@@ -13,6 +13,8 @@ use taskhub_e2e::target::Target;
 use tempfile::TempDir;
 
 const JOBS: u32 = 60;
+/// Activities that run at once. They are fewer than those that are held, so there is always work left.
+const ACTIVITIES: usize = 40;
 
 /// A program with a store of its own, which is to run so many jobs.
 fn target(scratch: &TempDir) -> Target {
@@ -21,21 +23,28 @@ fn target(scratch: &TempDir) -> Target {
     std::fs::write(&starts, list.join("\n")).unwrap();
     let mut target = Target::new(scratch.path().join("store"));
     target.starts = Some(starts);
-    (target.wave, target.wave_pause_ms, target.step_ms) = (20, 30, 150);
+    target.wave = 20;
+    target.hold = Some(hold(scratch));
+    target.activities_max = ACTIVITIES;
     target
+}
+
+/// The file until which activities do not end.
+fn hold(scratch: &TempDir) -> PathBuf {
+    scratch.path().join("go on")
 }
 
 fn begin(target: &Target) -> Life {
     Life::begin(target.command(Path::new(env!("CARGO_BIN_EXE_kill-target")))).unwrap()
 }
 
-/// Runs the program until so many activities have ended, which is in the middle of others.
+/// Runs the program until as many activities as can are in the middle of their work, and stay there.
 fn until_at_work(life: &Life) -> Vec<Fact> {
     let mut facts = life.facts_until(|fact| *fact == Fact::Ready).unwrap();
-    let mut done = 0;
-    while done < 25 {
+    let mut held = 0;
+    while held < ACTIVITIES {
         let fact = life.fact().unwrap().unwrap();
-        done += usize::from(matches!(fact, Fact::Done(..)));
+        held += usize::from(matches!(fact, Fact::Begun(_, 1.., _)));
         facts.push(fact);
     }
     facts
@@ -94,6 +103,8 @@ fn after_a_stop_signal_the_program_ends_well_and_nothing_is_handed_out_twice() {
     let life = begin(&target);
     let mut facts = until_at_work(&life);
     life.terminate().unwrap();
+    facts.extend(life.facts_until(|fact| *fact == Fact::Stopping).unwrap());
+    std::fs::write(hold(&scratch), "").unwrap();
     let (status, rest) = life.end().unwrap();
     assert_eq!(status.code(), Some(0), "it ended with {status}");
     assert_eq!(rest.last(), Some(&Fact::Stopped));
@@ -123,7 +134,8 @@ fn after_a_kill_what_may_have_been_running_is_handed_out_as_the_second_attempt()
         .iter()
         .filter(|(job, step, _)| !ended.contains(&(*job, *step)))
         .collect();
-    assert!(!running.is_empty(), "the kill found nothing at work");
+    assert_eq!(running.len(), ACTIVITIES);
+    std::fs::write(hold(&scratch), "").unwrap();
 
     let rest = finish(target.clone());
     let second = begun(&rest);

@@ -1,8 +1,11 @@
 //! A program that uses the library, and that drivers kill: starts jobs, sees to their end those that
 //! earlier runs left, and tells what happens.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use taskhub::{Client, Hub, HubError, InstanceId, RuntimeStatus, StatusFilter};
@@ -11,15 +14,13 @@ use taskhub_e2e::door::{Door, Line};
 use taskhub_e2e::facts::Fact;
 use taskhub_e2e::split::SplitStore;
 use taskhub_e2e::target::Target;
-use taskhub_e2e::workload::{HUB, Job, registry};
+use taskhub_e2e::workload::{HUB, Job, Pace, registry};
 use taskhub_store::Store;
 use taskhub_store::embedded::{EmbeddedStore, Options};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-/// More than all jobs together can have, so that no call waits for another's end.
-const ACTIVITIES_MAX: usize = 100_000;
-
-/// Time over which the starts of a wave are spread, so that some are answered while others are asked.
+/// Time over which starts are spread, so that some are answered while others are asked.
 const WAVE_MICROS: u64 = 5_000;
 
 #[tokio::main]
@@ -39,9 +40,14 @@ async fn run() -> Result<()> {
     let jobs = target.jobs()?;
     // Before the hub opens, so that no signal finds the default, which is death.
     let mut signals = Signals::new()?;
+    let (count, waves) = watch::channel(0);
+    let pace = Pace {
+        hold: target.hold.clone(),
+        waves,
+    };
     let hub = Hub::builder(HUB)
-        .registry(registry())
-        .activities_max(ACTIVITIES_MAX)
+        .registry(registry(pace))
+        .activities_max(target.activities_max)
         .open_with(open(&target)?)
         .await?;
     let mut serving = JoinSet::new();
@@ -52,11 +58,20 @@ async fn run() -> Result<()> {
     };
     Fact::Ready.tell();
     let is_done = tokio::select! {
-        done = work(hub.client(), &door, &target, jobs) => done.map(|()| true)?,
+        done = work(hub.client(), &door, &target, jobs, count) => done.map(|()| true)?,
         () = signals.come() => false,
     };
     drop((door, serving));
-    hub.stop(Duration::from_millis(target.grace_ms)).await?;
+    let mut stop = pin!(hub.stop(Duration::from_millis(target.grace_ms)));
+    // It has begun, so that nothing is handed out any more, when that is told.
+    let stopped = poll_fn(|context| Poll::Ready(stop.as_mut().poll(context))).await;
+    if !is_done {
+        Fact::Stopping.tell();
+    }
+    match stopped {
+        Poll::Ready(stopped) => stopped?,
+        Poll::Pending => stop.await?,
+    }
     if is_done { Fact::Finished } else { Fact::Stopped }.tell();
     Ok(())
 }
@@ -99,30 +114,37 @@ impl Signals {
 }
 
 /// Sees everything that is live to its end, and starts `jobs` in waves.
-async fn work(client: Client, door: &Door, target: &Target, jobs: Vec<u32>) -> Result<()> {
+async fn work(client: Client, door: &Door, target: &Target, jobs: Vec<u32>, count: watch::Sender<u64>) -> Result<()> {
     let mut tasks = JoinSet::new();
     let live = StatusFilter::new().statuses([RuntimeStatus::Pending, RuntimeStatus::Running]);
     for info in client.get_status_by(live).await? {
         let job = Job::read(info.input.as_ref()).ok_or("an instance is no job")?;
+        Fact::Live(job.number).tell();
         tasks.spawn(follow(door.clone(), info.instance, job));
     }
+    Fact::Listed.tell();
+    let unanswered = Arc::new(Semaphore::new(target.wave.max(1)));
     for wave in jobs.chunks(target.wave.max(1)) {
         for &number in wave {
-            let step_ms = target.step_ms;
-            tasks.spawn(start(door.clone(), Job { number, step_ms }));
+            let step_waves = target.step_waves;
+            let unanswered = Arc::clone(&unanswered).acquire_owned().await?;
+            tasks.spawn(start(door.clone(), Job { number, step_waves }, unanswered));
         }
-        tokio::time::sleep(Duration::from_millis(target.wave_pause_ms)).await;
+        count.send_modify(|waves| *waves += 1);
     }
+    drop(count);
     while let Some(ended) = tasks.join_next().await {
         ended?;
     }
     Ok(())
 }
 
-async fn start(door: Door, job: Job) {
+async fn start(door: Door, job: Job, unanswered: OwnedSemaphorePermit) {
     tokio::time::sleep(Duration::from_micros(fastrand::u64(..WAVE_MICROS))).await;
     Fact::Asked(job.number).tell();
-    match door.start(job).await {
+    let answer = door.start(job).await;
+    drop(unanswered);
+    match answer {
         Ok(instance) => {
             Fact::Acked(job.number, instance.to_string()).tell();
             follow(door, instance, job).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use taskhub::{Client, Hub, StartOptions, Timestamp};
 use taskhub_e2e::Result;
 use taskhub_e2e::facts::Fact;
-use taskhub_e2e::workload::{EVENT, HUB, JOB, Job, registry};
+use taskhub_e2e::workload::{EVENT, HUB, JOB, Job, Pace, registry};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
 
 const JOBS: u32 = 10;
@@ -37,7 +37,7 @@ async fn run() -> Result<()> {
     };
     let store = EmbeddedStore::open(folder.as_ref(), options)?;
     let hub = Hub::builder(HUB)
-        .registry(registry())
+        .registry(registry(Pace::none()))
         .open_with(Arc::new(store))
         .await?;
     for number in 0..JOBS {
@@ -50,7 +50,7 @@ async fn run() -> Result<()> {
 
 /// Each step waits for the one before, so that what is written belongs to what is acknowledged next.
 async fn work(client: &Client, number: u32) -> Result<()> {
-    let job = Job { number, step_ms: 1 };
+    let job = Job { number, step_waves: 0 };
     let acked = |what: &str| Fact::Acked(number, what.to_owned()).tell();
 
     // Not yet begun: nothing follows from the start, and the event waits.
