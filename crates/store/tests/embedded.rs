@@ -15,6 +15,7 @@ use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
+use taskhub_core::query::Filter;
 use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{Owner, block_on, done, instance, name};
@@ -163,6 +164,23 @@ fn count(scratch: &Scratch, table: &str) -> i64 {
     let file = Connection::open(scratch.path().join("store.db")).unwrap();
     file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
         .unwrap()
+}
+
+/// An earlier version may have given it.
+#[test]
+fn an_id_that_is_given_to_no_new_instance_is_read() {
+    let scratch = Scratch::new();
+    let store = open(&scratch, OFF);
+    let mut owner = Owner::new(&store, "Dots", 1);
+    owner.start(&instance("order-1"));
+    owner.flush();
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    file.execute("UPDATE instance SET id = '..'", []).unwrap();
+    let (ids, _) = owner.ids_of_page(&Filter::default(), None, 10);
+    assert_eq!(ids, [instance("..")]);
+    let partition = owner.leases().remove(0).partition;
+    let states = done(store.load(&partition, &ids));
+    assert_eq!(states[0].as_ref().unwrap().info.instance, instance(".."));
 }
 
 #[test]

@@ -219,7 +219,7 @@ pub fn ids_are_opaque_text(store: &dyn Store) {
     let mut owner = Owner::new(store, "Ids", 3);
     let longest = "é".repeat(limits::INSTANCE_ID_CHARS_MAX);
     let texts = [
-        "a", "A", " a", "a ", "%", "_", "'", "\"", "\\", "a/b#c?d", "..", "null", "0", "ｅ", "é", "e\u{301}", &longest,
+        "a", "A", " a", "a ", "%", "_", "'", "\"", "\\", "a/b#c?d", "...", "null", "0", "ｅ", "é", "e\u{301}", &longest,
     ];
     for text in texts {
         owner.wait(1);
