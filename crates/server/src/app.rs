@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use taskhub_core::time::Timestamp;
-use taskhub_engine::clock::{Clock, SystemClock};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -27,7 +25,6 @@ pub(crate) struct App {
     closing: watch::Sender<bool>,
     /// Bytes of the bodies that are being read.
     body_bytes: AtomicUsize,
-    clock: SystemClock,
 }
 
 impl App {
@@ -40,13 +37,7 @@ impl App {
             address,
             closing: watch::Sender::new(false),
             body_bytes: AtomicUsize::new(0),
-            clock: SystemClock,
         }
-    }
-
-    /// The time, for what callers say relative to it.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 
     /// Tells whoever waits that the server stops.

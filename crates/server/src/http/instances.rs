@@ -24,7 +24,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::respond::{self, Response};
 use super::shapes::InstanceStatus;
-use super::{Asked, Surface, header, payload, token};
+use super::{Asked, Surface, header, payload, time, token};
 use crate::config::Reuse;
 
 /// Seconds after which a started instance is worth a look (H61).
@@ -144,7 +144,7 @@ fn known_name(asked: &Asked<'_>, name: &str) -> Result<Name, Problem> {
 
 /// When to start. A time that cannot be read is refused: to start at once is not what was meant.
 fn scheduled_start(asked: &Asked<'_>) -> Result<Option<Timestamp>, Problem> {
-    let moment = asked.query.time("scheduledStartTime", asked.app.now());
+    let moment = asked.query.time("scheduledStartTime", time::now());
     moment.map_err(|text| Problem::argument(format!("`scheduledStartTime` is no time: `{text}`")))
 }
 
@@ -334,7 +334,7 @@ impl std::fmt::Display for Ignored {
 
 /// The filters that lists and purges share, and those that could not be read. Both limits of time are inclusive (H75).
 pub(super) fn filter(asked: &Asked<'_>) -> (Filter, Vec<Ignored>) {
-    let (query, now) = (&asked.query, asked.app.now());
+    let (query, now) = (&asked.query, time::now());
     let mut ignored = Vec::new();
     let mut time = |name| match query.time(name, now) {
         Ok(moment) => moment,

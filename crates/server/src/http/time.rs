@@ -2,6 +2,12 @@
 
 use taskhub_core::date::read;
 use taskhub_core::time::Timestamp;
+use taskhub_engine::clock::{Clock, SystemClock};
+
+/// The time, for what callers say relative to it.
+pub(crate) fn now() -> Timestamp {
+    SystemClock.now()
+}
 
 /// Reads a time of a query. A plus sign that was not encoded has become a blank there, so what looks like a zone behind
 /// a time of day is one (H11).

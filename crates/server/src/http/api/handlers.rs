@@ -82,7 +82,7 @@ pub(super) async fn stats(call: &Call<'_>, hub: &str) -> Result<Response, Refuse
 pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused> {
     let hub = call.hub(hub, Need::Read).await?;
     let query = &call.query;
-    let filter = filter(call)?;
+    let filter = filter(query)?;
     let after = query
         .filled("cursor")
         .map(|cursor| token::read(cursor, &filter))
@@ -211,7 +211,7 @@ fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refus
         version: version.map(Name::new).transpose()?,
         input: body.input.as_deref().map(payload::of_json).transpose()?,
         tags: body.tags,
-        scheduled_start: at.map(|text| moment(call, "scheduledStartTime", text)).transpose()?,
+        scheduled_start: at.map(|text| moment("scheduledStartTime", text)).transpose()?,
         execution: None,
         reuse,
         key: body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?,
@@ -284,12 +284,12 @@ pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Resul
         created_from: body
             .created_from
             .as_deref()
-            .map(|text| moment(call, "createdFrom", text))
+            .map(|text| moment("createdFrom", text))
             .transpose()?,
         created_before: body
             .created_to
             .as_deref()
-            .map(|text| moment(call, "createdTo", text))
+            .map(|text| moment("createdTo", text))
             .transpose()?
             .map(just_after),
         statuses: statuses(body.statuses.iter().map(String::as_str))?,
@@ -315,8 +315,8 @@ fn shown(purged: taskhub_engine::hub::Purged) -> PurgedShown {
 }
 
 /// The filter of a list. Both times are inclusive, as in the management API.
-fn filter(call: &Call<'_>) -> Result<Filter, Refused> {
-    let (query, now) = (&call.query, call.app.now());
+fn filter(query: &Query) -> Result<Filter, Refused> {
+    let now = time::now();
     let time = |name| query.time(name, now).map_err(|text| no_moment(name, text));
     Ok(Filter {
         created_from: time("createdFrom")?,
@@ -340,8 +340,8 @@ fn statuses<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<RuntimeStatu
         .collect()
 }
 
-fn moment(call: &Call<'_>, name: &str, text: &str) -> Result<Timestamp, Refused> {
-    read_moment(text, call.app.now()).ok_or_else(|| no_moment(name, text))
+fn moment(name: &str, text: &str) -> Result<Timestamp, Refused> {
+    read_moment(text, time::now()).ok_or_else(|| no_moment(name, text))
 }
 
 fn no_moment(name: &str, text: &str) -> Refused {
