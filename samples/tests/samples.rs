@@ -40,9 +40,10 @@ fn hello_world_greets_its_input() {
 #[test]
 fn what_is_passed_on_is_not_written_anew() {
     let text = r#"{"b": 1.10, "a": 123456789012345678901234567890}"#;
-    let folder = Folder::new("verbatim");
-    fs::write(folder.path("data.json"), format!("{text}\n")).unwrap();
-    let data: Box<RawValue> = hub().run_orchestrator("Counter", folder.path("data.json")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = path(&folder, "data.json");
+    fs::write(&file, format!("{text}\n")).unwrap();
+    let data: Box<RawValue> = hub().run_orchestrator("Counter", file).unwrap();
     assert_eq!(data.get(), text);
     let greeting: String = hub().run_orchestrator("HelloWorld", data).unwrap();
     assert_eq!(greeting, format!("Hello {text}!"));

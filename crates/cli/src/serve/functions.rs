@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use taskhub_core::message::{ReusePolicy, StartRequest};
+    use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
     use taskhub_core::status::RuntimeStatus;
     use taskhub_engine::WaitFor;
     use taskhub_server::{Config, Server};
@@ -230,6 +230,7 @@ mod tests {
             execution: None,
             reuse: ReusePolicy::default(),
             key: None,
+            repeats: Repeats::default(),
         };
         hub.start(request).await.unwrap();
         id
