@@ -56,7 +56,7 @@ pub(crate) struct Serve {
     /// Address to listen on; others than loopback need keys, or --no-auth. [default: 127.0.0.1]
     #[arg(long)]
     pub(crate) address: Option<IpAddr>,
-    /// Origin of all links, such as https://hub.example.org. [default: that of the request, for functions this server's]
+    /// Origin of all links, such as `https://hub.example.org`. [default: that of the request, for functions this server's]
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
     /// Folder of the store. [default for dev: .taskhub]
