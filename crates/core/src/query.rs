@@ -33,6 +33,39 @@ impl Filter {
     }
 }
 
+/// Which payloads the rows of a page come with. One that is left out is not read, and does not count for the size of the
+/// page; custom statuses are small and always there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payloads {
+    /// Inputs.
+    pub input: bool,
+    /// Outputs.
+    pub output: bool,
+}
+
+impl Payloads {
+    /// Both.
+    pub const ALL: Self = Self {
+        input: true,
+        output: true,
+    };
+    /// Neither.
+    pub const NONE: Self = Self {
+        input: false,
+        output: false,
+    };
+
+    /// Takes out of a status record what is not wanted.
+    pub fn restrict(self, info: &mut InstanceInfo) {
+        if !self.input {
+            info.input = None;
+        }
+        if !self.output {
+            info.output = None;
+        }
+    }
+}
+
 /// The last row of a page: the next page begins behind it. Order is created time, then id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
@@ -40,6 +73,16 @@ pub struct Cursor {
     pub created_at: Timestamp,
     /// Its id.
     pub instance: InstanceId,
+}
+
+impl Cursor {
+    /// The place of a row.
+    pub fn of(info: &InstanceInfo) -> Self {
+        Self {
+            created_at: info.created_at,
+            instance: info.instance.clone(),
+        }
+    }
 }
 
 /// One page.

@@ -11,7 +11,7 @@ use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
-use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_store::{
@@ -233,11 +233,27 @@ impl Hub {
     ///
     /// As all calls.
     pub async fn query(&self, filter: Filter, after: Option<Cursor>, rows_max: usize) -> Result<Page, Error> {
+        self.query_with(filter, after, rows_max, Payloads::ALL).await
+    }
+
+    /// The same with some payloads only.
+    ///
+    /// # Errors
+    ///
+    /// As all calls.
+    pub async fn query_with(
+        &self,
+        filter: Filter,
+        after: Option<Cursor>,
+        rows_max: usize,
+        payloads: Payloads,
+    ) -> Result<Page, Error> {
         let query = Query::Page {
             hub: self.shared.hub.clone(),
             filter,
             after,
             rows_max,
+            payloads,
         };
         Ok(self.shared.store.query(&query, Freshness::Committed).await?.into_page())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use taskhub_core::query::Filter;
+use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_store::{Answer, Query};
@@ -45,6 +45,7 @@ pub(crate) fn agree(world: &mut World) -> Result<(), Violation> {
             filter: filter.clone(),
             after,
             rows_max,
+            payloads: Payloads::ALL,
         };
         let answer = world
             .disk

@@ -32,7 +32,7 @@ use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Seq};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{OutboxItem, OutboxRef};
-use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
@@ -296,6 +296,8 @@ pub enum Query {
         after: Option<Cursor>,
         /// At most so many rows; a page also ends at [`taskhub_core::limits::PAGE_BYTES_MAX`].
         rows_max: usize,
+        /// What the rows come with.
+        payloads: Payloads,
     },
     /// The ids of such a page, without reading the status records.
     Ids {

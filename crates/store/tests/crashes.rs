@@ -12,7 +12,7 @@ use taskhub_core::event::Tags;
 use taskhub_core::id::{InstanceId, Seq};
 use taskhub_core::message::Outcome;
 use taskhub_core::payload::Payload;
-use taskhub_core::query::Filter;
+use taskhub_core::query::{Filter, Payloads};
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{Owner, block_on, done, instance, name};
 use taskhub_store::embedded::{self, Options, SqliteReader, SqliteWriter, Synchronous};
@@ -202,6 +202,7 @@ fn told(store: &dyn Store) -> (Answer, Answer, Vec<Vec<Option<taskhub_core::inst
         filter: Filter::default(),
         after: None,
         rows_max: 1000,
+        payloads: Payloads::ALL,
     };
     let counts = Query::Counts { hub: hub.clone() };
     let Answer::Page { page, .. } = done(store.query(&page, Freshness::Committed)) else {

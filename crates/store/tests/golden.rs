@@ -22,7 +22,7 @@ use taskhub_core::id::IdempotencyKey;
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
-use taskhub_core::query::Filter;
+use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::Stall;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{Owner, done, instance, name};
@@ -285,6 +285,7 @@ fn states(store: &dyn Store, hub: &HubInfo) -> Vec<(PartitionKey, InstanceState)
         filter: Filter::default(),
         after: None,
         rows_max: 1000,
+        payloads: Payloads::ALL,
     };
     let Answer::Page { page, .. } = done(store.query(&query, Freshness::Committed)) else {
         panic!("a page was asked for")

@@ -7,7 +7,7 @@ use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::failure::Failure;
 use taskhub_core::id::InstanceId;
-use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{Owner, done, instance};
@@ -26,6 +26,7 @@ fn page(store: &dyn Store, owner: &Owner<'_>, filter: &Filter, after: Option<Cur
         filter: filter.clone(),
         after,
         rows_max: ROWS_MAX,
+        payloads: Payloads::ALL,
     };
     match done(store.query(&query, Freshness::Committed)) {
         Answer::Page { page, rows_read } => (page, rows_read),

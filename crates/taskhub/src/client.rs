@@ -9,7 +9,7 @@ use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
-use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
@@ -340,16 +340,11 @@ impl Client {
         after: Option<Cursor>,
         rows_max: usize,
     ) -> Result<Page, HubError> {
-        let mut page = self.engine.query(filter.filter, after, rows_max).await?;
-        for info in &mut page.rows {
-            if filter.hides_input {
-                info.input = None;
-            }
-            if filter.hides_output {
-                info.output = None;
-            }
-        }
-        Ok(page)
+        let payloads = Payloads {
+            input: !filter.hides_input,
+            output: !filter.hides_output,
+        };
+        Ok(self.engine.query_with(filter.filter, after, rows_max, payloads).await?)
     }
 
     /// Raises an event. When this returns it is on disk.

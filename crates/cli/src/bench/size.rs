@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Args;
 use taskhub::{Client, InstanceId, RuntimeStatus, StartOptions, StatusFilter};
 use taskhub_core::id::HubName;
-use taskhub_core::query::{Cursor, Filter};
+use taskhub_core::query::{Cursor, Filter, Payloads};
 use taskhub_store::{Answer, Freshness, Query, Store};
 
 use super::measure::{Spread, live_bytes, now, resident_bytes};
@@ -107,6 +107,7 @@ async fn pages(store: &dyn Store, run: &mut Run) -> Result<()> {
         filter,
         after,
         rows_max: PAGE,
+        payloads: Payloads::ALL,
     };
     let completed = || Filter {
         statuses: vec![RuntimeStatus::Completed],

@@ -7,7 +7,7 @@ use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
-use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::chain;
 use taskhub_engine::clock::{Clock, SystemClock};
@@ -124,6 +124,7 @@ impl Stopped {
             filter: filter.clone(),
             after,
             rows_max,
+            payloads: Payloads::ALL,
         };
         let answer = store.query(&query, Freshness::Committed).await;
         Ok(answer.map_err(|error| failed(&error))?.into_page())

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::query::Filter;
+use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_store::embedded::{EmbeddedStore, Options};
@@ -153,6 +153,7 @@ async fn rows(store: &dyn Store, hub: &HubName) -> Result<Vec<InstanceInfo>> {
             filter: Filter::default(),
             after,
             rows_max: PAGE_ROWS,
+            payloads: Payloads::ALL,
         };
         let Answer::Page { page, .. } = store.query(&query, Freshness::Committed).await? else {
             return Err("a page was not answered with a page".into());

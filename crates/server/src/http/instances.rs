@@ -10,8 +10,9 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
+use taskhub_core::limits;
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
-use taskhub_core::query::Filter;
+use taskhub_core::query::{Cursor, Filter, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::history::{self, HistoryView};
+use super::listing::{Listing, Wanted};
 use super::problem::Problem;
 use super::query::Query;
 use super::respond::{self, Response};
@@ -289,25 +291,44 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
     let (filter, ignored) = filter(asked);
     let after = token.map(|token| token::read(token, &filter)).transpose();
     let after = after.map_err(|refused| Problem::argument(refused.to_string()))?;
-    let (rows, next) = match asked.hub().await? {
-        None => (Vec::new(), None),
+    let (mut response, next) = match asked.hub().await? {
+        None => (respond::json(StatusCode::OK, &[(); 0]), None),
         Some(hub) => {
-            let page = hub.query(filter.clone(), after, query.top("top")).await?;
-            (page.rows, page.next)
+            let input = query.flag("showInput").unwrap_or(true);
+            let wanted = Wanted {
+                hub,
+                filter: filter.clone(),
+                payloads: Payloads { input, output: true },
+            };
+            rows(wanted, after, query.top("top")).await?
         }
     };
-    let show_input = query.flag("showInput").unwrap_or(true);
-    let shown: Vec<_> = rows
-        .iter()
-        .map(|info| InstanceStatus::new(info, show_input, None))
-        .collect();
-    let mut response = respond::json(StatusCode::OK, &shown);
     let token = next.map(|next| token::write(&next, &filter)).unwrap_or_default();
     respond::set(&mut response, TOKEN_HEADER, &token);
     for ignored in &ignored {
         respond::warn(&mut response, &ignored.to_string());
     }
     Ok(response)
+}
+
+/// So many rows behind a place, and where the next ones begin. Clients that read one page alone must see as many as they
+/// asked for, so those that are too large to be held at once are sent while they are read.
+async fn rows(wanted: Wanted, after: Option<Cursor>, rows_max: usize) -> Result<(Response, Option<Cursor>), Problem> {
+    let page = wanted.page(after, rows_max).await?;
+    if let Some(next) = page.next.clone().filter(|_| page.rows.len() < rows_max) {
+        // The store ended it by its size.
+        let outline = wanted.outline(next, rows_max - page.rows.len()).await?;
+        if let Some(last) = outline.rows.last() {
+            let listing = Listing::new(wanted, page, Cursor::of(last));
+            return Ok((respond::json_parts(StatusCode::OK, listing.parts()), outline.next));
+        }
+    }
+    let shown: Vec<_> = page
+        .rows
+        .iter()
+        .map(|info| InstanceStatus::new(info, wanted.payloads.input, None))
+        .collect();
+    Ok((respond::json(StatusCode::OK, &shown), page.next))
 }
 
 /// A list with nothing behind it, which an empty token says (H76).

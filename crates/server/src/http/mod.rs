@@ -6,6 +6,7 @@ mod control;
 mod history;
 mod instances;
 mod links;
+mod listing;
 mod path;
 mod payload;
 mod probes;

@@ -1,15 +1,95 @@
 //! Answers: JSON, or empty with `Content-Length: 0` and no content type (H40).
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{StatusCode, header};
 use http_body_util::Full;
+use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 
 use super::path::encode;
 
-/// A whole answer.
-pub(crate) type Response = http::Response<Full<Bytes>>;
+/// An answer.
+pub(crate) type Response = http::Response<Body>;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// All of it.
+    Whole(Full<Bytes>),
+    /// What is left of one that is made while it is sent; absent behind its end.
+    Parts(Option<Parts>),
+}
+
+/// The next part of a body, and what is left behind it. It is made when it is asked for, so that a caller who takes
+/// nothing makes us hold nothing more.
+pub(crate) struct Parts(Pin<Box<dyn Future<Output = Made> + Send>>);
+
+/// A part, and what is left behind it.
+pub(crate) type Made = Result<(Bytes, Option<Parts>), Cut>;
+
+impl Parts {
+    pub(crate) fn new(next: impl Future<Output = Made> + Send + 'static) -> Self {
+        Self(Box::pin(next))
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Parts")
+    }
+}
+
+/// A body cannot be made to its end: the connection is cut, which no caller takes for the end of the answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut")]
+pub(crate) struct Cut;
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let left = match self.get_mut() {
+            Self::Whole(whole) => {
+                let frame = ready!(Pin::new(whole).poll_frame(context));
+                return Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})));
+            }
+            Self::Parts(left) => left,
+        };
+        let Some(Parts(next)) = left else {
+            return Poll::Ready(None);
+        };
+        let made = ready!(next.as_mut().poll(context));
+        Poll::Ready(Some(match made {
+            Ok((part, rest)) => {
+                *left = rest;
+                Ok(Frame::data(part))
+            }
+            Err(cut) => {
+                *left = None;
+                Err(cut)
+            }
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Parts(left) => left.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Parts(_) => SizeHint::default(),
+        }
+    }
+}
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -31,6 +111,14 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
 /// An answer whose body is JSON text as it is.
 pub(crate) fn json_text(status: StatusCode, body: Bytes) -> Response {
     with_body(status, Some(JSON), body)
+}
+
+/// An answer whose body is JSON that is made while it is sent, so that its length is not known.
+pub(crate) fn json_parts(status: StatusCode, parts: Parts) -> Response {
+    let mut response = Response::new(Body::Parts(Some(parts)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
 }
 
 /// An answer of plain text.
@@ -82,7 +170,7 @@ pub(crate) fn or_null(response: Response) -> Response {
 
 fn with_body(status: StatusCode, kind: Option<HeaderValue>, body: Bytes) -> Response {
     let length = HeaderValue::from(body.len());
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Body::Whole(Full::new(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_LENGTH, length);
     if let Some(kind) = kind {
@@ -106,7 +194,7 @@ mod tests {
         };
         assert_eq!(shown("'soon' is no time"), "299 - \"'soon' is no time\"");
         assert_eq!(shown("a\"b\\c"), r#"299 - "a\"b\\c""#);
-        assert_eq!(shown("a\r\nX: 1\0é\u{7f}"), "299 - \"a%0D%0AX: 1%00%C3%A9%7F\"");
+        assert_eq!(shown("a\r\nX: 1\0ü\u{7f}"), "299 - \"a%0D%0AX: 1%00%C3%BC%7F\"");
         assert_eq!(shown(&"x".repeat(1_000)).len(), WARNING_CHARS_MAX + "299 - \"\"".len());
     }
 }

@@ -7,6 +7,7 @@
 mod access;
 mod levels;
 mod library;
+mod lists;
 mod queries;
 mod support;
 mod trouble;

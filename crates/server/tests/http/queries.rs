@@ -183,10 +183,10 @@ async fn a_list_tells_which_filter_it_could_not_read_and_a_purge_refuses_it() {
                 &["299 - \"createdTimeFrom is ignored, since '20180310' is no time\""],
             ),
             (
-                "createdTimeFrom=%0d%0aX:%22&createdTimeTo=%C3%A9",
+                "createdTimeFrom=%0d%0aX:%22&createdTimeTo=%C3%BC",
                 &[
                     "299 - \"createdTimeFrom is ignored, since '%0D%0AX:\\\"' is no time\"",
-                    "299 - \"createdTimeTo is ignored, since '%C3%A9' is no time\"",
+                    "299 - \"createdTimeTo is ignored, since '%C3%BC' is no time\"",
                 ],
             ),
             (

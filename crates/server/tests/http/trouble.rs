@@ -13,8 +13,8 @@ use taskhub_server::{Config, Error, Key, Limits, OpenHub, Opening, Server, Tls};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
 use taskhub_store::mem::MemStore;
 use taskhub_store::{
-    Answer, Capabilities, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease,
-    PartitionKey, Query, Recovered, Store, Work,
+    Answer, Capabilities, Error as StoreError, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job,
+    JobReport, Lease, PartitionKey, Query, Recovered, Store, Work,
 };
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -28,22 +28,28 @@ use crate::support::{self, HUB, Running, SURFACES, config, exchange, request};
 const RPC: &str = SURFACES[2];
 
 /// A store whose commits and questions wait until they are let through.
-struct Gated {
+pub(crate) struct Gated {
     store: MemStore,
     commits: Arc<Semaphore>,
     queries: Arc<Semaphore>,
     /// Questions of purges that came to the gate.
     purging: Arc<AtomicUsize>,
+    /// Pages that were asked for.
+    pub(crate) pages: Arc<AtomicUsize>,
+    /// Pages that are given before the store fails.
+    pub(crate) pages_max: usize,
 }
 
 impl Gated {
     /// Both gates open.
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         Self {
             store: MemStore::empty(),
             commits: Arc::new(Semaphore::new(1)),
             queries: Arc::new(Semaphore::new(1)),
             purging: Arc::default(),
+            pages: Arc::default(),
+            pages_max: usize::MAX,
         }
     }
 }
@@ -83,6 +89,13 @@ impl Store for Gated {
         Box::pin(async move {
             let of_purge = matches!(query, Query::Ids { .. });
             self.purging.fetch_add(usize::from(of_purge), Ordering::AcqRel);
+            let of_list = matches!(query, Query::Page { .. });
+            let pages = self.pages.fetch_add(usize::from(of_list), Ordering::AcqRel);
+            if of_list && pages >= self.pages_max {
+                return Err(StoreError::Unavailable {
+                    source: "no more pages".into(),
+                });
+            }
             let _open = self.queries.acquire().await;
             self.store.query(query, freshness).await
         })

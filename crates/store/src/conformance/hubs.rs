@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use taskhub_core::query::Filter;
+use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::time::Timestamp;
 
 use super::owner::counters;
@@ -82,6 +82,7 @@ pub fn a_deleted_hub_is_gone(store: &dyn Store) {
         filter: Filter::default(),
         after: None,
         rows_max: 10,
+        payloads: Payloads::ALL,
     };
     is_missing(refused(store.query(&page, Freshness::Committed)));
     done(store.release(&[lease]));

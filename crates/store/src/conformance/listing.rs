@@ -9,7 +9,7 @@ use taskhub_core::id::{InstanceId, InstanceNumber};
 use taskhub_core::limits;
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
-use taskhub_core::query::{Cursor, Filter};
+use taskhub_core::query::{Cursor, Filter, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 
@@ -98,6 +98,59 @@ pub fn a_page_of_large_records_is_short_and_says_where_the_next_begins(store: &d
     assert_eq!(ids, ["order-0", "order-1", "order-2", "order-3", "order-4"]);
     let (ids, next) = owner.ids_of_page(&Filter::default(), None, 100);
     assert_eq!((ids.len(), next), (5, None));
+}
+
+/// So that what nobody wants to see keeps no row from the page.
+pub fn payloads_that_are_not_wanted_are_left_out_and_do_not_count(store: &dyn Store) {
+    let mut owner = Owner::new(store, "Payloads", 1);
+    let large = Payload::text(&"x".repeat(limits::PAGE_BYTES_MAX));
+    let small = Payload::text("small");
+    for number in 0..3 {
+        let id = instance(&format!("order-{number}"));
+        let payload = if number == 2 { &small } else { &large };
+        owner.start_with(&StartRequest {
+            input: Some(payload.clone()),
+            ..Owner::request(&id)
+        });
+        owner.complete(&id, Some(payload.clone()));
+        owner.wait(1);
+    }
+    owner.flush();
+    for (payloads, rows) in [
+        (Payloads::ALL, 1),
+        (
+            Payloads {
+                input: true,
+                output: false,
+            },
+            1,
+        ),
+        (
+            Payloads {
+                input: false,
+                output: true,
+            },
+            1,
+        ),
+        (Payloads::NONE, 3),
+    ] {
+        let query = Query::Page {
+            hub: owner.hub().clone(),
+            filter: Filter::default(),
+            after: None,
+            rows_max: 10,
+            payloads,
+        };
+        let page = done(store.query(&query, Freshness::Committed)).into_page();
+        assert_eq!(page.rows.len(), rows, "{payloads:?}");
+        assert_eq!(page.next.is_none(), rows == 3);
+        for row in page.rows {
+            assert_eq!(
+                (row.input.is_some(), row.output.is_some()),
+                (payloads.input, payloads.output)
+            );
+        }
+    }
 }
 
 /// S-list-filters.
@@ -344,6 +397,7 @@ pub fn a_question_about_a_missing_hub_is_refused(store: &dyn Store) {
             filter: Filter::default(),
             after: None,
             rows_max: 1,
+            payloads: Payloads::ALL,
         },
         Query::Ids {
             hub: hub("Missing"),

@@ -155,6 +155,7 @@ macro_rules! conformance {
             listing {
                 a_page_is_ordered_by_created_time_then_id
                 a_page_of_large_records_is_short_and_says_where_the_next_begins
+                payloads_that_are_not_wanted_are_left_out_and_do_not_count
                 pages_join_without_gap_or_overlap
                 each_filter_alone_and_combined_agrees_with_a_naive_one
                 a_filter_by_name_finds_every_spelling

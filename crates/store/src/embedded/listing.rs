@@ -9,13 +9,13 @@ use rusqlite::{CachedStatement, Connection, Row, Rows, params};
 use taskhub_core::fold;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::limits;
-use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 
 use super::hubs;
 use super::reader::{after, complete, instance_id};
-use super::record::{INFO, Key, int, read_info, read_status, uint};
+use super::record::{INFO, Key, Place, int, read_info, read_status, uint};
 use super::trouble::Trouble;
 use crate::{Answer, PartitionKey, Query, fingerprint};
 
@@ -28,19 +28,19 @@ pub(super) fn answer(connection: &Connection, query: &Query) -> Result<Answer, T
             filter,
             after,
             rows_max,
+            payloads,
+        } => {
+            let scan = Scan::new(connection, hub, filter, after.as_ref())?;
+            scan.page((*rows_max).min(limits::PAGE_ROWS_MAX), *payloads)
         }
-        | Query::Ids {
+        Query::Ids {
             hub,
             filter,
             after,
             rows_max,
         } => {
             let scan = Scan::new(connection, hub, filter, after.as_ref())?;
-            let rows_max = (*rows_max).min(limits::PAGE_ROWS_MAX);
-            match query {
-                Query::Ids { .. } => scan.ids(rows_max),
-                _ => scan.page(rows_max),
-            }
+            scan.ids((*rows_max).min(limits::PAGE_ROWS_MAX))
         }
         Query::Counts { hub } => counts(connection, hub),
         Query::Fingerprints {
@@ -107,12 +107,14 @@ impl<'q> Scan<'q> {
         })
     }
 
-    fn page(self, rows_max: usize) -> Result<Answer, Trouble> {
+    fn page(self, rows_max: usize, payloads: Payloads) -> Result<Answer, Trouble> {
         let (found, mut next) = self.found(rows_max)?;
         let (mut rows, mut bytes) = (Vec::new(), 0);
         let mut left = found.into_iter().peekable();
         while let Some(row) = left.next() {
-            let Some(info) = self.readable(&row)? else { continue };
+            let Some(info) = self.readable(&row, payloads)? else {
+                continue;
+            };
             bytes += info.size();
             rows.push(info);
             if bytes >= limits::PAGE_BYTES_MAX && left.peek().is_some() {
@@ -150,8 +152,8 @@ impl<'q> Scan<'q> {
     }
 
     /// The status record of a row, without which the others are still worth showing if it is damaged (R187).
-    fn readable(&self, row: &Candidate) -> Result<Option<InstanceInfo>, Trouble> {
-        match self.info(row.key) {
+    fn readable(&self, row: &Candidate, payloads: Payloads) -> Result<Option<InstanceInfo>, Trouble> {
+        match self.info(row.key, payloads) {
             Ok(info) => Ok(Some(info)),
             Err(trouble) => {
                 left_out(row.key, &trouble.of_row()?);
@@ -160,12 +162,21 @@ impl<'q> Scan<'q> {
         }
     }
 
-    fn info(&self, key: Key) -> Result<InstanceInfo, Trouble> {
+    fn info(&self, key: Key, payloads: Payloads) -> Result<InstanceInfo, Trouble> {
         let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query([key.0])?;
         match rows.next()? {
-            Some(row) => complete(self.connection, read_info(row)?),
+            Some(row) => {
+                let mut row = read_info(row)?;
+                row.apart.retain(|place| match place {
+                    Place::Custom => true,
+                    Place::Output => payloads.output,
+                    Place::Input => payloads.input,
+                });
+                payloads.restrict(&mut row.info);
+                complete(self.connection, row)
+            }
             None => Err(Trouble::Contradiction(
                 "an index names a row that is not there".to_owned(),
             )),

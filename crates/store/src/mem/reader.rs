@@ -5,7 +5,7 @@ use taskhub_core::id::{InstanceId, InstanceNumber};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::limits;
 use taskhub_core::message::OutboxRef;
-use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 
 use super::MemData;
@@ -98,9 +98,10 @@ impl Reader for MemReader {
                 filter,
                 after,
                 rows_max,
+                payloads,
             } => {
                 let (found, next, rows_read) = found(tables.hub(hub)?, filter, after.as_ref(), *rows_max);
-                let page = page(&found, next);
+                let page = page(&found, next, *payloads);
                 Ok(Answer::Page { page, rows_read })
             }
             Query::Ids {
@@ -148,31 +149,26 @@ fn found<'h>(
 ) -> (Vec<&'h InstanceInfo>, Option<Cursor>, u64) {
     let rows_max = rows_max.min(limits::PAGE_ROWS_MAX);
     let mut found: Vec<&InstanceInfo> = infos(hub)
-        .filter(|info| filter.matches(info) && after.is_none_or(|after| place(info) > *after))
+        .filter(|info| filter.matches(info) && after.is_none_or(|after| Cursor::of(info) > *after))
         .collect();
-    found.sort_by_cached_key(|info| place(info));
+    found.sort_by_cached_key(|info| Cursor::of(info));
     let is_last = found.len() <= rows_max;
     found.truncate(rows_max);
     let last = if is_last { None } else { found.last() };
-    let next = last.map(|info| place(info));
+    let next = last.map(|info| Cursor::of(info));
     (found, next, infos(hub).count() as u64)
 }
 
-fn place(info: &InstanceInfo) -> Cursor {
-    Cursor {
-        created_at: info.created_at,
-        instance: info.instance.clone(),
-    }
-}
-
 /// As many of the rows as a page may hold.
-fn page(found: &[&InstanceInfo], next: Option<Cursor>) -> Page {
+fn page(found: &[&InstanceInfo], next: Option<Cursor>, payloads: Payloads) -> Page {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     for info in found {
-        bytes += info.size();
-        rows.push(InstanceInfo::clone(info));
+        let mut row = InstanceInfo::clone(info);
+        payloads.restrict(&mut row);
+        bytes += row.size();
+        rows.push(row);
         if bytes >= limits::PAGE_BYTES_MAX && rows.len() < found.len() {
-            let next = Some(place(info));
+            let next = Some(Cursor::of(info));
             return Page { rows, next };
         }
     }

@@ -3,7 +3,7 @@
 use taskhub_core::commit::OpenKind;
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{InstanceId, InstanceNumber};
-use taskhub_core::query::{Cursor, Filter, Page};
+use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 
 use super::Owner;
@@ -125,6 +125,7 @@ impl Owner<'_> {
             filter: filter.clone(),
             after: after.cloned(),
             rows_max,
+            payloads: Payloads::ALL,
         };
         match done(self.store.query(&query, Freshness::Committed)) {
             Answer::Page { page, .. } => page,
