@@ -86,8 +86,17 @@ impl StartOptions {
     }
 }
 
-/// What [`Client::get_status_with`] answers besides the status record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What [`Client::get_status_with`] answers. Unless said otherwise the status record with the input, and no history.
+///
+/// ```
+/// use taskhub::StatusOptions;
+///
+/// let all = StatusOptions::new().show_history(true).show_history_output(true);
+/// assert!(all.show_input);
+/// let short = StatusOptions::new().show_input(false);
+/// assert!(!short.show_input && !short.show_history);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusOptions {
     /// The history too.
     pub show_history: bool,
@@ -96,6 +105,44 @@ pub struct StatusOptions {
     pub show_history_output: bool,
     /// The input too: of the instance, and in its history of calls and events.
     pub show_input: bool,
+}
+
+impl StatusOptions {
+    /// The input, and no history.
+    pub fn new() -> Self {
+        Self {
+            show_history: false,
+            show_history_output: false,
+            show_input: true,
+        }
+    }
+
+    /// Whether the history is shown; it is not unless said otherwise.
+    #[must_use]
+    pub fn show_history(mut self, shows: bool) -> Self {
+        self.show_history = shows;
+        self
+    }
+
+    /// Whether results are shown in the history; they are not unless said otherwise.
+    #[must_use]
+    pub fn show_history_output(mut self, shows: bool) -> Self {
+        self.show_history_output = shows;
+        self
+    }
+
+    /// Whether inputs are shown; they are unless said otherwise.
+    #[must_use]
+    pub fn show_input(mut self, shows: bool) -> Self {
+        self.show_input = shows;
+        self
+    }
+}
+
+impl Default for StatusOptions {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// An instance's status record, and its history if asked for.
@@ -265,7 +312,8 @@ impl Client {
         Ok(instance)
     }
 
-    /// The status record of an instance, without its input; absent if there is no such instance.
+    /// The status record of an instance, with its input, which [`Client::get_status_with`] can leave out; absent if
+    /// there is no such instance.
     ///
     /// # Errors
     ///

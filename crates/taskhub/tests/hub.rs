@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use taskhub::{
-    ActivityContext, ActivityOptions, Client, Error, EventKind, Hub, HubBuilder, HubError, InstanceId,
+    ActivityContext, ActivityOptions, Client, Error, EventKind, Hub, HubBuilder, HubError, InstanceId, InstanceInfo,
     OrchestrationContext, Payload, Registry, Result, RuntimeStatus, StartOptions, StatusFilter, StatusOptions,
     join_all,
 };
@@ -172,6 +172,26 @@ async fn a_status_holds_no_more_than_was_asked_for() {
     assert_eq!(told(false, false).await, (0, 0));
     assert_eq!(told(true, false).await, (4, 0));
     assert_eq!(told(false, true).await, (0, 3));
+
+    // The input is shown unless somebody says otherwise, by whatever way a record is read.
+    let shown = |info: InstanceInfo| info.input.map(|input| input.to_text());
+    let secret = Some("\"secret\"".to_owned());
+    let status = client.get_status(&id).await.unwrap().unwrap();
+    assert_eq!((shown(status.info), status.history), (secret.clone(), None));
+    for (options, wanted) in [
+        (StatusOptions::default(), &secret),
+        (StatusOptions::new().show_history(true), &secret),
+        (StatusOptions::new().show_input(false), &None),
+    ] {
+        let status = client.get_status_with(&id, options).await.unwrap().unwrap();
+        assert_eq!(status.history.is_some(), options.show_history);
+        assert_eq!(&shown(status.info), wanted, "{options:?}");
+    }
+    assert_eq!(shown(client.wait_for_start(&id).await.unwrap()), secret);
+    assert_eq!(shown(client.wait_for_end(&id).await.unwrap()), secret);
+    let page = client.get_status_page(StatusFilter::new(), None, 10).await.unwrap();
+    let row = page.rows.into_iter().find(|row| row.instance == id);
+    assert_eq!(row.and_then(shown), secret);
 
     let listed = async |filter: StatusFilter| {
         let info = client.get_status_by(filter.name("Talkative")).await.unwrap().remove(0);
