@@ -718,6 +718,28 @@ mod tests {
     }
 
     #[test]
+    fn any_row_of_parts_is_a_moment_or_none() {
+        const PARTS: [&str; 24] = [
+            "1", "03", "10", "21", "99", "0", "210", "2100", "99999999", "Mar", "march", "Wed", "AM", "pm", "Z", "gmt",
+            "T", "年", "分", "-", "+", ":", "/", ".",
+        ];
+        let mut random = fastrand::Rng::with_seed(7);
+        let now = Timestamp::parse(NOW).unwrap();
+        let (first, last) = RANGE;
+        let mut read_so_far = 0;
+        for _ in 0..200_000 {
+            let text: String = (0..random.usize(1..12))
+                .flat_map(|_| [*random.choice(&PARTS).unwrap(), *random.choice(&["", " "]).unwrap()])
+                .collect();
+            if let Some(moment) = read(&text, now) {
+                assert!((first..=last).contains(&moment.ticks()), "{text}");
+                read_so_far += 1;
+            }
+        }
+        assert!(read_so_far > 500, "{read_so_far}");
+    }
+
+    #[test]
     fn what_is_shown_is_read_back() {
         let mut random = fastrand::Rng::with_seed(9);
         let (first, last) = RANGE;
