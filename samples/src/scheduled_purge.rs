@@ -1,24 +1,18 @@
 //! A timer that comes again and again: every day at noon, what ended long ago is purged.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use croner::errors::CronError;
-use croner::parser::{CronParser, Seconds};
-use croner::{CivilDate, CivilDateTime, CivilTime, CronDateTime, Resolution, Weekday};
-use jiff::civil::DateTime;
-use jiff::{SignedDuration, tz::TimeZone};
 use serde::{Deserialize, Serialize};
-use taskhub::{Client, Error, OrchestrationContext, Registry, Result, StatusFilter, Timestamp};
+use taskhub::{Client, Error, Ncrontab, OrchestrationContext, Registry, Result, StatusFilter, Timestamp};
 
 /// When to purge, and what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Schedule {
-    /// Second, minute, hour, day of the month, month, day of the week; in UTC.
+    /// An NCRONTAB expression ([`Ncrontab`]): second, minute, hour, day of the month, month, day of the week; in UTC.
     pub cron: String,
     /// Ended instances that were created so many days ago go.
     pub keep_days: u64,
@@ -102,70 +96,26 @@ pub async fn scheduled_purge(ctx: OrchestrationContext, schedule: Option<Schedul
     ctx.continue_as_new(schedule)
 }
 
-/// The first moment after `now` that a cron expression with seconds names, in UTC.
+/// The first moment after `now` that an NCRONTAB expression names, in UTC.
 ///
 /// # Errors
 ///
 /// `BadSchedule` if the expression is none, or names no moment before the year 10000.
 pub fn next_time(cron: &str, now: Timestamp) -> Result<Timestamp> {
-    let bad = |error: CronError| {
+    let bad = |why: &str| {
         let remedy = "write second, minute, hour, day of the month, month and day of the week, such as `0 0 12 * * *`";
-        Error::new("BadSchedule", format!("`{cron}` is no schedule: {error} {remedy}"))
+        Error::new("BadSchedule", format!("`{cron}` is no schedule: {why}; {remedy}"))
     };
-    let parser = CronParser::builder().seconds(Seconds::Required).build();
-    let pattern = parser.parse(cron).map_err(bad)?;
-    let (seconds, _) = now.parts();
-    let now = Utc(TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(seconds)?));
-    let next = pattern.find_next_occurrence(&now, false).map_err(bad)?;
-    Ok(Timestamp::from_parts(
-        TimeZone::UTC.to_timestamp(next.0)?.as_second(),
-        0,
-    ))
+    let schedule = Ncrontab::parse(cron).map_err(|error| bad(&error.why))?;
+    schedule
+        .next_after(now)
+        .ok_or_else(|| bad("it does not come before the years end"))
 }
 
 fn days_before(now: Timestamp, days: u64) -> Timestamp {
     const TICKS_PER_DAY: i64 = 24 * 3600 * 10_000_000;
     let ticks = i64::try_from(days).unwrap_or(i64::MAX).saturating_mul(TICKS_PER_DAY);
     Timestamp::from_ticks(now.ticks().saturating_sub(ticks).max(0))
-}
-
-/// The calendar as the cron library wants it.
-#[derive(Clone)]
-struct Utc(DateTime);
-
-impl CronDateTime for Utc {
-    fn to_civil(&self) -> CivilDateTime {
-        let part = |value: i8| u32::try_from(value).unwrap_or_default();
-        let (date, time) = (self.0.date(), self.0.time());
-        let date = CivilDate::from_ymd_opt(i32::from(date.year()), part(date.month()), part(date.day()));
-        let time = CivilTime::from_hms_opt(part(time.hour()), part(time.minute()), part(time.second()));
-        match (date, time) {
-            (Some(date), Some(time)) => CivilDateTime::new(date, time),
-            _ => unreachable!("both libraries know the same days and times"),
-        }
-    }
-
-    fn civil_weekday(&self) -> Weekday {
-        let days = self.0.weekday().to_sunday_zero_offset();
-        Weekday::from_days_from_sunday(u32::try_from(days).unwrap_or_default())
-    }
-
-    fn resolve_civil(&self, civil: CivilDateTime) -> Result<Resolution<Self>, CronError> {
-        let part = |value: u32| i8::try_from(value).map_err(|_| CronError::InvalidDate);
-        let year = i16::try_from(civil.year()).map_err(|_| CronError::InvalidDate)?;
-        let (month, day) = (part(civil.month())?, part(civil.day())?);
-        let (hour, minute, second) = (part(civil.hour())?, part(civil.minute())?, part(civil.second())?);
-        let moment = DateTime::new(year, month, day, hour, minute, second, 0).map_err(|_| CronError::InvalidDate)?;
-        Ok(Resolution::Single(Self(moment)))
-    }
-
-    fn checked_add_seconds(&self, seconds: i64) -> Option<Self> {
-        self.0.checked_add(SignedDuration::from_secs(seconds)).ok().map(Self)
-    }
-
-    fn cmp_instant(&self, other: &Self) -> Ordering {
-        self.0.cmp(&other.0)
-    }
 }
 
 pub(crate) fn register(registry: Registry, purger: &Purger) -> Registry {

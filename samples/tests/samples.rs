@@ -230,7 +230,16 @@ fn cron_expressions_name_moments_in_utc() {
     assert_eq!(next("0 0 12 * * *").unwrap(), "2024-02-29T12:00:00.0000000Z");
     assert_eq!(next("30 15 * * * *").unwrap(), "2024-02-28T12:15:30.0000000Z");
     assert_eq!(next("0 0 0 * * MON").unwrap(), "2024-03-04T00:00:00.0000000Z");
-    for bad in ["every noon", "61 0 12 * * *", "0 0 12 30 2 *"] {
+    assert_eq!(next("0 0 12 13 * 5").unwrap(), "2024-09-13T12:00:00.0000000Z");
+    for bad in [
+        "every noon",
+        "61 0 12 * * *",
+        "0 0 12 * * 7",
+        "0 0 12 L * *",
+        "@daily",
+        "0 0 0 30 2 *",
+        "0 0 0 31 4,6,9,11 *",
+    ] {
         let error = next(bad).unwrap_err();
         assert_eq!(error.error_type(), "BadSchedule");
         let said = error.to_string();

@@ -19,6 +19,7 @@ pub mod instance;
 pub mod json;
 pub mod limits;
 pub mod message;
+pub mod ncrontab;
 pub mod payload;
 pub mod query;
 pub mod refusal;

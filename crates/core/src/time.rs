@@ -77,22 +77,32 @@ impl Timestamp {
         Self(millisecond.saturating_mul(TICKS_PER_MILLISECOND))
     }
 
+    /// Date and time in UTC; those of the end of the years for what is beyond.
+    pub(crate) fn to_civil(self) -> DateTime {
+        let (seconds, nanos) = self.parts();
+        EPOCH.saturating_add(SignedDuration::new(seconds, nanos))
+    }
+
+    /// From date and time in UTC.
+    pub(crate) fn from_civil(moment: DateTime) -> Self {
+        let since = moment.duration_since(EPOCH);
+        Self::from_parts(since.as_secs(), since.subsec_nanos())
+    }
+
     /// Reads an RFC 3339 time with offset.
     pub fn parse(text: &str) -> Option<Self> {
         // Not `jiff::Timestamp`, which ends 26 hours before the year 9999 does.
         let pieces = Pieces::parse(text).ok()?;
         let offset_seconds = i64::from(pieces.to_numeric_offset()?.seconds());
-        let local = pieces.date().to_datetime(pieces.time()?).duration_since(EPOCH);
-        Some(Self::from_parts(local.as_secs() - offset_seconds, local.subsec_nanos()))
+        let local = Self::from_civil(pieces.date().to_datetime(pieces.time()?));
+        Some(Self(local.0 - offset_seconds * TICKS_PER_SECOND))
     }
 }
 
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with seven fraction digits, the form the .NET clients call "o".
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, nanos) = self.parts();
-        let moment = EPOCH.saturating_add(SignedDuration::new(seconds, nanos));
-        write!(out, "{moment:.7}Z")
+        write!(out, "{:.7}Z", self.to_civil())
     }
 }
 

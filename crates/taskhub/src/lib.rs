@@ -75,6 +75,7 @@ pub use task::{Call, EventWait, EventWaitFor, First, Timer, join, join_all, sele
 pub use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 pub use taskhub_core::id::{ExecutionId, HubName, InstanceId};
 pub use taskhub_core::message::{ReusePolicy, StartRequest};
+pub use taskhub_core::ncrontab::{InvalidNcrontab, Ncrontab};
 pub use taskhub_core::payload::Payload;
 pub use taskhub_core::query::{Cursor, Page};
 pub use taskhub_core::refusal::Refusal;
