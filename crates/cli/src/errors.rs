@@ -73,11 +73,8 @@ mod tests {
     #[test]
     fn a_code_is_explained_and_a_wrong_one_named() {
         assert!(run(Some("store-locked")).unwrap().starts_with("# store-locked\n"));
-        assert!(
-            run(None)
-                .unwrap()
-                .contains("store-locked         Another process has the store open.\n")
-        );
+        let line = "store-locked            Another process has the store open.\n";
+        assert!(run(None).unwrap().contains(line));
         let stop = run(Some("store-lock")).unwrap_err();
         assert_eq!(
             stop.message,

@@ -109,8 +109,8 @@ fn control() -> Value {
         "suspended": ["Running", "Suspended", "Running"],
         "event": ["Completed", {"answer": 42}],
         "terminated": ["Terminated", "no longer needed"],
-        // The reason was `salt & pepper`: this client does not encode it.
-        "cut": "salt",
+        // The reason was `salt & pepper`: this client does not encode the sign, and what stands before it comes whole.
+        "cut": "salt ",
     })
 }
 
