@@ -25,7 +25,8 @@ use crate::rules;
 pub(crate) struct Journal {
     partitions: u16,
     next_seq: Vec<Seq>,
-    next_instance: Vec<InstanceNumber>,
+    /// Absent until the store has said where a new hub begins to count.
+    next_instance: Vec<Option<InstanceNumber>>,
     /// Sent and not yet taken in.
     pub(crate) outbox: BTreeMap<OutboxRef, OutboxItem>,
     /// Which instance has an id now.
@@ -76,7 +77,7 @@ impl Journal {
         Self {
             partitions,
             next_seq: vec![Seq(1); count],
-            next_instance: vec![InstanceNumber(1); count],
+            next_instance: vec![None; count],
             ..Self::default()
         }
     }
@@ -103,11 +104,10 @@ impl Journal {
         self.next_seq.get(usize::from(partition)).copied().unwrap_or_default()
     }
 
-    pub(crate) fn next_instance(&self, partition: u16) -> InstanceNumber {
-        self.next_instance
-            .get(usize::from(partition))
-            .copied()
-            .unwrap_or_default()
+    /// Whether instances are counted on from this number.
+    pub(crate) fn goes_on_with(&mut self, partition: u16, number: InstanceNumber) -> bool {
+        let next = self.next_instance.get_mut(usize::from(partition));
+        next.is_some_and(|next| *next.get_or_insert(number) == number)
     }
 
     fn commit(&mut self, section: &Section, commit: &Commit) -> Result<(), Violation> {
@@ -221,13 +221,13 @@ impl Journal {
         let number = commit.number;
         let next = self.next_instance.get_mut(usize::from(partition));
         if let Some(next) = next {
-            if number < *next {
+            if next.is_some_and(|next| number < next) {
                 return Err(Violation::new(
                     "I4",
                     format!("instance number {number} is given out twice"),
                 ));
             }
-            *next = number.next();
+            *next = Some(number.next());
         }
         if creation.replaces != self.present.get(&commit.instance).copied() {
             let what = format!(
