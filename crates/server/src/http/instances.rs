@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
-use taskhub_core::limits;
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::query::{Cursor, Filter, Payloads};
 use taskhub_core::refusal::Refusal;
