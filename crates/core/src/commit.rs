@@ -47,8 +47,8 @@ pub struct Creation {
     pub next_occurrence: Occurrence,
     /// The ended instance with the same id, which vanishes in this commit.
     pub replaces: Option<InstanceNumber>,
-    /// The key the start came with.
-    pub key: Option<SeenKey>,
+    /// The keys that count, oldest first: those of an instance that it replaces, then that of the start.
+    pub keys: Vec<SeenKey>,
 }
 
 /// A delta. Members that are empty or absent change nothing.

@@ -42,11 +42,17 @@ pub fn create(
     check_payload("input", request.input.as_ref())?;
     let used = || KeyUse::new(Operation::Start, &request.name, request.input.as_ref());
     if let Some(old) = existing {
-        let counts = old.is_live() || request.repeats == Repeats::Always;
-        if let Some(key) = request.key.as_ref().filter(|_| counts)
-            && old.keys.has_seen(key, &used(), &request.instance, now)?
-        {
-            return Ok(Started::Repeated);
+        // Of earlier generations the keys are kept, so that a late repetition does not replace what came after it.
+        let is_own = |seen: &SeenKey| old.is_live() && seen.was_used_at(old.info.created_at);
+        let seen = match &request.key {
+            Some(key) => old.keys.seen(key, &used(), &request.instance, now),
+            None => Ok(None),
+        };
+        match (seen, request.repeats) {
+            (Ok(Some(_)), Repeats::Always) => return Ok(Started::Repeated),
+            (Ok(Some(seen)), Repeats::WhileLive) if is_own(seen) => return Ok(Started::Repeated),
+            (Err(conflict), repeats) if old.is_live() || repeats == Repeats::Always => return Err(conflict),
+            (_, _) => {}
         }
         if !may_replace(&request.reuse, old.info.status) {
             return Err(Refusal::InstanceExists {
@@ -106,6 +112,10 @@ fn creation(
         parent: started.parent.clone().map(Box::new),
         stalled: None,
     };
+    let keeps = |seen: &&SeenKey| seen.until > now && key.as_ref().is_none_or(|key| !key.is_same(seen));
+    let earlier = old.into_iter().flat_map(|old| old.keys.iter()).filter(keeps);
+    let mut keys: Vec<SeenKey> = earlier.cloned().collect();
+    keys.extend(key);
     let creation = Creation {
         start: Message {
             number: old.map_or(MessageNumber(0), |old| old.next_message),
@@ -115,7 +125,7 @@ fn creation(
         info,
         next_occurrence: old.map_or(Occurrence(0), |old| old.next_occurrence),
         replaces: old.map(|old| old.number),
-        key,
+        keys,
     };
     let instance = creation.info.instance.clone();
     let mut commit = Commit::new(instance, ids.instance_number(), Change::Create(Box::new(creation)));
@@ -142,7 +152,7 @@ pub fn raise_event(
     check_payload("event payload", input.as_ref())?;
     let seen = key.map(|key| (key, KeyUse::new(Operation::Raise, &name, input.as_ref())));
     if let Some((key, used)) = &seen
-        && state.keys.has_seen(key, used, &state.info.instance, now)?
+        && state.keys.seen(key, used, &state.info.instance, now)?.is_some()
     {
         return Ok(None);
     }

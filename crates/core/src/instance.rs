@@ -77,7 +77,7 @@ impl InstanceState {
             inbox: BTreeMap::from([(start.number, start)]),
             open: BTreeMap::new(),
             open_ids: BTreeMap::new(),
-            keys: creation.key.iter().cloned().collect(),
+            keys: creation.keys.iter().cloned().collect(),
         }
     }
 

@@ -13,6 +13,8 @@ use crate::payload::Payload;
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 
+const KEY_LIFE: Duration = Duration::from_hours(limits::KEY_HOURS);
+
 /// What a key was used for. Each kind of request has a name space of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
@@ -84,12 +86,21 @@ pub struct SeenKey {
 impl SeenKey {
     /// A key that is used now.
     pub fn now(key: &IdempotencyKey, used: KeyUse, now: Timestamp) -> Self {
-        const KEY_LIFE: Duration = Duration::from_hours(limits::KEY_HOURS);
         Self {
             key: key.clone(),
             used: Some(used),
             until: now.plus(KEY_LIFE),
         }
+    }
+
+    /// Whether it was used at this moment.
+    pub fn was_used_at(&self, moment: Timestamp) -> bool {
+        self.until == moment.plus(KEY_LIFE)
+    }
+
+    /// Whether it is the same key for the same kind of request.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.place() == other.place()
     }
 
     fn place(&self) -> Place {
@@ -128,24 +139,24 @@ impl FromIterator<SeenKey> for SeenKeys {
 }
 
 impl SeenKeys {
-    /// Whether this very request was accepted within the key's time.
+    /// The key, if this very request was accepted under it within its time.
     ///
     /// # Errors
     ///
     /// `idempotency-conflict` if another one was accepted under the key.
-    pub fn has_seen(
+    pub fn seen(
         &self,
         key: &IdempotencyKey,
         wanted: &KeyUse,
         instance: &InstanceId,
         now: Timestamp,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Option<&SeenKey>, Refusal> {
         let valid = |operation| {
             let seen = self.by_place.get(&(operation, key.clone()));
             seen.filter(|seen| seen.until > now)
         };
         let Some(seen) = valid(Some(wanted.operation)).or_else(|| valid(None)) else {
-            return Ok(false);
+            return Ok(None);
         };
         match &seen.used {
             Some(used) if used != wanted => Err(Refusal::IdempotencyConflict {
@@ -153,7 +164,7 @@ impl SeenKeys {
                 instance: instance.clone(),
                 used: used.told(wanted),
             }),
-            Some(_) | None => Ok(true),
+            Some(_) | None => Ok(Some(seen)),
         }
     }
 
@@ -225,7 +236,8 @@ mod tests {
 
     fn asked(seen: &SeenKeys, name: &str, wanted: &KeyUse, now: Timestamp) -> Result<bool, String> {
         let instance = InstanceId::new("i").unwrap();
-        seen.has_seen(&key(name), wanted, &instance, now)
+        seen.seen(&key(name), wanted, &instance, now)
+            .map(|seen| seen.is_some())
             .map_err(|refusal| refusal.to_string())
     }
 

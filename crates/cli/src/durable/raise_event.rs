@@ -14,6 +14,11 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let name = match given.text("event-name") {
         Some("") => return Err(given.usage("`--event-name` must not be empty")),
         Some(name) => name.to_owned(),
+        None if given.text("idempotency-key").is_some() => {
+            return Err(
+                given.usage("`--idempotency-key` needs `--event-name`: without one each command makes up another")
+            );
+        }
         None => format!("Event_{:032x}", fastrand::u128(..)),
     };
     let event = Name::new(&name).map_err(|refusal| Stop::from(&refusal))?;

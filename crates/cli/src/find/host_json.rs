@@ -57,7 +57,7 @@ impl Host {
         };
         if let Some(path) = project
             .map(|folder| folder.join("host.json"))
-            .filter(|path| path.is_file())
+            .filter(|path| super::is_there(path))
         {
             let object: Map<String, Value> = jsonc::read(&path).map_err(|reason| unreadable(&reason))?;
             host.section = section(&object)?;

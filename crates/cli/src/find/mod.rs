@@ -133,9 +133,15 @@ fn project(from: &Path) -> Option<PathBuf> {
     let is_root = |folder: &&Path| {
         ["host.json", "local.settings.json"]
             .iter()
-            .any(|file| folder.join(file).is_file())
+            .any(|file| is_there(&folder.join(file)))
     };
     from.ancestors().find(is_root).map(Path::to_owned)
+}
+
+/// Whether there is something of that name, be it a link that leads nowhere or a folder: what is there and cannot be read
+/// is an error, not an absence.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// A place, and what is to be said if it is used.
@@ -170,14 +176,14 @@ struct Search<'a> {
 impl Search<'_> {
     fn tell_of_files(&self, screen: &mut Screen) {
         match self.project {
-            Some(folder) if folder.join("host.json").is_file() => {
+            Some(folder) if is_there(&folder.join("host.json")) => {
                 screen.tell(&format!("using {}", folder.join("host.json").display()));
             }
             _ => screen.tell("Could not find local host metadata file 'host.json'"),
         }
         if let Some(folder) = self
             .project
-            .filter(|folder| folder.join("local.settings.json").is_file())
+            .filter(|folder| is_there(&folder.join("local.settings.json")))
         {
             screen.tell(&format!("using {}", folder.join("local.settings.json").display()));
         }

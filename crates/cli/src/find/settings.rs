@@ -57,7 +57,7 @@ impl Settings {
             .collect();
         let path = project
             .map(|folder| folder.join("local.settings.json"))
-            .filter(|path| path.is_file());
+            .filter(|path| super::is_there(path));
         let file = match path {
             None => File::Absent,
             Some(path) => match jsonc::read(&path) {

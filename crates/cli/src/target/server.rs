@@ -182,7 +182,7 @@ impl Served {
         }
         if let Some(after) = after {
             // The same tokens as those of a stopped store: what is wrong with one is told here.
-            token::read(after, filter).map_err(refused_token)?;
+            token::read(after, &self.hub, filter).map_err(refused_token)?;
             add("cursor", after);
         }
         let found: Option<Items<wire::Instance>> = self.find(Ask::new(Method::GET, path)).await?;

@@ -132,12 +132,12 @@ impl Stopped {
 
     pub(super) async fn list(&self, filter: &Filter, after: Option<&str>, rows_max: usize) -> Result<Rows> {
         let after = after
-            .map(|token| token::read(token, filter))
+            .map(|token| token::read(token, &self.hub, filter))
             .transpose()
             .map_err(refused_token)?;
         let page = self.page(filter, after, rows_max).await?;
         Ok(Rows {
-            next: page.next.map(|cursor| token::write(&cursor, filter)),
+            next: page.next.map(|cursor| token::write(&cursor, &self.hub, filter)),
             rows: page.rows,
         })
     }
@@ -213,7 +213,7 @@ impl Stopped {
     pub(super) async fn purge_some(&mut self, filter: &Filter, after: &mut Option<String>) -> Result<Option<Purged>> {
         let cursor = after
             .as_deref()
-            .map(|token| token::read(token, filter))
+            .map(|token| token::read(token, &self.hub, filter))
             .transpose()
             .map_err(refused_token)?;
         let (ids, next) = self.ids(filter, cursor).await?;
@@ -229,7 +229,7 @@ impl Stopped {
                 purged.rows += rows;
             }
         }
-        *after = next.as_ref().map(|cursor| token::write(cursor, filter));
+        *after = next.as_ref().map(|cursor| token::write(cursor, &self.hub, filter));
         Ok(Some(purged))
     }
 

@@ -8,11 +8,11 @@ use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::Error as EngineError;
 
-use super::instances::{Ignored, filter, idempotency_key};
+use super::instances::{Ignored, filter};
 use super::problem::Problem;
 use super::respond::{self, Response};
 use super::shapes::{PurgeResult, status_word};
-use super::{Asked, header, payload};
+use super::{Asked, idempotency_key, payload};
 
 const INCOMPLETE: HeaderName = HeaderName::from_static("x-taskhub-incomplete");
 
@@ -27,9 +27,7 @@ pub(super) async fn raise_event(
     let Some((hub, instance)) = asked.find(instance).await? else {
         return Ok(respond::empty(StatusCode::NOT_FOUND));
     };
-    let key = header(asked.head, "idempotency-key")?
-        .map(idempotency_key)
-        .transpose()?;
+    let key = idempotency_key(asked.head)?;
     match hub.info(&instance).await? {
         None => return Ok(respond::empty(StatusCode::NOT_FOUND)),
         // A repetition of what was accepted before the end is accepted; only the hub knows.

@@ -25,7 +25,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::respond::{self, Response};
 use super::shapes::InstanceStatus;
-use super::{Asked, Surface, header, payload, time, token};
+use super::{Asked, Surface, header, idempotency_key, payload, time, token};
 use crate::config::Reuse;
 
 /// Seconds after which a started instance is worth a look (H61).
@@ -113,10 +113,13 @@ async fn begin(asked: &Asked<'_>, body: &mut Incoming, name: &str, instance: Opt
 fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&str>) -> Result<StartRequest, Problem> {
     let (app, query) = (asked.app, &asked.query);
     let name = known_name(asked, name)?;
-    let key = header(asked.head, "idempotency-key")?;
+    let key = idempotency_key(asked.head)?;
     let version = query.filled("version").or(app.config.default_version.as_deref());
     Ok(StartRequest {
-        instance: instance_id(instance.filter(|id| !id.is_empty()), key)?,
+        instance: instance_id(
+            instance.filter(|id| !id.is_empty()),
+            key.as_ref().map(IdempotencyKey::as_str),
+        )?,
         name,
         version: version.map(Name::new).transpose().map_err(EngineError::from)?,
         input: payload::of_body(body, app.config.unwrap_json_strings)?,
@@ -124,7 +127,7 @@ fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&
         scheduled_start: scheduled_start(asked)?,
         execution: None,
         reuse: reuse(asked)?,
-        key: key.map(idempotency_key).transpose()?,
+        key,
         repeats: Repeats::Always,
     })
 }
@@ -196,11 +199,6 @@ pub(super) fn is_forbidden_in_id(character: char) -> bool {
 pub(super) fn instance_id_for(key: Option<&str>) -> Result<InstanceId, Refusal> {
     let id = key.map_or_else(Uuid::new_v4, |key| Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
     InstanceId::new(&id.simple().to_string())
-}
-
-/// A key that makes a call that is repeated one call (H65).
-pub(super) fn idempotency_key(text: &str) -> Result<IdempotencyKey, Problem> {
-    Ok(IdempotencyKey::new(text).map_err(EngineError::from)?)
 }
 
 /// Answers a start: at once, or when the instance has ended or the time is over (H61, H67).
@@ -288,7 +286,7 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
     let query = &asked.query;
     let token = header(asked.head, TOKEN_HEADER.as_str())?;
     let (filter, ignored) = filter(asked);
-    let after = token.map(|token| token::read(token, &filter)).transpose();
+    let after = token.map(|token| token::read(token, &asked.hub, &filter)).transpose();
     let after = after.map_err(|refused| Problem::argument(refused.to_string()))?;
     let (mut response, next) = match asked.hub().await? {
         None => (respond::json(StatusCode::OK, &[(); 0]), None),
@@ -302,7 +300,9 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
             rows(wanted, after, query.top("top")).await?
         }
     };
-    let token = next.map(|next| token::write(&next, &filter)).unwrap_or_default();
+    let token = next
+        .map(|next| token::write(&next, &asked.hub, &filter))
+        .unwrap_or_default();
     respond::set(&mut response, TOKEN_HEADER, &token);
     for ignored in &ignored {
         respond::warn(&mut response, &ignored.to_string());

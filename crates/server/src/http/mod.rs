@@ -25,7 +25,7 @@ use http::StatusCode;
 use http::request::Parts;
 use hyper::Request;
 use hyper::body::Incoming;
-use taskhub_core::id::{HubName, InstanceId};
+use taskhub_core::id::{HubName, IdempotencyKey, InstanceId};
 use taskhub_engine::{Error as EngineError, Hub};
 
 use uuid::Uuid;
@@ -225,6 +225,21 @@ fn header<'a>(head: &'a Parts, name: &str) -> Result<Option<&'a str>, Problem> {
     let text = value.transpose();
     let text = text.map_err(|_| Problem::argument(format!("the header `{name}` is no UTF-8")))?;
     Ok(text.filter(|text| !text.is_empty()))
+}
+
+/// The key that makes a call that is repeated one call (H65). An empty one is no key: whoever sends it forgot to fill it.
+fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
+    const NAME: &str = "idempotency-key";
+    match head.headers.get_all(NAME).iter().count() {
+        0 => Ok(None),
+        1 => {
+            let text = header(head, NAME)?.unwrap_or_default();
+            Ok(Some(IdempotencyKey::new(text).map_err(EngineError::from)?))
+        }
+        count => Err(Problem::argument(format!(
+            "the header `{NAME}` comes {count} times, and a request has one key"
+        ))),
+    }
 }
 
 /// Whether a call may come in by its door at all (H30, H33, H96, A17).

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use taskhub_core::id::InstanceId;
+use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::query::{Cursor, Filter};
 use taskhub_core::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
@@ -19,7 +19,7 @@ const CHECK_BYTES: usize = 4;
 pub enum Refused {
     /// It is none of ours, or was cut or altered.
     Unreadable,
-    /// It was given out for another filter.
+    /// It was given out for another filter, or in another hub.
     OtherFilter,
 }
 
@@ -32,10 +32,10 @@ impl std::fmt::Display for Refused {
     }
 }
 
-/// The token of a place between two rows of a listing.
-pub fn write(cursor: &Cursor, filter: &Filter) -> String {
+/// The token of a place between two rows of a listing of a hub.
+pub fn write(cursor: &Cursor, hub: &HubName, filter: &Filter) -> String {
     let mut bytes = vec![FORM];
-    bytes.extend(print(filter));
+    bytes.extend(print(hub, filter));
     bytes.extend(cursor.created_at.ticks().to_be_bytes());
     bytes.extend(cursor.instance.as_str().as_bytes());
     bytes.extend(check(&bytes));
@@ -46,10 +46,10 @@ pub fn write(cursor: &Cursor, filter: &Filter) -> String {
 ///
 /// # Errors
 ///
-/// If it is not one that was given out for this filter.
-pub fn read(token: &str, filter: &Filter) -> Result<Cursor, Refused> {
+/// If it is not one that was given out for this filter, in this hub.
+pub fn read(token: &str, hub: &HubName, filter: &Filter) -> Result<Cursor, Refused> {
     let (printed, cursor) = parse(token).ok_or(Refused::Unreadable)?;
-    if printed == print(filter) {
+    if printed == print(hub, filter) {
         Ok(cursor)
     } else {
         Err(Refused::OtherFilter)
@@ -72,9 +72,9 @@ fn parse(token: &str) -> Option<([u8; CHECK_BYTES], Cursor)> {
     Some((*printed, cursor))
 }
 
-/// What tells one filter from another. The order in which statuses are named does not matter.
-fn print(filter: &Filter) -> [u8; CHECK_BYTES] {
-    let mut bytes = Vec::new();
+/// What tells one query from another. The order in which statuses are named does not matter.
+fn print(hub: &HubName, filter: &Filter) -> [u8; CHECK_BYTES] {
+    let mut bytes = hub.folded().into_bytes();
     for moment in [filter.created_from, filter.created_before] {
         bytes.extend(moment.map_or(i64::MIN, Timestamp::ticks).to_be_bytes());
     }
@@ -100,6 +100,10 @@ fn check(bytes: &[u8]) -> [u8; CHECK_BYTES] {
 mod tests {
     use super::*;
 
+    fn hub() -> HubName {
+        HubName::new("Orders").unwrap()
+    }
+
     #[test]
     fn a_token_comes_back_as_the_place_it_was_made_of() {
         let cursor = Cursor {
@@ -107,13 +111,13 @@ mod tests {
             instance: InstanceId::new("order-17 ü").unwrap(),
         };
         let filter = Filter::default();
-        let token = write(&cursor, &filter);
+        let token = write(&cursor, &hub(), &filter);
         assert!(
             token
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         );
-        assert_eq!(read(&token, &filter), Ok(cursor));
+        assert_eq!(read(&token, &hub(), &filter), Ok(cursor));
     }
 
     #[test]
@@ -122,7 +126,7 @@ mod tests {
             created_at: Timestamp::MAX,
             instance: InstanceId::new(&"x".repeat(256)).unwrap(),
         };
-        assert!(write(&cursor, &Filter::default()).len() <= 512);
+        assert!(write(&cursor, &hub(), &Filter::default()).len() <= 512);
     }
 
     #[test]
@@ -132,18 +136,18 @@ mod tests {
             instance: InstanceId::new("a").unwrap(),
         };
         let filter = Filter::default();
-        let token = write(&cursor, &filter);
+        let token = write(&cursor, &hub(), &filter);
         for at in 0..token.len() {
             let mut altered: Vec<u8> = token.bytes().collect();
             altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
             assert_eq!(
-                read(&String::from_utf8(altered).unwrap(), &filter),
+                read(&String::from_utf8(altered).unwrap(), &hub(), &filter),
                 Err(Refused::Unreadable),
                 "at {at}"
             );
         }
         for other in ["", "!", "AAAA", &token[1..]] {
-            assert_eq!(read(other, &filter), Err(Refused::Unreadable));
+            assert_eq!(read(other, &hub(), &filter), Err(Refused::Unreadable));
         }
     }
 
@@ -158,10 +162,14 @@ mod tests {
             id_prefix: Some(prefix.to_owned()),
             ..Filter::default()
         };
-        let token = write(&cursor, &named("ab", "c"));
-        assert!(read(&token, &named("ab", "c")).is_ok());
+        let token = write(&cursor, &hub(), &named("ab", "c"));
+        assert!(read(&token, &hub(), &named("ab", "c")).is_ok());
         for other in [named("a", "bc"), named("ab", ""), Filter::default()] {
-            assert_eq!(read(&token, &other), Err(Refused::OtherFilter));
+            assert_eq!(read(&token, &hub(), &other), Err(Refused::OtherFilter));
         }
+        let elsewhere = HubName::new("Others").unwrap();
+        assert_eq!(read(&token, &elsewhere, &named("ab", "c")), Err(Refused::OtherFilter));
+        let same = HubName::new("ORDERS").unwrap();
+        assert!(read(&token, &same, &named("ab", "c")).is_ok());
     }
 }

@@ -242,7 +242,9 @@ impl<'g> Instance<'g> {
         };
         let mut instance = Self::new(Origin::Created { hub, creation }, head);
         instance.added.insert(int(creation.start.number.0), &creation.start);
-        instance.keys.extend(creation.key.iter().map(|key| (int(seq.0), key)));
+        // Each at a place of its own, in their order, before all that come later.
+        let first = int(seq.0) + 1 - int(creation.keys.len() as u64);
+        instance.keys.extend((first..).zip(&creation.keys));
         instance
     }
 

@@ -85,7 +85,7 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
     let filter = filter(query)?;
     let after = query
         .filled("cursor")
-        .map(|cursor| token::read(cursor, &filter))
+        .map(|cursor| token::read(cursor, hub.name(), &filter))
         .transpose();
     let after = after.map_err(|refused| Refused::argument(refused.to_string()))?;
     let rows_max = whole(query, "limit", 1..=limits::PAGE_ROWS_MAX)?.unwrap_or(100);
@@ -100,7 +100,7 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
         .map(|info| InstanceShown::new(hub.name(), info, fields));
     let list = Items {
         items: shown.collect(),
-        cursor: page.next.map(|next| token::write(&next, &filter)),
+        cursor: page.next.map(|next| token::write(&next, hub.name(), &filter)),
     };
     Ok(respond::json(StatusCode::OK, &list))
 }
@@ -194,6 +194,7 @@ pub(super) async fn start(call: &Call<'_>, hub: &str, body: Bytes) -> Result<Res
 }
 
 fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refused> {
+    let key = call.key(body.idempotency_key.as_deref())?;
     let config = &call.app.config;
     let reuse = match (body.if_exists, config.reuse) {
         (IfExists::Error | IfExists::Reuse, _) => ReusePolicy::Replace(Vec::new()),
@@ -205,7 +206,7 @@ fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refus
     Ok(StartRequest {
         instance: match body.instance_id {
             Some(id) => new_instance_id(&id)?,
-            None => instance_id_for(body.idempotency_key.as_deref())?,
+            None => instance_id_for(key.as_ref().map(IdempotencyKey::as_str))?,
         },
         name: Name::new(&body.name)?,
         version: version.map(Name::new).transpose()?,
@@ -214,7 +215,7 @@ fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refus
         scheduled_start: at.map(|text| moment("scheduledStartTime", text)).transpose()?,
         execution: None,
         reuse,
-        key: body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?,
+        key,
         repeats: match body.repeats {
             RepeatsWord::Always => Repeats::Always,
             RepeatsWord::WhileLive => Repeats::WhileLive,
@@ -243,7 +244,7 @@ pub(super) async fn act(call: &Call<'_>, hub: &str, id: &str, action: &str, body
     match action {
         "raise" => {
             let body: RaiseBody = read(&body)?;
-            let key = body.idempotency_key.as_deref().map(IdempotencyKey::new).transpose()?;
+            let key = call.key(body.idempotency_key.as_deref())?;
             let input = body.input.as_deref().map(payload::of_json).transpose()?;
             hub.raise_event(&instance, Name::new(&body.name)?, input, key).await?;
         }
@@ -280,6 +281,14 @@ pub(super) async fn purge(call: &Call<'_>, hub: &str, id: &str) -> Result<Respon
 pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Result<Response, Refused> {
     let hub = call.hub(hub, Need::Write).await?;
     let body: PurgeBody = read(&body)?;
+    for (name, text) in [("name", &body.name), ("idPrefix", &body.id_prefix)] {
+        if text.as_ref().is_some_and(String::is_empty) {
+            // A variable that somebody forgot to fill must not purge everything.
+            return Err(Refused::argument(format!(
+                "`{name}` is empty, which restricts nothing; leave it out, or give it a value"
+            )));
+        }
+    }
     let filter = Filter {
         created_from: body
             .created_from
@@ -404,6 +413,10 @@ fn single(query: &Query) -> Result<Fields, Refused> {
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
     let unreadable = |error: &dyn std::fmt::Display| Refused::argument(format!("the body cannot be read: {error}"));
     let text = json::text(body).map_err(|error| unreadable(&error))?;
+    if text.trim_start().starts_with('[') {
+        // It would be read as the members in their order, whatever that is.
+        return Err(unreadable(&"an object with named members is expected, not an array"));
+    }
     serde_json::from_str(&text).map_err(|error| unreadable(&error))
 }
 

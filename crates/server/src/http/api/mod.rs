@@ -12,14 +12,14 @@ use http::Method;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use hyper::body::Incoming;
-use taskhub_core::id::{HubName, InstanceId};
+use taskhub_core::id::{HubName, IdempotencyKey, InstanceId};
 use taskhub_engine::Hub;
 
 use self::refused::Refused;
 use super::path::Segment;
 use super::query::Query;
 use super::respond::Response;
-use super::{KEY_HEADER, header, payload};
+use super::{KEY_HEADER, header, idempotency_key, payload};
 use crate::app::App;
 use crate::auth::{Grant, Need};
 
@@ -28,6 +28,8 @@ struct Call<'a> {
     app: &'a App,
     query: Query,
     grant: Grant,
+    /// The key of the header.
+    key: Option<IdempotencyKey>,
 }
 
 /// Answers a call; `rest` is the path behind the prefix.
@@ -43,7 +45,8 @@ async fn perform(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment])
     let presented = query.filled("code").or_else(|| header(KEY_HEADER)).or_else(bearer);
     let grant = app.keys.admit(presented)?;
     let query = query.whole()?;
-    let call = Call { app, query, grant };
+    let key = idempotency_key(head)?;
+    let call = Call { app, query, grant, key };
     let rest: Option<Vec<&str>> = rest.iter().map(Option::as_deref).collect();
     let rest = rest.ok_or_else(|| Refused::argument("the path is no UTF-8 with percent sequences"))?;
     match (&head.method, rest.as_slice()) {
@@ -69,6 +72,18 @@ async fn perform(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment])
 }
 
 impl Call<'_> {
+    /// The idempotency key of the body or of the header.
+    fn key(&self, of_body: Option<&str>) -> Result<Option<IdempotencyKey>, Refused> {
+        let of_body = of_body.map(IdempotencyKey::new).transpose()?;
+        match (of_body, &self.key) {
+            (Some(body), Some(header)) if body != *header => Err(Refused::argument(format!(
+                "`idempotencyKey` is `{body}` and the header `Idempotency-Key` is `{header}`; a request has one key"
+            ))),
+            (Some(key), _) => Ok(Some(key)),
+            (None, header) => Ok(header.clone()),
+        }
+    }
+
     /// The hub of a path, for a caller who may do this in it.
     async fn hub(&self, name: &str, need: Need) -> Result<Arc<Hub>, Refused> {
         let name = self.allowed(name, need)?;
