@@ -1,4 +1,4 @@
-//! Failure of user code, as data: a value in history, never a Rust error.
+//! Failure of user code, as data: a value in history. It is a Rust error only as the cause of one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -81,6 +81,12 @@ impl Failure {
             + self.stack_trace.as_ref().map_or(0, String::len)
             + self.inner.as_ref().map_or(0, |inner| inner.size())
             + properties
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.as_deref().map(|inner| inner as _)
     }
 }
 

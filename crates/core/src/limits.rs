@@ -18,6 +18,8 @@ pub const PAYLOAD_LEVELS_MAX: usize = 120;
 /// Largest custom status, in UTF-16 code units of its text (R97). The Functions extension takes 16 KB of UTF-16, of
 /// which it counts whole KB only: all that is less than 17.
 pub const CUSTOM_STATUS_UNITS_MAX: usize = (17 << 10) / 2 - 1;
+/// Most nested causes of a failure that are kept.
+pub const FAILURE_CAUSES_MAX: usize = 32;
 /// Most unread messages in an inbox before a raise is refused (R86).
 pub const INBOX_MESSAGES_MAX: usize = 100_000;
 /// Unread messages above that at which a suspend is refused too: an instance that is flooded can still be set aside.

@@ -1,10 +1,15 @@
 //! Errors of user code: what orchestrators and activities return, and what a failed call gives back.
 
-use std::any::Any;
+use std::any::{Any, type_name};
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::marker::PhantomData;
 
 pub use taskhub_core::failure::Failure;
+use taskhub_core::limits;
+
+use crate::reveal;
 
 /// Error type of an input, result or payload that is not what the code expects.
 pub const DESERIALIZATION: &str = "DeserializationError";
@@ -27,14 +32,18 @@ pub const ORCHESTRATOR_NOT_REGISTERED: &str = "OrchestratorNotRegisteredError";
 /// Error type of an orchestrator that awaits something its context did not make (R44, A37).
 pub const FOREIGN_AWAIT: &str = "ForeignAwaitError";
 
+/// Error type of an error whose type is not known.
+const UNTYPED: &str = "Error";
+
 /// Result of user code.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The error of an orchestrator or activity, ready to become a [`Failure`] in a history.
 ///
-/// The `?` operator makes it from any error of the standard kind, keeping the type's name, the
-/// message and the chain of causes; [`Error::from_boxed`] does so for boxed and dynamic ones. For the
-/// `?` to work it is no [`std::error::Error`] itself, but it can be turned into a boxed one.
+/// The `?` operator makes it from any error: of the standard kind, boxed, a text, or one of `anyhow`. The type's name,
+/// the message and the chain of causes are kept. It is an error of the standard kind itself, so `?` turns it into the
+/// errors of others too; when it comes back from a box, from `anyhow` or from an enum that passes on what it says, it is
+/// what it was. One thing `?` cannot do: turn an error that holds one of ours by value ([`Error::other`] does).
 ///
 /// ```
 /// use taskhub::{Error, Result};
@@ -46,14 +55,37 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///     Ok(text.parse()?)
 /// }
 ///
+/// fn add(one: &str, other: &str) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+///     Ok(parse(one)? + parse(other)?)
+/// }
+///
 /// assert_eq!(parse("").unwrap_err().error_type(), "EmptyText");
 /// assert_eq!(parse("x").unwrap_err().message(), "invalid digit found in string");
+/// assert_eq!(Error::from(add("1", "").unwrap_err()).error_type(), "EmptyText");
 /// ```
 #[derive(Clone)]
 pub struct Error {
     failure: Box<Failure>,
     ends_execution: bool,
+    _ours: Ours<()>,
 }
+
+/// Tells [`Error`] from the errors of others, all of which are `Unpin` unless they hold one: so that it can be made from
+/// any of them and is one of them nevertheless, which `impl From<T> for T` would forbid otherwise.
+#[derive(Clone, Copy)]
+struct Ours<T>(PhantomData<T>);
+
+/// What nothing is.
+#[diagnostic::on_unimplemented(
+    message = "an error that holds a `taskhub::Error` by value does not become one by `?`",
+    note = "say `.map_err(taskhub::Error::other)?`, or let it hold a `Box<taskhub::Error>`"
+)]
+trait Nothing {}
+
+impl<T: Nothing> Unpin for Ours<T> {}
+
+/// Text of [`Error::continued`].
+const CONTINUED: &str = "the execution continues as new";
 
 impl Error {
     /// An error of a type of the caller's choice, which handlers and retry policies can tell by it.
@@ -66,12 +98,13 @@ impl Error {
         Self {
             failure: Box::new(failure),
             ends_execution: false,
+            _ours: Ours(PhantomData),
         }
     }
 
     /// An error without a type of its own.
     pub fn msg(message: impl fmt::Display) -> Self {
-        Self::new("Error", message.to_string())
+        Self::new(UNTYPED, message.to_string())
     }
 
     /// The same, marked so that no policy retries it.
@@ -88,9 +121,15 @@ impl Error {
         self
     }
 
-    /// From an error that comes boxed, or from a type such as `anyhow::Error` that turns into one.
-    pub fn from_boxed(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::of_boxed(error.into(), "Error")
+    /// From an error of any kind, as `?` does. For those that `?` does not turn: errors that hold one of ours by value.
+    pub fn other(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::of(error)
+    }
+
+    /// From an error that is only known as one, for instance that in a `Box<dyn Error>` which is not `Send`. Where `?`
+    /// works it says more, as it knows the type's name.
+    pub fn from_dyn(error: &(dyn StdError + 'static)) -> Self {
+        Self::of_std(error, UNTYPED)
     }
 
     /// Name of the error's type.
@@ -121,8 +160,8 @@ impl Error {
     /// What an orchestrator returns to end the execution after a continue-as-new; no failure.
     pub(crate) fn continued() -> Self {
         Self {
-            failure: Box::new(Failure::new("ContinuedAsNew", "the execution continues as new")),
             ends_execution: true,
+            ..Self::new("ContinuedAsNew", CONTINUED)
         }
     }
 
@@ -136,51 +175,76 @@ impl Error {
 
     /// The error a function of any kind returned, named after `E` where that says something.
     pub(crate) fn of<E: Into<Box<dyn StdError + Send + Sync>>>(error: E) -> Self {
-        let name = std::any::type_name::<E>();
-        let is_dynamic =
-            name.contains("dyn ") || name.contains("anyhow") || name.contains("::String") || name == "&str";
-        Self::of_boxed(error.into(), if is_dynamic { "Error" } else { name })
+        let name = type_name::<E>();
+        let texts = [
+            type_name::<&str>(),
+            type_name::<String>(),
+            type_name::<Cow<'static, str>>(),
+        ];
+        let says_nothing =
+            name.contains("dyn ") || ["anyhow::Error", "eyre::Report"].contains(&name) || texts.contains(&name);
+        Self::of_std(error.into().as_ref(), if says_nothing { UNTYPED } else { name })
     }
 
-    fn of_boxed(error: Box<dyn StdError + Send + Sync>, error_type: &str) -> Self {
-        match error.downcast::<Boxed>() {
-            Ok(ours) => ours.0,
-            Err(error) => Self::of_std(error.as_ref(), error_type),
+    /// Takes the causes as far as they go, or as far as a history takes them.
+    fn of_std(error: &(dyn StdError + 'static), error_type: &str) -> Self {
+        let mut outer: Vec<Failure> = Vec::new();
+        let mut next = Some((error, error_type));
+        let mut innermost = None;
+        while let Some((error, error_type)) = next
+            && outer.len() <= limits::FAILURE_CAUSES_MAX + 1
+        {
+            innermost = Self::known(error);
+            if innermost.is_some() {
+                break;
+            }
+            let message = error.to_string();
+            let (source, held) = reveal::source_of(error);
+            // One that says what ours says is ours by another name.
+            if held.as_ref().is_none_or(|held| held.message() != message) {
+                outer.push(Failure::new(error_type, message));
+            }
+            innermost = held;
+            next = source.filter(|_| innermost.is_none()).map(|source| (source, UNTYPED));
+        }
+        // Of one that nothing reveals, the text comes back.
+        let is_hidden = outer.iter().any(|failure| failure.message == CONTINUED);
+        let ends_execution = is_hidden || innermost.as_ref().is_some_and(Self::is_continued);
+        let mut failure = innermost.map(|known| known.failure);
+        for mut around in outer.into_iter().rev() {
+            around.non_retriable = failure.as_ref().is_some_and(|inner| inner.non_retriable);
+            around.inner = failure;
+            failure = Some(Box::new(around));
+        }
+        Self {
+            ends_execution,
+            ..Self::from_failure(*failure.unwrap_or_default())
         }
     }
 
-    fn of_std(error: &(dyn StdError + 'static), error_type: &str) -> Self {
-        if let Some(ours) = error.downcast_ref::<Boxed>() {
-            return ours.0.clone();
+    /// The same error, if it is one that we know.
+    fn known(error: &(dyn StdError + 'static)) -> Option<Self> {
+        if let Some(ours) = error.downcast_ref::<Self>() {
+            return Some(ours.clone());
         }
         if let Some(failed) = error.downcast_ref::<TaskFailed>() {
-            return Self::from_failure(failed.to_failure());
+            return Some(failed.to_error());
         }
-        let mut failure = Failure::new(error_type, error.to_string());
-        if let Some(source) = error.source() {
-            let inner = Self::of_std(source, "Error").failure;
-            failure.non_retriable = inner.non_retriable;
-            failure.inner = Some(inner);
-        }
-        Self::from_failure(failure)
+        let failure = error.downcast_ref::<Failure>()?;
+        Some(Self::from_failure(failure.clone()))
     }
 }
 
-impl<E: StdError + Send + Sync + 'static> From<E> for Error {
+impl<E: Into<Box<dyn StdError + Send + Sync>> + Unpin> From<E> for Error {
     fn from(error: E) -> Self {
-        Self::of_std(&error, std::any::type_name::<E>())
+        Self::of(error)
     }
 }
 
-impl From<Error> for Box<dyn StdError + Send + Sync> {
-    fn from(error: Error) -> Self {
-        Box::new(Boxed(error))
-    }
-}
-
-impl From<Error> for Box<dyn StdError> {
-    fn from(error: Error) -> Self {
-        Box::new(Boxed(error))
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        reveal::answer(|| self.clone());
+        self.inner().map(|inner| inner as _)
     }
 }
 
@@ -202,23 +266,6 @@ impl fmt::Debug for Error {
         Ok(())
     }
 }
-
-/// An [`Error`] on its way through a boxed one.
-struct Boxed(Error);
-
-impl fmt::Display for Boxed {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, out)
-    }
-}
-
-impl fmt::Debug for Boxed {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, out)
-    }
-}
-
-impl StdError for Boxed {}
 
 /// What an orchestrator waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,13 +353,13 @@ impl TaskFailed {
         &self.0.failure
     }
 
-    /// The failure of an orchestration that did not handle this one. The mark that forbids retries
+    /// The error of an orchestration that did not handle this one. The mark that forbids retries
     /// stays on: whoever repeats the whole repeats the part too.
-    fn to_failure(&self) -> Failure {
-        Failure {
+    fn to_error(&self) -> Error {
+        Error::from_failure(Failure {
             non_retriable: self.is_non_retriable(),
             ..Failure::new(TASK_FAILED, self.to_string()).caused_by(self.0.failure.clone())
-        }
+        })
     }
 }
 
@@ -328,7 +375,13 @@ impl fmt::Debug for TaskFailed {
     }
 }
 
-impl StdError for TaskFailed {}
+impl StdError for TaskFailed {
+    /// The cause of the failure, as the text tells the failure itself.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        reveal::answer(|| self.to_error());
+        self.inner().map(|inner| inner as _)
+    }
+}
 
 /// The message of a panic, as far as it has one.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -351,15 +404,6 @@ mod tests {
         assert!(error.error_type().ends_with("Unreadable"), "{}", error.error_type());
         assert_eq!(error.message(), "cannot read the number");
         assert_eq!(error.inner().unwrap().message, "invalid digit found in string");
-    }
-
-    #[test]
-    fn an_error_survives_the_way_through_a_box() {
-        let boxed: Box<dyn StdError + Send + Sync> = Error::new("Declined", "no funds").non_retriable().into();
-        let error = Error::from_boxed(boxed);
-        assert_eq!((error.error_type(), error.is_non_retriable()), ("Declined", true));
-        assert_eq!(Error::from_boxed("plain text").error_type(), "Error");
-        assert_eq!(Error::of("plain text").error_type(), "Error");
     }
 
     #[test]

@@ -58,6 +58,7 @@ mod orchestrator;
 mod registry;
 mod replay;
 mod retry;
+mod reveal;
 mod task;
 pub mod testing;
 pub mod worker;
