@@ -17,7 +17,7 @@ pub enum Fact {
     Asked(u32),
     /// A start was answered: the instance is on disk.
     Acked(u32, String),
-    /// An activity call was handed out: job, step, attempt.
+    /// An activity call was handed out: job, step, delivery.
     Begun(u32, u32, u32),
     /// An activity call is about to return.
     Done(u32, u32),
@@ -45,7 +45,7 @@ impl fmt::Display for Fact {
             Self::Listed => write!(out, "listed"),
             Self::Asked(job) => write!(out, "asked {job}"),
             Self::Acked(job, instance) => write!(out, "acked {job} {instance}"),
-            Self::Begun(job, step, attempt) => write!(out, "begun {job} {step} {attempt}"),
+            Self::Begun(job, step, delivery) => write!(out, "begun {job} {step} {delivery}"),
             Self::Done(job, step) => write!(out, "done {job} {step}"),
             Self::Raised(job) => write!(out, "raised {job}"),
             Self::Ended(job, status) => write!(out, "ended {job} {status}"),

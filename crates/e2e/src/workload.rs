@@ -120,7 +120,7 @@ async fn job(ctx: OrchestrationContext, job: Job) -> Result<u64> {
 }
 
 async fn step(ctx: ActivityContext, call: Step, mut pace: Pace) -> Result<u64> {
-    Fact::Begun(call.job, call.index, ctx.attempt()).tell();
+    Fact::Begun(call.job, call.index, ctx.delivery()).tell();
     let last = *pace.waves.borrow() + call.waves;
     // An error says that nobody counts.
     drop(pace.waves.wait_for(|waves| *waves >= last).await);

@@ -50,10 +50,10 @@ fn until_at_work(life: &Life) -> Vec<Fact> {
     facts
 }
 
-/// Activity calls that began, with their attempts.
+/// Activity calls that began, with their deliveries.
 fn begun(facts: &[Fact]) -> BTreeSet<(u32, u32, u32)> {
     let begun = facts.iter().filter_map(|fact| match fact {
-        Fact::Begun(job, step, attempt) => Some((*job, *step, *attempt)),
+        Fact::Begun(job, step, delivery) => Some((*job, *step, *delivery)),
         _ => None,
     });
     begun.collect()
@@ -116,14 +116,14 @@ fn after_a_stop_signal_the_program_ends_well_and_nothing_is_handed_out_twice() {
     let rest = finish(target.clone());
     let second = begun(&rest);
     assert!(!second.is_empty(), "the stop left nothing to do");
-    assert!(first.iter().chain(&second).all(|(_, _, attempt)| *attempt == 1));
+    assert!(first.iter().chain(&second).all(|(_, _, delivery)| *delivery == 1));
     assert_eq!(first.intersection(&second).count(), 0, "handed out twice (A35)");
     facts.extend(rest);
     check(&target, &facts);
 }
 
 #[test]
-fn after_a_kill_what_may_have_been_running_is_handed_out_as_the_second_attempt() {
+fn after_a_kill_what_may_have_been_running_is_handed_out_as_the_second_delivery() {
     let scratch = tempfile::tempdir().unwrap();
     let target = target(&scratch);
     let life = begin(&target);

@@ -436,7 +436,7 @@ impl Dispatcher {
             version: offer.version,
             input: offer.input,
             tags: offer.tags,
-            attempt: offer.deliveries + 1,
+            delivery: offer.deliveries + 1,
             cancellation,
         };
         out.push(Order::Run { call, token });

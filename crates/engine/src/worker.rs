@@ -80,8 +80,8 @@ pub struct ActivityCall {
     pub input: Option<Payload>,
     /// Labels of the call.
     pub tags: Tags,
-    /// 1 for the first delivery, one more for each that was lost (P4).
-    pub attempt: u32,
+    /// 1 for the first time it is handed out, one more for each that was lost (P4).
+    pub delivery: u32,
     /// Tells that nobody wants the result any more (R60).
     pub cancellation: Cancellation,
 }

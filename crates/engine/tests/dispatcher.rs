@@ -64,8 +64,8 @@ impl Bench {
         let shown = std::mem::take(&mut self.orders).into_iter().map(|order| match order {
             Order::Run { call, token } => {
                 format!(
-                    "run {}#{} attempt {} token {token}",
-                    call.key.instance, call.key.occurrence, call.attempt
+                    "run {}#{} delivery {} token {token}",
+                    call.key.instance, call.key.occurrence, call.delivery
                 )
             }
             Order::Result {
@@ -99,7 +99,7 @@ fn s_fanout_fair() {
     let mut bench = Bench::new(1, &[]);
     assert_eq!(
         bench.tell(Event::Offer(offer("big", 0, "A"))),
-        ["run big#0 attempt 1 token 0"]
+        ["run big#0 delivery 1 token 0"]
     );
     for occurrence in 1..100 {
         assert!(bench.tell(Event::Offer(offer("big", occurrence, "A"))).is_empty());
@@ -107,11 +107,11 @@ fn s_fanout_fair() {
     assert!(bench.tell(Event::Offer(offer("small", 0, "A"))).is_empty());
     assert_eq!(
         bench.done(key("big", 0), 0),
-        ["result big#0", "run big#1 attempt 1 token 1"]
+        ["result big#0", "run big#1 delivery 1 token 1"]
     );
     assert_eq!(
         bench.done(key("big", 1), 1),
-        ["result big#1", "run small#0 attempt 1 token 2"]
+        ["result big#1", "run small#0 delivery 1 token 2"]
     );
 }
 
@@ -122,9 +122,9 @@ fn a_name_at_its_limit_does_not_hold_up_others() {
     assert!(bench.tell(Event::Offer(offer("i", 1, "Slow"))).is_empty());
     assert_eq!(
         bench.tell(Event::Offer(offer("i", 2, "Quick"))),
-        ["run i#2 attempt 1 token 1"]
+        ["run i#2 delivery 1 token 1"]
     );
-    assert_eq!(bench.done(key("i", 0), 0), ["result i#0", "run i#1 attempt 1 token 2"]);
+    assert_eq!(bench.done(key("i", 0), 0), ["result i#0", "run i#1 delivery 1 token 2"]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_withdrawn_call_is_cancelled_and_its_result_dropped() {
         bench.tell(Event::Withdraw(key("i", 0))).is_empty(),
         "its place is free when it ends"
     );
-    assert_eq!(bench.done(key("i", 0), 0), ["run j#0 attempt 1 token 1"]);
+    assert_eq!(bench.done(key("i", 0), 0), ["run j#0 delivery 1 token 1"]);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn a_call_that_may_be_running_elsewhere_is_put_down_before_it_is_handed_out() {
         deliveries: 2,
         ..offer("i", 0, "A")
     };
-    assert_eq!(bench.tell(Event::Offer(again)), ["run i#0 attempt 3 token 0"]);
+    assert_eq!(bench.tell(Event::Offer(again)), ["run i#0 delivery 3 token 0"]);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_redelivery_that_was_not_put_down_before_a_reload_is_put_down_after_it() {
         deliveries: 1,
         ..offer("i", 0, "A")
     };
-    assert_eq!(bench.tell(Event::Offer(put_down)), ["run i#0 attempt 2 token 0"]);
+    assert_eq!(bench.tell(Event::Offer(put_down)), ["run i#0 delivery 2 token 0"]);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_call_that_waits_for_its_place_is_not_counted_as_lost() {
         bench.tell(Event::Offer(recovered("j"))).is_empty(),
         "there is one place"
     );
-    assert_eq!(bench.tell(Event::Offer(put_down("i"))), ["run i#0 attempt 2 token 0"]);
+    assert_eq!(bench.tell(Event::Offer(put_down("i"))), ["run i#0 delivery 2 token 0"]);
     let done = bench.done(key("i", 0), 0);
     assert_eq!(done, ["result i#0", "redeliver j#0 1"]);
     // Nobody wants it any more, so its place is free.

@@ -20,18 +20,22 @@ use crate::error::{ACTIVITY_TIMEOUT, PANIC, panic_message};
 use crate::hub_error::HubError;
 use crate::management::{Front, HttpManagementPayload};
 use crate::registry::{ActivityEntry, ActivityFn};
+use crate::retry;
 
 /// What an activity knows of its call. Cloning it is cheap.
 #[derive(Clone)]
 pub struct ActivityContext {
     call: Arc<ActivityCall>,
+    attempt: u32,
     front: Front,
 }
 
 impl ActivityContext {
-    pub(crate) fn new(call: ActivityCall, front: Front) -> Self {
+    pub(crate) fn new(mut call: ActivityCall, front: Front) -> Self {
+        let attempt = retry::take_attempt(&mut call.tags);
         Self {
             call: Arc::new(call),
+            attempt,
             front,
         }
     }
@@ -61,14 +65,20 @@ impl ActivityContext {
         &self.call.tags
     }
 
-    /// 1 for the first delivery of this call, one more for each that was lost with its worker. A retry
-    /// by policy is another call, and begins with 1 again.
+    /// Which attempt of its retry policy this is: 1 for the first, 2 for the first retry, and so on; always 1
+    /// without a policy.
     pub fn attempt(&self) -> u32 {
-        self.call.attempt
+        self.attempt
+    }
+
+    /// How often this attempt was handed out: 1 for the first time, one more for each that was lost with its worker,
+    /// by a crash for instance.
+    pub fn delivery(&self) -> u32 {
+        self.call.delivery
     }
 
     /// A key that is the same for every delivery of this call and for no other call: give it to whatever
-    /// is called outside, so that doing it twice does it once.
+    /// is called outside, so that doing it twice does it once. An attempt of a retry policy is a call of its own.
     pub fn stable_key(&self) -> String {
         self.call.stable_key()
     }
@@ -102,10 +112,11 @@ impl fmt::Debug for ActivityContext {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "ActivityContext({} of `{}`, attempt {})",
+            "ActivityContext({} of `{}`, attempt {}, delivery {})",
             self.name(),
             self.instance_id(),
-            self.attempt()
+            self.attempt(),
+            self.delivery()
         )
     }
 }

@@ -307,6 +307,8 @@ struct FailedCall {
     awaited: Awaited,
     name: String,
     failure: Failure,
+    /// Attempts of the retry policy, if it had one.
+    attempts: Option<u32>,
 }
 
 impl TaskFailed {
@@ -315,12 +317,25 @@ impl TaskFailed {
             awaited,
             name: name.to_owned(),
             failure,
+            attempts: None,
         }))
+    }
+
+    /// The same at the end of a retry policy that made so many attempts.
+    pub(crate) fn after(mut self, attempts: u32) -> Self {
+        self.0.attempts = Some(attempts);
+        self
     }
 
     /// What was awaited.
     pub fn awaited(&self) -> Awaited {
         self.0.awaited
+    }
+
+    /// How many attempts were made: that of the call itself, and those of its retry policy. The failure is that of the
+    /// last one.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts.unwrap_or(1)
     }
 
     /// Name of the activity, orchestrator or event.
@@ -365,7 +380,13 @@ impl TaskFailed {
 
 impl fmt::Display for TaskFailed {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} `{}` failed: {}", self.awaited(), self.name(), self.failure())
+        write!(out, "{} `{}` failed", self.awaited(), self.name())?;
+        match self.0.attempts {
+            None => {}
+            Some(1) => out.write_str(" after 1 attempt")?,
+            Some(attempts) => write!(out, " after {attempts} attempts")?,
+        }
+        write!(out, ": {}", self.failure())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::codec;
 use crate::error::{Awaited, Error, INVALID_NAME, INVALID_OPTION, Result};
 use crate::guid;
 use crate::ledger::{Continue, Shared};
-use crate::retry::{self, RetryPolicy};
+use crate::retry::{self, ATTEMPT, RetryPolicy};
 use crate::task::{Call, EventWait, EventWaitFor, Timer, as_is, from_json};
 
 /// What an orchestrator works with: durable calls, timers, events, time and ids that come out the same
@@ -62,7 +62,8 @@ impl CallOptions {
         Self::default()
     }
 
-    /// Makes the call again when it fails.
+    /// Makes the call again when it fails. An activity sees by its context which attempt it is; a sub-orchestration
+    /// does not.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = Some(policy);
@@ -352,13 +353,21 @@ impl OrchestrationContext {
             action,
         };
         // The first attempt is made now, whether or not the call is ever awaited (A37).
-        let first = (self.attempt(&spec), self.now());
-        let attempts = retry::attempts(self.clone(), policy, first, move |ctx| ctx.attempt(&spec));
+        let first = (self.attempt(&spec, 1), self.now());
+        let again = move |ctx: &Self, attempt| ctx.attempt(&spec, attempt);
+        let attempts = retry::attempts(self.clone(), policy, first, again);
         Call::retrying((awaited, name), attempts, decode)
     }
 
-    fn attempt(&self, CallSpec { awaited, name, action }: &CallSpec) -> Call<Option<Payload>> {
-        let id = self.shared.ledger.borrow_mut().call(action.clone());
+    fn attempt(&self, CallSpec { awaited, name, action }: &CallSpec, attempt: u32) -> Call<Option<Payload>> {
+        let mut action = action.clone();
+        // A child has no use for it, and would hand it on to its own children.
+        if let ActionKind::ScheduleTask { tags, .. } = &mut action
+            && attempt > 1
+        {
+            tags.insert(ATTEMPT.to_owned(), attempt.to_string());
+        }
+        let id = self.shared.ledger.borrow_mut().call(action);
         Call::open((*awaited, Rc::clone(name)), Rc::clone(&self.shared), id, as_is)
     }
 
@@ -373,6 +382,10 @@ impl OrchestrationContext {
         let name = Name::new(name).map_err(invalid)?;
         let version = options.version.as_deref().map(Name::new).transpose().map_err(invalid)?;
         let tags = options.tags.clone();
+        if tags.contains_key(ATTEMPT) {
+            let message = format!("the label `{ATTEMPT}` tells attempts of a retry policy apart, so give another name");
+            return Err(Failure::new(INVALID_OPTION, message).non_retriable());
+        }
         Ok(if awaited == Awaited::Activity {
             let version = version.or_else(|| self.shared.identity.version.clone());
             ActionKind::ScheduleTask {

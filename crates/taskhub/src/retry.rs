@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use taskhub_core::event::Tags;
 use taskhub_core::failure::Failure;
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
@@ -16,6 +17,17 @@ use crate::task::Call;
 
 /// The longest pause, whatever the coefficient makes of it (R67).
 const PAUSE_MAX: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// The label of a call that says which attempt of its policy it is; the first has none. It is in the history like any
+/// label, so it is the same on replay and after a crash.
+pub(crate) const ATTEMPT: &str = "RetryAttempt";
+
+/// Takes the attempt off the labels of an activity call.
+pub(crate) fn take_attempt(tags: &mut Tags) -> u32 {
+    tags.remove(ATTEMPT)
+        .and_then(|attempt| attempt.parse().ok())
+        .unwrap_or(1)
+}
 
 type Handler = dyn Fn(&RetryAttempt<'_>) -> bool + Send + Sync;
 
@@ -141,12 +153,13 @@ impl fmt::Debug for RetryPolicy {
     }
 }
 
-/// Awaits the first attempt, which was made at `first_at`, and makes the others.
+/// Awaits the first attempt, which was made at `first_at`, and makes the others. `again` makes the attempt of this
+/// number.
 pub(crate) async fn attempts(
     ctx: OrchestrationContext,
     policy: RetryPolicy,
     (first, first_at): (Call<Option<Payload>>, Timestamp),
-    again: impl Fn(&OrchestrationContext) -> Call<Option<Payload>>,
+    again: impl Fn(&OrchestrationContext, u32) -> Call<Option<Payload>>,
 ) -> Result<Option<Payload>, TaskFailed> {
     let mut call = first;
     let mut attempt = 1;
@@ -161,11 +174,11 @@ pub(crate) async fn attempts(
             failure: failed.failure(),
             elapsed,
         }) else {
-            return Err(failed);
+            return Err(failed.after(attempt));
         };
         ctx.create_timer(pause).await;
         attempt += 1;
-        call = again(&ctx);
+        call = again(&ctx, attempt);
     }
 }
 

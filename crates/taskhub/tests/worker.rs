@@ -280,7 +280,7 @@ fn call(name: &str, input: &str) -> ActivityCall {
         version: None,
         input: Some(Payload::text(input)),
         tags: taskhub::Tags::new(),
-        attempt: 3,
+        delivery: 3,
         cancellation: Cancellation::default(),
     }
 }
@@ -306,15 +306,16 @@ fn failure(outcome: Outcome) -> Failure {
 async fn an_activity_knows_its_call() {
     let describe = async |ctx: ActivityContext, input: u32| {
         Ok::<_, Error>(format!(
-            "{} {} {} {input} {}",
+            "{} {} {} {} {input} {}",
             ctx.name(),
             ctx.instance_id(),
             ctx.attempt(),
+            ctx.delivery(),
             ctx.stable_key()
         ))
     };
     let functions = functions(Registry::new().activity("Describe", describe));
-    let wanted = Payload::text("\"Describe order-17 3 5 TestHub/0/order-17/4.2\"");
+    let wanted = Payload::text("\"Describe order-17 1 3 5 TestHub/0/order-17/4.2\"");
     assert_eq!(
         functions.activity(call("Describe", "5")).await,
         Outcome::Completed(Some(wanted))

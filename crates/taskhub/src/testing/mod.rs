@@ -122,6 +122,8 @@ pub struct ActivityRecord {
     pub input: Option<Payload>,
     /// When it was scheduled, by the virtual clock.
     pub at: Timestamp,
+    /// Which attempt of its retry policy it is, as [`ActivityContext::attempt`](crate::ActivityContext::attempt) tells.
+    pub attempt: u32,
 }
 
 struct Kept {

@@ -19,6 +19,7 @@ use taskhub_engine::worker::{ActivityCall, Cancellation, TaskKey, TurnItem, Turn
 use super::{ActivityRecord, Due, Kept, TestHub, committed, fake};
 use crate::activity::timed_out;
 use crate::replay::Answered;
+use crate::retry::take_attempt;
 use crate::worker::{check, failed};
 
 /// Turns of one call of `run`; a test that needs more runs for ever.
@@ -232,6 +233,7 @@ impl TestHub {
                     name: name.to_string(),
                     input,
                     at,
+                    attempt: take_attempt(&mut tags.clone()),
                 };
                 self.calls.push(record.clone());
                 let (outcome, time) = if let Some(fake) = self.fakes.get_mut(&FoldedName::from(name)) {
@@ -257,7 +259,7 @@ impl TestHub {
                         version: version.clone(),
                         input: record.input,
                         tags: tags.clone(),
-                        attempt: 1,
+                        delivery: 1,
                         cancellation: Cancellation::default(),
                     };
                     (fake::perform(&self.registry, call), Duration::ZERO)
