@@ -78,7 +78,8 @@ impl StartOptions {
 
     /// Makes a repeated start with the same key succeed without effect for 24 hours, so that a start whose
     /// answer was lost can be repeated. With a key and no id, the id is derived from the key (R139, A31). A key stands
-    /// for one start: with another orchestrator or input the start is refused with `idempotency-conflict`.
+    /// for one start of one instance: with another orchestrator or input the start is refused with
+    /// `idempotency-conflict`. It is kept when the id is started again, and forgotten when the instance is purged.
     #[must_use]
     pub fn idempotency_key(mut self, key: &str) -> Self {
         self.key = Some(key.to_owned());
