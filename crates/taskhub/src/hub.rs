@@ -369,7 +369,8 @@ impl HubBuilder {
         self
     }
 
-    /// Where the time comes from; the machine's clock unless said otherwise.
+    /// Where the time comes from; the machine's clock unless said otherwise. It may be set back and forth: a hub goes by a
+    /// steady time that follows it, never goes back and never stands still, so timers last as long as they should.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.options.clock = clock;
