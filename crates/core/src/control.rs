@@ -330,7 +330,10 @@ pub fn fire_timers(state: &InstanceState, due: &[Occurrence], now: Timestamp) ->
 /// Puts down why turns of the instance fail, or that they do not any more (R41, R42, R184).
 pub fn stall(state: &InstanceState, stall: Option<Stall>, now: Timestamp) -> Commit {
     let mut update = begin_update(state, now);
-    update.stalled = Some(stall);
+    update.stalled = Some(stall.map(|stall| Stall {
+        reason: failure::limited_text(stall.reason),
+        ..stall
+    }));
     commit(state, update)
 }
 
@@ -429,7 +432,7 @@ fn receive_start(
 
 fn receive_child_end(state: &InstanceState, open: &Open, outcome: &Outcome, now: Timestamp) -> Commit {
     let task_scheduled_id = open.event_id;
-    let kind = match outcome.clone() {
+    let kind = match limit_outcome(outcome.clone()) {
         Outcome::Completed(result) => EventKind::SubOrchestrationInstanceCompleted {
             task_scheduled_id,
             result,
@@ -500,7 +503,9 @@ fn close_with(state: &InstanceState, open: &Open, kind: EventKind, now: Timestam
 
 /// The end of a child that was terminated, as its parent sees it (R69).
 pub(crate) fn terminated(message: impl Into<String>) -> Outcome {
-    Outcome::Failed(Box::new(Failure::new(failure::TERMINATED, message).non_retriable()))
+    // A reason may be as long as a payload.
+    let failure = Failure::new(failure::TERMINATED, message).limited();
+    Outcome::Failed(Box::new(failure.non_retriable()))
 }
 
 /// What the parent is told when its child ends.
@@ -578,13 +583,14 @@ pub(crate) fn push_message(state: &InstanceState, update: &mut Update, now: Time
     });
 }
 
-/// Replaces a result above the payload limit by the failure that says so (R170).
+/// Replaces a result above the payload limit by the failure that says so (R170), and cuts a failure to its limit.
 fn limit_outcome(outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Completed(result) if size(result.as_ref()) > limits::PAYLOAD_BYTES_MAX => Outcome::Failed(Box::new(
             too_large("result", size(result.as_ref()), limits::PAYLOAD_BYTES_MAX),
         )),
-        Outcome::Completed(_) | Outcome::Failed(_) => outcome,
+        Outcome::Completed(_) => outcome,
+        Outcome::Failed(failure) => Outcome::Failed(Box::new(failure.limited())),
     }
 }
 

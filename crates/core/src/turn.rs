@@ -595,8 +595,11 @@ pub fn check_custom_status(custom: &Payload) -> Result<(), Box<Failure>> {
     ))
 }
 
-/// Replaces a result above the payload limit by the failure that says so (R170).
+/// Replaces a result above the payload limit by the failure that says so (R170), and cuts a failure to its limit.
 fn limit_completion(completion: Completion) -> Completion {
+    if let Completion::Failed(failure) = completion {
+        return Completion::Failed(Box::new(failure.limited()));
+    }
     let (what, payload) = match &completion {
         Completion::Completed(payload) => ("output", payload.as_ref()),
         Completion::Terminated(reason) => ("reason", reason.as_ref()),

@@ -199,7 +199,7 @@ async fn limited(running: impl Future<Output = Ended>, timeout: Option<Duration>
 pub(crate) fn outcome(ended: Ended) -> Outcome {
     match ended {
         Ok(Ok(result)) => Outcome::Completed(result),
-        Ok(Err(failure)) => Outcome::Failed(Box::new(failure)),
-        Err(panic) => Outcome::Failed(Box::new(Failure::new(PANIC, panic_message(&*panic)))),
+        Ok(Err(failure)) => Outcome::Failed(Box::new(failure.limited())),
+        Err(panic) => Outcome::Failed(Box::new(Failure::new(PANIC, panic_message(&*panic)).limited())),
     }
 }

@@ -183,7 +183,10 @@ impl Error {
         ];
         let says_nothing =
             name.contains("dyn ") || ["anyhow::Error", "eyre::Report"].contains(&name) || texts.contains(&name);
-        Self::of_std(error.into().as_ref(), if says_nothing { UNTYPED } else { name })
+        match error.into().downcast::<Self>() {
+            Ok(ours) => *ours,
+            Err(error) => Self::of_std(error.as_ref(), if says_nothing { UNTYPED } else { name }),
+        }
     }
 
     /// Takes the causes as far as they go, or as far as a history takes them.

@@ -304,7 +304,7 @@ impl Execution {
             Ok(_) if is_continued => Ended::Continued { seen },
             Err(error) if error.is_continued() && is_continued => Ended::Continued { seen },
             Ok(result) => Ended::Returned(result),
-            Err(error) => Ended::Failed(Box::new(error.into_failure())),
+            Err(error) => Ended::Failed(Box::new(error.into_failure().limited())),
         });
         Ok(())
     }

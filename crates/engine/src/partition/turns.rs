@@ -5,6 +5,7 @@ use super::{
     TurnItem, TurnOutcome, control, limits, turn,
 };
 use taskhub_core::event::HistoryEvent;
+use taskhub_core::failure;
 
 /// Reads of a history for one turn that may come out too short, as one does that was overtaken by commits.
 /// More mean that the store has lost some of it.
@@ -151,6 +152,7 @@ impl<R: Destination> Partition<R> {
     /// Puts down that a turn failed, and when it is tried again (R184).
     pub(super) fn stall(&mut self, instance: &InstanceId, reason: String, out: &mut Vec<Output<R>>) {
         let now = self.last_now;
+        let reason = failure::limited_text(reason);
         let is_held = self.held.contains(instance);
         let Some(state) = self.state(instance).filter(|state| state.is_live()) else {
             return;
