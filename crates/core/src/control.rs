@@ -43,7 +43,8 @@ pub fn create(
     let used = || KeyUse::new(Operation::Start, &request.name, request.input.as_ref());
     if let Some(old) = existing {
         // Of earlier generations the keys are kept, so that a late repetition does not replace what came after it.
-        let is_own = |seen: &SeenKey| old.is_live() && seen.was_used_at(old.info.created_at);
+        let own = old.keys.newest(Operation::Start).filter(|_| old.is_live());
+        let is_own = |seen: &SeenKey| own == Some(seen) && seen.was_used_at(old.info.created_at);
         let seen = match &request.key {
             Some(key) => old.keys.seen(key, &used(), &request.instance, now),
             None => Ok(None),

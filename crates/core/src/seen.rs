@@ -192,6 +192,13 @@ impl SeenKeys {
         self.order.push_back(place);
     }
 
+    /// The one that came last for an operation.
+    pub fn newest(&self, operation: Operation) -> Option<&SeenKey> {
+        let places = self.order.iter().rev();
+        let newest = places.into_iter().find(|(of, _)| *of == Some(operation));
+        newest.and_then(|place| self.by_place.get(place))
+    }
+
     /// Those that are kept, oldest first; they may include some whose time is over.
     pub fn iter(&self) -> impl Iterator<Item = &SeenKey> {
         self.order.iter().filter_map(|place| self.by_place.get(place))

@@ -67,6 +67,31 @@ fn no_instance_is_created_under_an_id_that_no_url_leads_to() {
     }
 }
 
+#[test]
+fn keys_of_earlier_generations_are_kept_oldest_first_and_for_their_time_only() {
+    let hour = std::time::Duration::from_hours(1);
+    let (mut state, mut now) = (None::<InstanceState>, NOW);
+    for generation in 0..30 {
+        let request = StartRequest {
+            key: taskhub_core::id::IdempotencyKey::new(&format!("k{generation}")).ok(),
+            reuse: ReusePolicy::ReplaceAny,
+            ..request("a")
+        };
+        let Ok(Started::New(commit)) = control::create(state.as_ref(), &request, &mut Counter(0), now) else {
+            unreachable!("nothing is in the way")
+        };
+        let Some(Change::Create(creation)) = &commit.change else {
+            unreachable!("a new instance is created")
+        };
+        state = Some(InstanceState::created(commit.number, creation));
+        now = now.plus(hour);
+    }
+    let kept = state.unwrap().keys;
+    let kept: Vec<&str> = kept.iter().map(|seen| seen.key.as_str()).collect();
+    let wanted: Vec<String> = (6..30).map(|generation| format!("k{generation}")).collect();
+    assert_eq!(kept, wanted);
+}
+
 fn pending() -> InstanceState {
     let Ok(Started::New(commit)) = control::create(None, &request("a"), &mut Counter(0), NOW) else {
         unreachable!("nothing is in the way")

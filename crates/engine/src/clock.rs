@@ -190,6 +190,13 @@ mod tests {
     }
 
     #[test]
+    fn it_is_never_below_the_wall_clock_when_that_catches_up_in_between() {
+        let mut trial = Trial::new();
+        trial.after(1_000, 0);
+        assert_eq!(trial.after(1_000, -10), 1_990_000);
+    }
+
+    #[test]
     fn a_step_forward_is_followed_at_once() {
         let mut trial = Trial::new();
         assert_eq!(trial.after(10, 60_000), 60_010_000);

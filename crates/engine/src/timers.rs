@@ -86,3 +86,21 @@ impl Timers {
         self.entries.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_due_at_its_very_moment_and_once() {
+        let (mut timers, at) = (Timers::default(), Timestamp::from_micros(5));
+        let Ok(instance) = InstanceId::new("a") else {
+            unreachable!("it is an id")
+        };
+        timers.add_ready(instance.clone(), at);
+        timers.add_ready(instance, at);
+        assert_eq!(timers.take_due(Timestamp::from_micros(4)), None);
+        assert_eq!(timers.take_due(at).map(|due| due.at), Some(at));
+        assert!(timers.is_empty());
+    }
+}

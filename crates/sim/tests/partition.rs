@@ -367,6 +367,33 @@ fn events_that_wait_for_room_are_let_go_when_their_target_ends() {
 }
 
 #[test]
+fn a_terminate_of_another_instance_does_not_wait_behind_events() {
+    let mut bench = Bench::new(usize::MAX);
+    let item = bench.start();
+    while bench.partition.peek_unread(&item.instance) < limits::INBOX_MESSAGES_MAX {
+        bench.ask(Request::Raise {
+            name: Name::new("Go").unwrap(),
+            input: None,
+            key: None,
+        });
+    }
+    assert_eq!(consumed(&bench.step(bench.event(0))), []);
+    let Input::Message { at, item } = bench.event(1) else {
+        unreachable!("it is a message")
+    };
+    let body = OutboxBody::Terminate {
+        reason: None,
+        recurse: false,
+        child_of: None,
+    };
+    let out = bench.step(Input::Message {
+        at,
+        item: OutboxItem { body, ..item },
+    });
+    assert_eq!(consumed(&out), [1, 0]);
+}
+
+#[test]
 fn whoever_waits_for_a_start_hears_of_one_that_was_suspended_since() {
     let mut bench = Bench::new(usize::MAX);
     let item = bench.start();

@@ -169,3 +169,36 @@ fn check<E: serde::ser::Error>(number: f64) -> Result<(), E> {
         "JSON has no number for {number}; write an `Option` or a text in its place"
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct New(f64);
+
+    #[derive(Serialize)]
+    struct Pair(u8, f64);
+
+    #[derive(Serialize)]
+    enum Shape {
+        New(f64),
+        Pair(u8, f64),
+        Named { x: f64 },
+    }
+
+    #[test]
+    fn every_shape_is_looked_into() {
+        fn is_refused(value: &impl Serialize) -> bool {
+            serde_json::to_vec(&Finite(value)).is_err()
+        }
+        assert!(is_refused(&New(f64::NAN)));
+        assert!(is_refused(&Pair(1, f64::NAN)));
+        assert!(is_refused(&Some(f32::INFINITY)));
+        assert!(is_refused(&(1, [f64::NEG_INFINITY])));
+        assert!(is_refused(&Shape::New(f64::NAN)));
+        assert!(is_refused(&Shape::Pair(1, f64::NAN)));
+        assert!(is_refused(&Shape::Named { x: f64::NAN }));
+        assert!(!is_refused(&Shape::Named { x: f64::MIN_POSITIVE }));
+    }
+}
