@@ -67,22 +67,26 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     failure: Box<Failure>,
     ends_execution: bool,
-    _ours: Ours<()>,
+    _ours: Ours<AnErrorThatHoldsOursByValue>,
 }
 
 /// Tells [`Error`] from the errors of others, all of which are `Unpin` unless they hold one: so that it can be made from
-/// any of them and is one of them nevertheless, which `impl From<T> for T` would forbid otherwise.
+/// any of them and is one of them nevertheless, which `impl From<T> for T` would forbid otherwise. What the compiler says
+/// when it cannot be made is told in names.
 #[derive(Clone, Copy)]
 struct Ours<T>(PhantomData<T>);
 
-/// What nothing is.
+#[derive(Clone, Copy)]
+enum AnErrorThatHoldsOursByValue {}
+
+/// Which nothing is.
 #[diagnostic::on_unimplemented(
-    message = "an error that holds a `taskhub::Error` by value does not become one by `?`",
+    message = "an error that holds a `taskhub::Error` by value does not become one by `?` or `from`",
     note = "say `.map_err(taskhub::Error::other)?`, or let it hold a `Box<taskhub::Error>`"
 )]
-trait Nothing {}
+trait TurnedByErrorOtherAlone {}
 
-impl<T: Nothing> Unpin for Ours<T> {}
+impl<T: TurnedByErrorOtherAlone> Unpin for Ours<T> {}
 
 /// Text of [`Error::continued`].
 const CONTINUED: &str = "the execution continues as new";
