@@ -40,13 +40,19 @@ pub fn create(
 ) -> Result<Started, Refusal> {
     request.instance.check_new()?;
     check_payload("input", request.input.as_ref())?;
-    let used = || KeyUse::new(Operation::Start, &request.name, request.input.as_ref());
+    let use_of = |key| {
+        (
+            key,
+            KeyUse::new(Operation::Start, &request.name, request.input.as_ref()),
+        )
+    };
+    let used = request.key.as_ref().map(use_of);
     if let Some(old) = existing {
         // Of earlier generations the keys are kept, so that a late repetition does not replace what came after it.
         let own = old.keys.newest(Operation::Start).filter(|_| old.is_live());
         let is_own = |seen: &SeenKey| own == Some(seen) && seen.was_used_at(old.info.created_at);
-        let seen = match &request.key {
-            Some(key) => old.keys.seen(key, &used(), &request.instance, now),
+        let seen = match &used {
+            Some((key, used)) => old.keys.seen(key, used, &request.instance, now),
             None => Ok(None),
         };
         match (seen, request.repeats) {
@@ -73,7 +79,7 @@ pub fn create(
         scheduled_start: request.scheduled_start,
         tags: request.tags.clone(),
     };
-    let key = request.key.as_ref().map(|key| SeenKey::now(key, used(), now));
+    let key = used.map(|(key, used)| SeenKey::now(key, used, now));
     Ok(Started::New(Box::new(creation(existing, started, key, ids, now))))
 }
 

@@ -26,7 +26,8 @@ const CENTURY_ENDS: i32 = 49;
 /// Farthest zone there is, in minutes.
 const OFFSET_MINUTES_MAX: i64 = 14 * 60;
 
-const MONTHS: [&str; 12] = [
+/// Names of the months, in small letters.
+pub(crate) const MONTHS: [&str; 12] = [
     "january",
     "february",
     "march",

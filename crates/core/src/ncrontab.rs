@@ -8,22 +8,9 @@ use std::ops::RangeInclusive;
 use jiff::civil::{Date, DateTime};
 use thiserror::Error;
 
+use crate::date::MONTHS;
 use crate::time::Timestamp;
 
-const MONTHS: [&str; 12] = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-];
 const WEEKDAYS: [&str; 7] = [
     "sunday",
     "monday",
