@@ -6,7 +6,7 @@
 
 mod announced;
 mod bodies;
-#[path = "../../../taskhub/tests/documents/mod.rs"]
+#[path = "../../../taskhub/tests/library/documents/mod.rs"]
 mod documents;
 mod script;
 mod states;

@@ -1,12 +1,10 @@
 //! Who may open a folder, and what is refused in it.
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
-mod scratch;
-
 use std::path::Path;
 
+use crate::scratch::Scratch;
 use rusqlite::Connection;
-use scratch::Scratch;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{done, hub};
 use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter};

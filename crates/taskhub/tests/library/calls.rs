@@ -344,7 +344,8 @@ fn a_child_under_an_id_that_no_url_leads_to_is_refused_where_it_is_asked_for() {
         let child = ctx
             .call_sub_orchestrator_with::<String>("Child", "Ada", options())
             .await;
-        Ok(format!("{detached} / {}", child.unwrap_err().message()))
+        assert_eq!(detached.error_type(), "InvalidName");
+        Ok(format!("{} / {}", detached.message(), child.unwrap_err().message()))
     };
     for id in [".", ".."] {
         let mut hub = TestHub::new(

@@ -2,12 +2,10 @@
 //! counted, a disk that fills up, damage that is found.
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
-mod scratch;
-
 use std::sync::Arc;
 
+use crate::scratch::Scratch;
 use rusqlite::Connection;
-use scratch::Scratch;
 use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::event::Tags;

@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod documents;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -13,7 +11,7 @@ use taskhub::{
     Payload, Registry, Result, StartOptions, StatusFilter, StatusOptions, Uuid,
 };
 
-use documents::{document, double, random};
+use crate::documents::{document, double, random};
 
 /// What is sent around.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -289,7 +287,7 @@ fn numbers_that_json_does_not_have_are_refused_wherever_they_are_written() {
         ),
         (
             "status",
-            "cannot write the custom status, a `values::Kind`, as JSON: JSON has no number for NaN",
+            "cannot write the custom status, a `library::values::Kind`, as JSON: JSON has no number for NaN",
         ),
         ("next", "cannot write the input of the next execution"),
         (

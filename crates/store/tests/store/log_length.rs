@@ -1,14 +1,12 @@
 //! The log in front of the file stays bounded, whatever readers do; its length is counted in bytes.
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
-mod scratch;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use crate::scratch::Scratch;
 use rusqlite::{Connection, OpenFlags};
-use scratch::Scratch;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_store::conformance::{Owner, instance};

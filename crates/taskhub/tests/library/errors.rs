@@ -232,7 +232,7 @@ mod theirs {
         for (kind, type_name, message, cause) in [
             (
                 0,
-                "errors::Unreadable",
+                "library::errors::Unreadable",
                 "cannot read the number",
                 Some("invalid digit found in string"),
             ),

@@ -1,12 +1,10 @@
 //! Damage is found, by the check and by the reader that meets it, and never taken for data (P7).
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
-mod scratch;
-
 use std::time::Duration;
 
+use crate::scratch::Scratch;
 use rusqlite::Connection;
-use scratch::Scratch;
 use taskhub_core::action::ActionKind;
 use taskhub_core::control;
 use taskhub_core::event::Tags;

@@ -1,19 +1,17 @@
 //! Stores written by earlier versions open, tell what they told then, and go on (P9).
 //!
-//! `UPDATE=1 cargo test -p taskhub-store --test golden` makes the store of the current format anew, and
+//! `UPDATE=1 cargo test -p taskhub-store --test store golden` makes the store of the current format anew, and
 //! the text of what is in it. That must not be done any more once a release has written the format: a
 //! store then stays as it is, and the next format gets one of its own.
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
-
-mod scratch;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::scratch::Scratch;
 use rusqlite::Connection;
-use scratch::Scratch;
 use taskhub_core::action::{Action, ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::event::{EventKind, HistoryEvent, Tags};

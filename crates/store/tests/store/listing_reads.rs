@@ -1,8 +1,6 @@
 //! How many rows a listing reads: counted, never timed.
 
-mod scratch;
-
-use scratch::Scratch;
+use crate::scratch::Scratch;
 use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::failure::Failure;

@@ -2,11 +2,9 @@
 //! whole or not at all (I1, I10).
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
-mod scratch;
-
 use std::sync::Arc;
 
-use scratch::Scratch;
+use crate::scratch::Scratch;
 use taskhub_core::action::ActionKind;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{InstanceId, Seq};

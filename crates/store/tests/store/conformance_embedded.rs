@@ -1,8 +1,6 @@
 //! The embedded store does what every backend must.
 
-mod scratch;
-
-use scratch::Scratch;
+use crate::scratch::Scratch;
 use taskhub_store::embedded::{EmbeddedStore, Options};
 
 fn open(folder: Scratch) -> (EmbeddedStore, Scratch) {

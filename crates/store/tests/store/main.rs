@@ -1,0 +1,12 @@
+//! What stores do, each alone and all alike. One program, since each is linked anew.
+
+mod conformance_embedded;
+mod conformance_mem;
+mod crashes;
+mod damage;
+mod embedded;
+mod folder;
+mod golden;
+mod listing_reads;
+mod log_length;
+mod scratch;
