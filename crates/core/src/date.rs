@@ -1,10 +1,13 @@
 //! Moments as people and programs write them, for all surfaces: every form that .NET's `DateTime.TryParse` takes under
-//! the invariant culture, which is what the clients of the original were written against. Without a zone it is UTC.
+//! the invariant culture, which is what the clients of the original were written against, and the rest of ISO 8601.
+//! Without a zone it is UTC.
 //!
 //! A text is a row of words and numbers. Up to three of them are the date, in any order that leaves no doubt: a name is
 //! the month, a number of three or more digits the year, and of the others the month comes first (`3/10/2100`,
 //! `2100-03-10`, `10 March 2100`). Numbers around a colon, and one before `AM` or `PM`, are the time. Zones, the day of
 //! the week and `AM`/`PM` may stand anywhere; commas, dots and blanks between the parts say nothing.
+
+mod iso;
 
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, Time, Weekday};
@@ -66,6 +69,13 @@ const WEEKDAYS: [(&str, Weekday); 7] = [
 /// assert_eq!(read("soon", now), None);
 /// ```
 pub fn read(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let (first, last) = RANGE;
+    let is_in_range = |moment: &Timestamp| (first..=last).contains(&moment.ticks());
+    invariant(text, now).or_else(|| iso::read(text.trim()).filter(is_in_range))
+}
+
+/// Reads a form of .NET.
+fn invariant(text: &str, now: Timestamp) -> Option<Timestamp> {
     let tokens = tokens(unwrapped(text)?)?;
     let mut reading = Reading {
         tokens: &tokens,
@@ -648,6 +658,37 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_iso_8601_is_read() {
+        for (text, moment) in [
+            ("20180310", "2018-03-10T00:00:00Z"),
+            ("20180310T135731Z", "2018-03-10T13:57:31Z"),
+            (" 20180310T1357+0100 ", "2018-03-10T12:57:00Z"),
+            ("2018-03-10T24:00", "2018-03-11T00:00:00Z"),
+            ("2018-W10-6", "2018-03-10T00:00:00Z"),
+            ("2018W106T12", "2018-03-10T12:00:00Z"),
+            ("2018-069", "2018-03-10T00:00:00Z"),
+            ("2018069", "2018-03-10T00:00:00Z"),
+            ("2018-11-14T19:35:00,123456789", "2018-11-14T19:35:00.1234567Z"),
+        ] {
+            let read = read(text, Timestamp::parse(NOW).unwrap());
+            assert_eq!(read, Timestamp::parse(moment), "{text}");
+        }
+        for text in [
+            "2018-366",
+            "2018-000",
+            "2018-W54-1",
+            "2018-W10-8",
+            "20181310",
+            "2018-03-10T24:01",
+            "2018-03-10T1357311",
+            "20180310T135731+14:01",
+            "9999-12-31T24:00",
+        ] {
+            assert_eq!(shown(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn other_texts_are_no_moments() {
         for text in [
             "",
@@ -661,10 +702,6 @@ mod tests {
             "AM",
             "Z",
             "+01:00",
-            "20180310",
-            "20180310T135731Z",
-            "2018-W10-6",
-            "2018-069",
             "13/10/2100",
             "2100-13-01",
             "2100-02-29",
@@ -677,17 +714,14 @@ mod tests {
             "3/10/",
             "/3/10/2100",
             "3//10/2100",
-            "2100-03-10T10",
             "2100-03-10T10:1",
             "2100-03-10T10:01:00.",
             "2100-03-10T25:00",
-            "2100-03-10T24:00",
             "2100-03-10T10:60",
             "2100-03-10T10:01:00X",
             "2100-03-10T10:01:00 GMT+1",
             "2100-03-10T10:01:00ZZ",
             "2100-03-10T10:01:00 AM",
-            "2100-03-10 10:01:00,5",
             "2100-03-10 10:01:00 UTC",
             "2100-03-10 10:01:00+14:01",
             "2100-03-10 10:01:00+1:60",

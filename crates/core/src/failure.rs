@@ -10,6 +10,8 @@ const PROPERTIES_BYTES_MAX: usize = FAILURE_BYTES_MAX / 4;
 /// Begin and end of the mark that stands where something was cut.
 const CUT_BEGIN: &str = "… [";
 const CUT_END: &str = " bytes cut]";
+/// What a mark counts at the innermost cause.
+const CAUSES: &str = "causes";
 /// Longest mark, with as many digits as a number has.
 const MARK_BYTES_MAX: usize = CUT_BEGIN.len() + 20 + CUT_END.len();
 /// Room for what is said of properties and causes, at each level and once.
@@ -64,10 +66,13 @@ impl Failure {
         self
     }
 
-    /// The same with a cause.
+    /// The same with a cause. Causes that are too many are cut here already: a failure that is nested without end could
+    /// be neither copied nor dropped.
     #[must_use]
     pub fn caused_by(mut self, inner: Failure) -> Self {
         self.inner = Some(Box::new(inner));
+        let causes = self.cut_causes();
+        self.mark_innermost(causes);
         self
     }
 
@@ -108,7 +113,7 @@ impl Failure {
         if levels <= FAILURE_CAUSES_MAX + 1 && self.size() <= FAILURE_BYTES_MAX {
             return self;
         }
-        let causes = self.cut_causes();
+        let causes = self.cut_causes() + self.unmark_innermost();
         let properties = self.cut_properties();
         self.cut_texts();
         // Last, so that they are not cut themselves.
@@ -116,11 +121,9 @@ impl Failure {
         let mut properties = properties.into_iter();
         while let Some(failure) = level {
             failure.mark(properties.next().unwrap_or(0), "properties");
-            if failure.inner.is_none() {
-                failure.mark(causes, "causes");
-            }
             level = failure.inner.as_deref_mut();
         }
+        self.mark_innermost(causes);
         self
     }
 
@@ -131,7 +134,43 @@ impl Failure {
         }
     }
 
-    /// Drops the innermost causes; says how many.
+    fn mark_innermost(&mut self, causes: usize) {
+        let mut level = Some(self);
+        while let Some(failure) = level {
+            if failure.inner.is_none() {
+                failure.mark(causes, CAUSES);
+            }
+            level = failure.inner.as_deref_mut();
+        }
+    }
+
+    /// Takes the mark off that says how many causes were cut from this one; answers how many.
+    fn unmark(&mut self) -> usize {
+        let mark = self
+            .message
+            .strip_suffix(" cut]")
+            .and_then(|text| text.strip_suffix(CAUSES));
+        let found = mark.and_then(|text| {
+            let (message, count) = text.strip_suffix(' ')?.rsplit_once(CUT_BEGIN)?;
+            Some((message.strip_suffix(' ')?.len(), count.parse().ok()?))
+        });
+        let (length, count) = found.unwrap_or((self.message.len(), 0));
+        self.message.truncate(length);
+        count
+    }
+
+    fn unmark_innermost(&mut self) -> usize {
+        let (mut count, mut level) = (0, Some(self));
+        while let Some(failure) = level {
+            if failure.inner.is_none() {
+                count = failure.unmark();
+            }
+            level = failure.inner.as_deref_mut();
+        }
+        count
+    }
+
+    /// Drops the innermost causes; says how many, with those that were cut from them before.
     fn cut_causes(&mut self) -> usize {
         let mut last = self;
         for _ in 0..FAILURE_CAUSES_MAX {
@@ -141,7 +180,7 @@ impl Failure {
         let (mut rest, mut count) = (last.inner.take(), 0);
         // One by one: dropped as a whole they would take as much stack as there are of them.
         while let Some(mut cause) = rest {
-            count += 1;
+            count += 1 + cause.unmark();
             rest = cause.inner.take();
         }
         count
@@ -302,7 +341,9 @@ mod tests {
     #[test]
     fn causes_and_properties_that_are_too_many_are_cut() {
         for message in ["m", &"m".repeat(9_000)] {
-            let limited = nested(100_000, message).limited();
+            let nested = nested(100_000, message);
+            assert_eq!(nested.levels().count(), FAILURE_CAUSES_MAX + 1);
+            let limited = nested.clone().limited();
             assert!(limited.size() <= FAILURE_BYTES_MAX);
             assert_eq!(limited.levels().count(), FAILURE_CAUSES_MAX + 1);
             let last = &limited.levels().last().unwrap().message;

@@ -67,6 +67,11 @@ impl fmt::Debug for FoldedName {
 }
 
 impl Name {
+    /// The text that all spellings have in common which differ in case only.
+    pub fn folded(&self) -> String {
+        folded(self.as_str()).collect()
+    }
+
     /// Whether a text is this name, but for case.
     pub fn eq_ignore_case(&self, text: &str) -> bool {
         is_same(self.as_str(), text)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::fnv::hash_128;
 use crate::limits;
 use crate::refusal::Refusal;
 
@@ -90,6 +91,10 @@ macro_rules! text_type {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(Arc<str>);
 
+/// Characters that are kept of the id of a child that would be too long: there is room for a hash, and for some levels
+/// below.
+const DERIVED_CHARS_KEPT: usize = 200;
+
 impl InstanceId {
     /// Checks an id.
     ///
@@ -130,17 +135,19 @@ impl InstanceId {
 
     /// The id of a child that was given none: `parent:%04x`, after the first continue-as-new with the
     /// execution's ordinal and a point before it, so that neither executions nor actions collide (R70): digits before a
-    /// point are an ordinal, all others an action, and no id of a child has a colon behind its parent's.
-    ///
-    /// # Errors
-    ///
-    /// `invalid-instance-id` if the parent's id is so long that the child's would exceed the limit.
-    pub fn derived_child(parent: &Self, ordinal: u32, action_id: i32) -> Result<Self, Refusal> {
-        if ordinal == 0 {
-            Self::new(&format!("{parent}:{action_id:04x}"))
+    /// point are an ordinal, all others an action, and no id of a child has a colon behind its parent's. Far down it
+    /// would be too long; then a hash stands for its end.
+    pub fn derived_child(parent: &Self, ordinal: u32, action_id: i32) -> Self {
+        let text = if ordinal == 0 {
+            format!("{parent}:{action_id:04x}")
         } else {
-            Self::new(&format!("{parent}:{ordinal}.{action_id:04x}"))
+            format!("{parent}:{ordinal}.{action_id:04x}")
+        };
+        if text.chars().count() <= limits::INSTANCE_ID_CHARS_MAX {
+            return Self(text.into());
         }
+        let kept: String = text.chars().take(DERIVED_CHARS_KEPT).collect();
+        Self(format!("{kept}~{:032x}", hash_128(&[text.as_bytes()])).into())
     }
 }
 
@@ -347,8 +354,26 @@ mod tests {
     #[test]
     fn a_child_without_an_id_gets_one_from_its_parent() {
         let parent = InstanceId::new("p").unwrap();
-        assert_eq!(InstanceId::derived_child(&parent, 0, 26).unwrap().as_str(), "p:001a");
-        assert_eq!(InstanceId::derived_child(&parent, 2, 26).unwrap().as_str(), "p:2.001a");
+        assert_eq!(InstanceId::derived_child(&parent, 0, 26).as_str(), "p:001a");
+        assert_eq!(InstanceId::derived_child(&parent, 2, 26).as_str(), "p:2.001a");
+    }
+
+    #[test]
+    fn children_are_given_an_id_however_far_down_they_are() {
+        for first in ["p".to_owned(), "漢".repeat(256)] {
+            let mut parent = InstanceId::new(&first).unwrap();
+            let mut seen = std::collections::BTreeSet::new();
+            for _ in 0..1_000 {
+                let children = [0, 1].map(|action| InstanceId::derived_child(&parent, 7, action));
+                for child in &children {
+                    assert_eq!(InstanceId::new(child.as_str()).as_ref(), Ok(child));
+                    assert!(child.as_str().starts_with(&first[..1.max(first.len() / 2)]));
+                    assert!(seen.insert(child.clone()), "`{child}` twice");
+                }
+                let [_, last] = children;
+                parent = last;
+            }
+        }
     }
 
     #[test]
@@ -360,7 +385,7 @@ mod tests {
             for parent in &parents {
                 for ordinal in [0, 1, 16, 1000, 4096, 0x1000_0001, u32::MAX] {
                     for action in [0, 1, 10, 16, 1000, 4096, 0x0010_0001, i32::MAX, -1, i32::MIN] {
-                        let child = InstanceId::derived_child(parent, ordinal, action).unwrap();
+                        let child = InstanceId::derived_child(parent, ordinal, action);
                         assert!(seen.insert(child.clone()), "`{child}` twice, at depth {depth}");
                         children.push(child);
                     }

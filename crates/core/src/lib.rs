@@ -13,6 +13,7 @@ pub mod control;
 pub mod date;
 pub mod event;
 pub mod failure;
+pub mod fnv;
 pub mod fold;
 pub mod id;
 pub mod instance;

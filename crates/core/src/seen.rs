@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::fnv;
 use crate::fold::FoldedName;
 use crate::id::{IdempotencyKey, InstanceId, Name};
 use crate::limits;
@@ -46,16 +47,9 @@ impl KeyUse {
         }
     }
 
-    /// 64-bit FNV-1a of an input; an absent one differs from an empty one. It is stored, so it never changes. It tells
-    /// apart what a client repeats from what it does not mean to repeat; it is no protection against forgery.
+    /// 64-bit FNV-1a of an input; an absent one differs from an empty one.
     pub fn digest_of(input: Option<&Payload>) -> u64 {
-        const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
-        let bytes = input.map_or(&[][..], |input| input.bytes());
-        let basis = if input.is_some() { BASIS } else { !BASIS };
-        bytes
-            .iter()
-            .fold(basis, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
+        input.map_or(!fnv::BASIS_64, |input| fnv::hash_64(fnv::BASIS_64, input.bytes()))
     }
 
     /// What this key was used for, for whoever wants to use it for `other`.

@@ -346,8 +346,7 @@ impl<'a> Effects<'a> {
         let info = &self.state.info;
         let target = match wanted {
             Some(target) => target,
-            None => InstanceId::derived_child(&info.instance, info.ordinal, id)
-                .or_else(|refusal| invalid(format!("action {id} starts a child without an id, and {refusal}")))?,
+            None => InstanceId::derived_child(&info.instance, info.ordinal, id),
         };
         if let Err(refusal) = target.check_new() {
             return invalid(format!("action {id} starts a child, and {refusal}"));

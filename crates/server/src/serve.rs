@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -118,10 +119,6 @@ fn check(config: &Config) -> Result<(), Error> {
     if !is_local && config.keys.is_empty() && !config.no_auth {
         return Err(Error::Unprotected { address });
     }
-    let is_origin = |url: &String| {
-        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        rest.is_some_and(|rest| !rest.is_empty() && !rest.trim_end_matches('/').contains(['/', '?', '#']))
-    };
     if config.public_url.as_ref().is_some_and(|url| !is_origin(url)) {
         return Err(Error::Setting {
             setting: "public_url",
@@ -129,6 +126,30 @@ fn check(config: &Config) -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+/// Whether a URL is a scheme, a host that can be, and perhaps a port.
+fn is_origin(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let Some(authority) = rest.and_then(|rest| rest.trim_end_matches('/').parse::<Authority>().ok()) else {
+        return false;
+    };
+    let host = authority.host();
+    let is_label = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(fits)
+    };
+    let is_name = host.trim_end_matches('.').split('.').all(is_label) && host.len() <= 253;
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = is_name || in_brackets.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
+    let port = authority.as_str().strip_prefix(host);
+    let is_port = port.is_some_and(|port| {
+        port.is_empty()
+            || port
+                .strip_prefix(':')
+                .is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    });
+    is_host && is_port
 }
 
 /// The client bindings of a server's hubs. Holding them keeps neither server nor hubs alive.

@@ -303,7 +303,7 @@ impl OrchestrationContext {
             .instance_id
             .clone()
             .unwrap_or_else(|| self.new_guid().simple().to_string());
-        let instance = new_instance(&id)?;
+        let instance = new_instance(&id).map_err(invalid)?;
         let options = options.instance_id(&id).tag(FIRE_AND_FORGET, "true");
         let action = self.action(Awaited::SubOrchestration, name, input, &options);
         self.shared

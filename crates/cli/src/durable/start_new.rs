@@ -1,5 +1,6 @@
 //! `durable start-new` (cli.md §6.1).
 
+use taskhub_core::fnv::hash_128;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
@@ -146,16 +147,8 @@ fn key(wanted: &Wanted, policy: Option<&str>) -> Result<Option<IdempotencyKey>> 
     }
     let Wanted { id, name, input, .. } = wanted;
     let input = input.as_ref().map_or(&b""[..], |input| input.bytes());
-    let parts = [id.as_str().as_bytes(), name.as_str().as_bytes(), input];
-    let mut hash = 0xcbf2_9ce4_8422_2325_u128;
-    for byte in parts.iter().flat_map(|part| {
-        (part.len() as u64)
-            .to_be_bytes()
-            .into_iter()
-            .chain(part.iter().copied())
-    }) {
-        hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-    }
+    let name = name.folded();
+    let hash = hash_128(&[id.as_str().as_bytes(), name.as_bytes(), input]);
     let key = IdempotencyKey::new(&format!("start-new-{hash:032x}"));
     key.map(Some).map_err(|refusal| Stop::from(&refusal))
 }

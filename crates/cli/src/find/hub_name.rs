@@ -12,18 +12,26 @@ pub(crate) const DEFAULT: &str = "DurableFunctionsHub";
 
 /// The name that an option, the environment or host.json says.
 pub(crate) fn said(world: &World, option: Option<&str>, host: &Host) -> Result<Option<HubName>> {
-    let said = match option.or_else(|| world.filled("TASKHUB_NAME")) {
-        Some(name) => Some(name.to_owned()),
-        // An override by the environment is part of it (L54).
-        None => host.text("hubName")?.filter(|name| !name.is_empty()),
-    };
-    said.map(|name| check(&name)).transpose()
+    if let Some(name) = option {
+        return check(name).map(Some);
+    }
+    if let Some(name) = world.filled("TASKHUB_NAME") {
+        let told = |stop: Stop| stop.hint("the name comes from the variable TASKHUB_NAME");
+        return check(name).map(Some).map_err(told);
+    }
+    // An override by the environment is part of it (L54).
+    let name = host.text("hubName")?.filter(|name| !name.is_empty());
+    let told = |stop: Stop| stop.hint("the name comes from host.json, or from a variable that overrides it");
+    name.map(|name| check(&name)).transpose().map_err(told)
 }
 
 /// The name, and whether nobody said one: the connection of a hosted scheduler may (L20).
 pub(crate) fn or_default(said: Option<HubName>, place: &Place) -> Result<(HubName, bool)> {
     let said = match (said, place.hub()) {
-        (None, Some(name)) => Some(check(name)?),
+        (None, Some(name)) => {
+            let told = |stop: Stop| stop.hint("the name comes from the connection string");
+            Some(check(name).map_err(told)?)
+        }
         (said, _) => said,
     };
     match said {

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::history::{self, HistoryView};
 use super::listing::{Listing, Wanted};
 use super::problem::Problem;
-use super::query::Query;
+use super::query::{Query, no_status};
 use super::respond::{self, Response};
 use super::shapes::InstanceStatus;
 use super::{Asked, Surface, header, idempotency_key, payload, time, token};
@@ -155,9 +155,9 @@ fn scheduled_start(asked: &Asked<'_>) -> Result<Option<Timestamp>, Problem> {
 /// What may become of an instance with this id: as this call says, else as the server is set (H64, H65).
 fn reuse(asked: &Asked<'_>) -> Result<ReusePolicy, Problem> {
     let dedupe = asked.query.statuses_in(&["dedupe"]);
-    if !dedupe.unknown.is_empty() {
+    if let Some(word) = dedupe.unknown.first() {
         // To overlook a word here would be to replace an instance that it was to protect.
-        return Err(Problem::argument("`dedupe` has a word that is no status"));
+        return Err(Problem::argument(format!("`dedupe`: {}", no_status(word))));
     }
     if !dedupe.known.is_empty() {
         let replaceable = RuntimeStatus::ALL

@@ -56,6 +56,12 @@ impl Query {
         }
     }
 
+    /// The first name that is none of these.
+    pub(crate) fn other_than(&self, names: &[&str]) -> Option<&str> {
+        let mut given = self.pairs.iter().map(|(name, _)| name.as_str());
+        given.find(|given| !names.iter().any(|name| given.eq_ignore_ascii_case(name)))
+    }
+
     /// A text; the first counts if there are several (H9).
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         let mut pairs = self.pairs.iter();
@@ -165,6 +171,12 @@ impl Statuses {
             unknown,
         }
     }
+}
+
+/// What is said of a word that is no status.
+pub(crate) fn no_status(word: &str) -> String {
+    let all: Vec<String> = RuntimeStatus::ALL.iter().map(ToString::to_string).collect();
+    format!("`{word}` is no status; expected is one of {}", all.join(", "))
 }
 
 /// A status by name, in any letter case, or by number (R4).

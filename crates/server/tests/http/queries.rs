@@ -107,6 +107,59 @@ async fn blanks_around_what_is_no_text_do_not_matter() {
     assert_eq!(ids(&server, &own).await.len(), 2);
 }
 
+#[tokio::test]
+async fn our_own_api_refuses_names_that_it_does_not_know() {
+    let server = Running::start(config()).await;
+    let hub = format!("/api/v1/hubs/{HUB}");
+    for (method, path, said) in [
+        (
+            "GET",
+            "/api/v1/hubs?taskHub=A".to_owned(),
+            "the query has `taskHub`; this call takes none but `code`",
+        ),
+        (
+            "GET",
+            format!("{hub}/instances?IDPREFIX=a&instanceIdPrefix=b"),
+            "the query has `instanceIdPrefix`; expected are `createdFrom`, `createdTo`, `cursor`, `fields`, \
+             `idPrefix`, `limit`, `name`, `payloads`, `status` and `code`",
+        ),
+        (
+            "GET",
+            format!("{hub}/instances/a?showHistory=true"),
+            "the query has `showHistory`; expected are `fields`, `payloads` and `code`",
+        ),
+        (
+            "GET",
+            format!("{hub}/instances/a/history?form=1"),
+            "the query has `form`; expected are `from`, `limit` and `code`",
+        ),
+        (
+            "DELETE",
+            format!("{hub}?confirm={HUB}&dryRun=true"),
+            "the query has `dryRun`; expected are `confirm` and `code`",
+        ),
+        (
+            "POST",
+            format!("{hub}/instances/a/terminate?reason=why"),
+            "the query has `reason`; this call takes none but `code`",
+        ),
+    ] {
+        let answer = server.call(method, &path).await;
+        assert_eq!(answer.status, 400, "{path}");
+        let error = &answer.json()["error"];
+        assert_eq!(
+            (&error["code"], &error["message"]),
+            (&"invalid-argument".into(), &said.into()),
+            "{path}"
+        );
+    }
+    let words = format!("{hub}/instances?status=completed,done");
+    let said = "`done` is no status; expected is one of Running, Completed, ";
+    assert!(server.call("GET", &words).await.body.contains(said));
+    let known = format!("{hub}/instances?status=completed&code=none");
+    assert_eq!(server.call("GET", &known).await.status, 200);
+}
+
 /// Forms of 10:01 on 10 March 2100, as they stand in a URL.
 const FORMS: [&str; 14] = [
     "2100-03-10T10:01:00Z",
@@ -179,8 +232,8 @@ async fn a_list_tells_which_filter_it_could_not_read_and_a_purge_refuses_it() {
                 &["299 - \"createdTimeTo is ignored, since '13/10/2100' is no time\""],
             ),
             (
-                "createdTimeFrom=20180310",
-                &["299 - \"createdTimeFrom is ignored, since '20180310' is no time\""],
+                "createdTimeFrom=20181310",
+                &["299 - \"createdTimeFrom is ignored, since '20181310' is no time\""],
             ),
             (
                 "createdTimeFrom=%0d%0aX:%22&createdTimeTo=%C3%BC",
@@ -225,7 +278,7 @@ async fn a_list_tells_which_filter_it_could_not_read_and_a_purge_refuses_it() {
     let own = format!("/api/v1/hubs/{HUB}/instances");
     for (path, told) in [
         ("createdFrom=soon", "`createdFrom` is no time: `soon`"),
-        ("createdTo=20180310", "`createdTo` is no time: `20180310`"),
+        ("createdTo=20181310", "`createdTo` is no time: `20181310`"),
     ] {
         let answer = server.call("GET", &format!("{own}?{path}")).await;
         assert_eq!(

@@ -348,7 +348,24 @@ async fn a_server_that_cannot_come_up_says_why() {
         ..config()
     };
     assert_eq!(refused(no_certificate).await.code(), "certificate-unusable");
-    for url in ["hub.example.org", "https://", "https://hub.example.org/path"] {
+    for url in [
+        "hub.example.org",
+        "https://",
+        "https:///",
+        "https://:8080",
+        "https://hub.example.org/path",
+        "https://hub.example.org?query",
+        "https://user:secret@hub.example.org",
+        "https://hub example.org",
+        "https://hub..example.org",
+        "https://hub$.example.org",
+        "https://hub.example.org:0",
+        "https://hub.example.org:65536",
+        "https://hub.example.org:",
+        "https://[::1",
+        "https://[not-an-address]",
+        "https://::1",
+    ] {
         let config = Config {
             public_url: Some(url.to_owned()),
             ..config()

@@ -20,7 +20,7 @@ use taskhub_engine::{Error as EngineError, WaitFor};
 use tokio::time::timeout;
 
 use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after};
-use super::super::query::{Query, status};
+use super::super::query::{Query, no_status, status};
 use super::super::respond::{self, Response};
 use super::super::{history as events, payload, time, token};
 use super::Call;
@@ -343,7 +343,7 @@ fn filter(query: &Query) -> Result<Filter, Refused> {
 }
 
 fn statuses<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<RuntimeStatus>, Refused> {
-    let unknown = |word: &str| Refused::argument(format!("`{word}` is no status"));
+    let unknown = |word: &str| Refused::argument(no_status(word));
     words
         .map(|word| status(word.trim()).ok_or_else(|| unknown(word)))
         .collect()

@@ -32,6 +32,23 @@ struct Call<'a> {
     key: Option<IdempotencyKey>,
 }
 
+/// Names of the query of a list.
+const LISTED: &[&str] = &[
+    "createdFrom",
+    "createdTo",
+    "cursor",
+    "fields",
+    "idPrefix",
+    "limit",
+    "name",
+    "payloads",
+    "status",
+];
+/// Names of the query of a wait.
+const WAITED: &[&str] = &["fields", "for", "payloads", "timeout"];
+/// Names of a query that say what of an instance is shown.
+const SHOWN: &[&str] = &["fields", "payloads"];
+
 /// Answers a call; `rest` is the path behind the prefix.
 pub(super) async fn answer(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment]) -> Response {
     let answered = perform(app, head, body, rest).await;
@@ -50,28 +67,42 @@ async fn perform(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment])
     let rest: Option<Vec<&str>> = rest.iter().map(Option::as_deref).collect();
     let rest = rest.ok_or_else(|| Refused::argument("the path is no UTF-8 with percent sequences"))?;
     match (&head.method, rest.as_slice()) {
-        (&Method::GET, ["hubs"]) => handlers::hubs(&call).await,
-        (&Method::DELETE, ["hubs", hub]) => handlers::delete_hub(&call, hub).await,
-        (&Method::GET, ["hubs", hub, "stats"]) => handlers::stats(&call, hub).await,
-        (&Method::GET, ["hubs", hub, "instances"]) => handlers::list(&call, hub).await,
+        (&Method::GET, ["hubs"]) => handlers::hubs(call.taking(&[])?).await,
+        (&Method::DELETE, ["hubs", hub]) => handlers::delete_hub(call.taking(&["confirm"])?, hub).await,
+        (&Method::GET, ["hubs", hub, "stats"]) => handlers::stats(call.taking(&[])?, hub).await,
+        (&Method::GET, ["hubs", hub, "instances"]) => handlers::list(call.taking(LISTED)?, hub).await,
         (&Method::POST, ["hubs", hub, "instances"]) => {
-            handlers::start(&call, hub, payload::read(app, body).await?).await
+            handlers::start(call.taking(&[])?, hub, payload::read(app, body).await?).await
         }
         (&Method::POST, ["hubs", hub, "instances", "purge"]) => {
-            handlers::purge_many(&call, hub, payload::read(app, body).await?).await
+            handlers::purge_many(call.taking(&[])?, hub, payload::read(app, body).await?).await
         }
-        (&Method::GET, ["hubs", hub, "instances", id]) => handlers::show(&call, hub, id).await,
-        (&Method::DELETE, ["hubs", hub, "instances", id]) => handlers::purge(&call, hub, id).await,
-        (&Method::GET, ["hubs", hub, "instances", id, "history"]) => handlers::history(&call, hub, id).await,
-        (&Method::GET, ["hubs", hub, "instances", id, "wait"]) => handlers::wait(&call, hub, id).await,
+        (&Method::GET, ["hubs", hub, "instances", id]) => handlers::show(call.taking(SHOWN)?, hub, id).await,
+        (&Method::DELETE, ["hubs", hub, "instances", id]) => handlers::purge(call.taking(&[])?, hub, id).await,
+        (&Method::GET, ["hubs", hub, "instances", id, "history"]) => {
+            handlers::history(call.taking(&["from", "limit"])?, hub, id).await
+        }
+        (&Method::GET, ["hubs", hub, "instances", id, "wait"]) => handlers::wait(call.taking(WAITED)?, hub, id).await,
         (&Method::POST, ["hubs", hub, "instances", id, action]) => {
-            handlers::act(&call, hub, id, action, payload::read(app, body).await?).await
+            handlers::act(call.taking(&[])?, hub, id, action, payload::read(app, body).await?).await
         }
         (_, _) => Err(Refused::no_route()),
     }
 }
 
 impl Call<'_> {
+    /// The call, if its query has no names but these and the key's. A misspelt filter would restrict nothing.
+    fn taking(&self, names: &[&str]) -> Result<&Self, Refused> {
+        let Some(other) = self.query.other_than(&[names, &["code"]].concat()) else {
+            return Ok(self);
+        };
+        let expected = match names {
+            [] => "this call takes none but `code`".to_owned(),
+            names => format!("expected are `{}` and `code`", names.join("`, `")),
+        };
+        Err(Refused::argument(format!("the query has `{other}`; {expected}")))
+    }
+
     /// The idempotency key of the body or of the header.
     fn key(&self, of_body: Option<&str>) -> Result<Option<IdempotencyKey>, Refused> {
         let of_body = of_body.map(IdempotencyKey::new).transpose()?;
