@@ -1,13 +1,14 @@
 //! Fan-out, fan-in: as many activities at once as there are files, and a sum of their results.
 
 use std::fs;
-use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use taskhub::{
-    ActivityContext, ActivityOptions, CallOptions, OrchestrationContext, Registry, Result, RetryPolicy, try_join_all,
+    ActivityContext, ActivityOptions, CallOptions, Error, OrchestrationContext, Registry, Result, RetryPolicy,
+    try_join_all,
 };
+
+use crate::files::Files;
 
 /// Files whose sizes are read at once.
 const READERS_MAX: usize = 16;
@@ -27,42 +28,22 @@ pub async fn fan_out_files(ctx: OrchestrationContext, folder: Option<String>) ->
     Ok(try_join_all(calls).await?.into_iter().sum())
 }
 
-/// Paths of the files in a folder and its subfolders, sorted; links are not followed.
-///
-/// # Errors
-///
-/// If a folder cannot be read.
-pub fn list_files(_: ActivityContext, folder: String) -> io::Result<Vec<String>> {
-    let mut folders = vec![PathBuf::from(folder)];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                files.push(entry.path().to_string_lossy().into_owned());
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 /// The size of a file in bytes.
-///
-/// # Errors
-///
-/// If the file is gone or cannot be looked at.
-pub fn file_size(_: ActivityContext, file: String) -> io::Result<u64> {
-    Ok(fs::metadata(file)?.len())
+fn file_size(files: &Files, file: &str) -> Result<u64> {
+    let found = files.find(file)?;
+    let found = found.ok_or_else(|| Error::msg(format!("`{file}` is not there")))?;
+    Ok(fs::metadata(found)?.len())
 }
 
-pub(crate) fn register(registry: Registry) -> Registry {
+pub(crate) fn register(registry: Registry, files: &Files) -> Registry {
     let limited = ActivityOptions::new().concurrency(READERS_MAX);
+    let (listed, measured) = (files.clone(), files.clone());
     registry
         .orchestrator("FanOutFiles", fan_out_files)
-        .blocking_activity("ListFiles", list_files)
-        .blocking_activity_with("FileSize", limited, file_size)
+        .blocking_activity("ListFiles", move |_: ActivityContext, folder: String| {
+            listed.list(&folder)
+        })
+        .blocking_activity_with("FileSize", limited, move |_: ActivityContext, file: String| {
+            file_size(&measured, &file)
+        })
 }

@@ -1,11 +1,12 @@
 //! Monitor: look, wait, look again. Each look is an execution of its own, so the history stays short
 //! however long it takes.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use taskhub::{ActivityContext, OrchestrationContext, Registry, Result};
+
+use crate::files::Files;
 
 /// What is watched, and how far the watching has come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,21 +46,11 @@ pub async fn monitor(ctx: OrchestrationContext, watch: Watch) -> Result<bool> {
     ctx.continue_as_new(Watch { looks_left, ..watch })
 }
 
-/// Whether there is such a file.
-///
-/// # Errors
-///
-/// If that cannot be told.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the context and the input belong to the activity"
-)]
-pub fn file_exists(_: ActivityContext, path: String) -> std::io::Result<bool> {
-    Path::new(&path).try_exists()
-}
-
-pub(crate) fn register(registry: Registry) -> Registry {
+pub(crate) fn register(registry: Registry, files: &Files) -> Registry {
+    let files = files.clone();
     registry
         .orchestrator("Monitor", monitor)
-        .blocking_activity("FileExists", file_exists)
+        .blocking_activity("FileExists", move |_: ActivityContext, path: String| {
+            files.find(&path).map(|found| found.is_some())
+        })
 }

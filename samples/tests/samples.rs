@@ -12,13 +12,13 @@ use taskhub::{Hub, Registry, RuntimeStatus, STOP_PERIOD, Timestamp};
 use taskhub_samples::approval::{Decision, Request};
 use taskhub_samples::monitor::Watch;
 use taskhub_samples::scheduled_purge::{Schedule, next_time};
-use taskhub_samples::{Purger, register};
+use taskhub_samples::{Files, Purger, register};
 use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_hours(24);
 
 fn hub() -> TestHub {
-    TestHub::new(register(Registry::new(), &Purger::default()))
+    TestHub::new(register(Registry::new(), &Purger::default(), &Files::below("/")))
 }
 
 /// The path of something in a folder.
@@ -89,6 +89,82 @@ fn counter_reads_a_file() {
         .run_orchestrator::<Value>("Counter", path(&folder, "none.json"))
         .unwrap_err();
     assert!(failure.message.contains("cannot read"), "{failure}");
+}
+
+#[test]
+fn no_sample_looks_at_files_outside_its_folder() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inside = scratch.path().join("inside");
+    fs::create_dir_all(inside.join("below")).unwrap();
+    fs::create_dir(scratch.path().join("inside-not")).unwrap();
+    for (name, text) in [
+        ("secret.json", "1"),
+        ("inside/a.json", "2"),
+        ("inside/below/b.json", "33"),
+    ] {
+        fs::write(scratch.path().join(name), text).unwrap();
+    }
+    let large = format!("\"{}\"", "x".repeat(1 << 20));
+    fs::write(inside.join("large.json"), large).unwrap();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("../secret.json", inside.join("link.json")).unwrap();
+        std::os::unix::fs::symlink("..", inside.join("up")).unwrap();
+        std::os::unix::fs::symlink("below/b.json", inside.join("near.json")).unwrap();
+    }
+    let files = || Files::below(&inside);
+    let run = |name: &str, input: Value| {
+        let mut hub = TestHub::new(register(Registry::new(), &Purger::default(), &files()));
+        hub.run_orchestrator::<Value>(name, input)
+    };
+    let absolute = |name: &str| scratch.path().join(name).to_string_lossy().into_owned();
+    for (path, number) in [
+        ("a.json".to_owned(), 2),
+        ("below/../a.json".to_owned(), 2),
+        (absolute("inside/below/b.json"), 33),
+        #[cfg(unix)]
+        ("near.json".to_owned(), 33),
+    ] {
+        assert_eq!(run("Counter", json!(path)).unwrap(), json!(number), "{path}");
+    }
+    for outside in [
+        "../secret.json".to_owned(),
+        "below/../../secret.json".to_owned(),
+        absolute("secret.json"),
+        absolute("inside-not"),
+        absolute("no-such-file"),
+        "/etc/passwd".to_owned(),
+        "/".to_owned(),
+        "..".to_owned(),
+        #[cfg(unix)]
+        "link.json".to_owned(),
+        #[cfg(unix)]
+        "up/secret.json".to_owned(),
+    ] {
+        let said = "is not below the folder that the samples may look at";
+        for (name, input) in [
+            ("Counter", json!(outside)),
+            ("FanOutFiles", json!(outside)),
+            ("Monitor", json!({"path": outside})),
+        ] {
+            let failure = run(name, input).unwrap_err();
+            assert!(failure.to_string().contains(said), "{name} {outside}: {failure}");
+            assert!(
+                !failure.to_string().contains(&*inside.to_string_lossy()) || outside.starts_with('/'),
+                "{failure}"
+            );
+        }
+    }
+    for (path, said) in [
+        ("large.json", "has more than 1 MiB"),
+        ("below", "is no regular file"),
+        ("none.json", "cannot read none.json"),
+    ] {
+        let failure = run("Counter", json!(path)).unwrap_err();
+        assert!(failure.to_string().contains(said), "{path}: {failure}");
+    }
+    // What is listed is of the folder: two files and the large one, and no link.
+    assert_eq!(run("FanOutFiles", json!(".")).unwrap(), json!(1 + 2 + (1 << 20) + 2));
 }
 
 #[test]
@@ -175,7 +251,7 @@ fn the_scheduled_purge_comes_at_noon_each_day() {
         seen.lock().unwrap().push(before.to_string());
         async { Ok(7) }
     });
-    let mut hub = TestHub::new(register(Registry::new(), &purger));
+    let mut hub = TestHub::new(register(Registry::new(), &purger, &Files::below("/")));
     let id = hub.start(
         "ScheduledPurge",
         Schedule {
@@ -195,7 +271,7 @@ async fn a_connected_purger_does_not_keep_the_hub() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..2 {
         let purger = Purger::default();
-        let builder = Hub::builder("SampleHub").registry(register(Registry::new(), &purger));
+        let builder = Hub::builder("SampleHub").registry(register(Registry::new(), &purger, &Files::below("/")));
         let hub = builder.open(path(&folder, "store")).await.unwrap();
         let client = hub.client();
         purger.connect_client(&client);
@@ -208,7 +284,7 @@ async fn a_connected_purger_does_not_keep_the_hub() {
 #[test]
 fn a_purger_that_is_not_connected_is_tried_again() {
     let purger = Purger::default();
-    let mut hub = TestHub::new(register(Registry::new(), &purger));
+    let mut hub = TestHub::new(register(Registry::new(), &purger, &Files::below("/")));
     let id = hub.start("ScheduledPurge", ());
     hub.advance(DAY / 2 + Duration::from_secs(30));
     assert_eq!(hub.call_count("PurgeOldInstances"), 1);

@@ -45,10 +45,6 @@ pub(crate) enum Command {
 
 /// Options of `dev` and `serve`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an option of its own, and named where it is given"
-)]
 pub(crate) struct Serve {
     /// Port to listen on; 0 takes any that is free. [default: 7071]
     #[arg(long, short)]
@@ -56,9 +52,16 @@ pub(crate) struct Serve {
     /// Address to listen on; others than loopback need keys, or --no-auth. [default: 127.0.0.1]
     #[arg(long)]
     pub(crate) address: Option<IpAddr>,
-    /// Origin of all links, such as `https://hub.example.org`. [default: that of the request, for functions this server's]
+    /// Origin of all links, such as `https://hub.example.org`; without it the setting TASKHUB_PUBLIC_URL. [default: as the
+    /// server was called, for functions its address]
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
+    /// Hosts, with or without a port, by which callers without a key may call the server besides localhost and its address.
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
+    pub(crate) allow_host: Vec<String>,
+    /// Origins such as `https://app.example.org` whose pages may use the server in a browser.
+    #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',')]
+    pub(crate) cors: Vec<String>,
     /// Folder of the store. [default for dev: .taskhub]
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
@@ -74,9 +77,10 @@ pub(crate) struct Serve {
     /// Forget everything at the end.
     #[arg(long)]
     pub(crate) ephemeral: bool,
-    /// Run the sample functions in the server.
-    #[arg(long)]
-    pub(crate) samples: bool,
+    /// Run the sample functions in the server; those that look at files see what is below DIR alone. [default of DIR: the
+    /// project]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
+    pub(crate) samples: Option<PathBuf>,
     /// Write the addresses to this file as JSON when all is ready.
     #[arg(long, value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -89,7 +93,7 @@ pub(crate) struct Serve {
     /// Serve other machines without keys.
     #[arg(long)]
     pub(crate) no_auth: bool,
-    /// Answer programs on this machine without a key, also under serve.
+    /// Answer programs on this machine without a key although there are keys.
     #[arg(long)]
     pub(crate) rpc_open_loopback: bool,
     /// Certificate in PEM; the server then speaks HTTPS.

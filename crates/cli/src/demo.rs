@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use taskhub::{Client, Hub, InstanceId, Registry, STOP_PERIOD, StatusOptions};
-use taskhub_samples::Purger;
+use taskhub_samples::{Files, Purger};
 use taskhub_store::Store;
 use tempfile::TempDir;
 
@@ -42,14 +42,20 @@ pub(crate) async fn run(demo: Demo, world: &World) -> Result<String, Box<Ended>>
         return Ok(report);
     }
     say(report.trim_end());
-    serve(store, &home, world, signals).await?;
+    serve(store, &home, &temporary.path().join("files"), world, signals).await?;
     Ok(String::new())
 }
 
 /// Serves what the demo left, on the next free port, until a signal comes.
-async fn serve(store: Arc<dyn Store>, home: &Path, world: &World, signals: Signals) -> crate::stop::Result<()> {
+async fn serve(
+    store: Arc<dyn Store>,
+    home: &Path,
+    files: &Path,
+    world: &World,
+    signals: Signals,
+) -> crate::stop::Result<()> {
     let hub = crate::find::hub_name::check(HUB)?;
-    let served = Served::of_demo(store, home, &hub).await?;
+    let served = Served::of_demo(store, home, files, &hub).await?;
     let (_running, _notice) = served.announce(None, world)?;
     let url = format!("http://{}", served.address());
     let instances = format!("{url}/runtime/webhooks/durabletask/instances");
@@ -80,7 +86,7 @@ fn prepare(keep: Option<&Path>) -> Result<(PathBuf, TempDir)> {
 /// Runs the orchestrations; answers what was done and written, and whether they came to their end.
 async fn play(store: &Arc<dyn Store>, home: &Path, temporary: &Path, is_kept: bool) -> Result<(String, bool)> {
     let files = temporary.join("files");
-    let registry = taskhub_samples::register(Registry::new(), &Purger::default());
+    let registry = taskhub_samples::register(Registry::new(), &Purger::default(), &Files::below(&files));
     let hub = Hub::builder(HUB)
         .registry(registry)
         .open_with(Arc::clone(store))

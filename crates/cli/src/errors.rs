@@ -15,10 +15,10 @@ macro_rules! pages {
 
 pages! {
     "address-in-use" "address-unprotected" "bad-instance-id" "certificate-unusable" "configuration" "declined"
-    "failed" "file-not-found" "hub-exists" "hub-not-found" "hub-stopped" "idempotency-conflict" "inbox-full" "instance-exists"
+    "failed" "file-not-found" "host-not-allowed" "hub-exists" "hub-not-found" "hub-stopped" "idempotency-conflict" "inbox-full" "instance-exists"
     "instance-failed" "instance-live" "instance-not-found" "instance-not-live" "instance-stalled"
     "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-idempotency-key" "invalid-instance-id" "invalid-name" "no-such-route"
-    "not-allowed" "not-authenticated" "not-available-yet" "not-served" "output-failed" "overloaded"
+    "not-allowed" "not-authenticated" "not-available-yet" "not-served" "origin-not-allowed" "output-failed" "overloaded"
     "payload-too-deep" "payload-too-large" "server-unreachable" "signal-unavailable" "stale-answer" "store-corrupt" "store-format"
     "store-full" "store-locked" "store-unavailable" "timed-out" "unexpected-answer" "unregistered-name" "usage"
 }

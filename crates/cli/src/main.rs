@@ -6,6 +6,7 @@ mod demo;
 mod durable;
 mod errors;
 mod find;
+mod random;
 mod report;
 mod screen;
 mod serve;

@@ -1,6 +1,7 @@
 //! The two streams and their colours. Standard output carries the answer and nothing else; notes, hints,
 //! prompts and errors go to standard error (L29). Colours only where somebody looks (L30).
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Stderr, Stdout, Write};
 
 use crate::stop::{Result, Stop};
@@ -54,6 +55,7 @@ pub(crate) struct Screen {
     out: BufWriter<Stdout>,
     err: Stderr,
     paints: Paints,
+    out_is_terminal: bool,
     /// Whether errors are one line of JSON (L35).
     pub(crate) errors_are_json: bool,
     is_quiet: bool,
@@ -68,6 +70,7 @@ impl Screen {
             out: BufWriter::new(io::stdout()),
             err: io::stderr(),
             paints: Paints::default(),
+            out_is_terminal: world.out_is_terminal,
             errors_are_json: false,
             is_quiet: false,
             held: Vec::new(),
@@ -97,7 +100,12 @@ impl Screen {
 
     /// A line of the answer.
     pub(crate) fn say(&mut self, colour: Colour, line: &str) -> Result<()> {
-        let painted = paint(line, colour, self.paints.out);
+        let shown = if self.out_is_terminal {
+            harmless(line)
+        } else {
+            Cow::Borrowed(line)
+        };
+        let painted = paint(&shown, colour, self.paints.out);
         Ok(writeln!(self.out, "{painted}")?)
     }
 
@@ -146,13 +154,14 @@ impl Screen {
     }
 
     fn remark_now(&mut self, colour: Colour, line: &str) {
-        let painted = paint(line, colour, self.paints.err);
+        let painted = paint(&harmless(line), colour, self.paints.err);
         // Nobody reads our remarks: the answer matters more.
         let _closed = writeln!(self.err, "{painted}");
     }
 
     /// A question, without an end of line.
     pub(crate) fn ask(&mut self, question: &str) {
+        let question = harmless(question);
         let _closed = write!(self.err, "{question} ").and_then(|()| self.err.flush());
     }
 
@@ -195,8 +204,42 @@ impl Screen {
     }
 }
 
+/// A text whose control characters are shown and not obeyed: what it quotes may come from anybody, and a terminal does what
+/// they say. Ends of lines stay.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if is_harmful(letter) {
+            out.extend(letter.escape_unicode());
+        } else {
+            out.push(letter);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a terminal may do something else than show it. The last are those that turn the direction of writing.
+fn is_harmful(letter: char) -> bool {
+    (letter.is_control() && !matches!(letter, '\n' | '\t'))
+        || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let quoted = serde_json::Value::from(text).to_string();
+    // JSON leaves some as they are.
+    let mut out = String::with_capacity(quoted.len());
+    for letter in quoted.chars() {
+        if is_harmful(letter) {
+            // All of them are in the first plane.
+            out.extend(["\\u", &format!("{:04x}", u32::from(letter))]);
+        } else {
+            out.push(letter);
+        }
+    }
+    out
 }
 
 fn paint(line: &str, colour: Colour, is_on: bool) -> String {
@@ -209,6 +252,24 @@ fn paint(line: &str, colour: Colour, is_on: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_of_what_is_quoted_are_shown() {
+        for (text, shown) in [
+            ("plain, with é and\ttab\nand line", "plain, with é and\ttab\nand line"),
+            ("\u{1b}[31mred\u{7}", "\\u{1b}[31mred\\u{7}"),
+            ("\u{9b}2J\u{7f}\r", "\\u{9b}2J\\u{7f}\\u{d}"),
+            ("a\u{202e}b\u{2066}", "a\\u{202e}b\\u{2066}"),
+        ] {
+            assert_eq!(harmless(text), shown);
+        }
+    }
+
+    #[test]
+    fn errors_in_json_stay_json() {
+        let text = quoted("a\u{1b}[0m\u{9b}\u{7f}\u{202e}\"\nz");
+        assert_eq!(text, r#""a\u001b[0m\u009b\u007f\u202e\"\nz""#);
+    }
 
     #[test]
     fn colours_are_those_of_core_tools() {

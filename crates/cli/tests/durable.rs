@@ -299,7 +299,12 @@ fn check(path: &Path, beside: Beside) {
                 let path = runner.inside.join(name);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 let text = text.replace("\\n", "\n").replace("\\u{feff}", "\u{feff}");
-                std::fs::write(path, text).unwrap();
+                std::fs::write(&path, text).unwrap();
+                #[cfg(unix)]
+                if path.extension().is_some_and(|extension| extension == "key") {
+                    // As one keeps a key.
+                    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+                }
             }
             "server" => runner.serve(rest),
             // The last one first; it has no time to tidy up.

@@ -93,7 +93,7 @@ fn ask(address: &str, request: &str, body: &str) -> TcpStream {
     let length = body.len();
     write!(
         stream,
-        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .unwrap();
     stream

@@ -44,7 +44,11 @@ async fn check(signal: &str) {
         .unwrap();
 
     // Nobody has the store any more, and it holds what was acknowledged.
-    let registry = taskhub_samples::register(Registry::new(), &taskhub_samples::Purger::default());
+    let registry = taskhub_samples::register(
+        Registry::new(),
+        &taskhub_samples::Purger::default(),
+        &taskhub_samples::Files::below("."),
+    );
     let hub = Hub::builder("DemoHub")
         .registry(registry)
         .open(folder.path().join("store"))

@@ -288,7 +288,7 @@ impl Executor {
                 Output::Fingerprints => {
                     if let Some(partition) = self.partitions.get(&index) {
                         let filling = Arc::clone(&self.shared).fill_filter(index, partition.lease().epoch);
-                        self.shared.spawn(filling);
+                        self.shared.spawn_read(filling);
                     }
                 }
                 Output::Load(instance) => self.loads.entry(index).or_default().push(instance),
@@ -372,7 +372,7 @@ impl Executor {
                 continue;
             };
             let shared = Arc::clone(&self.shared);
-            self.shared.spawn(load(shared, index, epoch, instances));
+            self.shared.spawn_read(load(shared, index, epoch, instances));
         }
     }
 
@@ -385,7 +385,7 @@ impl Executor {
 
     fn read_history(&self, instance: InstanceId, fence: Fence, execution: ExecutionKey) {
         let shared = Arc::clone(&self.shared);
-        self.shared.spawn(async move {
+        self.shared.spawn_read(async move {
             let index = execution.partition.index;
             let Some(read) = read(&shared, || shared.store.history(&execution, 0)).await else {
                 return;

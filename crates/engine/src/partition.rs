@@ -29,13 +29,22 @@ mod commits;
 mod requests;
 mod turns;
 
+/// Where the random bits of new ids come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Random {
+    /// The system's generator, so that nobody guesses an id.
+    System,
+    /// A seed, for runs that can be repeated.
+    Seeded(u64),
+}
+
 /// What a partition is made with, besides what the store recovered.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The right to commit.
     pub lease: Lease,
-    /// Seed of the ids it makes.
-    pub seed: u64,
+    /// Where the random bits of the ids that it makes come from.
+    pub random: Random,
     /// Budget of its instances in memory, in bytes.
     pub memory_bytes_max: usize,
     /// Instances whose turns are not begun in this process any more, and why (A33).
@@ -112,13 +121,21 @@ enum Parked<R> {
 /// Where the partition's ids come from (A44).
 #[derive(Debug)]
 struct IdSource {
-    random: fastrand::Rng,
+    /// Absent: the system's.
+    seeded: Option<fastrand::Rng>,
     next_instance: InstanceNumber,
 }
 
 impl Ids for IdSource {
     fn execution(&mut self) -> ExecutionId {
-        ExecutionId::new(self.random.u128(..).to_be_bytes())
+        if let Some(random) = &mut self.seeded {
+            return ExecutionId::new(random.u128(..).to_be_bytes());
+        }
+        let mut bytes = [0; 16];
+        match getrandom::fill(&mut bytes) {
+            Ok(()) => ExecutionId::new(bytes),
+            Err(error) => unreachable!("the system has no random bits: {error}"),
+        }
     }
 
     fn instance_number(&mut self) -> InstanceNumber {
@@ -152,7 +169,10 @@ impl<R: Destination> Partition<R> {
         let mut partition = Self {
             key: setup.lease.partition.clone(),
             ids: IdSource {
-                random: fastrand::Rng::with_seed(setup.seed),
+                seeded: match setup.random {
+                    Random::System => None,
+                    Random::Seeded(seed) => Some(fastrand::Rng::with_seed(seed)),
+                },
                 next_instance,
             },
             fence_counter: 0,

@@ -15,7 +15,7 @@ use crate::error::chain;
 use crate::executor::{Executor, ThreadInput};
 use crate::hub::{Options, To};
 use crate::io::Output;
-use crate::partition::{Partition, Setup};
+use crate::partition::{Partition, Random, Setup};
 use crate::queue::Queue;
 use crate::shared::{Broken, Drain, Pulse, Shared, ThreadLink};
 
@@ -108,7 +108,7 @@ impl Supervisor {
         }
         for (index, epoch, outputs) in first_outputs {
             shared.send_to_thread(usize::from(index), ThreadInput::Begin(index, outputs));
-            shared.spawn(Arc::clone(&shared).fill_filter(index, epoch));
+            shared.spawn_read(Arc::clone(&shared).fill_filter(index, epoch));
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ impl Supervisor {
             recovered.retain(|item| matches!(item, Recovered::Counters { .. } | Recovered::Damaged { .. }));
         }
         let setup = Setup {
-            seed: seed(),
+            random: Random::System,
             memory_bytes_max: self.options.memory_bytes_max / usize::from(shared.partitions),
             set_aside,
             out_of_service: ours(&self.out_of_service),
@@ -335,11 +335,6 @@ impl Watched {
 )]
 pub(crate) fn now() -> Instant {
     Instant::now()
-}
-
-/// Randomness of the process for a partition's ids.
-fn seed() -> u64 {
-    fastrand::u64(..)
 }
 
 /// Closes a hub whose heart stops.

@@ -9,7 +9,7 @@ use taskhub_core::id::{Epoch, HubName, InstanceId};
 use taskhub_store::{Error as StoreError, Freshness, PartitionKey, Query, Store, partition_of};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::dispatcher::{Dispatcher, Event, Order, Token};
@@ -65,6 +65,7 @@ pub(crate) struct Shared {
 struct Joins {
     threads: BTreeMap<usize, std::thread::JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
+    reads: JoinSet<()>,
 }
 
 /// The way to one partition thread.
@@ -357,6 +358,14 @@ impl Shared {
         self.runtime.spawn(task);
     }
 
+    /// Spawns a read, which has the store open; a stop gives it up, so that the store is free then.
+    pub(crate) fn spawn_read(&self, read: impl Future<Output = ()> + Send + 'static) {
+        let reads = &mut self.joins().reads;
+        // Those that have ended are forgotten.
+        while reads.try_join_next().is_some() {}
+        reads.spawn_on(read, &self.runtime);
+    }
+
     /// Spawns a task that a stop waits for.
     #[expect(clippy::disallowed_methods, reason = "the shell's door to the runtime")]
     pub(crate) fn spawn_main(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -386,9 +395,12 @@ impl Shared {
         self.joins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the threads and the main tasks have ended, which they do once the hub is closed.
+    /// Waits until the threads, the main tasks and the reads have ended, which they do once the hub is closed.
     pub(crate) async fn ended(&self) {
-        let Joins { threads, tasks } = std::mem::take(&mut *self.joins());
+        let (threads, tasks) = {
+            let mut joins = self.joins();
+            (std::mem::take(&mut joins.threads), std::mem::take(&mut joins.tasks))
+        };
         let (done, joined) = oneshot::channel();
         // Not one of the runtime's threads: that would keep the process from ending while a turn is stuck.
         let joining = std::thread::Builder::new().name("joins".to_owned()).spawn(move || {
@@ -404,6 +416,9 @@ impl Shared {
         for task in tasks {
             let _panicked = task.await;
         }
+        // Nobody begins one any more.
+        let mut reads = std::mem::take(&mut self.joins().reads);
+        reads.shutdown().await;
     }
 
     /// Fills a partition's filter of ids in the background (A40).

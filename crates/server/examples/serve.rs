@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use taskhub::{ClientBinding, Hub, Registry, STOP_PERIOD};
-use taskhub_samples::{Purger, register};
+use taskhub_samples::{Files, Purger, register};
 use taskhub_server::{Config, Server};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let purger = Purger::default();
     let hub = Hub::builder("SampleHub")
-        .registry(register(Registry::new(), &purger))
+        .registry(register(Registry::new(), &purger, &Files::below(".")))
         .open(".taskhub")
         .await?;
     purger.connect_client(&hub.client());

@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::auth::Keys;
+use crate::border::Border;
 use crate::config::Config;
+use crate::guess::Guesses;
 use crate::hubs::Hubs;
 use crate::metrics::Metrics;
 
@@ -17,6 +19,8 @@ use crate::metrics::Metrics;
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) keys: Keys,
+    pub(crate) border: Border,
+    pub(crate) guesses: Guesses,
     pub(crate) hubs: Hubs,
     pub(crate) metrics: Metrics,
     /// Where the server listens.
@@ -31,6 +35,8 @@ impl App {
     pub(crate) fn new(config: Config, hubs: Hubs, address: SocketAddr) -> Self {
         Self {
             keys: Keys::new(config.keys.clone()),
+            border: Border::new(&config),
+            guesses: Guesses::default(),
             config,
             hubs,
             metrics: Metrics::default(),

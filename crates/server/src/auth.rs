@@ -26,7 +26,7 @@ pub(crate) enum Denied {
     NotAllowed,
 }
 
-/// What the caller's key opens.
+/// What the caller may do.
 #[derive(Clone, Debug)]
 pub(crate) enum Grant {
     /// There are no keys.
@@ -38,6 +38,11 @@ pub(crate) enum Grant {
 }
 
 impl Grant {
+    /// Whether no key was needed.
+    pub(crate) fn is_keyless(&self) -> bool {
+        matches!(self, Self::Open | Self::Local)
+    }
+
     /// Whether it opens what a call needs, in this hub.
     pub(crate) fn check(&self, need: Need, hub: &HubName) -> Result<(), Denied> {
         let key = match self {
@@ -71,25 +76,42 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// What a presented key opens. All valid keys are compared, so that time tells nothing.
+    /// What a presented key opens.
     pub(crate) fn admit(&self, presented: Option<&str>) -> Result<Grant, Denied> {
         if self.is_empty() {
             return Ok(Grant::Open);
         }
-        let presented = presented.unwrap_or_default();
-        let mut found = None;
-        for key in &self.0 {
-            if is_same(key.value.as_bytes(), presented.as_bytes()) && !key.value.is_empty() {
-                found = Some(key);
-            }
-        }
-        found.cloned().map(Grant::Key).ok_or(Denied::Unknown)
+        let place = self.place(presented.unwrap_or_default());
+        let key = place.and_then(|place| self.0.get(place));
+        key.cloned().map(Grant::Key).ok_or(Denied::Unknown)
     }
 
-    /// The key that links of calls without one carry: the first system key that opens the hub (H31).
-    pub(crate) fn for_links(&self, hub: &HubName) -> Option<&str> {
-        let opens = |key: &&Key| !key.is_master && !key.is_read_only && key.hub.as_ref().is_none_or(|only| only == hub);
-        self.0.iter().find(opens).map(|key| key.value.as_str())
+    /// The place of a key among the valid ones. All of them are compared, so that time tells nothing.
+    pub(crate) fn place(&self, presented: &str) -> Option<usize> {
+        let mut found = None;
+        for (place, key) in self.0.iter().enumerate() {
+            if is_same(key.value.as_bytes(), presented.as_bytes()) && !key.value.is_empty() {
+                found = Some(place);
+            }
+        }
+        found
+    }
+
+    /// The key that links carry: the first system key that opens the hub, and no more than the caller's own does (H31).
+    /// Links are handed on; neither the caller's key nor the master key is.
+    pub(crate) fn for_links(&self, hub: &HubName, grant: &Grant) -> Option<&str> {
+        let fits = |key: &&Key| {
+            let opens = !key.is_master && key.hub.as_ref().is_none_or(|only| only == hub);
+            opens
+                && match grant {
+                    Grant::Key(own) => {
+                        let is_within = own.hub.is_none() || key.hub == own.hub;
+                        is_within && key.is_read_only == own.is_read_only
+                    }
+                    Grant::Open | Grant::Local => !key.is_read_only,
+                }
+        };
+        self.0.iter().find(fits).map(|key| key.value.as_str())
     }
 }
 
@@ -136,7 +158,17 @@ mod tests {
         for wrong in ["", "s", "s11", "S1"] {
             assert_eq!(can(wrong, Need::Read, "HubA"), Err(Denied::Unknown));
         }
-        assert_eq!(keys.for_links(&hub("HubB")), Some("s1"));
+        let link = |key: &str, name: &str| {
+            let grant = keys.admit(Some(key)).unwrap();
+            keys.for_links(&hub(name), &grant).map(str::to_owned)
+        };
+        assert_eq!(keys.for_links(&hub("HubB"), &Grant::Local), Some("s1"));
+        for (caller, carried) in [("s1", "s1"), ("m", "s1"), ("reader", "reader"), ("a-only", "a-only")] {
+            assert_eq!(link(caller, "HubA").as_deref(), Some(carried), "{caller}");
+        }
+        let keys = Keys::new(vec![Key::master("m"), Key::system("reader").read_only()]);
+        let grant = keys.admit(Some("m")).unwrap();
+        assert_eq!(keys.for_links(&hub("HubA"), &grant), None, "never the master key");
     }
 
     #[test]

@@ -33,8 +33,14 @@ pub struct Config {
     pub rpc_open_loopback: Option<bool>,
     /// Whether programs on other machines may use it; with keys they need one in its path (H4, H33).
     pub rpc_allow_remote: bool,
-    /// Origin of all links, such as `https://hub.example.org`; absent: that of the request (H43).
+    /// Origin of all links, such as `https://hub.example.org`; absent: the host of the request if that is the server's, or
+    /// else the address that the request came to (H43).
     pub public_url: Option<String>,
+    /// Hosts that callers without a key may name the server by, with or without a port, besides the names of this machine,
+    /// the address that a call comes to, and the host of `public_url`. A browser can be made to send any other.
+    pub allow_hosts: Vec<String>,
+    /// Origins such as `https://app.example.org` whose pages may do in a browser what programs may.
+    pub cors: Vec<String>,
     /// Whether `X-Forwarded-Host` and `X-Forwarded-Proto` name the origin (H43); for servers behind a proxy.
     pub use_forwarded_host: bool,
     /// Surface of the links that calls over the RPC surface and the front door are given (H43).
@@ -69,6 +75,8 @@ impl Default for Config {
             rpc_open_loopback: None,
             rpc_allow_remote: false,
             public_url: None,
+            allow_hosts: Vec::new(),
+            cors: Vec::new(),
             use_forwarded_host: false,
             link_prefix: LinkPrefix::Webhook,
             connection_name: "Storage".to_owned(),
@@ -112,6 +120,9 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// A caller that takes nothing of its answer for so long is let go.
     pub write_timeout: Duration,
+    /// How long a key is waited with, right or wrong, that comes from an address which presented ten wrong ones within a
+    /// minute.
+    pub key_delay: Duration,
     /// Connections at once; more wait in the system's queue.
     pub connections_max: usize,
     /// What is under way gets so long to end when the server stops.
@@ -128,6 +139,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_mins(1),
             write_timeout: Duration::from_mins(1),
+            key_delay: Duration::from_secs(1),
             connections_max: 10_000,
             stop_timeout: Duration::from_secs(10),
         }

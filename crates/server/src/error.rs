@@ -32,10 +32,12 @@ pub enum Error {
         reason: String,
     },
     /// A setting is not what it should be.
-    #[error("the setting `{setting}` is no {expected}")]
+    #[error("the setting `{setting}` is `{given}`, and expected is {expected}")]
     Setting {
         /// Its name.
         setting: &'static str,
+        /// What it is.
+        given: String,
         /// What it should be.
         expected: &'static str,
     },

@@ -7,8 +7,10 @@
 
 mod app;
 mod auth;
+mod border;
 pub mod config;
 mod error;
+mod guess;
 mod http;
 mod hubs;
 pub mod logs;

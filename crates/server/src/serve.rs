@@ -2,11 +2,10 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::App;
+use crate::border::{Host, Origin};
 use crate::config::Config;
 use crate::error::Error;
 use crate::http;
@@ -119,37 +119,28 @@ fn check(config: &Config) -> Result<(), Error> {
     if !is_local && config.keys.is_empty() && !config.no_auth {
         return Err(Error::Unprotected { address });
     }
-    if config.public_url.as_ref().is_some_and(|url| !is_origin(url)) {
-        return Err(Error::Setting {
-            setting: "public_url",
-            expected: "origin such as https://hub.example.org",
-        });
+    let refused = |setting, given: &String, expected| {
+        Err(Error::Setting {
+            setting,
+            given: given.clone(),
+            expected,
+        })
+    };
+    let is_origin = |url: &String| Origin::parse(url).is_some();
+    if let Some(url) = config.public_url.as_ref().filter(|url| !is_origin(url)) {
+        return refused("public_url", url, "an origin such as https://hub.example.org");
+    }
+    if let Some(host) = config.allow_hosts.iter().find(|host| Host::parse(host).is_none()) {
+        return refused(
+            "allow_hosts",
+            host,
+            "a host such as hub.example.org or hub.example.org:8080",
+        );
+    }
+    if let Some(origin) = config.cors.iter().find(|origin| !is_origin(origin)) {
+        return refused("cors", origin, "an origin such as https://app.example.org");
     }
     Ok(())
-}
-
-/// Whether a URL is a scheme, a host that can be, and perhaps a port.
-fn is_origin(url: &str) -> bool {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let Some(authority) = rest.and_then(|rest| rest.trim_end_matches('/').parse::<Authority>().ok()) else {
-        return false;
-    };
-    let host = authority.host();
-    let is_label = |label: &str| {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        !label.is_empty() && label.len() <= 63 && label.bytes().all(fits)
-    };
-    let is_name = host.trim_end_matches('.').split('.').all(is_label) && host.len() <= 253;
-    let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_host = is_name || in_brackets.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
-    let port = authority.as_str().strip_prefix(host);
-    let is_port = port.is_some_and(|port| {
-        port.is_empty()
-            || port
-                .strip_prefix(':')
-                .is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
-    });
-    is_host && is_port
 }
 
 /// The client bindings of a server's hubs. Holding them keeps neither server nor hubs alive.
@@ -249,13 +240,26 @@ fn told_if_panicked(ended: &Result<(), tokio::task::JoinError>) {
     }
 }
 
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// The caller's.
+    pub(crate) peer: SocketAddr,
+    /// The server's.
+    pub(crate) local: SocketAddr,
+}
+
 async fn connection(app: Arc<App>, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
     let counted = Arc::clone(&app);
     let _counted = counted.metrics.connection();
+    let ends = Ends {
+        peer,
+        local: stream.local_addr().unwrap_or(app.address),
+    };
     // Small answers would wait for the caller's acknowledgement otherwise (A11).
     let _best_effort = stream.set_nodelay(true);
     let Some(acceptor) = tls else {
-        return converse(app, stream, peer).await;
+        return converse(app, stream, ends).await;
     };
     let agreed = tokio::select! {
         agreed = timeout(app.config.limits.head_timeout, acceptor.accept(stream)) => agreed,
@@ -263,18 +267,19 @@ async fn connection(app: Arc<App>, stream: TcpStream, peer: SocketAddr, tls: Opt
         () = app.closed() => return,
     };
     match agreed {
-        Ok(Ok(stream)) => converse(app, stream, peer).await,
+        Ok(Ok(stream)) => converse(app, stream, ends).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
         Err(_) => tracing::debug!(%peer, "no TLS was agreed on in time"),
     }
 }
 
 /// Answers the requests of a connection, one after the other.
-async fn converse(app: Arc<App>, stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
+async fn converse(app: Arc<App>, stream: impl AsyncRead + AsyncWrite + Unpin, ends: Ends) {
+    let peer = ends.peer;
     let limits = &app.config.limits;
     let service = service_fn(|request| {
         let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(http::answer(&app, request, peer).await) }
+        async move { Ok::<_, Infallible>(http::answer(&app, request, ends).await) }
     });
     let mut builder = http1::Builder::new();
     builder

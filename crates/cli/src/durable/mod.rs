@@ -33,7 +33,7 @@ use taskhub_core::time::Timestamp;
 
 pub(crate) use completions::completions;
 
-use crate::find::{self, Found, Wishes, hub_name};
+use crate::find::{self, Found, GivenKey, Wishes, hub_name};
 use crate::screen::{Colour, Screen, When};
 use crate::stop::{Result, Stop, exit};
 use crate::target::{self, Intent, Record, Target};
@@ -182,6 +182,11 @@ fn read_form(given: &Given, word: Option<&str>) -> Result<Form> {
 /// The key in a file (L81).
 pub(crate) fn key_of_file(path: &Path) -> Result<String> {
     let wrong = |message: String| Stop::error(exit::FAILED, "configuration", message);
+    if let Some(mode) = open_to_others(path) {
+        let path = path.display();
+        let message = format!("others can read the key in {path} (mode {mode:04o})");
+        return Err(wrong(message).hint(format!("keep it to yourself: `chmod 600 {path}`")));
+    }
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| wrong(format!("cannot read the key in {}: {error}", path.display())))?;
     match text.trim() {
@@ -189,6 +194,23 @@ pub(crate) fn key_of_file(path: &Path) -> Result<String> {
         "" => Err(wrong(format!("there is no key in {}", path.display()))),
         key => Ok(key.to_owned()),
     }
+}
+
+/// The mode of a file that others can read or write. Its group may read one that is not ours: so secrets are handed to
+/// containers.
+#[cfg(unix)]
+fn open_to_others(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = path.metadata().ok()?;
+    let mode = metadata.mode() & 0o7777;
+    let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
+    let closed = if is_ours { 0o077 } else { 0o037 };
+    (metadata.is_file() && mode & closed != 0).then_some(mode)
+}
+
+#[cfg(not(unix))]
+fn open_to_others(_path: &Path) -> Option<u32> {
+    None
 }
 
 /// `--script-root` (L14).
@@ -235,14 +257,17 @@ impl Job<'_> {
     }
 
     /// The key of the server: on the line, in a file, in the environment (L57).
-    fn key(&self) -> Result<Option<String>> {
-        if let Some(key) = self.given.text("key") {
-            return Ok(Some(key.to_owned()));
-        }
-        match common(self.given, self.world, "key-file") {
-            Some(path) => key_of_file(&self.world.path(path)).map(Some),
-            None => Ok(self.world.filled("TASKHUB_KEY").map(str::to_owned)),
-        }
+    fn key(&self) -> Result<Option<GivenKey>> {
+        let file = common(self.given, self.world, "key-file");
+        let of_file = || file.map(|path| key_of_file(&self.world.path(path))).transpose();
+        let said = self.given.text("key").map(|key| Ok(Some(key.to_owned())));
+        let said = said.unwrap_or_else(of_file)?;
+        let is_of_environment = said.is_none();
+        let value = said.or_else(|| self.world.filled("TASKHUB_KEY").map(str::to_owned));
+        Ok(value.map(|value| GivenKey {
+            value,
+            is_of_environment,
+        }))
     }
 
     /// The hub, ready for work.

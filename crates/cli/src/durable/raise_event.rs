@@ -5,6 +5,7 @@ use taskhub_core::id::{IdempotencyKey, Name};
 use super::payload::Type;
 use super::shape::Shape;
 use super::{Form, Job, payload};
+use crate::random::digits;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
 use crate::target::Outcome;
@@ -19,7 +20,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
                 given.usage("`--idempotency-key` needs `--event-name`: without one each command makes up another")
             );
         }
-        None => format!("Event_{:032x}", fastrand::u128(..)),
+        None => format!("Event_{}", digits()?),
     };
     let event = Name::new(&name).map_err(|refusal| Stop::from(&refusal))?;
     let key = given.text("idempotency-key").map(IdempotencyKey::new).transpose();

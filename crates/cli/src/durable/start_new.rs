@@ -10,6 +10,7 @@ use taskhub_core::time::Timestamp;
 use super::payload::Type;
 use super::{Form, Interrupt, Job, dates, payload};
 use crate::find::Found;
+use crate::random::digits;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
 use crate::target::{self, Intent, Record, Target};
@@ -23,7 +24,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let name = Name::new(name_text).map_err(|refusal| Stop::from(&refusal))?;
     let id = match given.text("id") {
         Some(id) => check_id(id)?,
-        None => InstanceId::new(&format!("{:032x}", fastrand::u128(..))).map_err(|refusal| Stop::from(&refusal))?,
+        None => InstanceId::new(&digits()?).map_err(|refusal| Stop::from(&refusal))?,
     };
     let kind = Type::of_word(given.text("input-type"));
     let input = payload::read(given.text("input"), kind, "input", &job.world.folder)?;

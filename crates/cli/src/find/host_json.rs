@@ -37,7 +37,7 @@ struct Override {
 
 impl Host {
     /// Reads the file of a project.
-    pub(crate) fn read(_world: &World, project: Option<&Path>, settings: &Settings) -> Result<Self> {
+    pub(crate) fn read(world: &World, project: Option<&Path>, settings: &Settings) -> Result<Self> {
         let overrides = settings.environment().filter_map(|(variable, value)| {
             let name = variable.replace(':', "__");
             let head = name
@@ -56,8 +56,8 @@ impl Host {
             settings: settings.clone(),
         };
         if let Some(path) = project
+            .filter(|folder| super::counts(folder, "host.json", &world.folder))
             .map(|folder| folder.join("host.json"))
-            .filter(|path| super::is_there(path))
         {
             let object: Map<String, Value> = jsonc::read(&path).map_err(|reason| unreadable(&reason))?;
             host.section = section(&object)?;

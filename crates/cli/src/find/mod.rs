@@ -12,6 +12,7 @@ pub(crate) mod jsonc;
 pub(crate) mod running;
 pub(crate) mod settings;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use taskhub_core::id::HubName;
@@ -47,9 +48,18 @@ pub(crate) struct Wishes {
     /// Whether what was used is said.
     pub(crate) is_verbose: bool,
     /// The key of the server.
-    pub(crate) key: Option<String>,
+    pub(crate) key: Option<GivenKey>,
     /// Whether this is for a server, which is not looked for at another one.
     pub(crate) is_for_server: bool,
+}
+
+/// A key for a server.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenKey {
+    /// It.
+    pub(crate) value: String,
+    /// Whether the environment has it for whatever comes, and nobody said it for this command.
+    pub(crate) is_of_environment: bool,
 }
 
 /// What was found.
@@ -60,7 +70,7 @@ pub(crate) struct Found {
     /// Its name.
     pub(crate) hub: HubName,
     /// The key that was given for a server.
-    pub(crate) key: Option<String>,
+    key: Option<GivenKey>,
     /// Whether nobody said the name (L24).
     pub(crate) hub_is_default: bool,
     /// Whether a running server is used only because it was started for this folder (L15).
@@ -71,6 +81,50 @@ pub(crate) struct Found {
     pub(crate) host: Host,
     /// The project's settings.
     pub(crate) settings: Settings,
+}
+
+impl Found {
+    /// The key that is sent to a server. That of the environment goes to no address that only a file told that was found
+    /// somewhere, since anybody may have put it there, and in clear to no other machine.
+    pub(crate) fn key_for(&self, url: &str, is_told_by_file: bool) -> Result<Option<String>> {
+        match &self.key {
+            Some(key) if key.is_of_environment && is_told_by_file => Ok(None),
+            Some(key) if key.is_of_environment && !is_private(url) => {
+                let message =
+                    format!("the key in TASKHUB_KEY is not sent to {url}, where others may read it on its way");
+                let stop = Stop::error(exit::NOT_ALLOWED, "configuration", message);
+                Err(stop.hint("if the way there is safe, say so for this command: `--key-file FILE`"))
+            }
+            key => Ok(key.as_ref().map(|key| key.value.clone())),
+        }
+    }
+}
+
+/// Whether what is sent to a server stays on this machine, or is encrypted.
+fn is_private(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return true;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    let ip = host.parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Whether a file or folder above the working folder counts: whoever else could put it there would decide what we do.
+#[cfg(unix)]
+fn is_trusted(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = path.symlink_metadata().map(|metadata| metadata.uid());
+    owner.is_ok_and(|owner| owner == 0 || owner == rustix::process::geteuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn is_trusted(_path: &Path) -> bool {
+    true
 }
 
 /// Finds store and hub.
@@ -125,7 +179,12 @@ enum Origin {
 
 /// The project that a server is for: its root, or the folder it was started in.
 pub(crate) fn served_project(world: &World) -> Project {
-    Project::of(project(&world.folder).as_deref().unwrap_or(&world.folder))
+    Project::of(&served_folder(world))
+}
+
+/// Its folder.
+pub(crate) fn served_folder(world: &World) -> PathBuf {
+    project(&world.folder).unwrap_or_else(|| world.folder.clone())
 }
 
 /// The nearest folder, upwards, with host.json or local.settings.json (L17).
@@ -133,9 +192,15 @@ fn project(from: &Path) -> Option<PathBuf> {
     let is_root = |folder: &&Path| {
         ["host.json", "local.settings.json"]
             .iter()
-            .any(|file| is_there(&folder.join(file)))
+            .any(|file| counts(folder, file, from))
     };
     from.ancestors().find(is_root).map(Path::to_owned)
+}
+
+/// Whether there is such a file in a folder, and it counts for whoever works in `from`.
+fn counts(folder: &Path, file: &str, from: &Path) -> bool {
+    let file = folder.join(file);
+    is_there(&file) && (folder == from || is_trusted(&file))
 }
 
 /// Whether there is something of that name, be it a link that leads nowhere or a folder: what is there and cannot be read
@@ -176,14 +241,14 @@ struct Search<'a> {
 impl Search<'_> {
     fn tell_of_files(&self, screen: &mut Screen) {
         match self.project {
-            Some(folder) if is_there(&folder.join("host.json")) => {
+            Some(folder) if counts(folder, "host.json", &self.world.folder) => {
                 screen.tell(&format!("using {}", folder.join("host.json").display()));
             }
             _ => screen.tell("Could not find local host metadata file 'host.json'"),
         }
         if let Some(folder) = self
             .project
-            .filter(|folder| is_there(&folder.join("local.settings.json")))
+            .filter(|folder| counts(folder, "local.settings.json", &self.world.folder))
         {
             screen.tell(&format!("using {}", folder.join("local.settings.json").display()));
         }
@@ -258,8 +323,13 @@ impl Search<'_> {
         if self.host.data_path()?.is_some() {
             return Ok(Some(Place::embedded(self.own_store()?).into()));
         }
-        let store = self.own_folders().map(|folder| folder.join(STORE_FOLDER));
-        let mut found = store.filter(|store| store.is_dir());
+        let is_here = |folder: &Path| folder == self.world.folder;
+        let store = self
+            .own_folders()
+            .map(|folder| (folder.join(STORE_FOLDER), is_here(folder)));
+        let mut found = store
+            .filter(|(store, is_here)| store.is_dir() && (*is_here || is_trusted(store)))
+            .map(|(store, _)| store);
         Ok(found.next().map(Place::embedded).map(Chosen::from))
     }
 

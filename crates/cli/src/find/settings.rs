@@ -56,8 +56,8 @@ impl Settings {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let path = project
-            .map(|folder| folder.join("local.settings.json"))
-            .filter(|path| super::is_there(path));
+            .filter(|folder| super::counts(folder, "local.settings.json", &world.folder))
+            .map(|folder| folder.join("local.settings.json"));
         let file = match path {
             None => File::Absent,
             Some(path) => match jsonc::read(&path) {

@@ -13,7 +13,7 @@ use taskhub_core::id::{HubName, InstanceId, Name};
 use taskhub_core::query::Filter;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
 use taskhub_engine::{Error, Hub, Options};
-use taskhub_samples::Purger;
+use taskhub_samples::{Files, Purger};
 use taskhub_server::ClientBindings;
 use taskhub_store::{PartitionKey, Store};
 use tokio::sync::watch;
@@ -21,7 +21,8 @@ use tokio::sync::watch;
 /// Opens the hubs of a store, all with the same functions.
 pub(crate) struct Offer {
     store: Arc<dyn Store>,
-    has_samples: bool,
+    /// What the samples may look at, if they run.
+    samples: Option<Files>,
     partitions: u16,
     opened: Mutex<Opened>,
 }
@@ -34,10 +35,10 @@ struct Opened {
 }
 
 impl Offer {
-    pub(crate) fn new(store: Arc<dyn Store>, has_samples: bool, partitions: u16) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, samples: Option<Files>, partitions: u16) -> Self {
         Self {
             store,
-            has_samples,
+            samples,
             partitions,
             opened: Mutex::default(),
         }
@@ -50,10 +51,9 @@ impl Offer {
     /// Opens a hub, and creates it if need be. Its activities run once it is known where it is served.
     pub(crate) async fn open(&self, name: &HubName) -> Result<Arc<Hub>, Error> {
         let purger = Purger::default();
-        let registry = if self.has_samples {
-            taskhub_samples::register(Registry::new(), &purger)
-        } else {
-            Registry::new()
+        let registry = match &self.samples {
+            Some(files) => taskhub_samples::register(Registry::new(), &purger, files),
+            None => Registry::new(),
         };
         let activities = names(registry.activities());
         let functions = Arc::new(OwnFunctions {
@@ -238,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_activity_that_is_due_before_its_server_listens_waits_for_the_links() {
-        let offer = Offer::new(Arc::new(MemStore::empty()), true, 1);
+        let offer = Offer::new(Arc::new(MemStore::empty()), Some(Files::below(".")), 1);
         let hub = offer.open(&HubName::new("TestHub").unwrap()).await.unwrap();
         let id = start(&hub, "AnnounceInstance").await;
         // From here on the activity is out. Without the links it would fail, and the instance with it.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskhub_core::id::HubName;
+use taskhub_samples::Files;
 use taskhub_server::logs::{self, LogFormat};
 use taskhub_server::{Config, Error as ServerError, Listening, OpenHub, Opening, Reuse, Server, Tls};
 use taskhub_store::embedded::EmbeddedStore;
@@ -178,7 +179,11 @@ impl Served {
         let partitions = crate::target::partitions(found)?;
         let store = open_store(folder).await?;
         check_default(found, store.as_ref(), config.auto_create_hubs).await?;
-        let offer = Arc::new(Offer::new(store, args.samples, partitions));
+        let files = args.samples.as_ref().map(|folder| {
+            let project = find::served_folder(setup.world);
+            Files::below(project.join(folder))
+        });
+        let offer = Arc::new(Offer::new(store, files, partitions));
         let hub = offer.open(&found.hub).await;
         let hub = hub.map_err(|error| Stop::from_hub("cannot open the hub", &error))?;
         let opener = Arc::new(Opener(Arc::clone(&offer)));
@@ -200,8 +205,9 @@ impl Served {
     }
 
     /// A server on a store that is there already, for the demo: loopback, the samples, the next free port.
-    pub(crate) async fn of_demo(store: Arc<dyn Store>, folder: &Path, hub: &HubName) -> Result<Self> {
-        let offer = Arc::new(Offer::new(store, true, taskhub_store::PARTITIONS_DEFAULT));
+    pub(crate) async fn of_demo(store: Arc<dyn Store>, folder: &Path, files: &Path, hub: &HubName) -> Result<Self> {
+        let files = Files::below(files);
+        let offer = Arc::new(Offer::new(store, Some(files), taskhub_store::PARTITIONS_DEFAULT));
         let opened = offer
             .open(hub)
             .await
@@ -357,6 +363,7 @@ fn config(setup: &Setup<'_>) -> Result<(Config, Option<String>)> {
         None => taskhub_server::PORT_DEFAULT,
     };
     let (keys, token) = keys::read(args, world)?;
+    let keys_are_absent = keys.is_empty();
     let reuse = match found.host.text("overridableExistingInstanceStates")? {
         Some(states) if states.eq_ignore_ascii_case("AnyState") => Reuse::AnyState,
         _ => Reuse::NonRunningStates,
@@ -374,9 +381,14 @@ fn config(setup: &Setup<'_>) -> Result<(Config, Option<String>)> {
         keys,
         no_auth: args.no_auth,
         tls,
-        rpc_open_loopback: Some(*mode == Mode::Dev || args.rpc_open_loopback),
+        rpc_open_loopback: Some((*mode == Mode::Dev && keys_are_absent) || args.rpc_open_loopback),
         use_forwarded_host: found.host.flag("httpSettings.useForwardedHost")?,
-        public_url: args.public_url.clone(),
+        public_url: match &args.public_url {
+            Some(url) => Some(url.clone()),
+            None => found.settings.value("TASKHUB_PUBLIC_URL")?,
+        },
+        allow_hosts: args.allow_host.clone(),
+        cors: args.cors.clone(),
         default_version: found.host.text("defaultVersion")?,
         auto_create_hubs: args.auto_create_hubs.unwrap_or(*mode == Mode::Dev),
         reuse,
@@ -399,7 +411,18 @@ fn cannot_listen(error: &ServerError, world: &World) -> Stop {
                 .map(|port| format!("take another port: `--port {port}`"));
             held.into_iter().chain(next).fold(stop, Stop::hint)
         }
-        ServerError::Setting { expected, .. } => Stop::usage(format!("`--public-url` takes an {expected}")),
+        ServerError::Setting {
+            setting,
+            given,
+            expected,
+        } => {
+            let option = match *setting {
+                "allow_hosts" => "`--allow-host`",
+                "cors" => "`--cors`",
+                _ => "`--public-url`, or the setting TASKHUB_PUBLIC_URL,",
+            };
+            Stop::usage(format!("{option} takes {expected}, not `{given}`"))
+        }
         ServerError::Unprotected { .. } => {
             stop.hint("give a key with `--key-file FILE`, or say `--no-auth` if everybody may call")
         }

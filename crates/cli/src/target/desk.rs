@@ -12,7 +12,7 @@ use taskhub_core::id::{HubName, InstanceId, Seq};
 use taskhub_engine::clock::{Clock, SystemClock};
 use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Reply, Request};
-use taskhub_engine::partition::{Destination, Partition, Setup};
+use taskhub_engine::partition::{Destination, Partition, Random, Setup};
 use taskhub_store::{Error as StoreError, Group, Lease, PartitionKey, Section, Store, load_each, partition_of};
 
 /// Number of a request; its answer goes there.
@@ -167,7 +167,7 @@ impl Desk {
         let recovered = store.recover(&lease).await?;
         let setup = Setup {
             lease: lease.clone(),
-            seed: fastrand::u64(..),
+            random: Random::System,
             memory_bytes_max: usize::MAX / 2,
             set_aside: Vec::new(),
             out_of_service: Vec::new(),

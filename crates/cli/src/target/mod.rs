@@ -112,7 +112,7 @@ pub(crate) struct HubSize {
 pub(crate) async fn open(found: &Found, intent: Intent) -> Result<Target> {
     match &found.place {
         Place::Server { url, token, .. } => {
-            let key = found.key.clone().or_else(|| token.clone());
+            let key = found.key_for(url, found.is_by_chance)?.or_else(|| token.clone());
             Ok(Target::Served(Box::new(Served::new(url, key, found.hub.clone())?)))
         }
         Place::Embedded { folder } => open_folder(found, folder, intent).await,
@@ -135,7 +135,7 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
             Err(error) => return Err(Stop::from_store("cannot open the store", &error)),
         };
         if let Some(running) = running::of_store(folder).filter(|running| pid == 0 || running.pid == pid) {
-            let key = found.key.clone().or_else(|| running.token.clone());
+            let key = found.key_for(&running.url(), true)?.or_else(|| running.token.clone());
             let mut served = Served::of_store(&running, key, found.hub.clone())?;
             match timeout(LOCK_PATIENCE, served.reach()).await {
                 Ok(Ok(())) => return Ok(Target::Served(Box::new(served))),

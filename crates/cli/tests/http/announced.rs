@@ -64,8 +64,12 @@ fn in_each_hub_they_are_those_of_the_hub() {
 #[test]
 fn with_keys_they_carry_the_one_that_opens_them() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("system.key"), "let+me").unwrap();
-    std::fs::write(folder.path().join("master.key"), "everything").unwrap();
+    for (name, key) in [("system.key", "let+me"), ("master.key", "everything")] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, key).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
     let keys = ["--key-file", "system.key", "--master-key-file", "master.key"];
     let server = Server::start_in(folder, &keys);
     let path = format!("{}/orchestrators/AnnounceInstance?timeout=60", SURFACES[0]);

@@ -17,7 +17,7 @@ fn announce(server: &Server, base: &str, id: &str, bytes: usize) -> Connection {
 fn open(server: &Server, path: &str, headers: &str, bytes: usize) -> Connection {
     let mut connection = server.connect();
     connection.write(&format!(
-        "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}content-length: {bytes}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}content-length: {bytes}\r\n\r\n",
         server.address
     ));
     connection

@@ -89,6 +89,9 @@ impl Server {
         for (name, value) in headers {
             write!(head, "{name}: {value}\r\n").unwrap();
         }
+        if path.starts_with("/api/v1") && !headers.iter().any(|(name, _)| *name == "content-type") {
+            head.push_str("content-type: application/json\r\n");
+        }
         let length = body.len();
         let mut connection = self.connect();
         connection.write(&format!("{head}connection: close\r\ncontent-length: {length}\r\n\r\n"));

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 
 use http::HeaderMap;
-use http::header::HOST;
 use http::request::Parts;
-use http::uri::Authority;
 use taskhub_core::id::HubName;
 
-use super::path::encode;
+use super::path::{BadPercent, decode, encode};
 use super::routes::Surface;
 use super::shapes::{ClientBinding, CreationUrls, ManagementPayload};
 use crate::app::App;
+use crate::auth::Grant;
+use crate::border::Host;
 use crate::config::LinkPrefix;
 
 pub(crate) const WEBHOOK: &str = "/runtime/webhooks/durabletask";
@@ -19,6 +19,18 @@ pub(crate) const CLASSIC: &str = "/admin/extensions/DurableTaskExtension";
 
 /// What client libraries replace by the id (H56).
 const PLACEHOLDER: &str = "INSTANCEID";
+
+/// For whom links are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller<'a> {
+    pub(crate) grant: &'a Grant,
+    /// The host by which the server was called, if it is one of its own.
+    pub(crate) host: Option<&'a Host>,
+    /// The address that was called.
+    pub(crate) local: SocketAddr,
+    /// What the request said, if there is one.
+    pub(crate) headers: Option<&'a HeaderMap>,
+}
 
 /// Makes the links of one answer.
 #[derive(Clone, Debug)]
@@ -30,24 +42,27 @@ pub(crate) struct Links {
     query: String,
     hub: HubName,
     rpc_base: Option<String>,
+    /// The key that they carry, encoded.
+    key: Option<String>,
 }
 
 impl Links {
-    /// Links to a hub for a caller who came by a surface and presented this key.
-    pub(crate) fn new(app: &App, request: &Parts, surface: Surface, hub: &HubName, key: Option<&str>) -> Self {
-        let origin = origin(app, request);
+    /// Links to a hub for a caller who came by a surface and may do this. They carry a system key, never the caller's.
+    pub(crate) fn new(app: &App, caller: &Caller<'_>, surface: Surface, hub: &HubName) -> Self {
+        let origin = origin(app, caller);
         let prefix = match (surface, app.config.link_prefix) {
             (Surface::Webhook, _) | (Surface::Rpc | Surface::FrontDoor, LinkPrefix::Webhook) => WEBHOOK,
             (Surface::Classic, _) | (Surface::Rpc | Surface::FrontDoor, LinkPrefix::Classic) => CLASSIC,
         };
-        let key = key.or_else(|| app.keys.for_links(hub));
-        let code = key.map(|key| format!("&code={}", encode(key))).unwrap_or_default();
+        let key = app.keys.for_links(hub, caller.grant).map(encode);
+        let code = key.as_ref().map(|key| format!("&code={key}")).unwrap_or_default();
         let connection = encode(&app.config.connection_name);
         Self {
             base: format!("{origin}{prefix}"),
             query: format!("taskHub={hub}&connection={connection}{code}"),
-            rpc_base: rpc_base(app, &origin, hub),
+            rpc_base: rpc_base(app, &origin, hub, key.as_deref()),
             hub: hub.clone(),
+            key,
             origin,
         }
     }
@@ -93,19 +108,42 @@ impl Links {
         }
     }
 
-    /// This very request, absolute (H70).
+    /// This very request, absolute (H70), but for the key.
     pub(crate) fn this(&self, request: &Parts) -> String {
-        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-        format!("{}{path}", self.origin)
+        let key = self.key.as_deref();
+        let mut path = String::new();
+        for segment in request.uri.path().split('/').skip(1) {
+            match key {
+                _ if !is_key(segment) => path.extend(["/", segment]),
+                Some(key) => path.extend(["/~", key]),
+                None => {}
+            }
+        }
+        let query = request.uri.query().unwrap_or_default();
+        let own = query.split('&').filter(|pair| !pair.is_empty() && !is_code(pair));
+        let code = key.map(|key| format!("code={key}"));
+        let query: Vec<&str> = own.chain(code.as_deref()).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{}{path}{mark}{}", self.origin, query.join("&"))
     }
 }
 
+/// Whether a segment of a path is the key of the RPC surface (H4).
+pub(super) fn is_key(segment: &str) -> bool {
+    segment.starts_with('~') || segment.to_ascii_lowercase().starts_with("%7e")
+}
+
+/// Whether a pair of a query is the key.
+fn is_code(pair: &str) -> bool {
+    let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
+    decode(&name, BadPercent::Kept).is_some_and(|name| name.eq_ignore_ascii_case("code"))
+}
+
 /// The local RPC surface as clients are told of it; absent if they could not use it (H4, H56, A17).
-fn rpc_base(app: &App, origin: &str, hub: &HubName) -> Option<String> {
+fn rpc_base(app: &App, origin: &str, hub: &HubName, key: Option<&str>) -> Option<String> {
     let mut base = format!("{origin}/durabletask/");
     if !app.config.has_open_rpc() {
-        let key = app.keys.for_links(hub)?;
-        base = format!("{base}~{}/", encode(key));
+        base = format!("{base}~{}/", key?);
     }
     if hub != app.hubs.first() {
         base = format!("{base}@{hub}/");
@@ -113,24 +151,21 @@ fn rpc_base(app: &App, origin: &str, hub: &HubName) -> Option<String> {
     Some(base)
 }
 
-/// Scheme and host that links begin with (H43).
-fn origin(app: &App, request: &Parts) -> String {
+/// Scheme and host that links begin with (H43). A host that the caller made up is not handed on.
+fn origin(app: &App, caller: &Caller<'_>) -> String {
     if let Some(url) = &app.config.public_url {
         return url.trim_end_matches('/').to_owned();
     }
     if app.config.use_forwarded_host
-        && let Some(host) = host(&request.headers, "x-forwarded-host")
-        && let Some(proto) = header(&request.headers, "x-forwarded-proto").and_then(scheme)
+        && let Some(headers) = caller.headers
+        && let Some(host) = header(headers, "x-forwarded-host").and_then(Host::parse)
+        && let Some(proto) = header(headers, "x-forwarded-proto").and_then(scheme)
     {
         return format!("{proto}://{host}");
     }
     let scheme = if app.config.tls.is_some() { "https" } else { "http" };
-    let host = request
-        .uri
-        .authority()
-        .map(ToString::to_string)
-        .or_else(|| host(&request.headers, HOST.as_str()))
-        .unwrap_or_else(|| own_host(app.address));
+    let own = || own_host(caller.local);
+    let host = caller.host.map_or_else(own, ToString::to_string);
     format!("{scheme}://{host}")
 }
 
@@ -140,13 +175,6 @@ fn own_host(address: SocketAddr) -> String {
         return format!("localhost:{}", address.port());
     }
     address.to_string()
-}
-
-/// A header that names a host, unless it holds something else.
-fn host(headers: &HeaderMap, name: &str) -> Option<String> {
-    let host = header(headers, name)?;
-    let authority: Authority = host.parse().ok()?;
-    (!authority.as_str().contains('@')).then(|| authority.to_string())
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::StatusCode;
+use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::request::Parts;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -32,8 +33,11 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::{Denied, Grant};
+use crate::border::Passage;
+use crate::guess::{self, Turn};
 use crate::metrics::Timer;
-use links::Links;
+use crate::serve::Ends;
+use links::{Caller, Links};
 use problem::Problem;
 use query::Query;
 pub(crate) use respond::Response;
@@ -44,26 +48,20 @@ use shapes::DeletedHub;
 const KEY_HEADER: &str = "x-functions-key";
 
 /// Answers one request. Nothing of it fails: whatever goes wrong has an answer.
-pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Response {
+pub(crate) async fn answer(app: &App, request: Request<Incoming>, ends: Ends) -> Response {
     let (head, mut body) = request.into_parts();
     let timer = Timer::begin();
-    let (word, response) = match Place::find(path::split(head.uri.path())) {
-        Place::Management(call) => {
-            let mut word = "unknown";
-            let answered = manage(app, &head, &mut body, call, peer, &mut word).await;
-            let response = answered.unwrap_or_else(|problem| problem.answer());
-            let response = if app.config.null_bodies {
-                respond::or_null(response)
+    let (word, response) = match app.border.look(&head, ends.local) {
+        Ok(passage) => {
+            let (word, mut response) = if passage.is_preflight(&head) {
+                ("preflight", permit(&head, &passage))
             } else {
-                response
+                enter(app, &head, &mut body, &passage, ends.peer).await
             };
+            passage.show(response.headers_mut());
             (word, response)
         }
-        Place::Own(rest) => ("own", api::answer(app, &head, &mut body, &rest).await),
-        Place::Health => ("health", probes::health(app)),
-        Place::Ready => ("ready", probes::ready(app).await),
-        Place::Metrics => ("metrics", probes::metrics(app, &head).await),
-        Place::Nowhere => ("unknown", respond::empty(StatusCode::NOT_FOUND)),
+        Err(stopped) => ("stopped", api::stopped(&stopped)),
     };
     if response.status() != StatusCode::REQUEST_TIMEOUT {
         payload::pass_over(app, &head, &mut body).await;
@@ -79,12 +77,91 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: SocketAd
     response
 }
 
+/// Tells a browser what a page of a listed origin may send.
+fn permit(head: &Parts, passage: &Passage) -> Response {
+    if let Err(stopped) = passage.without_key() {
+        return api::stopped(&stopped);
+    }
+    let mut response = respond::empty(StatusCode::NO_CONTENT);
+    Passage::permit(head, response.headers_mut());
+    response
+}
+
+/// Answers a request that came over the border, if its caller may come in by this door.
+async fn enter(
+    app: &App,
+    head: &Parts,
+    body: &mut Incoming,
+    passage: &Passage,
+    peer: SocketAddr,
+) -> (&'static str, Response) {
+    let place = Place::find(path::split(head.uri.path()));
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    // Before anything else is looked at (H30).
+    let key = presented(head, &query, &place);
+    if let Err(refused) = slow_down(app, key, peer).await {
+        return ("denied", refused);
+    }
+    let grant = match admit(app, &place, key, peer) {
+        Ok(grant) => grant,
+        Err(refused) => return ("denied", refused),
+    };
+    if grant.is_keyless()
+        && let Err(stopped) = passage.without_key()
+    {
+        return ("stopped", api::stopped(&stopped));
+    }
+    match place {
+        Place::Management(call) => {
+            let mut word = "unknown";
+            let door = Door { grant, passage };
+            let answered = manage(app, head, body, (call, query), &door, &mut word).await;
+            let response = answered.unwrap_or_else(|problem| problem.answer());
+            let response = if app.config.null_bodies {
+                respond::or_null(response)
+            } else {
+                response
+            };
+            (word, response)
+        }
+        Place::Own(rest) => ("own", api::answer(app, head, body, (&rest, query), grant).await),
+        Place::Health => ("health", probes::health(app)),
+        Place::Ready => ("ready", probes::ready(app).await),
+        Place::Metrics => ("metrics", probes::metrics(app).await),
+        Place::Nowhere => ("unknown", respond::empty(StatusCode::NOT_FOUND)),
+    }
+}
+
+/// Has whoever presented too many wrong keys wait before the next is judged.
+async fn slow_down(app: &App, key: Option<&str>, peer: SocketAddr) -> Result<(), Response> {
+    let (Some(key), false) = (key, app.keys.is_empty()) else {
+        return Ok(());
+    };
+    let place = app.keys.place(key);
+    match app.guesses.turn(peer.ip(), place, guess::now()) {
+        Turn::Now => {}
+        Turn::Wait(_waiting) => app.enough(app.config.limits.key_delay).await,
+        Turn::TooMany => {
+            let mut refused = respond::empty(StatusCode::TOO_MANY_REQUESTS);
+            respond::set(&mut refused, RETRY_AFTER, "60");
+            return Err(refused);
+        }
+    }
+    app.guesses.judged(peer.ip(), place, guess::now());
+    Ok(())
+}
+
+/// How a caller came in.
+struct Door<'a> {
+    grant: Grant,
+    passage: &'a Passage,
+}
+
 /// A path as it may be logged: the RPC surface takes keys in it (H4), which are never logged (H30).
 fn without_key(path: &str) -> String {
-    let is_key = |segment: &str| segment.starts_with('~') || segment.to_ascii_lowercase().starts_with("%7e");
     let shown = path
         .split('/')
-        .map(|segment| if is_key(segment) { "~" } else { segment });
+        .map(|segment| if links::is_key(segment) { "~" } else { segment });
     shown.collect::<Vec<_>>().join("/")
 }
 
@@ -96,8 +173,13 @@ fn invocation(head: &Parts) -> Option<String> {
 
 /// What a client library for a hub is made from (H56), for whoever runs the server.
 pub(crate) fn client_binding(app: &App, hub: &HubName) -> String {
-    let head = Request::new(()).into_parts().0;
-    let links = Links::new(app, &head, Surface::Webhook, hub, None);
+    let caller = Caller {
+        grant: &Grant::Local,
+        host: None,
+        local: app.address,
+        headers: None,
+    };
+    let links = Links::new(app, &caller, Surface::Webhook, hub);
     // Made of texts alone, which can always be written.
     serde_json::to_string(&links.binding()).unwrap_or_default()
 }
@@ -131,17 +213,10 @@ async fn manage(
     app: &App,
     head: &Parts,
     body: &mut Incoming,
-    call: Call,
-    peer: SocketAddr,
+    (call, query): (Call, Query),
+    door: &Door<'_>,
     word: &mut &'static str,
 ) -> Result<Response, Problem> {
-    let query = Query::parse(head.uri.query().unwrap_or_default());
-    let presented = presented(head, &query, &call);
-    // Before anything else is looked at (H30).
-    let grant = match admit(app, &call, presented, peer) {
-        Ok(grant) => grant,
-        Err(status) => return Ok(respond::empty(status)),
-    };
     let query = query.whole()?;
     let rest: Option<Vec<String>> = call.rest.iter().cloned().collect();
     let rest = rest.ok_or_else(|| Problem::argument("the path is no UTF-8 with percent sequences"))?;
@@ -154,16 +229,17 @@ async fn manage(
         Operation::DeleteHub { hub } => checked_hub_name(hub)?,
         _ => hub_name(app, &query, &call)?,
     };
-    if let Err(denied) = grant.check(operation.need(), &hub) {
+    if let Err(denied) = door.grant.check(operation.need(), &hub) {
         return Ok(respond::empty(status_of(denied)));
     }
-    let key = match &grant {
-        Grant::Key(key) if operation != Operation::ClientBinding => Some(key.value.as_str()),
-        // The binding is for programs, which are not given the master key that it takes to see it.
-        Grant::Key(_) | Grant::Open | Grant::Local => None,
+    let caller = Caller {
+        grant: &door.grant,
+        host: door.passage.host.as_ref(),
+        local: door.passage.local,
+        headers: Some(&head.headers),
     };
     let asked = Asked {
-        links: Links::new(app, head, call.surface, &hub, key),
+        links: Links::new(app, &caller, call.surface, &hub),
         app,
         head,
         surface: call.surface,
@@ -209,10 +285,20 @@ async fn delete_hub(asked: &Asked<'_>) -> Result<Response, Problem> {
 }
 
 /// The key in path, query or header.
-fn presented<'a>(head: &'a Parts, query: &'a Query, call: &'a Call) -> Option<&'a str> {
-    let in_path = call.key.as_deref();
-    let in_header = || header(head, KEY_HEADER).ok().flatten();
-    in_path.or_else(|| query.filled("code")).or_else(in_header)
+fn presented<'a>(head: &'a Parts, query: &'a Query, place: &'a Place) -> Option<&'a str> {
+    let in_path = match place {
+        Place::Management(call) => call.key.as_deref(),
+        _ => None,
+    };
+    let header = |name: &str| header(head, name).ok().flatten();
+    let bearer = || match place {
+        Place::Own(_) => header(AUTHORIZATION.as_str())?.strip_prefix("Bearer "),
+        _ => None,
+    };
+    in_path
+        .or_else(|| query.filled("code"))
+        .or_else(|| header(KEY_HEADER))
+        .or_else(bearer)
 }
 
 /// A header as text, if it is there and not empty. It is UTF-8, as paths and queries are (H8, H9): to overlook a key
@@ -242,10 +328,26 @@ fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
     }
 }
 
-/// Whether a call may come in by its door at all (H30, H33, H96, A17).
-fn admit(app: &App, call: &Call, presented: Option<&str>, peer: SocketAddr) -> Result<Grant, StatusCode> {
+/// Whether a caller may come in by a door at all (H30, H33, H96, A17).
+#[expect(
+    clippy::result_large_err,
+    reason = "what is refused has its answer, and that is sent at once"
+)]
+fn admit(app: &App, place: &Place, presented: Option<&str>, peer: SocketAddr) -> Result<Grant, Response> {
+    let by_key = || app.keys.admit(presented);
+    match place {
+        Place::Management(call) => admit_to(app, call.surface, presented, peer).map_err(respond::empty),
+        Place::Own(_) => by_key().map_err(api::denied),
+        Place::Metrics => by_key().map_err(|denied| respond::empty(status_of(denied))),
+        // They tell nothing about instances, and watchers have no key.
+        Place::Health | Place::Ready | Place::Nowhere => Ok(Grant::Local),
+    }
+}
+
+/// Whether a caller may come in by a door of the management API.
+fn admit_to(app: &App, surface: Surface, presented: Option<&str>, peer: SocketAddr) -> Result<Grant, StatusCode> {
     let by_key = || app.keys.admit(presented).map_err(status_of);
-    match call.surface {
+    match surface {
         Surface::Webhook | Surface::Classic => by_key(),
         Surface::FrontDoor if app.config.has_front_door() => by_key(),
         Surface::FrontDoor => Err(StatusCode::NOT_FOUND),
@@ -317,13 +419,7 @@ mod tests {
 
     /// The status a call over the RPC surface is turned away with; 0 if it is let in.
     fn rpc(app: &App, key: Option<&str>, peer: &str) -> u16 {
-        let call = Call {
-            surface: Surface::Rpc,
-            key: key.map(str::to_owned),
-            hub: None,
-            rest: Vec::new(),
-        };
-        let admitted = admit(app, &call, key, peer.parse().unwrap());
+        let admitted = admit_to(app, Surface::Rpc, key, peer.parse().unwrap());
         admitted.map_or_else(|status| status.as_u16(), |_| 0)
     }
 

@@ -1,6 +1,11 @@
 //! Who may call: keys on each surface, the RPC surface, the front door (H30–H33, H96, A17).
 
-use taskhub_server::{Config, Key};
+use std::time::Duration;
+
+use taskhub_server::{Config, Key, Limits};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::{Running, SURFACES, config};
 
@@ -80,14 +85,14 @@ async fn a_key_may_have_any_letters_wherever_it_is_presented() {
 }
 
 #[tokio::test]
-async fn links_carry_the_key_that_was_presented() {
+async fn links_carry_a_system_key_whatever_was_presented() {
     let server = Running::start(with_keys()).await;
     let answer = server
         .call("POST", &format!("{WEBHOOK}/orchestrators/Echo?code=new%26key"))
         .await;
     let location = answer.header("location").unwrap().to_owned();
     assert!(
-        location.ends_with("?taskHub=TestTaskHub&connection=Storage&code=new%26key"),
+        location.ends_with("?taskHub=TestTaskHub&connection=Storage&code=old-key"),
         "{location}"
     );
     let path = location.split_once("7.0.0.1").unwrap().1;
@@ -251,4 +256,51 @@ async fn figures_need_a_key_and_health_does_not() {
     assert_eq!(code("/metrics").await, 401);
     assert_eq!(code("/metrics?code=old-key").await, 200);
     assert_eq!((code("/healthz").await, code("/readyz").await), (200, 200));
+}
+
+#[tokio::test]
+async fn keys_are_not_guessed_any_faster_than_they_are_waited_with() {
+    let limits = Limits {
+        // So long that nobody waits for its end.
+        key_delay: Duration::from_hours(1),
+        ..Limits::default()
+    };
+    let server = Running::start(Config { limits, ..with_keys() }).await;
+    let path = format!("{WEBHOOK}/instances");
+    assert_eq!(server.call("GET", &format!("{path}?code=reader")).await.status, 200);
+    for number in 0..10 {
+        let answer = server.call("GET", &format!("{path}?code=guess{number}")).await;
+        assert_eq!(answer.status, 401, "{number}");
+    }
+    // From now on a right one is not told from a wrong one, on any surface; ten wait.
+    let mut waiting = Vec::new();
+    for (number, path) in [
+        format!("{path}?code=guess"),
+        format!("{path}?code=old-key"),
+        "/api/v1/hubs?code=old-key".to_owned(),
+        "/metrics?code=guess".to_owned(),
+        format!("{RPC}/~old-key/instances"),
+    ]
+    .iter()
+    .cycle()
+    .take(10)
+    .enumerate()
+    {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        waiting.push((number, stream));
+    }
+    // When all of them wait, the next is turned away; one that came before them waits itself, and is given up.
+    let next = format!("{path}?code=master");
+    let is_turned_away = async || {
+        let answer = timeout(Duration::from_millis(200), server.call("GET", &next)).await;
+        answer.is_ok_and(|answer| answer.status == 429)
+    };
+    while !is_turned_away().await {}
+    // Who is known from here, or presents no key, notices nothing.
+    assert_eq!(server.call("GET", &format!("{path}?code=reader")).await.status, 200);
+    assert_eq!(server.call("GET", "/healthz").await.status, 200);
+    assert_eq!(server.call("GET", &path).await.status, 401);
+    assert_eq!(server.call("GET", &format!("{RPC}/instances")).await.status, 200);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use taskhub::{Hub, Registry, StartOptions};
 use taskhub_core::payload::Payload;
-use taskhub_samples::{Purger, register};
+use taskhub_samples::{Files, Purger, register};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -17,7 +17,7 @@ const MIB: usize = 1 << 20;
 
 /// A server whose hub has ended instances `i000`, `i001`, … with an input and an output of so many bytes each.
 async fn with_rows(store: Gated, rows: usize, bytes: usize) -> Running {
-    let registry = register(Registry::new(), &Purger::default());
+    let registry = register(Registry::new(), &Purger::default(), &Files::below("."));
     let hub = Hub::builder(HUB)
         .registry(registry)
         .open_with(Arc::new(store))
@@ -111,7 +111,7 @@ async fn inputs_that_are_not_shown_are_not_read() {
 /// Sends the head of a request for a list, and gives the connection on which the answer comes.
 async fn asked(server: &Running) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("GET {RPC}/instances HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let head = format!("GET {RPC}/instances HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
 
 mod access;
+mod border;
 mod levels;
 mod library;
 mod lists;

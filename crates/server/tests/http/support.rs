@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use taskhub::{Client, Hub, Registry};
-use taskhub_samples::{Purger, register};
+use taskhub_samples::{Files, Purger, register};
 use taskhub_server::{Config, Server};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -37,7 +37,7 @@ pub(crate) struct Running {
 impl Running {
     /// Serves a hub of sample functions in memory.
     pub(crate) async fn start(config: Config) -> Self {
-        let registry = register(Registry::new(), &Purger::default());
+        let registry = register(Registry::new(), &Purger::default(), &Files::below("."));
         let hub = Hub::builder(HUB).registry(registry).in_memory().await.unwrap();
         Self::serve(hub, config).await
     }
@@ -143,6 +143,10 @@ pub(crate) fn request(
     }
     for (name, value) in headers {
         request = request.header(*name, value.as_bytes());
+    }
+    let is_typed = headers.iter().any(|(name, _)| *name == "content-type");
+    if path.starts_with("/api/v1") && !body.is_empty() && !is_typed {
+        request = request.header("content-type", "application/json");
     }
     request.body(Full::new(body)).unwrap()
 }

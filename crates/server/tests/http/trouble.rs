@@ -8,7 +8,7 @@ use std::time::Duration;
 use taskhub::{EngineError, Hub, Registry, StartOptions, Timestamp};
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::instance::InstanceState;
-use taskhub_samples::{Purger, register};
+use taskhub_samples::{Files, Purger, register};
 use taskhub_server::{Config, Error, Key, Limits, OpenHub, Opening, Server, Tls};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
 use taskhub_store::mem::MemStore;
@@ -201,7 +201,7 @@ async fn a_full_disk_is_named_and_refuses_all_but_purges_which_make_room() {
         bytes_max: Some(2 << 20),
     };
     let store = EmbeddedStore::open(folder.path(), options).unwrap();
-    let registry = register(Registry::new(), &Purger::default());
+    let registry = register(Registry::new(), &Purger::default(), &Files::below("."));
     let hub = Hub::builder(HUB).registry(registry).open_with(Arc::new(store));
     let hub = hub.await.unwrap();
     let there = StartOptions::new().instance_id("there");

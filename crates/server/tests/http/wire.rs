@@ -139,7 +139,8 @@ async fn bodies_are_kept_byte_for_byte_or_refused() {
 #[tokio::test]
 async fn a_chunked_body_is_read_like_any_other() {
     let server = Running::start(config()).await;
-    let head = format!("POST {RPC}/orchestrators/Echo?timeout=120 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+    let head =
+        format!("POST {RPC}/orchestrators/Echo?timeout=120 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
     let body = "transfer-encoding: chunked\r\n\r\n3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n";
     let answer = raw(&server, &format!("{head}{body}")).await;
     assert!(
@@ -204,7 +205,7 @@ async fn all_bodies_together_have_a_limit() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let server = Running::start(with_limits(|limits| limits.body_timeout = Duration::from_millis(20))).await;
-    let head = format!("POST {RPC}/orchestrators/Echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n[1");
+    let head = format!("POST {RPC}/orchestrators/Echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n[1");
     let answer = raw(&server, &head).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(
@@ -241,7 +242,11 @@ async fn links_begin_with_what_the_caller_can_reach() {
         location[..location.find("/instances").unwrap()].to_owned()
     };
     let start = format!("{RPC}/orchestrators/Echo");
-    let plain = location(config(), &[("host", "hub.local:81")], &start).await;
+    let named = |more: Config| Config {
+        allow_hosts: vec!["hub.local".to_owned(), "x".to_owned(), "hub.example.org".to_owned()],
+        ..more
+    };
+    let plain = location(named(config()), &[("host", "hub.local:81")], &start).await;
     assert_eq!(plain, "http://hub.local:81/runtime/webhooks/durabletask");
     let classic = Config {
         link_prefix: LinkPrefix::Classic,
@@ -256,13 +261,13 @@ async fn links_begin_with_what_the_caller_can_reach() {
     ];
     let behind = || Config {
         use_forwarded_host: true,
-        ..config()
+        ..named(config())
     };
     let found = location(behind(), &forwarded, &start).await;
     assert_eq!(found, "https://hub.example.org:8443/runtime/webhooks/durabletask");
     let shouted = [forwarded[0], ("x-forwarded-proto", "HTTPS"), forwarded[2]];
     assert_eq!(location(behind(), &shouted, &start).await, found);
-    let found = location(config(), &forwarded, &start).await;
+    let found = location(named(config()), &forwarded, &start).await;
     assert_eq!(found, "http://x/runtime/webhooks/durabletask");
     let half = location(behind(), &[forwarded[0], forwarded[2]], &start).await;
     assert_eq!(half, "http://x/runtime/webhooks/durabletask");
@@ -448,7 +453,7 @@ const ONE_CONNECTION: &str = "taskhub_http_connections 1";
 async fn a_caller_that_goes_away_disturbs_nothing_and_is_not_waited_for() {
     let server = Running::start(config()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("POST {RPC}/orchestrators/WaitEvent/left?timeout=200 HTTP/1.1\r\nhost: x\r\n\r\n");
+    let head = format!("POST {RPC}/orchestrators/WaitEvent/left?timeout=200 HTTP/1.1\r\nhost: localhost\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let id = taskhub::InstanceId::new("left").unwrap();
     while server.client().wait_for_start(&id).await.is_err() {
@@ -527,7 +532,7 @@ async fn one_connection_carries_many_requests() {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     for _ in 0..3 {
         stream
-            .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
             .await
             .unwrap();
         let mut answer = String::new();

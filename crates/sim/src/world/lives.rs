@@ -10,7 +10,7 @@ use taskhub_core::id::{InstanceId, Name, Seq};
 use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Capacity, Dispatcher, Event};
 use taskhub_engine::flaw::{Flaw, Flaws};
-use taskhub_engine::partition::{Partition, Setup};
+use taskhub_engine::partition::{Partition, Random, Setup};
 use taskhub_engine::worker::Worker;
 use taskhub_store::{Error, Group, HubAsk, Lease, PartitionKey, Recovered, Section, partition_of};
 
@@ -167,7 +167,7 @@ impl World {
             self.node.leases.insert(index, lease.clone());
             let setup = Setup {
                 lease,
-                seed: self.rng.u64(..),
+                random: Random::Seeded(self.rng.u64(..)),
                 memory_bytes_max: self.memory_bytes_max,
                 set_aside: self.set_aside(index),
                 out_of_service: Vec::new(),

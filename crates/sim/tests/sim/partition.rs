@@ -16,7 +16,7 @@ use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef, Repeats, ReusePol
 use taskhub_core::time::Timestamp;
 use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Request, WaitFor};
-use taskhub_engine::partition::{Destination, Partition, Setup};
+use taskhub_engine::partition::{Destination, Partition, Random, Setup};
 use taskhub_engine::worker::{TurnItem, TurnOutcome};
 use taskhub_store::{Lease, PartitionKey, Recovered};
 
@@ -51,7 +51,7 @@ impl Bench {
         };
         let setup = Setup {
             lease,
-            seed: 1,
+            random: Random::Seeded(1),
             memory_bytes_max,
             set_aside: Vec::new(),
             out_of_service: Vec::new(),

@@ -3,10 +3,12 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::log::{LOCK_WAIT, RESTART_BYTES};
+use super::own;
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
 use super::{Options, Synchronous};
@@ -14,6 +16,11 @@ use crate::Error;
 
 const FILE: &str = "store.db";
 const LOCK: &str = "lock";
+/// Word that a server leaves of itself.
+const NOTICE: &str = "server.json";
+/// How often, and after which pause, a lock is tried that is held for reading.
+const SHARED_TRIES: u32 = 20;
+const SHARED_PAUSE: Duration = Duration::from_millis(50);
 /// Written and removed again, to see whether files may grow.
 const PROBE: &str = "probe";
 
@@ -46,25 +53,9 @@ pub(super) struct Folder {
 impl Folder {
     /// Takes the folder, which is made if it is missing. A lock left by a dead process is no obstacle.
     pub(super) fn take(path: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(path).map_err(|error| unavailable(path, &error))?;
+        own::folder(path, is_of_store).map_err(|error| unavailable(path, &error))?;
         let place = path.join(LOCK);
-        let open = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&place);
-        let mut lock = open.map_err(|error| unavailable(&place, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::Locked {
-                    folder: path.display().to_string(),
-                    pid: read_pid(&mut lock),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(unavailable(&place, &error)),
-        }
+        let mut lock = lock(path, &place)?;
         write_pid(&mut lock).map_err(|error| unavailable(&place, &error))?;
         Ok(Self {
             path: path.to_owned(),
@@ -90,6 +81,12 @@ impl Folder {
     /// The one connection that writes. Makes the tables in a file that is new.
     pub(super) fn connect(&self, options: &Options) -> Result<Connection, Error> {
         self.refuse_emptied()?;
+        let beside = ["-wal", "-shm"].map(|suffix| (format!("{FILE}{suffix}"), false));
+        let all = [(FILE.to_owned(), true), (super::reserve::FILE.to_owned(), false)];
+        for (name, is_made) in all.into_iter().chain(beside) {
+            let place = self.path.join(name);
+            own::prepare(&place, is_made).map_err(|error| unavailable(&place, &error))?;
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(self.path.join(FILE), flags);
         let connection = connection.map_err(|error| self.error(error.into(), During::Read))?;
@@ -154,7 +151,8 @@ impl Folder {
         let longest = ["", "-wal", "-shm"].map(|suffix| self.length(suffix)).into_iter().max();
         let place = self.path.join(PROBE);
         let grow = || -> io::Result<()> {
-            let mut probe = File::create(&place)?;
+            let mut probe = own::open(&place, File::options().write(true).create(true).truncate(false))?;
+            probe.set_len(0)?;
             probe.seek(SeekFrom::Start(longest.unwrap_or(0)))?;
             probe.write_all(&vec![0; PROBE_BYTES])
         };
@@ -229,6 +227,64 @@ fn create(connection: &Connection) -> Result<(), Trouble> {
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()?;
     Ok(())
+}
+
+/// Whether something in a store's folder is of the store, or of a server in front of it.
+fn is_of_store(name: &str) -> bool {
+    let files = [LOCK, PROBE, super::reserve::FILE, NOTICE];
+    files.contains(&name)
+        || name
+            .strip_prefix(FILE)
+            .is_some_and(|rest| ["", "-wal", "-shm"].contains(&rest))
+}
+
+/// Takes the lock. One that is held by readers alone, of whom no store has any for long, is replaced: whoever could read it
+/// before it was closed to others must not keep us out for ever.
+fn lock(path: &Path, place: &Path) -> Result<File, Error> {
+    let mut tries = 0;
+    loop {
+        let open = own::open(
+            place,
+            File::options().read(true).write(true).create(true).truncate(false),
+        );
+        let mut lock = open.map_err(|error| unavailable(place, &error))?;
+        match lock.try_lock() {
+            // It may have been replaced meanwhile.
+            Ok(()) if is_at(&lock, place) => return Ok(lock),
+            Ok(()) => continue,
+            Err(TryLockError::Error(error)) => return Err(unavailable(place, &error)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if lock.try_lock_shared().is_err() {
+            let (folder, pid) = (path.display().to_string(), read_pid(&mut lock));
+            return Err(Error::Locked { folder, pid });
+        }
+        // Who looks whether a server runs holds it for a moment.
+        tries += 1;
+        if tries < SHARED_TRIES {
+            drop(lock);
+            std::thread::sleep(SHARED_PAUSE);
+        } else {
+            // With our share nobody gets all of it; whoever has the file open finds that it is no longer there.
+            tracing::warn!(place = %place.display(), "another process holds the lock for reading, which no store does; it is replaced");
+            fs::remove_file(place).map_err(|error| unavailable(place, &error))?;
+        }
+    }
+}
+
+/// Whether an open file is still the one in this place.
+#[cfg(unix)]
+fn is_at(file: &File, place: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let (Ok(open), Ok(there)) = (file.metadata(), fs::symlink_metadata(place)) else {
+        return false;
+    };
+    (open.dev(), open.ino()) == (there.dev(), there.ino())
+}
+
+#[cfg(not(unix))]
+fn is_at(_file: &File, _place: &Path) -> bool {
+    true
 }
 
 fn read_pid(lock: &mut File) -> u32 {

@@ -17,6 +17,7 @@ mod hubs;
 mod instance_rows;
 mod listing;
 mod log;
+mod own;
 mod reader;
 mod record;
 mod recovery;
@@ -41,6 +42,8 @@ use crate::{
 };
 
 pub use reader::SqliteReader;
+#[cfg(feature = "testing")]
+pub use reserve::refuse_reserves;
 pub use writer::SqliteWriter;
 
 use threads::Threads;

@@ -8,12 +8,27 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::own;
 use crate::Error;
 
-const FILE: &str = "reserve";
+pub(super) const FILE: &str = "reserve";
 /// Bytes that are kept: half as many as the store's file has, within these bounds.
 const BYTES_MIN: u64 = 1 << 20;
 const BYTES_MAX: u64 = 8 << 20;
+
+#[cfg(feature = "testing")]
+thread_local! {
+    static REFUSES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Has the disk be full for all reserves that this thread fills, or have room again; for tests.
+#[cfg(feature = "testing")]
+pub fn refuse_reserves(refuses: bool) {
+    REFUSES.set(refuses);
+}
+
+/// It is written in pieces of this.
+static BLOCK: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The file.
 #[derive(Debug)]
@@ -30,7 +45,7 @@ impl Reserve {
     pub(super) fn find(folder: &Path) -> Self {
         let path = folder.join(FILE);
         Self {
-            bytes: fs::metadata(&path).map_or(0, |file| file.len()),
+            bytes: bytes(&path),
             path,
             wanted: BYTES_MIN,
             is_impossible: false,
@@ -66,7 +81,7 @@ impl Reserve {
             return Ok(());
         }
         let filled = self.append();
-        self.bytes = fs::metadata(&self.path).map_or(0, |file| file.len());
+        self.bytes = bytes(&self.path);
         match filled {
             Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Err(Error::Full),
             Err(error) => {
@@ -80,8 +95,11 @@ impl Reserve {
     }
 
     fn append(&self) -> io::Result<()> {
-        static BLOCK: [u8; 64 << 10] = [0; 64 << 10];
-        let mut file = File::options().create(true).append(true).open(&self.path)?;
+        #[cfg(feature = "testing")]
+        if REFUSES.get() {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let mut file = own::open(&self.path, File::options().create(true).append(true))?;
         let mut missing = self.wanted.saturating_sub(file.metadata()?.len());
         while missing > 0 {
             let bytes = missing.min(BLOCK.len() as u64);
@@ -102,4 +120,9 @@ impl Reserve {
             _ => std::mem::take(&mut self.bytes),
         }
     }
+}
+
+/// Bytes of a file; a link has none that are ours.
+fn bytes(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |file| if file.is_file() { file.len() } else { 0 })
 }

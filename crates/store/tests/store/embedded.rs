@@ -17,7 +17,7 @@ use taskhub_core::query::Filter;
 use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{Owner, block_on, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous};
+use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, refuse_reserves};
 use taskhub_store::mem::MemStore;
 use taskhub_store::{Answer, Error, Freshness, Group, HubAsk, Job, Query, Section, Store};
 
@@ -252,7 +252,7 @@ fn purging_makes_room_on_a_full_disk() {
     assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
 }
 
-/// A disk on which no room can be kept: `/dev/full` stands for the file that keeps it.
+/// A disk on which no room can be kept.
 #[cfg(target_os = "linux")]
 #[test]
 fn without_the_room_that_is_kept_nothing_is_made_but_purges_and_claims() {
@@ -268,7 +268,7 @@ fn without_the_room_that_is_kept_nothing_is_made_but_purges_and_claims() {
     let kept = scratch.path().join("reserve");
     assert_eq!(std::fs::metadata(&kept).unwrap().len(), 1 << 20);
     std::fs::remove_file(&kept).unwrap();
-    std::os::unix::fs::symlink("/dev/full", &kept).unwrap();
+    refuse_reserves(true);
 
     let mut writer = SqliteWriter::open(scratch.path(), OFF).unwrap();
     owner.with(&ended, |state, _| control::purge(state).ok());
@@ -296,7 +296,7 @@ fn without_the_room_that_is_kept_nothing_is_made_but_purges_and_claims() {
     let lease = writer.claim(&[key], owner.now).unwrap().remove(0);
     writer.release(&[lease]).unwrap();
 
-    std::fs::remove_file(&kept).unwrap();
+    refuse_reserves(false);
     writer.hubs(&other).unwrap();
     assert_eq!(std::fs::metadata(&kept).unwrap().len(), 1 << 20, "it is kept again");
     assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());

@@ -9,4 +9,5 @@ mod folder;
 mod golden;
 mod listing_reads;
 mod log_length;
+mod own;
 mod scratch;

@@ -9,9 +9,9 @@ mod shapes;
 use std::sync::Arc;
 
 use http::Method;
-use http::header::AUTHORIZATION;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId};
 use taskhub_engine::Hub;
 
@@ -19,9 +19,10 @@ use self::refused::Refused;
 use super::path::Segment;
 use super::query::Query;
 use super::respond::Response;
-use super::{KEY_HEADER, header, idempotency_key, payload};
+use super::{idempotency_key, payload};
 use crate::app::App;
-use crate::auth::{Grant, Need};
+use crate::auth::{Denied, Grant, Need};
+use crate::border::Stopped;
 
 /// What a call is about, and all a handler needs.
 struct Call<'a> {
@@ -50,22 +51,40 @@ const WAITED: &[&str] = &["fields", "for", "payloads", "timeout"];
 const SHOWN: &[&str] = &["fields", "payloads"];
 
 /// Answers a call; `rest` is the path behind the prefix.
-pub(super) async fn answer(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment]) -> Response {
-    let answered = perform(app, head, body, rest).await;
+pub(super) async fn answer(
+    app: &App,
+    head: &Parts,
+    body: &mut Incoming,
+    (rest, query): (&[Segment], Query),
+    grant: Grant,
+) -> Response {
+    let answered = perform(app, head, body, (rest, query), grant).await;
     answered.unwrap_or_else(|refused| refused.answer())
 }
 
-async fn perform(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment]) -> Result<Response, Refused> {
-    let query = Query::parse(head.uri.query().unwrap_or_default());
-    let header = |name: &str| header(head, name).ok().flatten();
-    let bearer = || header(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
-    let presented = query.filled("code").or_else(|| header(KEY_HEADER)).or_else(bearer);
-    let grant = app.keys.admit(presented)?;
+/// What is answered on every surface to what does not come over the border.
+pub(super) fn stopped(stopped: &Stopped) -> Response {
+    Refused::from(stopped).answer()
+}
+
+/// What is answered to a caller who may not come in.
+pub(super) fn denied(denied: Denied) -> Response {
+    Refused::from(denied).answer()
+}
+
+async fn perform(
+    app: &App,
+    head: &Parts,
+    body: &mut Incoming,
+    (rest, query): (&[Segment], Query),
+    grant: Grant,
+) -> Result<Response, Refused> {
     let query = query.whole()?;
     let key = idempotency_key(head)?;
     let call = Call { app, query, grant, key };
     let rest: Option<Vec<&str>> = rest.iter().map(Option::as_deref).collect();
     let rest = rest.ok_or_else(|| Refused::argument("the path is no UTF-8 with percent sequences"))?;
+    check_type(head, body)?;
     match (&head.method, rest.as_slice()) {
         (&Method::GET, ["hubs"]) => handlers::hubs(call.taking(&[])?).await,
         (&Method::DELETE, ["hubs", hub]) => handlers::delete_hub(call.taking(&["confirm"])?, hub).await,
@@ -87,6 +106,18 @@ async fn perform(app: &App, head: &Parts, body: &mut Incoming, rest: &[Segment])
             handlers::act(call.taking(&[])?, hub, id, action, payload::read(app, body).await?).await
         }
         (_, _) => Err(Refused::no_route()),
+    }
+}
+
+/// A body is JSON and says so. A page can have a browser send other types anywhere without asking.
+fn check_type(head: &Parts, body: &Incoming) -> Result<(), Refused> {
+    let given = head.headers.get(CONTENT_TYPE);
+    let media = given.map(|value| value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default());
+    match media {
+        Some(media) if media.trim_ascii().eq_ignore_ascii_case(b"application/json") => Ok(()),
+        None if body.is_end_stream() => Ok(()),
+        None => Err(Refused::media_type("no type")),
+        Some(media) => Err(Refused::media_type(&format!("`{}`", String::from_utf8_lossy(media)))),
     }
 }
 

@@ -10,6 +10,10 @@ use super::super::problem::Problem;
 use super::super::respond::{self, Response};
 use super::shapes::{ErrorBody, ErrorWords};
 use crate::auth::Denied;
+use crate::border::Stopped;
+
+/// Name of the store's file, which is the only one that errors name.
+const STORE_FILE: &str = "store.db";
 
 /// Why a call was not done.
 #[derive(Debug)]
@@ -31,6 +35,15 @@ impl Refused {
     /// A value that is not what it should be.
     pub(super) fn argument(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid-argument", message)
+    }
+
+    /// A body that is not said to be JSON.
+    pub(super) fn media_type(given: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid-argument",
+            format!("the body is of {given}; this API needs the header `Content-Type: application/json`"),
+        )
     }
 
     /// A path or a method that is none.
@@ -96,10 +109,30 @@ impl From<EngineError> for Refused {
             }
         };
         match error {
-            EngineError::Store(error) => Self::new(status, code, error.to_string()),
-            error => Self::new(status, code, error.to_string()),
+            EngineError::Store(error) => Self::new(status, code, without_folder(&error.to_string())),
+            error => Self::new(status, code, without_folder(&error.to_string())),
         }
     }
+}
+
+/// The same text without the folder of the store's file: callers are told what is wrong, and not where the server has it,
+/// which its log tells.
+pub(super) fn without_folder(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(STORE_FILE) {
+        let (before, behind) = rest.split_at(at);
+        let begins = |at: &usize| {
+            let last = before.get(..*at).and_then(|text| text.chars().next_back());
+            last.is_none_or(|last| matches!(last, ' ' | '`' | '(' | '\''))
+        };
+        let begin = before.match_indices('/').map(|(at, _)| at).find(begins);
+        out.push_str(begin.and_then(|begin| before.get(..begin)).unwrap_or(before));
+        out.push_str(STORE_FILE);
+        rest = behind.get(STORE_FILE.len()..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
 }
 
 /// What reading a body can come to.
@@ -112,6 +145,28 @@ impl From<Problem> for Refused {
             status => (status, "invalid-argument"),
         };
         Self::new(status, code, problem.detail())
+    }
+}
+
+impl From<&Stopped> for Refused {
+    fn from(stopped: &Stopped) -> Self {
+        match stopped {
+            Stopped::NoHost { why } => Self::argument(*why),
+            Stopped::ForeignHost { host } => Self::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "host-not-allowed",
+                format!(
+                    "without a key the server does not answer to the host `{host}`; if it is meant, name it with `--allow-host`"
+                ),
+            ),
+            Stopped::ForeignOrigin { origin } => Self::new(
+                StatusCode::FORBIDDEN,
+                "origin-not-allowed",
+                format!(
+                    "a page of `{origin}` may change nothing here; if it is meant to, name its origin with `--cors`"
+                ),
+            ),
+        }
     }
 }
 
@@ -128,6 +183,27 @@ impl From<Denied> for Refused {
                 "not-allowed",
                 "the key that was given does not open this",
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_tells_where_the_store_is() {
+        for (text, told) in [
+            (
+                "the store is damaged at /srv/a b/store.db: it is empty",
+                "the store is damaged at store.db: it is empty",
+            ),
+            ("at /x/store.db, and /y/z/store.db-wal", "at store.db, and store.db-wal"),
+            ("row 1/2/3 of `pending`", "row 1/2/3 of `pending`"),
+            ("row 1/2/3 in `/x/store.db`", "row 1/2/3 in `store.db`"),
+            ("store.db", "store.db"),
+        ] {
+            assert_eq!(without_folder(text), told);
         }
     }
 }

@@ -15,6 +15,7 @@ use super::super::history::Record;
 use super::super::payload::Shown;
 use super::super::shapes::status_word;
 use super::super::time::fine;
+use super::refused::without_folder;
 
 /// Characters of a payload that a list shows when it does not show all.
 const PREVIEW_CHARS: usize = 200;
@@ -102,7 +103,7 @@ pub(super) struct InstanceShown<'a> {
     history_length: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     history_bytes: Option<u64>,
-    stalled: Option<StallShown<'a>>,
+    stalled: Option<StallShown>,
     #[serde(skip_serializing_if = "Option::is_none")]
     summaries: Option<Summaries>,
 }
@@ -206,17 +207,17 @@ impl<'a> FailureShown<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StallShown<'a> {
+struct StallShown {
     since: String,
-    reason: &'a str,
+    reason: String,
     attempts: u32,
 }
 
-impl<'a> StallShown<'a> {
-    fn new(stall: &'a Stall) -> Self {
+impl StallShown {
+    fn new(stall: &Stall) -> Self {
         Self {
             since: fine(stall.since),
-            reason: &stall.reason,
+            reason: without_folder(&stall.reason),
             attempts: stall.attempts,
         }
     }

@@ -1,0 +1,247 @@
+//! Files and folders of other users: what they lay in our way is not followed, read or believed.
+//!
+//! Acting as several users takes root; without it the cases with another user are left out, which is said.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::fs::{self, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
+/// Two users that need no name.
+const MINE: u32 = 64_001;
+const OTHER: u32 = 64_002;
+
+/// Whether this may act as other users.
+fn is_root() -> bool {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if !is_root {
+        std::io::stderr()
+            .write_all(b"left out: it takes root to act as another user\n")
+            .unwrap();
+    }
+    is_root
+}
+
+/// A command as a user, in a folder; the binary is copied to where every user may run it.
+fn func(root: &Path, user: Option<u32>, folder: &Path, args: &[&str]) -> Output {
+    let program = root.join("taskhub");
+    if !program.exists() {
+        fs::copy(TASKHUB, &program).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new(program);
+    command.arg("durable").args(args).current_dir(folder).env_clear();
+    command
+        .env("HOME", folder)
+        .env("TASKHUB_KEY", "a secret of the environment");
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    loop {
+        match command.output() {
+            // A process that another test starts has the copy open for a moment.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            output => return output.unwrap(),
+        }
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// A folder that all users may enter.
+fn scratch() -> tempfile::TempDir {
+    let scratch = tempfile::tempdir().unwrap();
+    fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).unwrap();
+    scratch
+}
+
+fn give(path: &Path, user: u32) {
+    chown(path, Some(user), Some(user)).unwrap();
+}
+
+const START: [&str; 4] = ["start-new", "--function-name", "F", "--id=one"];
+const LIST: [&str; 3] = ["get-instances", "-o", "ids"];
+
+#[test]
+fn a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays() {
+    let scratch = scratch();
+    let (folder, victim) = (scratch.path().join("project"), scratch.path().join("victim"));
+    fs::create_dir(&folder).unwrap();
+    assert!(func(scratch.path(), None, &folder, &START).status.success());
+    let store = folder.join(".taskhub");
+    fs::write(&victim, "mine").unwrap();
+    fs::remove_file(store.join("lock")).unwrap();
+    symlink(&victim, store.join("lock")).unwrap();
+    let output = func(scratch.path(), None, &folder, &LIST);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("lock: it is a link"), "{}", text(&output));
+    assert_eq!(fs::read_to_string(victim).unwrap(), "mine");
+}
+
+#[test]
+fn a_store_is_closed_to_others_whatever_the_umask() {
+    let scratch = scratch();
+    let folder = scratch.path().join("project");
+    fs::create_dir(&folder).unwrap();
+    let program = scratch.path().join("taskhub");
+    fs::copy(TASKHUB, &program).unwrap();
+    let line = format!(
+        "umask 0; exec {} durable start-new --function-name F",
+        program.display()
+    );
+    let output = Command::new("sh")
+        .args(["-c", &line])
+        .current_dir(&folder)
+        .env_clear()
+        .env("HOME", &folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let store = folder.join(".taskhub");
+    assert_eq!(mode(&store), 0o700);
+    for entry in fs::read_dir(store).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn what_another_user_left_in_a_parent_folder_does_not_count() {
+    if !is_root() {
+        return;
+    }
+    let scratch = scratch();
+    let above = scratch.path().join("shared");
+    let mine = above.join("mine");
+    fs::create_dir_all(&mine).unwrap();
+    give(&above, OTHER);
+    give(&mine, MINE);
+    assert!(func(scratch.path(), Some(OTHER), &above, &START).status.success());
+    for (name, content) in [
+        (
+            "host.json",
+            r#"{"version": "2.0", "extensions": {"durableTask": {"hubName": "Theirs"}}}"#,
+        ),
+        (
+            "local.settings.json",
+            r#"{"Values": {"AzureWebJobsStorage": "Server=http://192.0.2.1:7071"}}"#,
+        ),
+    ] {
+        fs::write(above.join(name), content).unwrap();
+        give(&above.join(name), OTHER);
+    }
+    let output = func(scratch.path(), Some(MINE), &mine, &LIST);
+    assert_eq!(
+        (output.status.code(), output.stdout.len()),
+        (Some(0), 0),
+        "{}",
+        text(&output)
+    );
+    let output = func(scratch.path(), Some(MINE), &mine, &START);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(mine.join(".taskhub/store.db").exists(), "the store is made here");
+    // What the user, or root, has there counts as before.
+    fs::remove_dir_all(mine.join(".taskhub")).unwrap();
+    for user in [MINE, 0] {
+        give(&above.join("host.json"), user);
+        let output = func(scratch.path(), Some(MINE), &mine, &["get-instances", "--verbose"]);
+        assert!(text(&output).contains("Theirs"), "{user}: {}", text(&output));
+    }
+}
+
+#[test]
+fn another_user_s_store_is_neither_opened_nor_changed() {
+    if !is_root() {
+        return;
+    }
+    let scratch = scratch();
+    let theirs = scratch.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    give(&theirs, OTHER);
+    assert!(func(scratch.path(), Some(OTHER), &theirs, &START).status.success());
+    let store = theirs.join(".taskhub");
+    for open in [0o700, 0o755, 0o777] {
+        fs::set_permissions(&store, Permissions::from_mode(open)).unwrap();
+        let before = fs::read(store.join("lock")).unwrap();
+        let folder = store.to_str().unwrap();
+        let output = func(
+            scratch.path(),
+            Some(MINE),
+            scratch.path(),
+            &["get-instances", "--store", folder],
+        );
+        assert_eq!(output.status.code(), Some(3), "{open:o}: {}", text(&output));
+        assert_eq!(fs::read(store.join("lock")).unwrap(), before, "{open:o}");
+    }
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused() {
+    let scratch = scratch();
+    let key = scratch.path().join("system.key");
+    fs::write(&key, "letmein-letmein-letmein").unwrap();
+    let args = [
+        "get-instances",
+        "--server",
+        "http://127.0.0.1:1",
+        "--key-file",
+        "system.key",
+    ];
+    for (mode, is_taken) in [
+        (0o600, true),
+        (0o400, true),
+        (0o640, false),
+        (0o644, false),
+        (0o604, false),
+        (0o620, false),
+    ] {
+        fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
+        let said = text(&func(scratch.path(), None, scratch.path(), &args));
+        assert_eq!(said.contains("cannot reach"), is_taken, "{mode:o}: {said}");
+        let refused = format!("others can read the key in {} (mode {mode:04o})", key.display());
+        assert_eq!(
+            said.contains(&refused) && said.contains("chmod 600"),
+            !is_taken,
+            "{mode:o}: {said}"
+        );
+    }
+}
+
+#[test]
+fn the_key_of_the_environment_is_sent_to_no_other_machine_in_clear() {
+    let scratch = scratch();
+    let ask = |url: &str| {
+        let output = func(
+            scratch.path(),
+            None,
+            scratch.path(),
+            &["get-instances", "--server", url],
+        );
+        (output.status.code(), text(&output))
+    };
+    for url in [
+        "http://192.0.2.1:7071",
+        "http://hub.example",
+        "http://localhost.example:1",
+        "http://127.0.0.1.example",
+    ] {
+        let (code, said) = ask(url);
+        assert_eq!(code, Some(6), "{url}: {said}");
+        assert!(
+            said.contains(&format!("TASKHUB_KEY is not sent to {url}")) && said.contains("--key-file"),
+            "{said}"
+        );
+    }
+    for url in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"] {
+        assert!(ask(url).1.contains("cannot reach"), "{url}");
+    }
+}

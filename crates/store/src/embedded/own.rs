@@ -1,0 +1,137 @@
+//! Files and folders that are ours alone: others of the machine neither read them, nor put something in their way.
+//!
+//! A file is opened without following a link, and only if it is a regular file of whoever runs the process: what lies
+//! under a name in a folder that others can write to may be a link to anything of ours. What is open to others is closed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// What may lie in a store's folder beside its own files.
+const HARMLESS: [&str; 2] = ["lost+found", ".gitignore"];
+
+/// What a mode gives to the group and to others.
+#[cfg(unix)]
+const OTHERS: u32 = 0o077;
+
+/// Makes a folder for us alone, or closes one that is open to others.
+///
+/// # Errors
+///
+/// If it cannot be made, or holds something that is not of a store (`is_own` tells) and is open to others: to close it
+/// would be to close that as well.
+pub(super) fn folder(path: &Path, is_own: impl Fn(&str) -> bool) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)?;
+    #[cfg(unix)]
+    close_folder(path, is_own)?;
+    #[cfg(not(unix))]
+    drop(is_own);
+    Ok(())
+}
+
+#[cfg(unix)]
+fn close_folder(path: &Path, is_own: impl Fn(&str) -> bool) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let metadata = fs::metadata(path)?;
+    let mode = metadata.mode() & 0o7777;
+    let is_closed = mode & OTHERS == 0;
+    if is_closed {
+        return Ok(());
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user && user != 0 {
+        // A volume that was mounted for us, say. Its files are closed all the same.
+        let others_write = mode & 0o002 != 0;
+        return if others_write || metadata.uid() != 0 {
+            Err(denied(
+                "it belongs to another user, and is open to others; name a folder of your own",
+            ))
+        } else {
+            Ok(())
+        };
+    }
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if !is_own(&name) && !HARMLESS.contains(&&*name) {
+            let why = format!(
+                "it is open to others (mode {mode:04o}) and holds `{name}`, which is not of a store; name a folder for the \
+                 store alone, or close this one with `chmod 700`"
+            );
+            return Err(denied(why));
+        }
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// Opens a file as `options` say, for us alone.
+///
+/// # Errors
+///
+/// If it cannot be opened, is a link or no regular file, or belongs to another user.
+pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // Not blocking: whoever opens a pipe would wait for its other end.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        options
+            .mode(0o600)
+            .custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
+    }
+    let file = options.open(path).map_err(|error| refused_link(path, error))?;
+    close(&file)?;
+    Ok(file)
+}
+
+/// Looks at a file that something else will open, such as SQLite, and closes it. Makes an empty one where there is none, if
+/// that is wanted.
+pub(super) fn prepare(path: &Path, is_made: bool) -> io::Result<()> {
+    match open(path, File::options().read(true).write(is_made).create(is_made)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_made => Ok(()),
+        opened => opened.map(drop),
+    }
+}
+
+/// The system says of a link no more than that there are too many.
+fn refused_link(path: &Path, error: io::Error) -> io::Error {
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+        denied("it is a link, and might lead to a file of something else")
+    } else {
+        error
+    }
+}
+
+#[cfg(unix)]
+fn close(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(denied("it is no regular file"));
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user && user != 0 {
+        return Err(denied("it belongs to another user"));
+    }
+    if metadata.mode() & OTHERS != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn close(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        Ok(())
+    } else {
+        Err(denied("it is no regular file"))
+    }
+}
+
+fn denied(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
+}
