@@ -1,4 +1,4 @@
-//! The published clients that the tests of the command line run: installed below the target folder, at the
+//! The published clients that the tests of the command line run, and what drives a browser: installed below the target folder, at the
 //! versions that the repository pins, and only when those have changed.
 
 use std::ffi::OsString;
@@ -20,10 +20,12 @@ const PINS: &str = "crates/cli/tests/clients";
 pub(crate) fn install() -> Result<(OsString, OsString), String> {
     let folder = tree::target().join("clients");
     let pins = tree::root().join(PINS);
-    let (from, to) = (pins.join("npm"), folder.join("npm"));
-    once(&to, &from.join("package-lock.json"), &version("node")?, || {
-        npm(&from, &to)
-    })?;
+    for name in ["npm", "browser"] {
+        let (from, to) = (pins.join(name), folder.join(name));
+        once(&to, &from.join("package-lock.json"), &version("node")?, || {
+            npm(&from, &to)
+        })?;
+    }
     let (from, to) = (pins.join("python"), folder.join("python"));
     once(&to, &from.join("requirements.txt"), &version("python3")?, || {
         python(&from, &to)

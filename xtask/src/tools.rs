@@ -9,7 +9,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 5] = [
     Tool {
         what: "strace",
         probe: &["strace", "-V"],
@@ -37,6 +37,11 @@ const TOOLS: [Tool; 4] = [
             "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))",
         ],
         package: "python3-venv",
+    },
+    Tool {
+        what: "Chromium",
+        probe: &["chromium", "--version"],
+        package: "chromium",
     },
 ];
 

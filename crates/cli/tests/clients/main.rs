@@ -156,6 +156,26 @@ fn the_npm_client_works_over_the_webhook_urls() {
     check_npm(npm::Surface::Webhook);
 }
 
+/// In a real browser: a page of another origin neither changes nor reads anything, whichever way it tries, and one of the
+/// server's own does both.
+#[test]
+fn no_page_of_another_origin_gets_in_by_a_browser() {
+    let dev = Dev::start();
+    let mut node = Command::new("node");
+    node.arg(script("browser/border.mjs"))
+        .arg(clients().join("browser"))
+        .arg(dev.base());
+    let facts = dev.facts(&mut node);
+    let tried = facts["tried"].as_array().unwrap();
+    assert_eq!(tried.len(), 5);
+    for page in tried {
+        assert!(page[1].as_u64().unwrap() >= 90, "{page}");
+    }
+    assert_eq!(facts["read"], json!([]));
+    assert_eq!(facts["changed"], json!([]));
+    assert_eq!(facts["control"], json!([true, true]), "the same from a page of its own");
+}
+
 #[test]
 fn the_python_client_works() {
     let dev = Dev::start();
