@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use taskhub::{Client, Hub, InstanceId, Registry, STOP_PERIOD, StatusOptions};
 use taskhub_samples::{Files, Purger};
 use taskhub_store::Store;
+use taskhub_store::embedded::EmbeddedStore;
 use tempfile::TempDir;
 
 use crate::Ended;
@@ -34,7 +35,8 @@ const FILES: [(&str, &str); 3] = [
 pub(crate) async fn run(demo: Demo, world: &World) -> Result<String, Box<Ended>> {
     let Demo { once, keep } = demo;
     let (home, temporary) = prepare(keep.as_deref())?;
-    let store: Arc<dyn Store> = Arc::new(open_store(&home)?);
+    let embedded = Arc::new(open_store(&home)?);
+    let store: Arc<dyn Store> = Arc::clone(&embedded) as _;
     // Before anything is said, so that no signal is missed.
     let signals = Signals::new()?;
     let (report, is_whole) = play(&store, &home, temporary.path(), keep.is_some()).await?;
@@ -42,13 +44,13 @@ pub(crate) async fn run(demo: Demo, world: &World) -> Result<String, Box<Ended>>
         return Ok(report);
     }
     say(report.trim_end());
-    serve(store, &home, &temporary.path().join("files"), world, signals).await?;
+    serve(embedded, &home, &temporary.path().join("files"), world, signals).await?;
     Ok(String::new())
 }
 
 /// Serves what the demo left, on the next free port, until a signal comes.
 async fn serve(
-    store: Arc<dyn Store>,
+    store: Arc<EmbeddedStore>,
     home: &Path,
     files: &Path,
     world: &World,

@@ -20,7 +20,7 @@ pages! {
     "instance-terminated" "invalid-argument" "invalid-hub-name" "invalid-idempotency-key" "invalid-instance-id" "invalid-name" "no-such-route"
     "not-allowed" "not-authenticated" "not-available-yet" "not-served" "origin-not-allowed" "output-failed" "overloaded"
     "payload-too-deep" "payload-too-large" "server-unreachable" "signal-unavailable" "stale-answer" "store-corrupt" "store-format"
-    "store-full" "store-locked" "store-unavailable" "timed-out" "unexpected-answer" "unregistered-name" "usage"
+    "store-full" "store-locked" "store-lost" "store-unavailable" "timed-out" "unexpected-answer" "unregistered-name" "usage"
 }
 
 /// One page, or a list of all.

@@ -481,3 +481,34 @@ fn an_instance_that_was_started_under_another_spelling_is_run_by_whoever_has_the
     assert!(ended.contains("Hello London!"), "{ended}");
     assert_eq!(server.end("-TERM"), Some(143));
 }
+
+#[test]
+fn a_server_whose_store_is_taken_away_ends_and_says_what_is_gone() {
+    for (what, why) in [
+        (".taskhub", "store.db was removed"),
+        (".taskhub/lock", "lock was removed"),
+        (".taskhub/store.db-wal", "store.db-wal was removed"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = command(folder.path(), &["dev", "--port", "0"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let place = folder.path().join(what);
+        if place.is_dir() {
+            std::fs::remove_dir_all(place).unwrap();
+        } else {
+            std::fs::remove_file(place).unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{what}: {}", text(&output.stderr));
+        let said = format!(
+            "error[store-lost]: the server ends: the store in {}",
+            folder.path().display()
+        );
+        let err = text(&output.stderr);
+        assert!(err.contains(&said) && err.contains(why), "{what}: {err}");
+    }
+}

@@ -32,6 +32,8 @@ pub enum Error {
     NoSuchHub { hub: HubName },
     #[error("hub `{hub}` exists already")]
     HubExists { hub: HubName },
+    #[error("the store in {folder} was taken away while it was in use: {why}; what was under way may be lost")]
+    Lost { folder: String, why: String },
     #[error("the store in {folder} is in use by process {pid}")]
     Locked { folder: String, pid: u32 },
     #[error("the store in {folder} has format {found}, and this version reads up to {known}")]
@@ -47,6 +49,7 @@ impl Error {
             Self::Corrupt { .. } => "store-corrupt",
             Self::NoSuchHub { .. } => "hub-not-found",
             Self::HubExists { .. } => "hub-exists",
+            Self::Lost { .. } => "store-lost",
             Self::Locked { .. } => "store-locked",
             Self::Format { .. } => "store-format",
         }

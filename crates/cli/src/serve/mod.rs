@@ -16,8 +16,9 @@ use taskhub_core::id::HubName;
 use taskhub_samples::Files;
 use taskhub_server::logs::{self, LogFormat};
 use taskhub_server::{Config, Error as ServerError, Listening, OpenHub, Opening, Reuse, Server, Tls};
-use taskhub_store::embedded::EmbeddedStore;
+use taskhub_store::embedded::{EmbeddedStore, Watch};
 use taskhub_store::{Error as StoreError, HubAsk, Store};
+use tokio::time::sleep;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Format, Level, Serve};
@@ -30,6 +31,8 @@ use crate::target::Patience;
 use crate::world::World;
 use functions::Offer;
 
+/// Pause between two looks at whether the store is still there.
+const WATCH_PAUSE: Duration = Duration::from_millis(250);
 /// How long running activities may take to end when the server stops (R206).
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -167,6 +170,8 @@ pub(crate) struct Served {
     is_tls: bool,
     /// What it was started for.
     project: Option<Project>,
+    /// Whether its store is still there.
+    watch: Watch,
 }
 
 impl Served {
@@ -178,6 +183,8 @@ impl Served {
         let (config, token) = config(setup)?;
         let partitions = crate::target::partitions(found)?;
         let store = open_store(folder).await?;
+        let watch = store.watch().clone();
+        let store: Arc<dyn Store> = store;
         check_default(found, store.as_ref(), config.auto_create_hubs).await?;
         let files = args.samples.as_ref().map(|folder| {
             let project = find::served_folder(setup.world);
@@ -201,12 +208,13 @@ impl Served {
             token,
             is_tls: args.cert.is_some(),
             project: Some(find::served_project(setup.world)),
+            watch,
         })
     }
 
     /// A server on a store that is there already, for the demo: loopback, the samples, the next free port.
-    pub(crate) async fn of_demo(store: Arc<dyn Store>, folder: &Path, files: &Path, hub: &HubName) -> Result<Self> {
-        let files = Files::below(files);
+    pub(crate) async fn of_demo(store: Arc<EmbeddedStore>, folder: &Path, files: &Path, hub: &HubName) -> Result<Self> {
+        let (files, watch) = (Files::below(files), store.watch().clone());
         let offer = Arc::new(Offer::new(store, Some(files), taskhub_store::PARTITIONS_DEFAULT));
         let opened = offer
             .open(hub)
@@ -235,6 +243,7 @@ impl Served {
                         token: None,
                         is_tls: false,
                         project: None,
+                        watch,
                     });
                 }
             }
@@ -280,12 +289,38 @@ impl Served {
     }
 
     /// Serves until a signal comes, then stops in order; answers the exit code (L37).
+    ///
+    /// # Errors
+    ///
+    /// If the store is taken away meanwhile: what is acknowledged could not be found again.
     pub(crate) async fn until(self, mut signals: Signals) -> Result<u8> {
         let mut code = exit::INTERRUPTED;
-        self.listening.serve_until(async { code = signals.next().await }).await;
+        let mut why_lost = None;
+        let watch = self.watch.clone();
+        let ended = async {
+            tokio::select! {
+                next = signals.next() => code = next,
+                why = lost(&watch) => why_lost = Some(why),
+            }
+        };
+        self.listening.serve_until(ended).await;
+        if let Some(why) = why_lost {
+            let folder = self.watch.folder().display().to_string();
+            return Err(Stop::from_store("the server ends", &StoreError::Lost { folder, why }));
+        }
         let stopped = self.offer.stop(GRACE).await;
         stopped.map_err(|error| Stop::from_hub("cannot stop the hub in order", &error))?;
         Ok(code)
+    }
+}
+
+/// Waits until the store is not there any more; answers why.
+async fn lost(watch: &Watch) -> String {
+    loop {
+        if let Some(why) = watch.lost() {
+            return why;
+        }
+        sleep(WATCH_PAUSE).await;
     }
 }
 
@@ -321,7 +356,7 @@ async fn check_default(found: &Found, store: &dyn Store, creates_hubs: bool) -> 
 }
 
 /// Opens the store. A command that is at work with it is soon done; another server is not.
-async fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
+async fn open_store(folder: &Path) -> Result<Arc<EmbeddedStore>> {
     let mut patience = Patience::default();
     loop {
         let error = match EmbeddedStore::open(folder, taskhub_store::embedded::Options::default()) {

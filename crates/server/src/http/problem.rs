@@ -154,6 +154,7 @@ impl From<EngineError> for Problem {
                 StoreError::Fenced { .. }
                 | StoreError::Unavailable { .. }
                 | StoreError::Unknown { .. }
+                | StoreError::Lost { .. }
                 | StoreError::NoSuchHub { .. },
             ) => {
                 tracing::warn!(error = %chain(&error), "the store cannot do what a request needs");

@@ -11,10 +11,12 @@ use super::log::{LOCK_WAIT, RESTART_BYTES};
 use super::own;
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
+use super::watch::Watch;
 use super::{Options, Synchronous};
 use crate::Error;
 
 const FILE: &str = "store.db";
+const LOG: &str = "store.db-wal";
 const LOCK: &str = "lock";
 /// Word that a server leaves of itself.
 const NOTICE: &str = "server.json";
@@ -47,7 +49,10 @@ const STATEMENTS_MAX: usize = 64;
 pub(super) struct Folder {
     path: PathBuf,
     /// The lock is the file's, and goes with it, whatever happens to the process.
-    _lock: File,
+    lock: File,
+    /// The store's file, and a lock on it that nobody gets around by another name of the file or by another lock file; held
+    /// until SQLite has closed it, whose own locks would go with it.
+    held: Option<(File, Watch)>,
 }
 
 impl Folder {
@@ -59,7 +64,8 @@ impl Folder {
         write_pid(&mut lock).map_err(|error| unavailable(&place, &error))?;
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
+            held: None,
         })
     }
 
@@ -78,15 +84,50 @@ impl Folder {
         Reserve::find(&self.path)
     }
 
-    /// The one connection that writes. Makes the tables in a file that is new.
-    pub(super) fn connect(&self, options: &Options) -> Result<Connection, Error> {
-        self.refuse_emptied()?;
+    /// The one connection that writes, to a file that nobody else has open. Makes the tables in one that is new.
+    pub(super) fn open(&mut self, options: &Options) -> Result<Connection, Error> {
+        if self.held.is_none() {
+            self.refuse_emptied()?;
+            self.hold()?;
+        }
+        self.connect(options)
+    }
+
+    /// A look at whether its files are still there.
+    ///
+    /// # Panics
+    ///
+    /// Before the file is open.
+    pub(super) fn watch(&self) -> &Watch {
+        match &self.held {
+            Some((_, watch)) => watch,
+            None => unreachable!("the file of a store is open as long as its writer is"),
+        }
+    }
+
+    fn hold(&mut self) -> Result<(), Error> {
         let beside = ["-wal", "-shm"].map(|suffix| (format!("{FILE}{suffix}"), false));
         let all = [(FILE.to_owned(), true), (super::reserve::FILE.to_owned(), false)];
         for (name, is_made) in all.into_iter().chain(beside) {
             let place = self.path.join(name);
             own::prepare(&place, is_made).map_err(|error| unavailable(&place, &error))?;
         }
+        let place = self.path.join(FILE);
+        let file = own::open(&place, File::options().read(true)).map_err(|error| unavailable(&place, &error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let (folder, pid) = (self.path.display().to_string(), holder(&file));
+                return Err(Error::Locked { folder, pid });
+            }
+            Err(TryLockError::Error(error)) => return Err(unavailable(&place, &error)),
+        }
+        let watch = Watch::new(&self.path, &[(FILE, &file), (LOCK, &self.lock)], LOG);
+        self.held = Some((file, watch));
+        Ok(())
+    }
+
+    fn connect(&self, options: &Options) -> Result<Connection, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(self.path.join(FILE), flags);
         let connection = connection.map_err(|error| self.error(error.into(), During::Read))?;
@@ -285,6 +326,30 @@ fn is_at(file: &File, place: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_at(_file: &File, _place: &Path) -> bool {
     true
+}
+
+/// The process that has a lock on a file, as far as the system tells; 0 if it does not.
+fn holder(file: &File) -> u32 {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let id = file.metadata().map_or(0, |metadata| metadata.ino()).to_string();
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        // `1: FLOCK ADVISORY WRITE 4711 fe:00:1234 0 EOF`; the last part of the sixth word is the file.
+        let mut pids = locks.lines().filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [_, "FLOCK", _, "WRITE", pid, place, ..] = words.as_slice() else {
+                return None;
+            };
+            (place.rsplit(':').next() == Some(id.as_str())).then(|| pid.parse().ok())?
+        });
+        pids.next().unwrap_or(0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _unknown = file;
+        0
+    }
 }
 
 fn read_pid(lock: &mut File) -> u32 {

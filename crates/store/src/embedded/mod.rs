@@ -26,6 +26,7 @@ mod rows;
 mod threads;
 mod trouble;
 mod verify;
+mod watch;
 mod writer;
 
 use std::path::Path;
@@ -44,6 +45,7 @@ use crate::{
 pub use reader::SqliteReader;
 #[cfg(feature = "testing")]
 pub use reserve::refuse_reserves;
+pub use watch::Watch;
 pub use writer::SqliteWriter;
 
 use threads::Threads;
@@ -91,10 +93,17 @@ pub fn capabilities(options: Options) -> Capabilities {
 #[derive(Debug)]
 pub struct EmbeddedStore {
     capabilities: Capabilities,
+    watch: Watch,
     threads: Threads,
 }
 
 impl EmbeddedStore {
+    /// A look at whether its files are still there, for as long as it is open. It is taken before each acknowledgement as
+    /// well; whoever has nothing to write hears of it here.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// Whether a folder holds a store, or something in the place of one that only opening it can tell from one.
     pub fn is_in(folder: &Path) -> bool {
         folder::holds_file(folder)
@@ -111,6 +120,7 @@ impl EmbeddedStore {
         let open = |count| (0..count).map(|_| SqliteReader::open(folder)).collect::<Result<_, _>>();
         Ok(Self {
             capabilities: capabilities(options),
+            watch: writer.watch().clone(),
             threads: Threads::start(writer, open(READERS)?, open(SCANNERS)?)?,
         })
     }

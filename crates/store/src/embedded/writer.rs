@@ -11,6 +11,7 @@ use super::hubs::{self, Counters, Hubs};
 use super::log::{self, Log};
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
+use super::watch::Watch;
 use super::{Options, Synchronous, rows, verify};
 use crate::blocking::Writer;
 use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Work};
@@ -62,11 +63,11 @@ impl SqliteWriter {
     /// `Locked` if the folder is in use, `Format` if a newer version wrote the file, `Corrupt` if it is
     /// damaged or not a store at all, `Unavailable` if the folder cannot be used.
     pub fn open(folder: &Path, options: Options) -> Result<Self, Error> {
-        let folder = Folder::take(folder)?;
+        let mut folder = Folder::take(folder)?;
         let mut reserve = folder.reserve();
-        let connection = match folder.connect(&options) {
+        let connection = match folder.open(&options) {
             // Opening needs some room too (A43).
-            Err(Error::Unavailable { .. } | Error::Full) if reserve.give_up() > 0 => folder.connect(&options)?,
+            Err(Error::Unavailable { .. } | Error::Full) if reserve.give_up() > 0 => folder.open(&options)?,
             opened => opened?,
         };
         let hubs = Hubs::load(&connection).map_err(|trouble| folder.error(trouble, During::Read))?;
@@ -114,6 +115,20 @@ impl SqliteWriter {
     fn limit_pages(&self, pages: i64) -> rusqlite::Result<()> {
         self.connection
             .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+    }
+
+    /// A look at whether its files are still there.
+    pub(super) fn watch(&self) -> &Watch {
+        self.folder.watch()
+    }
+
+    /// What cannot be found again is not acknowledged.
+    fn check_there(&self) -> Result<(), Error> {
+        let watch = self.folder.watch();
+        watch.lost().map_or(Ok(()), |why| {
+            let folder = watch.folder().display().to_string();
+            Err(Error::Lost { folder, why })
+        })
     }
 
     /// Makes a group durable. One that makes room is made in the room that is kept for it, if there is no other.
@@ -244,6 +259,7 @@ impl SqliteWriter {
                 self.hubs = hubs;
                 self.work.rows += rows;
                 self.count_sync(rows > 0);
+                self.check_there()?;
                 Ok(answer)
             }
             Err(trouble) => Err(self.fail(trouble)),
@@ -371,6 +387,7 @@ impl Writer for SqliteWriter {
         if let Err(error) = commit {
             return Err(self.fail(error));
         }
+        self.check_there()?;
         self.hubs.count(&staged.counters);
         self.work.groups += 1;
         self.work.commits += staged.commits;

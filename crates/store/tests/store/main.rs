@@ -9,5 +9,6 @@ mod folder;
 mod golden;
 mod listing_reads;
 mod log_length;
+mod lost;
 mod own;
 mod scratch;

@@ -102,7 +102,7 @@ impl From<EngineError> for Refused {
             "timed-out" => StatusCode::GATEWAY_TIMEOUT,
             // Too much of something that the callers can do less of (P8).
             "inbox-full" | "overloaded" => StatusCode::TOO_MANY_REQUESTS,
-            "hub-stopped" | "store-unavailable" | "store-full" => StatusCode::SERVICE_UNAVAILABLE,
+            "hub-stopped" | "store-unavailable" | "store-lost" | "store-full" => StatusCode::SERVICE_UNAVAILABLE,
             _ => {
                 tracing::error!(error = %chain(&error), "a request failed");
                 StatusCode::INTERNAL_SERVER_ERROR

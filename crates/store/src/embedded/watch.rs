@@ -1,0 +1,75 @@
+//! Whether the files that are open are still those in the folder. Whoever deletes or replaces a store under its owner
+//! leaves it writing to files that nobody finds again: what it acknowledges from then on is lost.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Looks at the files of a store that is open. Looking costs a question to the system for each file, and no disk.
+#[derive(Clone, Debug)]
+pub struct Watch(Arc<Watched>);
+
+#[derive(Debug)]
+struct Watched {
+    folder: PathBuf,
+    files: Mutex<Vec<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    name: &'static str,
+    /// What the file system knows it by; absent until it is there.
+    id: Option<(u64, u64)>,
+}
+
+impl Watch {
+    /// Watches files of a folder: those that are open already, and one that the database makes when it needs it.
+    pub(super) fn new(folder: &Path, open: &[(&'static str, &File)], later: &'static str) -> Self {
+        let known = |(name, file): &(&'static str, &File)| Known {
+            name,
+            id: file.metadata().ok().and_then(|metadata| id(&metadata)),
+        };
+        let mut files: Vec<Known> = open.iter().map(known).collect();
+        files.push(Known { name: later, id: None });
+        Self(Arc::new(Watched {
+            folder: folder.to_owned(),
+            files: Mutex::new(files),
+        }))
+    }
+
+    /// What is not there any more, or is another file; absent while all is well.
+    pub fn lost(&self) -> Option<String> {
+        let mut files = self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
+        for known in files.iter_mut() {
+            let found = fs::symlink_metadata(self.0.folder.join(known.name));
+            match (known.id, found) {
+                (Some(own), Ok(found)) if id(&found).is_none_or(|found| found == own) => {}
+                (Some(_), Ok(_)) => return Some(format!("{} was replaced by another file", known.name)),
+                (Some(_), Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Some(format!("{} was removed", known.name));
+                }
+                // It may be there all the same.
+                (Some(_) | None, Err(_)) => {}
+                (None, Ok(found)) => known.id = id(&found),
+            }
+        }
+        None
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.0.folder
+    }
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "other systems have none")]
+fn id(metadata: &fs::Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn id(_metadata: &fs::Metadata) -> Option<(u64, u64)> {
+    None
+}
