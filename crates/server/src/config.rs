@@ -114,8 +114,11 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Bytes of all bodies that are being read; above it callers are told to come back.
     pub bodies_bytes_max: usize,
-    /// A body of which nothing comes for so long is given up; as a whole it may take ten times that.
+    /// A body of which nothing comes for so long is given up; what has come gives it more time, as
+    /// `body_bytes_per_second_min` says.
     pub body_timeout: Duration,
+    /// A body that comes more slowly is given up once `body_timeout` is over.
+    pub body_bytes_per_second_min: usize,
     /// The head of a request must have come by then; also how long a connection may be idle.
     pub head_timeout: Duration,
     /// A caller that takes nothing of its answer for so long is let go.
@@ -123,8 +126,11 @@ pub struct Limits {
     /// How long a key is waited with, right or wrong, that comes from an address which presented ten wrong ones within a
     /// minute.
     pub key_delay: Duration,
-    /// Connections at once; more wait in the system's queue.
+    /// Connections at once; when all are taken, the one that has been idle longest makes room for the next. If none is idle,
+    /// a few more are taken for probes, and the rest waits in the system's queue.
     pub connections_max: usize,
+    /// Connections of one address at once, or in IPv6 of one network of 64 bits.
+    pub connections_of_address_max: usize,
     /// What is under way gets so long to end when the server stops.
     pub stop_timeout: Duration,
 }
@@ -137,10 +143,12 @@ impl Default for Limits {
             body_bytes_max: limits::PAYLOAD_BYTES_MAX,
             bodies_bytes_max: 8 * limits::PAYLOAD_BYTES_MAX,
             body_timeout: Duration::from_secs(30),
-            head_timeout: Duration::from_mins(1),
+            body_bytes_per_second_min: 16 << 10,
+            head_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_mins(1),
             key_delay: Duration::from_secs(1),
             connections_max: 10_000,
+            connections_of_address_max: 5_000,
             stop_timeout: Duration::from_secs(10),
         }
     }

@@ -130,7 +130,7 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Whom an address belongs to: the system that has it, or in IPv6 the network, whose addresses are without number.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
             let [a, b, c, d, ..] = address.segments();

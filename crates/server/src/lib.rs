@@ -16,6 +16,7 @@ mod hubs;
 pub mod logs;
 mod metrics;
 mod patience;
+mod places;
 mod serve;
 mod tls;
 

@@ -13,7 +13,6 @@ use taskhub_core::id::HubName;
 use taskhub_engine::Hub;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +24,7 @@ use crate::error::Error;
 use crate::http;
 use crate::hubs::{Hubs, OpenHub};
 use crate::patience::Patience;
+use crate::places::{Place, Places};
 use crate::tls;
 
 /// Request line and headers together (H19), and a little for what comes with them.
@@ -189,7 +189,7 @@ impl Listening {
     pub async fn serve_until(self, stop: impl Future<Output = ()>) {
         let Self { app, listener, tls } = self;
         let limits = app.config.limits.clone();
-        let places = Arc::new(Semaphore::new(limits.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
+        let places = Arc::new(Places::new(limits.connections_max, limits.connections_of_address_max));
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         tracing::info!(address = %app.address, hub = %app.hubs.first(), "listening");
@@ -197,22 +197,22 @@ impl Listening {
             while let Some(ended) = connections.try_join_next() {
                 told_if_panicked(&ended);
             }
-            // Whoever finds no place waits in the system's queue.
             let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
+                places.room().await;
+                listener.accept().await
             };
-            let (place, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 () = &mut stop => break,
                 next = next => next,
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    let Some(place) = places.take(peer.ip()) else {
+                        tracing::debug!(%peer, "too many connections of this address are at work");
+                        continue;
+                    };
                     let (app, tls) = (Arc::clone(&app), tls.clone());
-                    connections.spawn(async move {
-                        let _place = place;
-                        connection(app, stream, peer, tls).await;
-                    });
+                    connections.spawn(connection(app, stream, (peer, place), tls));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -247,39 +247,48 @@ pub(crate) struct Ends {
     pub(crate) peer: SocketAddr,
     /// The server's.
     pub(crate) local: SocketAddr,
+    /// Whether it has a place that is kept for probes.
+    pub(crate) is_spare: bool,
 }
 
-async fn connection(app: Arc<App>, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
+async fn connection(app: Arc<App>, stream: TcpStream, (peer, place): (SocketAddr, Place), tls: Option<TlsAcceptor>) {
     let counted = Arc::clone(&app);
     let _counted = counted.metrics.connection();
     let ends = Ends {
         peer,
         local: stream.local_addr().unwrap_or(app.address),
+        is_spare: place.is_spare,
     };
     // Small answers would wait for the caller's acknowledgement otherwise (A11).
     let _best_effort = stream.set_nodelay(true);
     let Some(acceptor) = tls else {
-        return converse(app, stream, ends).await;
+        return converse(app, stream, ends, &place).await;
     };
     let agreed = tokio::select! {
         agreed = timeout(app.config.limits.head_timeout, acceptor.accept(stream)) => agreed,
         // Nothing was asked for yet, so there is nothing to wait for.
         () = app.closed() => return,
+        () = place.ended() => return,
     };
     match agreed {
-        Ok(Ok(stream)) => converse(app, stream, ends).await,
+        Ok(Ok(stream)) => converse(app, stream, ends, &place).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
         Err(_) => tracing::debug!(%peer, "no TLS was agreed on in time"),
     }
 }
 
 /// Answers the requests of a connection, one after the other.
-async fn converse(app: Arc<App>, stream: impl AsyncRead + AsyncWrite + Unpin, ends: Ends) {
+async fn converse(app: Arc<App>, stream: impl AsyncRead + AsyncWrite + Unpin, ends: Ends, place: &Place) {
     let peer = ends.peer;
     let limits = &app.config.limits;
     let service = service_fn(|request| {
         let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(http::answer(&app, request, ends).await) }
+        async move {
+            place.begin();
+            let answer = http::answer(&app, request, ends).await;
+            place.rest();
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -291,8 +300,12 @@ async fn converse(app: Arc<App>, stream: impl AsyncRead + AsyncWrite + Unpin, en
     let mut conversation = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = conversation.as_mut() => ended,
+        // The answer that is under way is the last.
         () = app.closed() => {
-            // The answer that is under way is the last.
+            conversation.as_mut().graceful_shutdown();
+            conversation.await
+        }
+        () = place.ended() => {
             conversation.as_mut().graceful_shutdown();
             conversation.await
         }

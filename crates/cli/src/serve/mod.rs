@@ -58,6 +58,7 @@ pub(crate) async fn run(mode: Mode, args: &Serve, world: &World, screen: &mut Sc
             )
         })?;
     }
+    raise_files_max();
     let signals = Signals::new()?;
     let ready_file = args.ready_file.as_ref().map(|path| world.folder.join(path));
     if let Some(path) = &ready_file {
@@ -104,6 +105,25 @@ fn log(mode: Mode, args: &Serve) {
     // Set once, before anything else of this command; a second logger would be a bug that costs only lines.
     let _is_first = tracing::subscriber::set_global_default(logs::subscriber(format, level, std::io::stderr));
 }
+
+/// Each connection is a file, and the limit that programs begin with is often 1,024; the system lets them raise it.
+#[cfg(unix)]
+fn raise_files_max() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::info!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_files_max() {}
 
 /// Whoever waits for the ready file should not wait for a server that cannot write it.
 fn check_ready_file(path: &Path) -> Result<()> {

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::StatusCode;
-use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONNECTION, RETRY_AFTER};
 use http::request::Parts;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -53,11 +53,17 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, ends: Ends) ->
     let timer = Timer::begin();
     let (word, response) = match app.border.look(&head, ends.local) {
         Ok(passage) => {
-            let (word, mut response) = if passage.is_preflight(&head) {
+            let place = Place::find(path::split(head.uri.path()));
+            let (word, mut response) = if ends.is_spare && !matches!(place, Place::Health | Place::Ready) {
+                ("refused", Problem::busy("all connections are taken").answer())
+            } else if passage.is_preflight(&head) {
                 ("preflight", permit(&head, &passage))
             } else {
-                enter(app, &head, &mut body, &passage, ends.peer).await
+                enter(app, &head, &mut body, (place, &passage), ends.peer).await
             };
+            if ends.is_spare {
+                respond::set(&mut response, CONNECTION, "close");
+            }
             passage.show(response.headers_mut());
             (word, response)
         }
@@ -92,10 +98,9 @@ async fn enter(
     app: &App,
     head: &Parts,
     body: &mut Incoming,
-    passage: &Passage,
+    (place, passage): (Place, &Passage),
     peer: SocketAddr,
 ) -> (&'static str, Response) {
-    let place = Place::find(path::split(head.uri.path()));
     let query = Query::parse(head.uri.query().unwrap_or_default());
     // Before anything else is looked at (H30).
     let key = presented(head, &query, &place);

@@ -1,6 +1,7 @@
 //! Payloads: taken from bodies and shown in answers as the exact text they are (H16, H51).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::EXPECT;
@@ -17,9 +18,7 @@ use tokio::time::timeout;
 
 use super::problem::Problem;
 use crate::app::App;
-
-/// How many times the wait for a part of a body the whole of it may take.
-const WHOLE_BODY: u32 = 10;
+use crate::guess::now;
 
 /// Reads a body whole.
 ///
@@ -27,13 +26,6 @@ const WHOLE_BODY: u32 = 10;
 ///
 /// If it is larger than the limit, does not arrive in time, or all bodies together take too much memory.
 pub(crate) async fn read(app: &App, body: &mut Incoming) -> Result<Bytes, Problem> {
-    let whole = app.config.limits.body_timeout.saturating_mul(WHOLE_BODY);
-    timeout(whole, gather(app, body))
-        .await
-        .unwrap_or_else(|_| Err(Problem::body_timeout()))
-}
-
-async fn gather(app: &App, body: &mut Incoming) -> Result<Bytes, Problem> {
     let bytes_max = app.config.limits.body_bytes_max;
     let too_large = || Problem::too_large(bytes_max);
     // What says beforehand that it is too large need not be sent.
@@ -42,11 +34,25 @@ async fn gather(app: &App, body: &mut Incoming) -> Result<Bytes, Problem> {
     }
     let mut reserved = app.reserve();
     let mut whole = BytesMut::new();
-    let patience = app.config.limits.body_timeout;
-    while let Some(frame) = timeout(patience, body.frame())
-        .await
-        .map_err(|_| Problem::body_timeout())?
-    {
+    let (patience, rate) = (
+        app.config.limits.body_timeout,
+        app.config.limits.body_bytes_per_second_min.max(1),
+    );
+    let began = now();
+    loop {
+        // What has come bought time for the rest.
+        let bought = Duration::from_secs((whole.len() / rate) as u64);
+        let deadline = began + patience + bought;
+        let left = deadline.saturating_duration_since(now());
+        if left.is_zero() {
+            // Something may always be there.
+            return Err(Problem::body_timeout());
+        }
+        let patient = patience.min(left);
+        let next = timeout(patient, body.frame()).await;
+        let Some(frame) = next.map_err(|_| Problem::body_timeout())? else {
+            break;
+        };
         let Ok(frame) = frame else {
             return Err(Problem::argument("the body of the request ended before its end"));
         };

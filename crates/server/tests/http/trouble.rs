@@ -16,7 +16,8 @@ use taskhub_store::{
     Answer, Capabilities, Error as StoreError, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job,
     JobReport, Lease, PartitionKey, Query, Recovered, Store, Work,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -501,4 +502,164 @@ async fn a_hub_that_the_store_has_already_is_opened_when_it_is_asked_for() {
         .call("POST", &format!("{RPC}/instances/one/terminate?taskHub=SecondHub"))
         .await;
     assert_eq!(answer.status, 202);
+}
+
+/// A connection from an address of this machine, as if it were another's.
+async fn from_address(server: &Running, last: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+/// Asks over a connection that stays open; nothing if it was closed.
+async fn ask(stream: &mut TcpStream, request: &str) -> String {
+    let head = format!("{request} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    // A connection that was closed takes it or not.
+    let _closed = stream.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        match stream.read(&mut part).await {
+            Ok(0) | Err(_) => break,
+            Ok(bytes) => answer.extend_from_slice(&part[..bytes]),
+        }
+        let text = String::from_utf8_lossy(&answer);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if length.is_some_and(|length| body.len() >= length.parse().unwrap()) {
+                break;
+            }
+        }
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+/// A request that is at work until the instance has ended.
+fn waiting(id: &str) -> String {
+    format!("GET /api/v1/hubs/{HUB}/instances/{id}/wait?timeout=230 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+}
+
+fn with_connections(most: usize, of_address: usize) -> Config {
+    let limits = Limits {
+        connections_max: most,
+        connections_of_address_max: of_address,
+        head_timeout: Duration::from_hours(1),
+        ..Limits::default()
+    };
+    Config { limits, ..config() }
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_and_those_at_work_are_kept() {
+    let server = Running::start(with_connections(4, 4)).await;
+    loop {
+        let id = server.client().start_new("WaitEvent", ()).await.unwrap();
+        let mut at_work = from_address(&server, 1).await;
+        let wait = waiting(id.as_str());
+        at_work.write_all(wait.as_bytes()).await.unwrap();
+        // They say nothing, as an attacker's would.
+        let mut idle = Vec::new();
+        for _ in 0..100 {
+            idle.push(from_address(&server, 1).await);
+        }
+        let mut newcomer = from_address(&server, 2).await;
+        assert!(ask(&mut newcomer, "GET /healthz").await.starts_with("HTTP/1.1 200"));
+        assert_eq!(
+            ask(&mut idle[0], "GET /healthz").await,
+            "",
+            "the one that was idle longest was closed"
+        );
+        server.client().raise_event(&id, "Go", ()).await.unwrap();
+        // Unless its request was not read before the others came, it was kept.
+        if ask(&mut at_work, "GET /healthz").await.starts_with("HTTP/1.1 200") {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_all_connections_are_at_work_probes_are_answered() {
+    let server = Running::start(with_connections(3, 100)).await;
+    loop {
+        let id = server.client().start_new("WaitEvent", ()).await.unwrap();
+        let mut at_work = Vec::new();
+        for _ in 0..3 {
+            let mut stream = from_address(&server, 1).await;
+            stream.write_all(waiting(id.as_str()).as_bytes()).await.unwrap();
+            at_work.push(stream);
+        }
+        let mut next = from_address(&server, 1).await;
+        let refused = ask(&mut next, "GET /api/v1/hubs").await;
+        let mut probes = Vec::new();
+        for probe in ["/healthz", "/readyz"] {
+            let mut next = from_address(&server, 1).await;
+            probes.push(ask(&mut next, &format!("GET {probe}")).await);
+        }
+        server.client().raise_event(&id, "Go", ()).await.unwrap();
+        let mut kept = 0;
+        for stream in &mut at_work {
+            kept += usize::from(ask(stream, "GET /healthz").await.starts_with("HTTP/1.1 200"));
+        }
+        assert!(
+            probes.iter().all(|answer| answer.starts_with("HTTP/1.1 200")),
+            "{probes:?}"
+        );
+        // Unless one of their requests was not read before the next came, there was no place but for probes.
+        if kept == 3 {
+            assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+            assert!(refused.contains("connection: close") && refused.contains("all connections are taken"));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_address_takes_more_than_its_share_of_the_connections() {
+    let server = Running::start(with_connections(100, 2)).await;
+    let id = server.client().start_new("WaitEvent", ()).await.unwrap();
+    let wait = waiting(id.as_str());
+    let mut at_work = Vec::new();
+    for _ in 0..2 {
+        let mut stream = from_address(&server, 1).await;
+        stream.write_all(wait.as_bytes()).await.unwrap();
+        at_work.push(stream);
+    }
+    // Until both wait, one of them may be idle, and make room.
+    while !ask(&mut from_address(&server, 1).await, "GET /healthz")
+        .await
+        .is_empty()
+    {
+        for stream in &mut at_work {
+            *stream = from_address(&server, 1).await;
+            stream.write_all(wait.as_bytes()).await.unwrap();
+        }
+    }
+    let mut other = from_address(&server, 2).await;
+    assert!(ask(&mut other, "GET /healthz").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_body_that_dribbles_is_given_up_although_something_always_comes() {
+    let limits = Limits {
+        body_timeout: Duration::from_millis(300),
+        body_bytes_per_second_min: 1 << 30,
+        ..Limits::default()
+    };
+    let server = Running::start(Config { limits, ..config() }).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /durabletask/orchestrators/Echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let dribble = async {
+        // Without an end, if it is not given up. Whether the answer comes through before the connection is cut is the
+        // system's business.
+        while writing.write_all(b"1").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut answer = [0; 12];
+    tokio::select! {
+        read = reading.read_exact(&mut answer) => assert!(read.is_err() || answer == *b"HTTP/1.1 408"),
+        () = dribble => {}
+    }
 }

@@ -1,0 +1,257 @@
+//! Places for connections. When all are taken, the one that has been idle longest makes room for the next; no address takes
+//! more than its share; and a few are kept for whoever asks whether the server is well, who must not be turned away
+//! because others are many.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::guess::network;
+
+/// Places that are kept for probes, besides all others.
+pub(crate) const SPARE: usize = 16;
+
+/// All places.
+#[derive(Debug)]
+pub(crate) struct Places {
+    most: usize,
+    most_of_address: usize,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Numbers connections, and the moments at which one falls idle.
+    next: u64,
+    taken: HashMap<u64, Taken>,
+    /// Connections by the moment since which they are idle.
+    idle: BTreeMap<u64, u64>,
+    of_address: HashMap<IpAddr, usize>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    address: IpAddr,
+    idle_since: Option<u64>,
+    ends: Arc<Notify>,
+}
+
+/// The place of a connection, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    number: u64,
+    ends: Arc<Notify>,
+    /// Whether it is one that is kept for probes.
+    pub(crate) is_spare: bool,
+}
+
+impl Places {
+    pub(crate) fn new(most: usize, most_of_address: usize) -> Self {
+        Self {
+            most: most.max(1),
+            most_of_address: most_of_address.max(1),
+            state: Mutex::default(),
+            freed: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a connection could have a place. Whoever comes before waits in the system's queue.
+    pub(crate) async fn room(&self) {
+        loop {
+            let freed = self.freed.notified();
+            {
+                let state = self.lock();
+                if state.taken.len() < self.most + SPARE || !state.idle.is_empty() {
+                    return;
+                }
+            }
+            freed.await;
+        }
+    }
+
+    /// A place for a connection from an address; none if the address has its share, or all are at work.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = network(address);
+        let mut state = self.lock();
+        if state.of_address.get(&address).copied().unwrap_or(0) >= self.most_of_address {
+            let own = |number: &u64| state.taken.get(number).is_some_and(|taken| taken.address == address);
+            let oldest = state.idle.values().copied().find(own)?;
+            state.end(oldest);
+        } else if state.taken.len() >= self.most
+            && let Some((_, oldest)) = state.idle.first_key_value()
+        {
+            let oldest = *oldest;
+            state.end(oldest);
+        }
+        let is_spare = state.at_work() >= self.most;
+        if state.at_work() >= self.most + SPARE {
+            return None;
+        }
+        let number = state.next();
+        let ends = Arc::new(Notify::new());
+        let idle_since = state.next();
+        state.idle.insert(idle_since, number);
+        *state.of_address.entry(address).or_default() += 1;
+        let taken = Taken {
+            address,
+            idle_since: Some(idle_since),
+            ends: Arc::clone(&ends),
+        };
+        state.taken.insert(number, taken);
+        Some(Place {
+            places: Arc::clone(self),
+            number,
+            ends,
+            is_spare,
+        })
+    }
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Connections that are not idle, and those that were told to end.
+    fn at_work(&self) -> usize {
+        self.taken.len() - self.idle.len()
+    }
+
+    /// Tells an idle connection to end.
+    fn end(&mut self, number: u64) {
+        if let Some(taken) = self.taken.get_mut(&number)
+            && let Some(since) = taken.idle_since.take()
+        {
+            taken.ends.notify_one();
+            self.idle.remove(&since);
+        }
+    }
+}
+
+impl Place {
+    /// A request has come.
+    pub(crate) fn begin(&self) {
+        let mut state = self.places.lock();
+        let since = state
+            .taken
+            .get_mut(&self.number)
+            .and_then(|taken| taken.idle_since.take());
+        since.map(|since| state.idle.remove(&since));
+    }
+
+    /// Its answer is made.
+    pub(crate) fn rest(&self) {
+        let mut state = self.places.lock();
+        let since = state.next();
+        if let Some(taken) = state.taken.get_mut(&self.number)
+            && taken.idle_since.is_none()
+        {
+            taken.idle_since = Some(since);
+            state.idle.insert(since, self.number);
+        }
+        drop(state);
+        self.places.freed.notify_one();
+    }
+
+    /// Waits until somebody else needs the place.
+    pub(crate) async fn ended(&self) {
+        self.ends.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.places.lock();
+        if let Some(taken) = state.taken.remove(&self.number) {
+            taken.idle_since.map(|since| state.idle.remove(&since));
+            if let Some(count) = state.of_address.get_mut(&taken.address) {
+                *count -= 1;
+                if *count == 0 {
+                    state.of_address.remove(&taken.address);
+                }
+            }
+        }
+        drop(state);
+        self.places.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    fn is_ready(future: impl Future<Output = ()>) -> bool {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn is_ended(place: &Place) -> bool {
+        is_ready(place.ended())
+    }
+
+    #[test]
+    fn the_one_that_is_idle_longest_makes_room() {
+        let places = Arc::new(Places::new(3, 3));
+        let [first, second, third] = [1, 2, 3].map(|last| places.take(address(last)).unwrap());
+        first.begin();
+        first.rest();
+        second.begin();
+        let _fourth = places.take(address(4)).unwrap();
+        assert!(is_ended(&third) && !is_ended(&first) && !is_ended(&second));
+        drop(third);
+        let _fifth = places.take(address(5)).unwrap();
+        assert!(is_ended(&first) && !is_ended(&second));
+    }
+
+    #[test]
+    fn an_address_has_its_share_and_its_own_idle_one_makes_room() {
+        let places = Arc::new(Places::new(10, 2));
+        let [own, second] = [0, 0].map(|_| places.take(address(1)).unwrap());
+        let other = places.take(address(2)).unwrap();
+        own.begin();
+        let third = places.take(address(1)).unwrap();
+        assert!(is_ended(&second) && !is_ended(&own) && !is_ended(&other));
+        third.begin();
+        drop(second);
+        assert!(places.take(address(1)).is_none(), "both are at work");
+        assert!(places.take(address(2)).is_some());
+        drop(own);
+        assert!(places.take(address(1)).is_some());
+        assert_eq!(places.lock().of_address.len(), 2);
+    }
+
+    #[test]
+    fn when_all_are_at_work_some_are_kept_for_probes() {
+        let places = Arc::new(Places::new(2, 100));
+        let at_work: Vec<Place> = (0..2).map(|_| places.take(address(1)).unwrap()).collect();
+        for place in &at_work {
+            assert!(!place.is_spare);
+            place.begin();
+        }
+        let spare: Vec<Place> = (0..SPARE).map(|_| places.take(address(1)).unwrap()).collect();
+        assert!(spare.iter().all(|place| place.is_spare));
+        spare.iter().for_each(Place::begin);
+        assert!(places.take(address(1)).is_none());
+        assert!(!is_ready(places.room()));
+        at_work.iter().for_each(Place::rest);
+        assert!(is_ready(places.room()));
+        assert!(places.take(address(1)).is_some());
+        drop((at_work, spare));
+        assert!(places.lock().taken.is_empty() && places.lock().idle.is_empty() && places.lock().of_address.is_empty());
+    }
+}
