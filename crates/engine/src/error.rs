@@ -26,6 +26,12 @@ pub enum Error {
         /// Requests in the queue.
         waiting: usize,
     },
+    /// As many hubs are open as may be (P8).
+    #[error("{open} hubs are open here, and no more are opened; stop using one and restart, or raise the limit")]
+    TooManyHubs {
+        /// How many.
+        open: usize,
+    },
     /// The hub is shutting down or has shut down.
     #[error("the hub is stopped")]
     Stopped,
@@ -40,7 +46,7 @@ impl Error {
             Self::Unavailable => "store-unavailable",
             Self::Stopped => "hub-stopped",
             Self::TimedOut => "timed-out",
-            Self::Overloaded { .. } => "overloaded",
+            Self::Overloaded { .. } | Self::TooManyHubs { .. } => "overloaded",
         }
     }
 }

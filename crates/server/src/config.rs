@@ -131,6 +131,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Connections of one address at once, or in IPv6 of one network of 64 bits.
     pub connections_of_address_max: usize,
+    /// Hubs that are open at once; each has threads of its own.
+    pub hubs_max: usize,
     /// What is under way gets so long to end when the server stops.
     pub stop_timeout: Duration,
 }
@@ -149,6 +151,7 @@ impl Default for Limits {
             key_delay: Duration::from_secs(1),
             connections_max: 10_000,
             connections_of_address_max: 5_000,
+            hubs_max: 100,
             stop_timeout: Duration::from_secs(10),
         }
     }

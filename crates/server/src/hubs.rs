@@ -26,17 +26,20 @@ pub(crate) struct Hubs {
     store: Arc<dyn Store>,
     open: RwLock<BTreeMap<HubName, Arc<Hub>>>,
     opener: Option<Arc<dyn OpenHub>>,
+    /// How many may be open; each has threads of its own.
+    most: usize,
     /// Held while a hub is opened or deleted, so that none is opened twice.
     changing: Mutex<()>,
 }
 
 impl Hubs {
-    pub(crate) fn new(hub: Arc<Hub>, opener: Option<Arc<dyn OpenHub>>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, opener: Option<Arc<dyn OpenHub>>, most: usize) -> Self {
         Self {
             first: hub.name().clone(),
             store: Arc::clone(hub.store()),
             open: RwLock::new(BTreeMap::from([(hub.name().clone(), hub)])),
             opener,
+            most,
             changing: Mutex::new(()),
         }
     }
@@ -97,6 +100,10 @@ impl Hubs {
         }
         if !creates && !self.all().await?.iter().any(|hub| hub.name == *name) {
             return Ok(None);
+        }
+        let open = self.all_open().len();
+        if open >= self.most {
+            return Err(Error::TooManyHubs { open });
         }
         let hub = opener.open(name).await?;
         self.open

@@ -104,7 +104,7 @@ impl Server {
         let local = listener
             .local_addr()
             .map_err(|source| Error::Address { address, source })?;
-        let hubs = Hubs::new(hub, opener.map(|opener| opener.0));
+        let hubs = Hubs::new(hub, opener.map(|opener| opener.0), config.limits.hubs_max);
         Ok(Listening {
             app: Arc::new(App::new(config, hubs, local)),
             listener,

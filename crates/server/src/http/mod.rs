@@ -419,7 +419,11 @@ mod tests {
 
     async fn app(config: Config) -> App {
         let hub = taskhub::Hub::builder("SampleHub").in_memory().await.unwrap();
-        App::new(config, Hubs::new(Arc::clone(hub.engine()), None), HERE.parse().unwrap())
+        App::new(
+            config,
+            Hubs::new(Arc::clone(hub.engine()), None, 1),
+            HERE.parse().unwrap(),
+        )
     }
 
     /// The status a call over the RPC surface is turned away with; 0 if it is let in.

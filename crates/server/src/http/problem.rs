@@ -145,9 +145,10 @@ impl From<EngineError> for Problem {
                 "the store did not confirm the request in time; it may or may not take effect",
                 TIMEOUT,
             ),
-            EngineError::Unavailable | EngineError::Overloaded { .. } | EngineError::Stopped => {
-                Self::busy(error.to_string())
-            }
+            EngineError::Unavailable
+            | EngineError::Overloaded { .. }
+            | EngineError::TooManyHubs { .. }
+            | EngineError::Stopped => Self::busy(error.to_string()),
             // That is said once in the log, by whoever writes (A43).
             EngineError::Store(error @ StoreError::Full) => Self::busy(error.to_string()),
             EngineError::Store(

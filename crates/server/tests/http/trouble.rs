@@ -447,8 +447,13 @@ impl OpenHub for Opener {
 
 async fn with_hubs(store: &Arc<dyn Store>, auto_create_hubs: bool) -> Running {
     let hub = Hub::builder(HUB).open_with(Arc::clone(store)).await.unwrap();
+    let limits = Limits {
+        hubs_max: 3,
+        ..Limits::default()
+    };
     let config = Config {
         auto_create_hubs,
+        limits,
         ..config()
     };
     let server = Server::new(Arc::clone(hub.engine()), config).with_hubs(Arc::new(Opener(Arc::clone(store))));
@@ -482,6 +487,37 @@ async fn a_start_creates_a_hub_where_that_is_switched_on() {
         200
     );
     assert_eq!(server.call("GET", &get).await.status, 404);
+}
+
+#[tokio::test]
+async fn so_many_hubs_are_opened_and_no_more() {
+    let store: Arc<dyn Store> = Arc::new(MemStore::empty());
+    let server = with_hubs(&store, true).await;
+    let start = |hub: &str| format!("{RPC}/orchestrators/Later?taskHub={hub}&scheduledStartTime=2999-01-01");
+    for hub in ["Second", "Third"] {
+        assert_eq!(server.call("POST", &start(hub)).await.status, 202, "{hub}");
+    }
+    let answer = server.call("POST", &start("Fourth")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
+    assert!(answer.body.contains("3 hubs are open here"), "{}", answer.body);
+    let own = server
+        .send("POST", "/api/v1/hubs/Fourth/instances", &[], r#"{"name":"Later"}"#)
+        .await;
+    assert_eq!(own.json()["error"]["code"], "overloaded");
+    assert_eq!(
+        server.call("POST", &start("Third")).await.status,
+        202,
+        "those that are open go on"
+    );
+    let names = server.call("GET", "/api/v1/hubs").await.json();
+    assert_eq!(names["items"].as_array().unwrap().len(), 3, "and none was created");
+    let delete = "/api/v1/hubs/Second?confirm=Second";
+    assert_eq!(server.call("DELETE", delete).await.status, 200);
+    assert_eq!(
+        server.call("POST", &start("Fourth")).await.status,
+        202,
+        "there is room again"
+    );
 }
 
 #[tokio::test]
