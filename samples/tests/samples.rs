@@ -21,6 +21,14 @@ fn hub() -> TestHub {
     TestHub::new(register(Registry::new(), &Purger::default(), &Files::below("/")))
 }
 
+/// A folder whose name does not begin with a dot, as samples see none of those.
+fn scratch_folder() -> TempDir {
+    match tempfile::Builder::new().prefix("samples").tempdir() {
+        Ok(folder) => folder,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// The path of something in a folder.
 fn path(folder: &TempDir, name: &str) -> String {
     folder.path().join(name).to_string_lossy().into_owned()
@@ -40,7 +48,7 @@ fn hello_world_greets_its_input() {
 #[test]
 fn what_is_passed_on_is_not_written_anew() {
     let text = r#"{"b": 1.10, "a": 123456789012345678901234567890}"#;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch_folder();
     let file = path(&folder, "data.json");
     fs::write(&file, format!("{text}\n")).unwrap();
     let data: Box<RawValue> = hub().run_orchestrator("Counter", file).unwrap();
@@ -81,7 +89,7 @@ fn fail_fails_with_its_input() {
 
 #[test]
 fn counter_reads_a_file() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch_folder();
     fs::write(path(&folder, "data.json"), r#"{"counter": 3}"#).unwrap();
     let data: Value = hub().run_orchestrator("Counter", path(&folder, "data.json")).unwrap();
     assert_eq!(data, json!({"counter": 3}));
@@ -93,7 +101,7 @@ fn counter_reads_a_file() {
 
 #[test]
 fn no_sample_looks_at_files_outside_its_folder() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch_folder();
     let inside = scratch.path().join("inside");
     fs::create_dir_all(inside.join("below")).unwrap();
     fs::create_dir(scratch.path().join("inside-not")).unwrap();
@@ -112,7 +120,7 @@ fn no_sample_looks_at_files_outside_its_folder() {
         std::os::unix::fs::symlink("..", inside.join("up")).unwrap();
         std::os::unix::fs::symlink("below/b.json", inside.join("near.json")).unwrap();
     }
-    let files = || Files::below(&inside);
+    let files = || Files::below(&inside).without(inside.join("store"));
     let run = |name: &str, input: Value| {
         let mut hub = TestHub::new(register(Registry::new(), &Purger::default(), &files()));
         hub.run_orchestrator::<Value>(name, input)
@@ -127,7 +135,28 @@ fn no_sample_looks_at_files_outside_its_folder() {
     ] {
         assert_eq!(run("Counter", json!(path)).unwrap(), json!(number), "{path}");
     }
+    fs::create_dir(inside.join(".taskhub")).unwrap();
+    fs::create_dir(inside.join("store")).unwrap();
+    for name in [
+        ".taskhub/server.json",
+        ".env",
+        "local.settings.json",
+        "store/server.json",
+    ] {
+        fs::write(inside.join(name), "5").unwrap();
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(".taskhub/server.json", inside.join("seen.json")).unwrap();
     for outside in [
+        ".taskhub/server.json".to_owned(),
+        "below/../.taskhub/server.json".to_owned(),
+        ".env".to_owned(),
+        "Local.Settings.json".to_owned(),
+        "local.settings.json".to_owned(),
+        "store/server.json".to_owned(),
+        "store".to_owned(),
+        #[cfg(unix)]
+        "seen.json".to_owned(),
         "../secret.json".to_owned(),
         "below/../../secret.json".to_owned(),
         absolute("secret.json"),
@@ -198,7 +227,7 @@ fn without_an_approval_it_is_escalated() {
 
 #[test]
 fn fan_out_adds_up_all_files() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch_folder();
     fs::create_dir_all(path(&folder, "below")).unwrap();
     for (name, size) in [("a", 10), ("b", 20), ("below/c", 12)] {
         fs::write(path(&folder, name), vec![0; size]).unwrap();
@@ -268,7 +297,7 @@ fn the_scheduled_purge_comes_at_noon_each_day() {
 
 #[tokio::test]
 async fn a_connected_purger_does_not_keep_the_hub() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch_folder();
     for _ in 0..2 {
         let purger = Purger::default();
         let builder = Hub::builder("SampleHub").registry(register(Registry::new(), &purger, &Files::below("/")));

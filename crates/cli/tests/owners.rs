@@ -159,6 +159,43 @@ fn what_another_user_left_in_a_parent_folder_does_not_count() {
 }
 
 #[test]
+fn a_key_of_the_environment_does_not_follow_another_user_s_settings() {
+    if !is_root() {
+        return;
+    }
+    let scratch = scratch();
+    let theirs = scratch.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = theirs.join("local.settings.json");
+    fs::write(
+        &settings,
+        format!(r#"{{"Values": {{"AzureWebJobsStorage": "http://{address}"}}}}"#),
+    )
+    .unwrap();
+    for (owner, is_sent) in [(OTHER, false), (MINE, true), (0, true)] {
+        give(&settings, owner);
+        let heard = std::thread::scope(|scope| {
+            let hears = scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 4096];
+                let bytes = std::io::Read::read(&mut stream, &mut head).unwrap();
+                String::from_utf8_lossy(&head[..bytes]).into_owned()
+            });
+            func(scratch.path(), Some(MINE), &theirs, &LIST);
+            hears.join().unwrap()
+        });
+        assert!(heard.starts_with("GET /"), "{owner}: {heard}");
+        assert_eq!(
+            heard.contains("a secret of the environment"),
+            is_sent,
+            "{owner}: {heard}"
+        );
+    }
+}
+
+#[test]
 fn another_user_s_store_is_neither_opened_nor_changed() {
     if !is_root() {
         return;

@@ -49,6 +49,8 @@ impl Host {
         let authority: Authority = text.parse().ok()?;
         let host = authority.host();
         let port = match authority.as_str().strip_prefix(host)?.strip_prefix(':') {
+            // It is said to be the usual one (RFC 3986).
+            Some("") => None,
             Some(port) => Some(port.parse().ok().filter(|port| *port > 0)?),
             None if authority.as_str() == host => None,
             None => return None,

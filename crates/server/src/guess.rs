@@ -1,8 +1,9 @@
 //! Guessing keys: an address that presents too many wrong ones is slowed down, whatever it presents next.
 //!
-//! A right key is told from a wrong one after the same wait, so that trying goes no faster for whoever does not wait for
-//! the answer. Callers with a key that opened something from this address before are not slowed down: a program with an
-//! old key must not lock out the others of its machine.
+//! A right key is told from a wrong one after the same wait, and each wrong one counts when it comes, so that trying goes no
+//! faster for whoever does not wait for the answer. Callers with a key that opened something from this address before are
+//! not slowed down, since a program with an old key must not lock out the others of its machine; but where very many wrong
+//! ones come, somebody is trying, and they wait as well.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,6 +14,8 @@ use tokio::time::Instant;
 
 /// Wrong keys that an address may present in a window without being slowed down.
 const WRONG_MAX: u32 = 10;
+/// Wrong keys in a window from which on even a key that is known from there waits.
+const TRIED_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_mins(1);
 /// Keys of an address that may be waited with at once.
 const WAITING_MAX: u32 = 10;
@@ -65,15 +68,21 @@ impl Guesses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When a key that came from an address is judged; `place` is that of the key, if it is a right one.
+    /// When a key that came from an address is judged; `place` is that of the key, if it is a right one. A wrong one is
+    /// counted, whatever becomes of its request.
     pub(crate) fn turn(&self, address: IpAddr, place: Option<usize>, now: Instant) -> Turn<'_> {
         let address = network(address);
         let mut all = self.lock();
-        let Some(seen) = all.get_mut(&address) else {
-            return Turn::Now;
-        };
+        let seen = find(&mut all, address, now);
+        let wrong = seen.wrong;
+        if place.is_none() {
+            seen.wrong = seen.wrong.saturating_add(1);
+            if seen.wrong == 1 {
+                tracing::warn!(%address, "a wrong key was presented; further ones within a minute are not told");
+            }
+        }
         let is_known = place.is_some_and(|place| seen.opened.contains(&place));
-        if is_known || seen.wrong < WRONG_MAX || now.duration_since(seen.since) >= WINDOW {
+        if wrong < WRONG_MAX || (is_known && wrong < TRIED_MAX) {
             return Turn::Now;
         }
         if seen.waiting >= WAITING_MAX {
@@ -83,41 +92,33 @@ impl Guesses {
         Turn::Wait(Waiting { guesses: self, address })
     }
 
-    /// Remembers what came of a key; `place` is that of the key, if it was a right one.
-    pub(crate) fn judged(&self, address: IpAddr, place: Option<usize>, now: Instant) {
-        let address = network(address);
+    /// Remembers that a key opened something for an address; `place` is that of the key.
+    pub(crate) fn opened(&self, address: IpAddr, place: usize, now: Instant) {
         let mut all = self.lock();
-        if !all.contains_key(&address) {
-            if all.len() >= ADDRESSES_MAX {
-                let oldest = all.iter().min_by_key(|(_, seen)| seen.since);
-                let oldest = oldest.map(|(address, _)| *address);
-                oldest.map(|oldest| all.remove(&oldest));
-            }
-            all.insert(
-                address,
-                Seen {
-                    since: now,
-                    wrong: 0,
-                    waiting: 0,
-                    opened: Vec::new(),
-                },
-            );
-        }
-        let Some(seen) = all.get_mut(&address) else { return };
-        if let Some(place) = place {
-            if !seen.opened.contains(&place) {
-                seen.opened.push(place);
-            }
-            return;
-        }
-        if now.duration_since(seen.since) >= WINDOW {
-            (seen.since, seen.wrong) = (now, 0);
-        }
-        seen.wrong = seen.wrong.saturating_add(1);
-        if seen.wrong == 1 {
-            tracing::warn!(%address, "a wrong key was presented; further ones within a minute are not told");
+        let seen = find(&mut all, network(address), now);
+        if !seen.opened.contains(&place) {
+            seen.opened.push(place);
         }
     }
+}
+
+/// What an address presented within this window.
+fn find(all: &mut HashMap<IpAddr, Seen>, address: IpAddr, now: Instant) -> &mut Seen {
+    if !all.contains_key(&address) && all.len() >= ADDRESSES_MAX {
+        let oldest = all.iter().min_by_key(|(_, seen)| seen.since);
+        let oldest = oldest.map(|(address, _)| *address);
+        oldest.map(|oldest| all.remove(&oldest));
+    }
+    let seen = all.entry(address).or_insert_with(|| Seen {
+        since: now,
+        wrong: 0,
+        waiting: 0,
+        opened: Vec::new(),
+    });
+    if now.duration_since(seen.since) >= WINDOW {
+        (seen.since, seen.wrong) = (now, 0);
+    }
+    seen
 }
 
 /// The time by which windows are measured.
@@ -155,10 +156,9 @@ mod tests {
     #[test]
     fn the_eleventh_wrong_key_within_a_minute_waits_and_a_right_one_as_well() {
         let (guesses, now) = (Guesses::default(), super::now());
-        guesses.judged(address("192.0.2.1"), Some(3), now);
+        guesses.opened(address("192.0.2.1"), 3, now);
         for _ in 0..10 {
             assert!(is_now(&guesses, "192.0.2.1", None, now));
-            guesses.judged(address("192.0.2.1"), None, now);
         }
         assert!(!is_now(&guesses, "192.0.2.1", None, now));
         assert!(
@@ -172,16 +172,23 @@ mod tests {
         assert!(is_now(&guesses, "192.0.2.2", None, now), "nor does another address");
         assert!(!is_now(&guesses, "::ffff:192.0.2.1", None, now));
         assert!(!is_now(&guesses, "192.0.2.1", None, now + Duration::from_secs(59)));
-        assert!(is_now(&guesses, "192.0.2.1", None, now + WINDOW));
-        guesses.judged(address("192.0.2.1"), None, now + WINDOW);
+        for _ in 0..100 {
+            // Their requests are given up at once.
+            drop(guesses.turn(address("192.0.2.1"), None, now));
+        }
+        assert!(
+            !is_now(&guesses, "192.0.2.1", Some(3), now),
+            "where somebody tries, it is not told from others either"
+        );
         assert!(is_now(&guesses, "192.0.2.1", None, now + WINDOW), "it begins anew");
+        assert!(is_now(&guesses, "192.0.2.1", Some(3), now + WINDOW));
     }
 
     #[test]
     fn no_more_than_ten_of_an_address_wait_at_once() {
         let (guesses, now) = (Guesses::default(), super::now());
         for _ in 0..10 {
-            guesses.judged(address("2001:db8:1:2::3"), None, now);
+            assert!(is_now(&guesses, "2001:db8:1:2::3", None, now));
         }
         let next = || guesses.turn(address("2001:db8:1:2::4"), None, now);
         let waiting: Vec<Turn<'_>> = (0..10).map(|_| next()).collect();
@@ -189,7 +196,7 @@ mod tests {
         assert!(matches!(next(), Turn::TooMany));
         drop(waiting);
         assert!(matches!(next(), Turn::Wait(_)));
-        assert!(matches!(guesses.turn(address("2001:db8:1:3::4"), None, now), Turn::Now));
+        assert!(is_now(&guesses, "2001:db8:1:3::4", None, now));
     }
 
     #[test]
@@ -197,7 +204,7 @@ mod tests {
         let (guesses, now) = (Guesses::default(), super::now());
         for number in 0..20_000_u32 {
             let address = IpAddr::V4((0x0a00_0000 + number).into());
-            guesses.judged(address, None, now + Duration::from_micros(number.into()));
+            drop(guesses.turn(address, None, now + Duration::from_micros(number.into())));
         }
         assert_eq!(guesses.lock().len(), ADDRESSES_MAX);
         assert!(

@@ -152,11 +152,15 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
         let place = place.shown();
         screen.tell(&format!("using task hub {hub} {place}"));
     }
+    // Another user may have written where it is; no secret follows that.
+    let is_doubtful = origin == Origin::Project && search.has_foreign_files();
+    let key = wishes.key.clone();
+    let key = key.filter(|key| !(key.is_of_environment && is_doubtful));
     Ok(Found {
         place,
         hub,
         hub_is_default,
-        key: wishes.key.clone(),
+        key,
         is_by_chance: origin == Origin::Server,
         store_is_default: origin == Origin::Default,
         host,
@@ -239,6 +243,14 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// Whether a file of the project is another user's. In the working folder they count, but no secret follows them.
+    fn has_foreign_files(&self) -> bool {
+        let mut files = ["host.json", "local.settings.json"]
+            .iter()
+            .map(|file| self.at_project().join(file));
+        files.any(|file| is_there(&file) && !is_trusted(&file))
+    }
+
     fn tell_of_files(&self, screen: &mut Screen) {
         match self.project {
             Some(folder) if counts(folder, "host.json", &self.world.folder) => {

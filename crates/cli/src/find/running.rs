@@ -157,14 +157,18 @@ fn is_held(folder: &Path) -> bool {
 /// What a server left, to be taken back when it ends.
 #[derive(Debug)]
 pub(crate) struct Notice {
+    pid: u32,
     paths: Vec<PathBuf>,
 }
 
 impl Drop for Notice {
     fn drop(&mut self) {
         for path in &self.paths {
-            // What stays behind is stale, and told by the lock.
-            let _gone = fs::remove_file(path);
+            // The next server of the store may have left word of itself there already.
+            if of_file(path).is_none_or(|running| running.pid == self.pid) {
+                // What stays behind is stale, and told by the lock.
+                let _gone = fs::remove_file(path);
+            }
         }
     }
 }
@@ -172,7 +176,10 @@ impl Drop for Notice {
 /// Leaves word of a server, readable by its user alone: in its store, and for the user's other folders if it can.
 pub(crate) fn announce(world: &World, running: &Running) -> io::Result<Notice> {
     let text = serde_json::to_string(running)?;
-    let mut notice = Notice { paths: Vec::new() };
+    let mut notice = Notice {
+        pid: running.pid,
+        paths: Vec::new(),
+    };
     let in_store = Path::new(&running.store).join(FILE);
     write_whole(&in_store, &text)?;
     notice.paths.push(in_store);

@@ -208,7 +208,7 @@ impl Served {
         check_default(found, store.as_ref(), config.auto_create_hubs).await?;
         let files = args.samples.as_ref().map(|folder| {
             let project = find::served_folder(setup.world);
-            Files::below(project.join(folder))
+            Files::below(project.join(folder)).without(setup.folder)
         });
         let offer = Arc::new(Offer::new(store, files, partitions));
         let hub = offer.open(&found.hub).await;
@@ -315,18 +315,13 @@ impl Served {
     /// If the store is taken away meanwhile: what is acknowledged could not be found again.
     pub(crate) async fn until(self, mut signals: Signals) -> Result<u8> {
         let mut code = exit::INTERRUPTED;
-        let mut why_lost = None;
-        let watch = self.watch.clone();
-        let ended = async {
-            tokio::select! {
-                next = signals.next() => code = next,
-                why = lost(&watch) => why_lost = Some(why),
+        tokio::select! {
+            () = self.listening.serve_until(async { code = signals.next().await }) => {}
+            // Nobody is waited for: whatever they are told could not be found again.
+            why = lost(&self.watch) => {
+                let folder = self.watch.folder().display().to_string();
+                return Err(Stop::from_store("the server ends", &StoreError::Lost { folder, why }));
             }
-        };
-        self.listening.serve_until(ended).await;
-        if let Some(why) = why_lost {
-            let folder = self.watch.folder().display().to_string();
-            return Err(Stop::from_store("the server ends", &StoreError::Lost { folder, why }));
         }
         let stopped = self.offer.stop(GRACE).await;
         stopped.map_err(|error| Stop::from_hub("cannot stop the hub in order", &error))?;

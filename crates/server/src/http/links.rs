@@ -44,6 +44,8 @@ pub(crate) struct Links {
     rpc_base: Option<String>,
     /// The key that they carry, encoded.
     key: Option<String>,
+    /// By which door the caller came.
+    surface: Surface,
 }
 
 impl Links {
@@ -63,6 +65,7 @@ impl Links {
             rpc_base: rpc_base(app, &origin, hub, key.as_deref()),
             hub: hub.clone(),
             key,
+            surface,
             origin,
         }
     }
@@ -112,9 +115,15 @@ impl Links {
     pub(crate) fn this(&self, request: &Parts) -> String {
         let key = self.key.as_deref();
         let mut path = String::new();
-        for segment in request.uri.path().split('/').skip(1) {
+        // Of the RPC surface the first segment behind the prefix may be the key; elsewhere such a one is an id or a name.
+        let mut is_first = self.surface == Surface::Rpc;
+        for (number, segment) in request.uri.path().split('/').skip(1).enumerate() {
+            let may_be_key = is_first && number > 0;
+            if may_be_key && !segment.is_empty() {
+                is_first = false;
+            }
             match key {
-                _ if !is_key(segment) => path.extend(["/", segment]),
+                _ if !(may_be_key && is_key(segment)) => path.extend(["/", segment]),
                 Some(key) => path.extend(["/~", key]),
                 None => {}
             }

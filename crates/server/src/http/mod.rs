@@ -152,7 +152,9 @@ async fn slow_down(app: &App, key: Option<&str>, peer: SocketAddr) -> Result<(),
             return Err(refused);
         }
     }
-    app.guesses.judged(peer.ip(), place, guess::now());
+    if let Some(place) = place {
+        app.guesses.opened(peer.ip(), place, guess::now());
+    }
     Ok(())
 }
 

@@ -362,7 +362,6 @@ async fn a_server_that_cannot_come_up_says_why() {
         "https://hub$.example.org",
         "https://hub.example.org:0",
         "https://hub.example.org:65536",
-        "https://hub.example.org:",
         "https://[::1",
         "https://[not-an-address]",
         "https://::1",

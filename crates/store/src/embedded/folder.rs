@@ -61,6 +61,7 @@ impl Folder {
         own::folder(path, is_of_store).map_err(|error| unavailable(path, &error))?;
         let place = path.join(LOCK);
         let mut lock = lock(path, &place)?;
+        own::check_names(&lock).map_err(|error| unavailable(&place, &error))?;
         write_pid(&mut lock).map_err(|error| unavailable(&place, &error))?;
         Ok(Self {
             path: path.to_owned(),
@@ -122,6 +123,7 @@ impl Folder {
             }
             Err(TryLockError::Error(error)) => return Err(unavailable(&place, &error)),
         }
+        own::check_names(&file).map_err(|error| unavailable(&place, &error))?;
         let watch = Watch::new(&self.path, &[(FILE, &file), (LOCK, &self.lock)], LOG);
         self.held = Some((file, watch));
         Ok(())

@@ -88,11 +88,30 @@ pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
+/// Refuses a file that has another name as well: it may be a file of something else, and of a store only one name leads to
+/// the log that belongs to it.
+pub(super) fn check_names(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let names = file.metadata()?.nlink();
+        if names > 1 {
+            return Err(denied(format!(
+                "the file has {names} names (hard links); remove the others, or copy it and use the copy"
+            )));
+        }
+    }
+    #[cfg(not(unix))]
+    let _one = file;
+    Ok(())
+}
+
 /// Looks at a file that something else will open, such as SQLite, and closes it. Makes an empty one where there is none, if
 /// that is wanted.
 pub(super) fn prepare(path: &Path, is_made: bool) -> io::Result<()> {
     match open(path, File::options().read(true).write(is_made).create(is_made)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_made => Ok(()),
+        Ok(file) if !is_made => check_names(&file),
         opened => opened.map(drop),
     }
 }

@@ -87,5 +87,12 @@ fn a_second_owner_is_told_who_has_the_file_by_whatever_name_it_comes() {
     fs::remove_file(folder.join("lock")).unwrap();
     assert!(is_told(open(&folder).unwrap_err()), "a new lock file is no way around");
     drop(store);
+    // When nobody has it, it is not opened by two names either: the log is beside one of them only.
+    for place in [&folder, &other] {
+        let error = open(place).unwrap_err();
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(why.contains("store.db: the file has 2 names"), "{why}");
+    }
+    fs::remove_file(other.join("store.db")).unwrap();
     assert_eq!(done(open(&folder).unwrap().hubs(&HubAsk::List)).len(), 1);
 }

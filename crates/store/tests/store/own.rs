@@ -122,6 +122,21 @@ fn a_reserve_that_is_a_link_is_given_up_and_not_followed() {
 }
 
 #[test]
+fn a_file_that_has_another_name_is_refused_and_stays() {
+    for name in ["lock", "store.db-wal"] {
+        let scratch = Scratch::new();
+        let (folder, victim) = (scratch.path().join("store"), scratch.path().join("victim"));
+        drop(open(&folder).unwrap());
+        fs::write(&victim, "mine").unwrap();
+        let _absent = fs::remove_file(folder.join(name));
+        fs::hard_link(&victim, folder.join(name)).unwrap();
+        let why = refusal(&folder);
+        assert!(why.contains("the file has 2 names"), "{name}: {why}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine", "{name}");
+    }
+}
+
+#[test]
 fn a_pipe_or_a_folder_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     for name in ["lock", "store.db"] {
         for kind in ["pipe", "folder"] {

@@ -5,6 +5,7 @@ use http::header::RETRY_AFTER;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::{Error as EngineError, chain};
+use taskhub_store::Error as StoreError;
 
 use super::super::problem::Problem;
 use super::super::respond::{self, Response};
@@ -109,6 +110,13 @@ impl From<EngineError> for Refused {
             }
         };
         match error {
+            EngineError::Store(StoreError::Lost { why, .. }) => {
+                let message = format!("the store was taken away while it was in use: {why}");
+                Self::new(status, code, message)
+            }
+            EngineError::Store(StoreError::Locked { .. } | StoreError::Format { .. }) => {
+                Self::new(status, code, "the store cannot be opened; the server's log says why")
+            }
             EngineError::Store(error) => Self::new(status, code, without_folder(&error.to_string())),
             error => Self::new(status, code, without_folder(&error.to_string())),
         }
