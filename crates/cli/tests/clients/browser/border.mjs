@@ -52,6 +52,8 @@ const browser = await chromium.launch({
   executablePath: "/usr/bin/chromium",
   args: [
     "--no-sandbox",
+    // Containers often have little shared memory.
+    "--disable-dev-shm-usage",
     "--host-resolver-rules=MAP evil.example 127.0.0.1",
     // It asks before a page reaches this machine, or keeps it from that; the server has to hold without it.
     "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessSendPreflights,HttpsUpgrades,HttpsFirstBalancedModeAutoEnable",
