@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const PRIME: u64 = 0x0100_0000_01b3;
+use taskhub_core::fnv;
 
 /// Where the lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub enum Trace {
 impl Trace {
     /// An empty hash.
     pub fn hash() -> Self {
-        Self::Hash(OFFSET)
+        Self::Hash(fnv::BASIS_64)
     }
 
     /// An empty text.
@@ -31,9 +30,7 @@ impl Trace {
         match self {
             Self::Off => {}
             Self::Hash(hash) => {
-                for byte in line().bytes().chain([b'\n']) {
-                    *hash = (*hash ^ u64::from(byte)).wrapping_mul(PRIME);
-                }
+                *hash = fnv::hash_64(fnv::hash_64(*hash, line().as_bytes()), b"\n");
             }
             Self::Text(text) => {
                 text.push_str(&line());

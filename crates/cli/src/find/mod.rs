@@ -12,6 +12,7 @@ pub(crate) mod jsonc;
 pub(crate) mod running;
 pub(crate) mod settings;
 
+use std::fs::Metadata;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -115,15 +116,19 @@ fn is_private(url: &str) -> bool {
 }
 
 /// Whether a file or folder above the working folder counts: whoever else could put it there would decide what we do.
-#[cfg(unix)]
 fn is_trusted(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| is_own(&metadata))
+}
+
+/// Whether something is of this user or of the system.
+#[cfg(unix)]
+fn is_own(metadata: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    let owner = path.symlink_metadata().map(|metadata| metadata.uid());
-    owner.is_ok_and(|owner| owner == 0 || owner == rustix::process::geteuid().as_raw())
+    [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid())
 }
 
 #[cfg(not(unix))]
-fn is_trusted(_path: &Path) -> bool {
+fn is_own(_metadata: &Metadata) -> bool {
     true
 }
 

@@ -129,24 +129,12 @@ pub(crate) fn of_store(folder: &Path) -> Option<Running> {
 
 fn of_file(path: &Path) -> Option<Running> {
     let mut text = String::new();
-    let file = File::open(path).ok().filter(is_own)?;
+    let file = File::open(path).ok()?;
+    // Another user's could send our commands, and our token, anywhere.
+    file.metadata().ok().filter(|it| it.is_file() && super::is_own(it))?;
     // Nothing that somebody put in its place is read without end.
     file.take(BYTES_MAX).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
-}
-
-/// Whether a file is of this user or of the system: another could send our commands, and our token, anywhere.
-#[cfg(unix)]
-fn is_own(file: &File) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let user = rustix::process::geteuid().as_raw();
-    file.metadata()
-        .is_ok_and(|file| file.is_file() && [0, user].contains(&file.uid()))
-}
-
-#[cfg(not(unix))]
-fn is_own(_file: &File) -> bool {
-    true
 }
 
 /// Whether somebody holds the lock of a store's folder.

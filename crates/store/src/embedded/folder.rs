@@ -11,7 +11,7 @@ use super::log::{LOCK_WAIT, RESTART_BYTES};
 use super::own;
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
-use super::watch::Watch;
+use super::watch::{self, Watch};
 use super::{Options, Synchronous};
 use crate::Error;
 
@@ -316,18 +316,11 @@ fn lock(path: &Path, place: &Path) -> Result<File, Error> {
 }
 
 /// Whether an open file is still the one in this place.
-#[cfg(unix)]
 fn is_at(file: &File, place: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
     let (Ok(open), Ok(there)) = (file.metadata(), fs::symlink_metadata(place)) else {
         return false;
     };
-    (open.dev(), open.ino()) == (there.dev(), there.ino())
-}
-
-#[cfg(not(unix))]
-fn is_at(_file: &File, _place: &Path) -> bool {
-    true
+    watch::id(&open) == watch::id(&there)
 }
 
 /// The process that has a lock on a file, as far as the system tells; 0 if it does not.

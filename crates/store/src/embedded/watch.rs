@@ -62,14 +62,15 @@ impl Watch {
     }
 }
 
+/// What the file system knows a file by, whatever its name.
 #[cfg(unix)]
 #[expect(clippy::unnecessary_wraps, reason = "other systems have none")]
-fn id(metadata: &fs::Metadata) -> Option<(u64, u64)> {
+pub(super) fn id(metadata: &fs::Metadata) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     Some((metadata.dev(), metadata.ino()))
 }
 
 #[cfg(not(unix))]
-fn id(_metadata: &fs::Metadata) -> Option<(u64, u64)> {
+pub(super) fn id(_metadata: &fs::Metadata) -> Option<(u64, u64)> {
     None
 }
