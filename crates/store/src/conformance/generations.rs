@@ -185,6 +185,51 @@ pub fn continue_as_new_works_within_one_group(store: &dyn Store) {
     owner.check();
 }
 
+/// The input of each execution is in its history and, of the last one, in the status record, however long it is and
+/// wherever a group ends (R9, R134).
+pub fn inputs_of_every_length_are_kept_over_generations(store: &dyn Store) {
+    let mut owner = Owner::new(store, "Inputs", 2);
+    let input = |length: usize, round: u32| format!("{round}{}", "x".repeat(length)).into_bytes();
+    let lengths = [0, 126, 127, 128, 200, 8_190, 8_191, 8_192, 100_000];
+    for (number, length) in (0..).zip(lengths) {
+        // A group ends after the start of an execution, after its first turn, after both, or after neither.
+        for groups in 0..4_u8 {
+            let id = instance(&format!("order-{number}-{groups}"));
+            owner.start_with(&taskhub_core::message::StartRequest {
+                input: Some(Payload::new(input(length, 0))),
+                ..Owner::request(&id)
+            });
+            for round in 1..=3 {
+                if groups & 1 != 0 {
+                    owner.check();
+                }
+                owner.turn(&id, vec![call("SayHello")]);
+                owner.answer_task(&id, Outcome::Completed(None));
+                if groups & 2 != 0 {
+                    owner.check();
+                }
+                let text = String::from_utf8_lossy(&input(length, round)).into_owned();
+                owner.turn(&id, vec![continue_as_new(&text)]);
+            }
+            owner.check();
+            owner.turn(&id, vec![call("SayHello")]);
+            owner.check();
+            let mut key = history_of(&owner, &id);
+            for ordinal in 0..=3 {
+                key.ordinal = ordinal;
+                let chunks = done(store.history(&key, 0));
+                let events = crate::decode_history(&chunks).unwrap_or_default();
+                let found = events.iter().find_map(|event| match &event.kind {
+                    EventKind::ExecutionStarted(started) => started.input.clone(),
+                    _ => None,
+                });
+                let expected = Some(Payload::new(input(length, ordinal)));
+                assert!(found == expected, "{id}, execution {ordinal}");
+            }
+        }
+    }
+}
+
 /// An old execution's activities may still run (A30).
 pub fn activities_of_an_earlier_execution_stay_open(store: &dyn Store) {
     let mut owner = Owner::new(store, "Continue", 1);

@@ -127,6 +127,7 @@ macro_rules! conformance {
                 continue_as_new_keeps_earlier_histories_apart
                 only_the_newest_earlier_executions_are_kept
                 continue_as_new_works_within_one_group
+                inputs_of_every_length_are_kept_over_generations
                 activities_of_an_earlier_execution_stay_open
             }
             messages {

@@ -16,14 +16,15 @@ use taskhub_core::seen::SeenKey;
 use taskhub_core::status::{RuntimeStatus, Stall};
 use taskhub_core::time::Timestamp;
 
-use super::hubs::{Counters, Hubs, Part};
-use super::record::{Head, Key, int};
+use super::hubs::{Hubs, Part};
+use super::record::{Head, Key, Stored, int};
+use super::sums::print;
 use super::trouble::Trouble;
 use crate::fence::{check_epoch, check_seq};
 use crate::{Group, PartitionKey, Section};
 
 /// Answers what is stored of an instance.
-pub(super) type Lookup<'l> = dyn FnMut(Key) -> Result<Option<Head>, Trouble> + 'l;
+pub(super) type Lookup<'l> = dyn FnMut(Key) -> Result<Option<Stored>, Trouble> + 'l;
 
 /// Place of an outbox item: part, seq, index.
 pub(super) type OutboxKey = (i64, i64, u32);
@@ -38,7 +39,8 @@ pub(super) struct Folded<'g> {
     pub(super) outbox: BTreeMap<OutboxKey, &'g OutboxItem>,
     /// Stored items that were taken.
     pub(super) consumed: Vec<OutboxKey>,
-    pub(super) counters: BTreeMap<i64, Counters>,
+    /// Partitions as they are afterwards.
+    pub(super) parts: BTreeMap<i64, Part>,
     pub(super) commits: u64,
 }
 
@@ -70,10 +72,10 @@ pub(super) struct Instance<'g> {
 }
 
 /// Where an instance comes from.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Origin<'g> {
     /// It was there, like this.
-    Stored(Head),
+    Stored(Stored),
     /// The group brings it.
     Created { hub: i64, creation: &'g Creation },
 }
@@ -103,9 +105,8 @@ impl<'g> Folded<'g> {
     fn section(&mut self, section: &'g Section, hubs: &Hubs, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
         let part = hubs.part(&section.partition)?;
         check_epoch(&section.partition, section.epoch, part.epoch)?;
-        let counters = *self.counters.entry(part.row).or_insert(part.counters);
-        check_seq(section, counters.next_seq)?;
-        let mut next = counters;
+        let mut next = self.part(part).counters;
+        check_seq(section, next.next_seq)?;
         for commit in &section.commits {
             self.commit(commit, next.next_seq, part, lookup)?;
             if let Some(from) = commit.consumed {
@@ -113,10 +114,17 @@ impl<'g> Folded<'g> {
                     hub: section.partition.hub.clone(),
                     index: from.partition,
                 };
-                let key = (hubs.part(&sender)?.row, int(from.seq.0), from.index);
+                let sender = hubs.part(&sender)?;
+                let key = (sender.row, int(from.seq.0), from.index);
                 if self.outbox.remove(&key).is_none() {
                     self.consumed.push(key);
                 }
+                let items = &mut self.part(sender).items;
+                *items = items.checked_sub(1).ok_or_else(|| {
+                    Trouble::Contradiction(format!(
+                        "outbox item {key:?} is taken from a partition that has none (R188)"
+                    ))
+                })?;
             }
             next.next_seq = next.next_seq.next();
             if let Some(Change::Create(_)) = commit.change {
@@ -124,8 +132,13 @@ impl<'g> Folded<'g> {
             }
         }
         self.commits += section.commits.len() as u64;
-        self.counters.insert(part.row, next);
+        self.part(part).counters = next;
         Ok(())
+    }
+
+    /// A partition as it is so far.
+    fn part(&mut self, part: &Part) -> &mut Part {
+        self.parts.entry(part.row).or_insert_with(|| part.clone())
     }
 
     fn commit(&mut self, commit: &'g Commit, seq: Seq, part: &Part, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
@@ -133,27 +146,28 @@ impl<'g> Folded<'g> {
         match &commit.change {
             Some(Change::Create(creation)) => {
                 if let Some(old) = creation.replaces {
-                    self.remove(Key::new(part.row, old), lookup)?;
+                    self.remove(Key::new(part.row, old), commit, lookup)?;
                 }
                 let created = Instance::created(part.hub, seq, creation);
                 if self.instances.insert(key, created).is_some() {
                     return contradiction(format!("`{}` is created twice", commit.instance));
                 }
             }
-            Some(Change::Update(update)) => self.instance(key, lookup)?.update(commit, seq, update)?,
-            Some(Change::Purge) => self.remove(key, lookup)?,
+            Some(Change::Update(update)) => self.instance(key, commit, lookup)?.update(commit, seq, update)?,
+            Some(Change::Purge) => self.remove(key, commit, lookup)?,
             None => {}
         }
+        self.part(part).items += commit.outbox.len() as u64;
         for (index, item) in (0..).zip(&commit.outbox) {
             self.outbox.insert((part.row, int(seq.0), index), item);
         }
         Ok(())
     }
 
-    fn instance(&mut self, key: Key, lookup: &mut Lookup<'_>) -> Result<&mut Instance<'g>, Trouble> {
+    fn instance(&mut self, key: Key, commit: &Commit, lookup: &mut Lookup<'_>) -> Result<&mut Instance<'g>, Trouble> {
         if !self.instances.contains_key(&key) {
-            let head = self.stored(key, lookup)?;
-            self.instances.insert(key, Instance::stored(head));
+            let stored = self.stored(key, commit, lookup)?;
+            self.instances.insert(key, Instance::stored(stored));
         }
         match self.instances.get_mut(&key) {
             Some(instance) => Ok(instance),
@@ -161,26 +175,30 @@ impl<'g> Folded<'g> {
         }
     }
 
-    fn remove(&mut self, key: Key, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
-        let head = match self.instances.remove(&key).map(|instance| instance.origin) {
+    fn remove(&mut self, key: Key, commit: &Commit, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
+        let stored = match self.instances.remove(&key).map(|instance| instance.origin) {
             Some(Origin::Created { .. }) => return Ok(()),
-            Some(Origin::Stored(head)) => head,
-            None => self.stored(key, lookup)?,
+            Some(Origin::Stored(stored)) => stored,
+            None => self.stored(key, commit, lookup)?,
         };
-        self.removed.insert(key, head);
+        self.removed.insert(key, stored.head);
         Ok(())
     }
 
-    fn stored(&self, key: Key, lookup: &mut Lookup<'_>) -> Result<Head, Trouble> {
-        let head = if self.removed.contains_key(&key) {
+    /// What is stored of the instance that a commit is about, and nothing of another.
+    fn stored(&self, key: Key, commit: &Commit, lookup: &mut Lookup<'_>) -> Result<Stored, Trouble> {
+        let stored = if self.removed.contains_key(&key) {
             None
         } else {
             lookup(key)?
         };
         let InstanceNumber(number) = key.number();
-        head.ok_or_else(|| {
-            Trouble::Contradiction(format!("a commit changes instance number {number}, which is not there"))
-        })
+        let id = &commit.instance;
+        match stored {
+            Some(stored) if stored.prints.id == print(id.as_str().as_bytes()) => Ok(stored),
+            Some(_) => contradiction(format!("instance number {number} is another than `{id}`")),
+            None => contradiction(format!("a commit changes instance number {number}, which is not there")),
+        }
     }
 
     /// How many more instances, or fewer, each part has in each status.
@@ -192,9 +210,9 @@ impl<'g> Folded<'g> {
         }
         for (key, instance) in &self.instances {
             match instance.origin {
-                Origin::Stored(before) if before.status == instance.head.status => {}
+                Origin::Stored(before) if before.head.status == instance.head.status => {}
                 Origin::Stored(before) => {
-                    count(*key, before.status, -1);
+                    count(*key, before.head.status, -1);
                     count(*key, instance.head.status, 1);
                 }
                 Origin::Created { .. } => count(*key, instance.head.status, 1),
@@ -225,8 +243,8 @@ impl<'g> Instance<'g> {
         }
     }
 
-    fn stored(head: Head) -> Self {
-        Self::new(Origin::Stored(head), head)
+    fn stored(stored: Stored) -> Self {
+        Self::new(Origin::Stored(stored), stored.head)
     }
 
     fn created(hub: i64, seq: Seq, creation: &'g Creation) -> Self {
@@ -239,6 +257,8 @@ impl<'g> Instance<'g> {
             history_bytes: 0,
             next_message: creation.start.number.next(),
             next_occurrence: creation.next_occurrence,
+            waits: 0,
+            keys: 0,
         };
         let mut instance = Self::new(Origin::Created { hub, creation }, head);
         instance.added.insert(int(creation.start.number.0), &creation.start);
@@ -355,13 +375,39 @@ impl<'g> Instance<'g> {
 
     /// Whether a status index is concerned.
     pub(super) fn changes_status(&self) -> bool {
-        matches!(self.origin, Origin::Stored(before) if before.status != self.head.status)
+        matches!(self.origin, Origin::Stored(before) if before.head.status != self.head.status)
+    }
+
+    /// Rows of `pending` that belong to it afterwards.
+    pub(super) fn waits(&self) -> Result<u32, Trouble> {
+        let (done, new) = (
+            self.taken.len() + self.closed.len(),
+            self.added.len() + self.opened.len(),
+        );
+        let before = match self.origin {
+            Origin::Stored(stored) => stored.head.waits as usize,
+            Origin::Created { .. } => 0,
+        };
+        let after = (before + new)
+            .checked_sub(done)
+            .and_then(|after| u32::try_from(after).ok());
+        after.ok_or_else(|| Trouble::Contradiction(format!("{done} rows of `pending` are done with, of {before}")))
+    }
+
+    /// Whether a payload is the input that its row holds afterwards.
+    pub(super) fn has_input(&self, input: &Payload) -> bool {
+        match (self.continued, self.origin) {
+            (Some(next), _) => next.input.as_ref().is_some_and(|own| is_same(own, input)),
+            (None, Origin::Created { creation, .. }) => {
+                creation.info.input.as_ref().is_some_and(|own| is_same(own, input))
+            }
+            (None, Origin::Stored(stored)) => stored.prints.input == print(input.bytes()),
+        }
     }
 }
 
-impl Run<'_> {
-    pub(super) fn len(&self) -> u32 {
-        let count: usize = self.events.iter().map(|events| events.len()).sum();
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
+/// Whether two payloads are the same, which mostly they are as one piece of memory.
+fn is_same(one: &Payload, other: &Payload) -> bool {
+    let (one, other) = (one.bytes(), other.bytes());
+    one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
 }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::hubs::store_sum;
 use super::log::{LOCK_WAIT, RESTART_BYTES};
 use super::own;
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
 use super::watch::{self, Watch};
-use super::{Options, Synchronous};
+use super::{Options, Synchronous, migrate};
 use crate::Error;
 
-const FILE: &str = "store.db";
+pub(super) const FILE: &str = "store.db";
 const LOG: &str = "store.db-wal";
 const LOCK: &str = "lock";
 /// Word that a server leaves of itself.
@@ -30,10 +31,10 @@ const PROBE: &str = "probe";
 const PROBE_BYTES: usize = 64 << 10;
 
 /// Marks the file as ours, in its header and for `file(1)`: "Thub".
-const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Thub");
+pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Thub");
 
 /// The format that is written, and the newest that is read.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 const SCHEMA: &str = include_str!("schema.sql");
 
@@ -70,6 +71,10 @@ impl Folder {
         })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Path of the file, for people.
     pub(super) fn file(&self) -> String {
         file(&self.path)
@@ -90,6 +95,11 @@ impl Folder {
         if self.held.is_none() {
             self.refuse_emptied()?;
             self.hold()?;
+            if migrate::is_wanted(&self.path).map_err(|trouble| self.error(trouble, During::Read))? {
+                self.held = None;
+                migrate::migrate(&self.path).map_err(|trouble| self.error(trouble, During::Write))?;
+                self.hold()?;
+            }
         }
         self.connect(options)
     }
@@ -130,16 +140,13 @@ impl Folder {
     }
 
     fn connect(&self, options: &Options) -> Result<Connection, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(self.path.join(FILE), flags);
-        let connection = connection.map_err(|error| self.error(error.into(), During::Read))?;
+        let connection = connect_writer(&self.path.join(FILE));
+        let connection = connection.map_err(|trouble| self.error(trouble, During::Read))?;
         let prepare = || -> Result<(), Trouble> {
             connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
             let is_new = self.identify(&connection)?;
             if is_new {
-                // Both are fixed from the first table on.
-                connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-                connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+                lay_out(&connection)?;
             }
             let synchronous = match options.synchronous {
                 Synchronous::Full => "FULL",
@@ -153,7 +160,9 @@ impl Folder {
             connection.pragma_update(None, "cache_size", -65_536)?;
             connection.pragma_update(None, "cell_size_check", true)?;
             if is_new {
-                create(&connection)?;
+                let transaction = connection.unchecked_transaction()?;
+                create(&transaction)?;
+                transaction.commit()?;
             }
             Ok(())
         };
@@ -208,48 +217,92 @@ impl Folder {
 
     /// Whether the file is new. Refuses one that is not ours, before anything is written to it.
     fn identify(&self, connection: &Connection) -> Result<bool, Trouble> {
-        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let (application, format) = (pragma("application_id")?, pragma("user_version")?);
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if application == 0 && format == 0 && tables == 0 {
-            return Ok(true);
-        }
-        if application != i64::from(APPLICATION_ID) {
-            let what = "it is a database, but not one of this program".to_owned();
-            return Err(Error::Corrupt {
-                place: self.file(),
-                what,
+        match identify(connection)? {
+            Identity::New => Ok(true),
+            Identity::Foreign => {
+                let what = "it is a database, but not one of this program".to_owned();
+                let place = self.file();
+                Err(Error::Corrupt { place, what }.into())
             }
-            .into());
+            Identity::Ours(FORMAT) => Ok(false),
+            Identity::Ours(found) if found > FORMAT => Err(self.newer(found).into()),
+            Identity::Ours(found) => Err(Trouble::Contradiction(format!(
+                "it says that its format is {found}, and has the pages of format {FORMAT}"
+            ))),
         }
-        let found = u32::try_from(format).unwrap_or(0);
-        if found > FORMAT {
-            let folder = self.path.display().to_string();
-            return Err(Error::Format {
-                folder,
-                found,
-                known: FORMAT,
-            }
-            .into());
+    }
+
+    fn newer(&self, found: u32) -> Error {
+        Error::Format {
+            folder: self.path.display().to_string(),
+            found,
+            known: FORMAT,
         }
-        if found == 0 {
-            return Err(Trouble::Contradiction("it names no format".to_owned()));
-        }
-        Ok(false)
     }
 }
 
+/// What a file says that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    New,
+    Foreign,
+    /// Of this format.
+    Ours(u32),
+}
+
+pub(super) fn identify(connection: &Connection) -> Result<Identity, Trouble> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, format) = (pragma("application_id")?, pragma("user_version")?);
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(if application == 0 && format == 0 && tables == 0 {
+        Identity::New
+    } else if application == i64::from(APPLICATION_ID) {
+        Identity::Ours(u32::try_from(format).unwrap_or(0))
+    } else {
+        Identity::Foreign
+    })
+}
+
+/// How a reader takes pages whose checksum is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pages {
+    /// What needs one fails.
+    Strict,
+    /// They are read all the same, for whoever checks each row, and believes none that is not there.
+    Lenient,
+}
+
 /// A connection that reads, to a store that somebody holds.
-pub(super) fn connect_reader(path: &Path) -> Result<Connection, Error> {
+pub(super) fn connect_reader(path: &Path, pages: Pages) -> Result<Connection, Error> {
     let connect = || -> Result<Connection, Trouble> {
+        let layer = match pages {
+            Pages::Strict => taskhub_pages::STRICT,
+            Pages::Lenient => taskhub_pages::LENIENT,
+        };
+        taskhub_pages::install()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path.join(FILE), flags)?;
+        let connection = Connection::open_with_flags_and_vfs(path.join(FILE), flags, layer)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         connection.pragma_update(None, "cache_size", -16_384)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         Ok(connection)
     };
     connect().map_err(|trouble| trouble.during(During::Read, &file(path)))
+}
+
+/// A connection that writes, to a file whose pages have checksums or that is new.
+pub(super) fn connect_writer(file: &Path) -> Result<Connection, Trouble> {
+    taskhub_pages::install()?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(Connection::open_with_flags_and_vfs(file, flags, taskhub_pages::STRICT)?)
+}
+
+/// What is fixed from the first table on.
+pub(super) fn lay_out(connection: &Connection) -> Result<(), Trouble> {
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    taskhub_pages::reserve(connection)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    Ok(())
 }
 
 /// Whether there is a file. One that cannot be seen may be there: whoever opens it is told why.
@@ -262,19 +315,18 @@ pub(super) fn file(folder: &Path) -> String {
     folder.join(FILE).display().to_string()
 }
 
-/// Tables and identity appear together, so that a crash leaves a new file new.
-fn create(connection: &Connection) -> Result<(), Trouble> {
-    let transaction = connection.unchecked_transaction()?;
-    transaction.execute_batch(SCHEMA)?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", FORMAT)?;
-    transaction.commit()?;
+/// Tables and identity, which appear together in the caller's transaction: a crash leaves a new file new.
+pub(super) fn create(connection: &Connection) -> Result<(), Trouble> {
+    connection.execute_batch(SCHEMA)?;
+    connection.execute("INSERT INTO store VALUES (1, 0, ?1)", [store_sum(0)])?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", FORMAT)?;
     Ok(())
 }
 
 /// Whether something in a store's folder is of the store, or of a server in front of it.
 fn is_of_store(name: &str) -> bool {
-    let files = [LOCK, PROBE, super::reserve::FILE, NOTICE];
+    let files = [LOCK, PROBE, super::reserve::FILE, migrate::FILE, NOTICE];
     files.contains(&name)
         || name
             .strip_prefix(FILE)
@@ -370,7 +422,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-fn unavailable(place: &Path, error: &io::Error) -> Error {
+pub(super) fn unavailable(place: &Path, error: &io::Error) -> Error {
     if is_full(error) {
         return Error::Full;
     }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use taskhub_core::id::{Epoch, HubName, InstanceNumber, Seq};
 use taskhub_core::time::Timestamp;
 
 use super::record::{Key, int, uint};
+use super::sums::Words;
 use super::trouble::Trouble;
 use crate::fence::no_such_partition;
 use crate::{Error, HubInfo, Lease, PartitionKey, first_number};
@@ -30,9 +31,87 @@ pub(super) struct Part {
     pub(super) row: i64,
     /// Row of its hub.
     pub(super) hub: i64,
+    pub(super) index: u16,
     pub(super) epoch: Epoch,
     pub(super) is_clean: bool,
     pub(super) counters: Counters,
+    /// Rows of `outbox`.
+    pub(super) items: u64,
+}
+
+impl Part {
+    /// The checksum of its row.
+    pub(super) fn sum(&self) -> i64 {
+        let Counters { next_seq, next_number } = self.counters;
+        Words::new(&[
+            self.row,
+            self.hub,
+            i64::from(self.index),
+            i64::from(self.epoch.0),
+            i64::from(self.is_clean),
+            int(next_seq.0),
+            int(next_number.0),
+            int(self.items),
+        ])
+        .sum(&[])
+    }
+
+    /// Writes its row.
+    pub(super) fn update(&self, connection: &Connection) -> Result<usize, Trouble> {
+        let sql = "UPDATE part SET epoch = ?2, is_clean = ?3, next_seq = ?4, next_number = ?5, items = ?6, sum = ?7 \
+             WHERE part = ?1";
+        let Counters { next_seq, next_number } = self.counters;
+        Ok(connection.prepare_cached(sql)?.execute(params![
+            self.row,
+            self.epoch.0,
+            self.is_clean,
+            int(next_seq.0),
+            int(next_number.0),
+            int(self.items),
+            self.sum()
+        ])?)
+    }
+
+    /// Writes a row for it, where there is none.
+    pub(super) fn insert(&self, connection: &Connection) -> Result<(), Trouble> {
+        let sql = "INSERT INTO part (part, hub, ix, epoch, is_clean, next_seq, next_number, items, sum) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let Counters { next_seq, next_number } = self.counters;
+        connection.prepare_cached(sql)?.execute(params![
+            self.row,
+            self.hub,
+            self.index,
+            self.epoch.0,
+            self.is_clean,
+            int(next_seq.0),
+            int(next_number.0),
+            int(self.items),
+            self.sum()
+        ])?;
+        Ok(())
+    }
+}
+
+/// The checksum of a hub's row.
+pub(super) fn hub_sum(row: i64, folded: &str, name: &str, partitions: u16, created_at: i64) -> i64 {
+    Words::new(&[row, i64::from(partitions), created_at]).sum(format!("{folded}\0{name}").as_bytes())
+}
+
+/// The checksum of the one row about the store.
+pub(super) fn store_sum(epoch_floor: u32) -> i64 {
+    Words::new(&[i64::from(epoch_floor)]).sum(&[])
+}
+
+/// The epoch that is above those of all deleted hubs.
+pub(super) fn epoch_floor(connection: &Connection) -> Result<u32, Trouble> {
+    let sql = "SELECT epoch_floor, sum FROM store";
+    let (floor, sum): (u32, i64) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if store_sum(floor) == sum {
+        return Ok(floor);
+    }
+    Err(Trouble::Contradiction(
+        "the checksum of the row of `store` is wrong".to_owned(),
+    ))
 }
 
 /// Where counting goes on.
@@ -51,26 +130,34 @@ const INSTANCE_TABLES: [&str; 5] = ["instance", "payload", "history", "pending",
 impl Hubs {
     pub(super) fn load(connection: &Connection) -> Result<Self, Trouble> {
         let mut hubs = BTreeMap::new();
-        let mut statement = connection.prepare("SELECT hub, name, created_at FROM hub")?;
+        let mut statement = connection.prepare("SELECT hub, folded, name, partitions, created_at, sum FROM hub")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let name = HubName::new(row.get_ref(1)?.as_str()?)
-                .map_err(|refusal| Trouble::Contradiction(refusal.to_string()))?;
-            let parts = parts(connection, row.get(0)?)?;
-            let partitions = u16::try_from(parts.len()).unwrap_or(u16::MAX);
+            let number: i64 = row.get(0)?;
+            let (folded, name) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+            let (partitions, created_at): (u16, i64) = (row.get(3)?, row.get(4)?);
+            if hub_sum(number, folded, name, partitions, created_at) != row.get::<_, i64>(5)? {
+                return Err(Trouble::Contradiction(format!(
+                    "the checksum of hub `{}` is wrong",
+                    name.escape_debug()
+                )));
+            }
+            let name = HubName::new(name).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))?;
+            let parts = parts(connection, number)?;
+            if parts.len() != usize::from(partitions) {
+                let what = format!(
+                    "hub `{name}` has {partitions} partitions, and {} are there",
+                    parts.len()
+                );
+                return Err(Trouble::Contradiction(what));
+            }
             let info = HubInfo {
                 name: name.clone(),
                 partitions,
-                created_at: Timestamp::from_ticks(row.get(2)?),
+                created_at: Timestamp::from_ticks(created_at),
             };
-            hubs.insert(
-                name,
-                Hub {
-                    row: row.get(0)?,
-                    info,
-                    parts,
-                },
-            );
+            let row = number;
+            hubs.insert(name, Hub { row, info, parts });
         }
         Ok(Self(hubs))
     }
@@ -90,32 +177,40 @@ impl Hubs {
     }
 
     /// Takes over what a sealed group counted.
-    pub(super) fn count(&mut self, counters: &BTreeMap<i64, Counters>) {
+    pub(super) fn count(&mut self, counted: &BTreeMap<i64, Part>) {
         for part in self.0.values_mut().flat_map(|hub| &mut hub.parts) {
-            if let Some(counters) = counters.get(&part.row) {
-                part.counters = *counters;
+            if let Some(counted) = counted.get(&part.row) {
+                (part.counters, part.items) = (counted.counters, counted.items);
             }
         }
     }
 }
 
 fn parts(connection: &Connection, hub: i64) -> Result<Vec<Part>, Trouble> {
-    let mut statement = connection
-        .prepare("SELECT part, epoch, is_clean, next_seq, next_number FROM part WHERE hub = ?1 ORDER BY ix")?;
+    let sql =
+        "SELECT part, ix, epoch, is_clean, next_seq, next_number, items, sum FROM part WHERE hub = ?1 ORDER BY ix";
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([hub])?;
     let mut parts = Vec::new();
     while let Some(row) = rows.next()? {
         let counters = Counters {
-            next_seq: Seq(uint(row.get(3)?)),
-            next_number: InstanceNumber(uint(row.get(4)?)),
+            next_seq: Seq(uint(row.get(4)?)),
+            next_number: InstanceNumber(uint(row.get(5)?)),
         };
-        parts.push(Part {
+        let part = Part {
             row: row.get(0)?,
             hub,
-            epoch: Epoch(row.get(1)?),
-            is_clean: row.get(2)?,
+            index: row.get(1)?,
+            epoch: Epoch(row.get(2)?),
+            is_clean: row.get(3)?,
             counters,
-        });
+            items: uint(row.get(6)?),
+        };
+        if part.sum() != row.get::<_, i64>(7)? || usize::from(part.index) != parts.len() {
+            let what = format!("the checksum of partition {} of hub {hub} is wrong", part.index);
+            return Err(Trouble::Contradiction(what));
+        }
+        parts.push(part);
     }
     Ok(parts)
 }
@@ -130,16 +225,44 @@ pub(super) fn create(connection: &Connection, hubs: &Hubs, info: &HubInfo) -> Re
     if hubs.0.contains_key(name) {
         return Err(Error::HubExists { hub: name.clone() }.into());
     }
-    let floor: u32 = connection.query_row("SELECT epoch_floor FROM store", [], |row| row.get(0))?;
-    let insert = "INSERT INTO hub (folded, name, created_at) VALUES (?1, ?2, ?3)";
-    connection.execute(insert, params![name.folded(), name.as_str(), created_at.ticks()])?;
-    let hub = connection.last_insert_rowid();
-    let insert = "INSERT INTO part (hub, ix, epoch, is_clean, next_seq, next_number) VALUES (?1, ?2, ?3, 1, ?4, ?5)";
-    let mut insert = connection.prepare_cached(insert)?;
-    let number = first_number(*created_at, Epoch(floor));
+    let floor = Epoch(epoch_floor(connection)?);
+    let next = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let row = next("SELECT coalesce(max(hub), 0) + 1 FROM hub")?;
+    let first_part = next("SELECT coalesce(max(part), 0) + 1 FROM part")?;
+    insert_hub(connection, row, name, *partitions, created_at.ticks())?;
+    let number = first_number(*created_at, floor);
     for index in 0..*partitions {
-        insert.execute(params![hub, index, floor, int(FIRST_SEQ.0), int(number.0)])?;
+        let part = Part {
+            row: first_part + i64::from(index),
+            hub: row,
+            index,
+            epoch: floor,
+            is_clean: true,
+            counters: Counters {
+                next_seq: FIRST_SEQ,
+                next_number: number,
+            },
+            items: 0,
+        };
+        part.insert(connection)?;
     }
+    Ok(())
+}
+
+/// Writes the row of a hub.
+pub(super) fn insert_hub(
+    connection: &Connection,
+    row: i64,
+    name: &HubName,
+    partitions: u16,
+    created_at: i64,
+) -> Result<(), Trouble> {
+    let sum = hub_sum(row, &name.folded(), name.as_str(), partitions, created_at);
+    let sql = "INSERT INTO hub (hub, folded, name, partitions, created_at, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    connection.execute(
+        sql,
+        params![row, name.folded(), name.as_str(), partitions, created_at, sum],
+    )?;
     Ok(())
 }
 
@@ -147,7 +270,11 @@ pub(super) fn create(connection: &Connection, hubs: &Hubs, info: &HubInfo) -> Re
 pub(super) fn delete(connection: &Connection, hubs: &Hubs, name: &HubName) -> Result<HubInfo, Trouble> {
     let hub = hubs.0.get(name).ok_or_else(|| Error::NoSuchHub { hub: name.clone() })?;
     let newest = hub.parts.iter().map(|part| part.epoch).max().unwrap_or_default();
-    connection.execute("UPDATE store SET epoch_floor = max(epoch_floor, ?1)", [newest.next().0])?;
+    let floor = epoch_floor(connection)?.max(newest.next().0);
+    connection.execute(
+        "UPDATE store SET epoch_floor = ?1, sum = ?2",
+        params![floor, store_sum(floor)],
+    )?;
     for part in &hub.parts {
         let (first, end) = Key::range(part.row);
         for table in INSTANCE_TABLES {
@@ -167,15 +294,17 @@ pub(super) fn delete(connection: &Connection, hubs: &Hubs, name: &HubName) -> Re
 /// Raises the epochs of partitions (A21).
 pub(super) fn claim(connection: &Connection, hubs: &Hubs, partitions: &[PartitionKey]) -> Result<Vec<Lease>, Trouble> {
     let mut leases = Vec::with_capacity(partitions.len());
-    let mut update = connection.prepare_cached("UPDATE part SET epoch = ?2, is_clean = 0 WHERE part = ?1")?;
+    let mut claimed = BTreeMap::new();
     for key in partitions {
         let part = hubs.part(key)?;
-        let epoch = part.epoch.next();
-        update.execute(params![part.row, epoch.0])?;
+        let part: &mut Part = claimed.entry(part.row).or_insert_with(|| part.clone());
+        let is_clean = std::mem::replace(&mut part.is_clean, false);
+        part.epoch = part.epoch.next();
+        part.update(connection)?;
         leases.push(Lease {
             partition: key.clone(),
-            epoch,
-            is_clean: part.is_clean,
+            epoch: part.epoch,
+            is_clean,
         });
     }
     Ok(leases)
@@ -184,11 +313,15 @@ pub(super) fn claim(connection: &Connection, hubs: &Hubs, partitions: &[Partitio
 /// Marks partitions clean, and fences their owner: the mark is worth something only if nothing can be
 /// written after it. What another owner has taken is left alone.
 pub(super) fn release(connection: &Connection, hubs: &Hubs, leases: &[Lease]) -> Result<(), Trouble> {
-    let mut update =
-        connection.prepare_cached("UPDATE part SET epoch = epoch + 1, is_clean = 1 WHERE part = ?1 AND epoch = ?2")?;
+    let mut released = BTreeMap::new();
     for lease in leases {
         if let Ok(part) = hubs.part(&lease.partition) {
-            update.execute(params![part.row, lease.epoch.0])?;
+            let part: &mut Part = released.entry(part.row).or_insert_with(|| part.clone());
+            if part.epoch == lease.epoch {
+                part.epoch = part.epoch.next();
+                part.is_clean = true;
+                part.update(connection)?;
+            }
         }
     }
     Ok(())
@@ -196,9 +329,20 @@ pub(super) fn release(connection: &Connection, hubs: &Hubs, leases: &[Lease]) ->
 
 /// Row of a hub, for readers.
 pub(super) fn find(connection: &Connection, name: &HubName) -> Result<i64, Trouble> {
-    let mut statement = connection.prepare_cached("SELECT hub FROM hub WHERE folded = ?1")?;
-    let found = statement.query_row([name.folded()], |row| row.get(0)).optional()?;
-    found.ok_or_else(|| Error::NoSuchHub { hub: name.clone() }.into())
+    let sql = "SELECT hub, folded, name, partitions, created_at, sum FROM hub WHERE folded = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([name.folded()])?;
+    let Some(row) = rows.next()? else {
+        return Err(Error::NoSuchHub { hub: name.clone() }.into());
+    };
+    let number: i64 = row.get(0)?;
+    let (folded, stored) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+    let is_right =
+        folded == name.folded() && hub_sum(number, folded, stored, row.get(3)?, row.get(4)?) == row.get(5)?;
+    if is_right {
+        return Ok(number);
+    }
+    Err(Trouble::Contradiction(format!("the checksum of hub `{name}` is wrong")))
 }
 
 /// A partition, for readers.

@@ -9,28 +9,34 @@ use taskhub_core::status::{InstanceInfo, Stall};
 use taskhub_core::time::Timestamp;
 
 use super::fold::{Folded, Instance, Origin};
-use super::record::{Head, INFO, Key, Place, column, int, is_apart, read_info, sum, write_blob};
-use super::rows::Tables;
+use super::record::{
+    Head, INFO, INPUT_ONCE_BYTES_MIN, Key, Place, Prints, Stored, column, int, is_apart, payload_print, payload_sum,
+    read_info, stall_print, write_blob,
+};
+use super::rows::{KeyCounts, Tables};
+use super::sums::{print, print_option};
 use super::trouble::Trouble;
 
-const INSERT: &str = "INSERT INTO instance (inst, hub, id, status, ordinal, created_at, updated_at, completed_at, \
-     history_events, history_bytes, next_message, next_occurrence, execution, name, version, stalled_at, \
-     stalled_attempts, stalled_reason, info, custom, output, input) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-     ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
+pub(super) const INSERT: &str = "INSERT INTO instance (inst, hub, id, status, ordinal, created_at, updated_at, \
+     completed_at, history_events, history_bytes, next_message, next_occurrence, waits, keys, execution, name, version, \
+     stalled_at, stalled_attempts, stalled_reason, info, custom, output, input, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, \
+     ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)";
 // Without the status, so that no index is touched.
 const UPDATE: &str = "UPDATE instance SET ordinal = ?2, updated_at = ?3, completed_at = ?4, history_events = ?5, \
-     history_bytes = ?6, next_message = ?7, next_occurrence = ?8 WHERE inst = ?1";
+     history_bytes = ?6, next_message = ?7, next_occurrence = ?8, waits = ?9, keys = ?10, sum = ?11 WHERE inst = ?1";
 const UPDATE_STATUS: &str = "UPDATE instance SET ordinal = ?2, updated_at = ?3, completed_at = ?4, \
-     history_events = ?5, history_bytes = ?6, next_message = ?7, next_occurrence = ?8, status = ?9 WHERE inst = ?1";
+     history_events = ?5, history_bytes = ?6, next_message = ?7, next_occurrence = ?8, waits = ?9, keys = ?10, \
+     sum = ?11, status = ?12 WHERE inst = ?1";
 // Most instances end but once, and with a status change.
 const UPDATE_END: &str = "UPDATE instance SET ordinal = ?2, updated_at = ?3, completed_at = ?4, \
-     history_events = ?5, history_bytes = ?6, next_message = ?7, next_occurrence = ?8, status = ?9, output = ?10, \
-     stalled_at = NULL, stalled_attempts = NULL, stalled_reason = NULL WHERE inst = ?1";
+     history_events = ?5, history_bytes = ?6, next_message = ?7, next_occurrence = ?8, waits = ?9, keys = ?10, \
+     sum = ?11, status = ?12, output = ?13, stalled_at = NULL, stalled_attempts = NULL, stalled_reason = NULL \
+     WHERE inst = ?1";
 const UPDATE_STALL: &str =
     "UPDATE instance SET stalled_at = ?2, stalled_attempts = ?3, stalled_reason = ?4 WHERE inst = ?1";
 
 impl Tables<'_> {
-    pub(super) fn instances(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
+    pub(super) fn instances(&mut self, folded: &Folded<'_>, keys: &KeyCounts) -> Result<(), Trouble> {
         let mut changed = 0;
         {
             let mut insert = self.prepare(INSERT)?;
@@ -40,14 +46,18 @@ impl Tables<'_> {
                 end: self.prepare(UPDATE_END)?,
             };
             for (key, instance) in &folded.instances {
+                let mut head = instance.head;
+                head.waits = instance.waits()?;
+                head.keys = keys.get(key).copied().unwrap_or(head.keys);
                 changed += match instance.origin {
                     Origin::Created { hub, creation } => {
                         let info = created_info(instance, &creation.info);
-                        insert_instance(&mut insert, *key, hub, &instance.head, &info)?
+                        insert_instance(&mut insert, *key, hub, &head, &info)?
                     }
-                    Origin::Stored(_) => {
-                        self.extras(*key, instance)?;
-                        update.execute(*key, instance)?
+                    Origin::Stored(stored) => {
+                        let prints = self.extras(*key, instance, stored.prints)?;
+                        let stored = Stored { head, prints, ..stored };
+                        update.execute(*key, instance, &stored)?
                     }
                 };
             }
@@ -56,31 +66,42 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Columns that change seldom, each by a statement of its own.
-    fn extras(&self, key: Key, instance: &Instance<'_>) -> Result<(), Trouble> {
+    /// Columns that change seldom, each by a statement of its own; answers the fingerprints as they are afterwards.
+    fn extras(&self, key: Key, instance: &Instance<'_>, mut prints: Prints) -> Result<Prints, Trouble> {
+        // First: it reads the row, whose checksum is right until something is changed.
+        if let Some(failure) = instance.ending.and_then(|ending| ending.failure.as_ref()) {
+            prints.info = self.change_blob(key, |info| info.failure = Some(failure.clone()))?;
+        }
         if let Some(custom) = instance.custom {
             self.prepare("UPDATE instance SET custom = ?2 WHERE inst = ?1")?
                 .execute(params![key.0, column(custom)])?;
+            prints.custom = payload_print(custom);
         }
         if let Some(next) = instance.continued {
             let version = next.version.as_ref().map(Name::as_str);
             let input = column(next.input.as_ref());
+            let execution = next.execution.bytes();
             self.prepare("UPDATE instance SET execution = ?2, version = ?3, input = ?4 WHERE inst = ?1")?
-                .execute(params![key.0, next.execution.bytes(), version, input])?;
+                .execute(params![key.0, execution, version, input])?;
+            prints.execution = print(execution);
+            prints.version = print_option(version.map(str::as_bytes));
+            prints.input = payload_print(next.input.as_ref());
         }
         if let (Some(stalled), None) = (instance.stalled, instance.ending) {
             let (since, attempts, reason) = stall_columns(stalled);
             self.prepare(UPDATE_STALL)?
                 .execute(params![key.0, since, attempts, reason])?;
+            prints.stall = print_of_stall(stalled);
         }
-        if let Some(failure) = instance.ending.and_then(|ending| ending.failure.as_ref()) {
-            self.change_blob(key, |info| info.failure = Some(failure.clone()))?;
+        if let Some(ending) = instance.ending {
+            prints.output = payload_print(ending.output.as_ref());
+            prints.stall = 0;
         }
-        Ok(())
+        Ok(prints)
     }
 
-    /// Changes a member of the status record that has no column.
-    fn change_blob(&self, key: Key, change: impl FnOnce(&mut InstanceInfo)) -> Result<(), Trouble> {
+    /// Changes a member of the status record that has no column; answers the fingerprint of what has none.
+    fn change_blob(&self, key: Key, change: impl FnOnce(&mut InstanceInfo)) -> Result<u64, Trouble> {
         let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
         let mut select = self.prepare(&sql)?;
         let found = select.query_row([key.0], |row| Ok(read_info(row))).optional()?;
@@ -89,8 +110,39 @@ impl Tables<'_> {
         };
         let mut info = found?.info;
         change(&mut info);
+        let blob = write_blob(&info);
         self.prepare("UPDATE instance SET info = ?2 WHERE inst = ?1")?
-            .execute(params![key.0, write_blob(&info)])?;
+            .execute(params![key.0, blob])?;
+        Ok(print_option(blob.as_deref()))
+    }
+
+    /// Sets aside the inputs of executions that come to an end here and whose history does without them: their place in
+    /// the row of the instance is for the next one's.
+    pub(super) fn keep_inputs(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
+        let mut changed = 0;
+        for (key, instance) in &folded.instances {
+            let (Some(_), Origin::Stored(stored)) = (instance.continued, instance.origin) else {
+                continue;
+            };
+            let (before, place) = (stored.head, Place::Input);
+            if before.history_events == 0 {
+                // All of its history is in this group, and has its input.
+                let mut delete = self.prepare("DELETE FROM payload WHERE inst = ?1 AND place = ?2 AND ordinal = ?3")?;
+                changed += delete.execute(params![key.0, place.number(), before.ordinal])?;
+            } else {
+                let sql = "INSERT INTO payload (inst, place, ordinal, sum, body) SELECT inst, ?2, ordinal, ?3, input \
+                     FROM instance WHERE inst = ?1 AND typeof(input) = 'blob' AND length(input) >= ?4";
+                let sum = payload_sum(*key, place, before.ordinal, stored.prints.input);
+                let shortest = int(INPUT_ONCE_BYTES_MIN as u64);
+                changed += self.prepare(sql)?.execute([key.0, place.number(), sum, shortest])?;
+            }
+            let oldest = instance.oldest();
+            if oldest > 0 {
+                let mut delete = self.prepare("DELETE FROM payload WHERE inst = ?1 AND place = ?2 AND ordinal < ?3")?;
+                changed += delete.execute(params![key.0, place.number(), oldest])?;
+            }
+        }
+        self.count(changed);
         Ok(())
     }
 
@@ -99,15 +151,22 @@ impl Tables<'_> {
         let mut changed = 0;
         for (key, instance) in &folded.instances {
             for (place, payload) in changed_payloads(instance) {
+                let ordinal = if place == Place::Input {
+                    instance.head.ordinal
+                } else {
+                    0
+                };
                 if let Origin::Stored(_) = instance.origin {
-                    let mut delete = self.prepare("DELETE FROM payload WHERE inst = ?1 AND place = ?2")?;
-                    changed += delete.execute([key.0, place.number()])?;
+                    let sql = "DELETE FROM payload WHERE inst = ?1 AND place = ?2 AND ordinal = ?3";
+                    changed += self.prepare(sql)?.execute(params![key.0, place.number(), ordinal])?;
                 }
                 if let Some(payload) = payload.filter(|payload| is_apart(payload)) {
-                    let mut insert =
-                        self.prepare("INSERT INTO payload (inst, place, sum, body) VALUES (?1, ?2, ?3, ?4)")?;
+                    let sql = "INSERT INTO payload (inst, place, ordinal, sum, body) VALUES (?1, ?2, ?3, ?4, ?5)";
                     let body: &[u8] = payload.bytes();
-                    changed += insert.execute(params![key.0, place.number(), sum(body), body])?;
+                    let sum = payload_sum(*key, place, ordinal, print(body));
+                    changed += self
+                        .prepare(sql)?
+                        .execute(params![key.0, place.number(), ordinal, sum, body])?;
                 }
             }
         }
@@ -124,14 +183,14 @@ struct Updates<'c> {
 }
 
 impl Updates<'_> {
-    fn execute(&mut self, key: Key, instance: &Instance<'_>) -> Result<usize, Trouble> {
-        let head = &instance.head;
+    fn execute(&mut self, key: Key, instance: &Instance<'_>, stored: &Stored) -> Result<usize, Trouble> {
+        let head = &stored.head;
         let completed_at = head.completed_at.map(Timestamp::ticks);
         let (updated_at, bytes) = (head.updated_at.ticks(), int(head.history_bytes));
         let (message, occurrence) = (int(head.next_message.0), int(head.next_occurrence.0));
-        let status = head.status.number();
+        let (status, sum) = (head.status.number(), stored.sum(key));
         let output = column(instance.ending.and_then(|ending| ending.output.as_ref()));
-        let params: [&dyn ToSql; 10] = [
+        let params: [&dyn ToSql; 13] = [
             &key.0,
             &head.ordinal,
             &updated_at,
@@ -140,15 +199,18 @@ impl Updates<'_> {
             &bytes,
             &message,
             &occurrence,
+            &head.waits,
+            &head.keys,
+            &sum,
             &status,
             &output,
         ];
         let changed = if instance.ending.is_some() {
             self.end.execute(params)?
         } else if instance.changes_status() {
-            self.status.execute(&params[..9])?
+            self.status.execute(&params[..12])?
         } else {
-            self.plain.execute(&params[..8])?
+            self.plain.execute(&params[..11])?
         };
         Ok(changed)
     }
@@ -179,7 +241,8 @@ fn created_info<'i>(instance: &Instance<'_>, created: &'i InstanceInfo) -> Cow<'
     info
 }
 
-fn insert_instance(
+/// Writes the row of an instance that has none.
+pub(super) fn insert_instance(
     insert: &mut CachedStatement<'_>,
     key: Key,
     hub: i64,
@@ -187,6 +250,24 @@ fn insert_instance(
     info: &InstanceInfo,
 ) -> Result<usize, Trouble> {
     let (since, attempts, reason) = stall_columns(info.stalled.as_deref());
+    let (execution, version) = (info.execution.bytes(), info.version.as_ref().map(Name::as_str));
+    let blob = write_blob(info);
+    let stored = Stored {
+        hub,
+        created_at: info.created_at,
+        head: *head,
+        prints: Prints {
+            id: print(info.instance.as_str().as_bytes()),
+            execution: print(execution),
+            name: print(info.name.as_str().as_bytes()),
+            version: print_option(version.map(str::as_bytes)),
+            stall: print_of_stall(info.stalled.as_deref()),
+            info: print_option(blob.as_deref()),
+            custom: payload_print(info.custom_status.as_ref()),
+            output: payload_print(info.output.as_ref()),
+            input: payload_print(info.input.as_ref()),
+        },
+    };
     let inserted = insert.execute(params![
         key.0,
         hub,
@@ -200,18 +281,26 @@ fn insert_instance(
         int(head.history_bytes),
         int(head.next_message.0),
         int(head.next_occurrence.0),
-        info.execution.bytes(),
+        head.waits,
+        head.keys,
+        execution,
         info.name.as_str(),
-        info.version.as_ref().map(Name::as_str),
+        version,
         since,
         attempts,
         reason,
-        write_blob(info),
+        blob,
         column(info.custom_status.as_ref()),
         column(info.output.as_ref()),
         column(info.input.as_ref()),
+        stored.sum(key),
     ])?;
     Ok(inserted)
+}
+
+fn print_of_stall(stall: Option<&Stall>) -> u64 {
+    let (since, attempts, reason) = stall_columns(stall);
+    stall_print(since, attempts, reason.map(str::as_bytes))
 }
 
 fn stall_columns(stall: Option<&Stall>) -> (Option<i64>, Option<u32>, Option<&str>) {

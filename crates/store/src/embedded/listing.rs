@@ -4,6 +4,7 @@
 //! wanted status where these have an index, else one over all. Rows are counted before they are filtered.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use rusqlite::{CachedStatement, Connection, Row, Rows, params};
 use taskhub_core::fold;
@@ -13,15 +14,16 @@ use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 
+use super::folder::Pages;
 use super::hubs;
-use super::reader::{after, complete, instance_id};
-use super::record::{INFO, Key, Place, int, read_info, read_status, uint};
-use super::trouble::Trouble;
+use super::reader::{after, complete, info, instance_id};
+use super::record::{InfoRow, Key, Place, count_sum, int, read_status, uint};
+use super::trouble::{Trouble, damaged_page};
 use crate::{Answer, PartitionKey, Query, fingerprint};
 
 const CANDIDATE: &str = "inst, created_at, id, status, name";
 
-pub(super) fn answer(connection: &Connection, query: &Query) -> Result<Answer, Trouble> {
+pub(super) fn answer(connection: &Connection, query: &Query, pages: Pages) -> Result<Answer, Trouble> {
     match query {
         Query::Page {
             hub,
@@ -43,6 +45,8 @@ pub(super) fn answer(connection: &Connection, query: &Query) -> Result<Answer, T
             scan.ids((*rows_max).min(limits::PAGE_ROWS_MAX))
         }
         Query::Counts { hub } => counts(connection, hub),
+        // An id that is missing there is taken for one that does not exist.
+        Query::Fingerprints { .. } if pages == Pages::Lenient => Err(Trouble::Contradiction(damaged_page())),
         Query::Fingerprints {
             partition,
             after,
@@ -130,8 +134,16 @@ impl<'q> Scan<'q> {
 
     fn ids(self, rows_max: usize) -> Result<Answer, Trouble> {
         let (found, next) = self.found(rows_max)?;
+        let mut ids = Vec::with_capacity(found.len());
+        for row in found {
+            // Whoever asks for ids purges what they name.
+            match self.row(&row) {
+                Ok(_) => ids.push(row.id),
+                Err(trouble) => left_out(row.key, &trouble.of_row()?),
+            }
+        }
         Ok(Answer::Ids {
-            ids: found.into_iter().map(|row| row.id).collect(),
+            ids,
             next,
             rows_read: self.rows_read.get(),
         })
@@ -153,7 +165,7 @@ impl<'q> Scan<'q> {
 
     /// The status record of a row, without which the others are still worth showing if it is damaged (R187).
     fn readable(&self, row: &Candidate, payloads: Payloads) -> Result<Option<InstanceInfo>, Trouble> {
-        match self.info(row.key, payloads) {
+        match self.info(row, payloads) {
             Ok(info) => Ok(Some(info)),
             Err(trouble) => {
                 left_out(row.key, &trouble.of_row()?);
@@ -162,25 +174,29 @@ impl<'q> Scan<'q> {
         }
     }
 
-    fn info(&self, key: Key, payloads: Payloads) -> Result<InstanceInfo, Trouble> {
-        let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query([key.0])?;
-        match rows.next()? {
-            Some(row) => {
-                let mut row = read_info(row)?;
-                row.apart.retain(|place| match place {
-                    Place::Custom => true,
-                    Place::Output => payloads.output,
-                    Place::Input => payloads.input,
-                });
-                payloads.restrict(&mut row.info);
-                complete(self.connection, row)
-            }
-            None => Err(Trouble::Contradiction(
-                "an index names a row that is not there".to_owned(),
-            )),
+    fn info(&self, row: &Candidate, payloads: Payloads) -> Result<InstanceInfo, Trouble> {
+        let mut row = self.row(row)?;
+        row.apart.retain(|(place, _)| match place {
+            Place::Custom => true,
+            Place::Output => payloads.output,
+            Place::Input => payloads.input,
+        });
+        payloads.restrict(&mut row.info);
+        complete(self.connection, row)
+    }
+
+    /// The row that an index has led to, which must be what the index says.
+    fn row(&self, candidate: &Candidate) -> Result<InfoRow, Trouble> {
+        let Some(row) = info(self.connection, candidate.key)? else {
+            let what = "an index names a row that is not there".to_owned();
+            return Err(Trouble::Contradiction(what));
+        };
+        let found = (&row.info.instance, row.info.created_at, row.info.status, row.hub);
+        if found != (&candidate.id, candidate.created_at, candidate.status, self.hub) {
+            let what = format!("an index says of `{}` what its row does not", row.info.instance);
+            return Err(Trouble::Contradiction(what));
         }
+        Ok(row)
     }
 
     fn matches(&self, row: &Candidate) -> bool {
@@ -323,15 +339,21 @@ fn is_open(status: RuntimeStatus) -> bool {
 
 fn counts(connection: &Connection, hub: &HubName) -> Result<Answer, Trouble> {
     let hub = hubs::find(connection, hub)?;
-    let sql = "SELECT status, sum(n) FROM status_count WHERE part IN (SELECT part FROM part WHERE hub = ?1) \
-         GROUP BY status HAVING sum(n) > 0 ORDER BY status";
+    let sql = "SELECT part, status, n, sum FROM status_count WHERE part IN (SELECT part FROM part WHERE hub = ?1)";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([hub])?;
-    let mut counts = Vec::new();
+    let mut counts: BTreeMap<RuntimeStatus, u64> = BTreeMap::new();
     while let Some(row) = rows.next()? {
-        counts.push((read_status(row.get(0)?)?, uint(row.get(1)?)));
+        let (part, status, n) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if count_sum(part, status, n) != row.get::<_, i64>(3)? {
+            return Err(Trouble::Contradiction(
+                "the checksum of a count of instances is wrong".to_owned(),
+            ));
+        }
+        *counts.entry(read_status(status)?).or_default() += uint(n);
     }
-    Ok(Answer::Counts(counts))
+    counts.retain(|_, n| *n > 0);
+    Ok(Answer::Counts(counts.into_iter().collect()))
 }
 
 fn fingerprints(

@@ -17,12 +17,16 @@ mod hubs;
 mod instance_rows;
 mod listing;
 mod log;
+mod migrate;
 mod own;
 mod reader;
 mod record;
 mod recovery;
 mod reserve;
+#[cfg(feature = "testing")]
+mod resum;
 mod rows;
+mod sums;
 mod threads;
 mod trouble;
 mod verify;
@@ -42,9 +46,13 @@ use crate::{
     Lease, PartitionKey, Query, Recovered, Store, Work,
 };
 
+#[cfg(feature = "testing")]
+pub use migrate::stop_migration_after;
 pub use reader::SqliteReader;
 #[cfg(feature = "testing")]
 pub use reserve::refuse_reserves;
+#[cfg(feature = "testing")]
+pub use resum::resum;
 pub use watch::Watch;
 pub use writer::SqliteWriter;
 

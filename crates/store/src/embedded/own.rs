@@ -68,6 +68,20 @@ fn close_folder(path: &Path, is_own: impl Fn(&str) -> bool) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
+/// Has the names in a folder be on disk.
+///
+/// # Errors
+///
+/// If the system cannot do it.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    // Elsewhere a folder cannot be opened as a file, and names are on disk when the call returns.
+    #[cfg(unix)]
+    File::open(path)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _on_disk = path;
+    Ok(())
+}
+
 /// Opens a file as `options` say, for us alone.
 ///
 /// # Errors

@@ -2,14 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use rusqlite::{Connection, Row, params};
 use taskhub_core::id::InstanceId;
 use taskhub_core::instance::InstanceState;
 use taskhub_core::payload::Payload;
 use taskhub_core::status::InstanceInfo;
 
-use super::record::{INFO, InfoRow, Key, PENDING, Pending, PendingRow, Place, checked, int, read_info, read_key};
-use super::trouble::{During, Trouble};
+use super::folder::Pages;
+use super::hubs::Part;
+use super::record::{
+    INFO, InfoRow, Key, PENDING, Pending, PendingRow, Place, Stored, chunk_words, int, key_words, payload_sum,
+    read_info, read_key, set_input,
+};
+use super::sums::print;
+use super::trouble::{During, Trouble, damaged_page};
 use super::{folder, hubs, listing, recovery, verify};
 use crate::blocking::Reader;
 use crate::{Answer, Error, ExecutionKey, HistoryChunk, Lease, PartitionKey, Query, Recovered};
@@ -18,6 +25,8 @@ use crate::{Answer, Error, ExecutionKey, HistoryChunk, Lease, PartitionKey, Quer
 #[derive(Debug)]
 pub struct SqliteReader {
     connection: Connection,
+    /// For what a damaged page has kept from being read; opened when that happens.
+    lenient: Option<Connection>,
     folder: PathBuf,
 }
 
@@ -29,7 +38,8 @@ impl SqliteReader {
     /// `Unavailable` if there is no file, `Corrupt` if it is damaged.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         Ok(Self {
-            connection: folder::connect_reader(folder)?,
+            connection: folder::connect_reader(folder, Pages::Strict)?,
+            lenient: None,
             folder: folder.to_owned(),
         })
     }
@@ -40,22 +50,42 @@ impl SqliteReader {
     ///
     /// `Corrupt` if the file is too damaged to be checked, `Unavailable` if it cannot be read.
     pub fn verify(&mut self) -> Result<crate::JobReport, Error> {
-        verify::verify(&self.connection).map_err(|trouble| trouble.during(During::Read, &folder::file(&self.folder)))
+        let folder = self.folder.clone();
+        let verified = verify::verify(self.lenient()?, &folder);
+        verified.map_err(|trouble| trouble.during(During::Read, &folder::file(&folder)))
     }
 
-    fn snapshot<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Trouble>) -> Result<T, Error> {
-        let run = || -> Result<T, Trouble> {
-            // Taken back when it goes out of scope, which ends the snapshot.
-            let snapshot = self.connection.unchecked_transaction()?;
-            read(&snapshot)
+    fn lenient(&mut self) -> Result<&Connection, Error> {
+        let connection = match self.lenient.take() {
+            Some(connection) => connection,
+            None => folder::connect_reader(&self.folder, Pages::Lenient)?,
         };
-        run().map_err(|trouble| trouble.during(During::Read, &folder::file(&self.folder)))
+        Ok(self.lenient.insert(connection))
+    }
+
+    /// Runs a call on a snapshot of its own. If a page that it needs is damaged it is run once more on what there is: each
+    /// row that is read is whole, as its checksum tells, but one that is not found may be there all the same.
+    fn snapshot<T>(&mut self, read: impl Fn(&Connection, Pages) -> Result<T, Trouble>) -> Result<T, Error> {
+        let run = |connection: &Connection, pages| -> Result<T, Trouble> {
+            // Taken back when it goes out of scope, which ends the snapshot.
+            let snapshot = connection.unchecked_transaction()?;
+            read(&snapshot, pages)
+        };
+        let file = folder::file(&self.folder);
+        match run(&self.connection, Pages::Strict) {
+            Err(trouble) if trouble.is_of_pages() => {
+                let error = trouble.during(During::Read, &file);
+                tracing::error!(%error, "the rows that can still be read are read one by one");
+            }
+            result => return result.map_err(|trouble| trouble.during(During::Read, &file)),
+        }
+        run(self.lenient()?, Pages::Lenient).map_err(|trouble| trouble.during(During::Read, &file))
     }
 }
 
 impl Reader for SqliteReader {
     fn recover(&mut self, lease: &Lease) -> Result<Vec<Recovered>, Error> {
-        self.snapshot(|connection| recovery::recover(connection, lease))
+        self.snapshot(|connection, pages| recovery::recover(connection, lease, pages))
     }
 
     fn load(
@@ -63,21 +93,22 @@ impl Reader for SqliteReader {
         partition: &PartitionKey,
         instances: &[InstanceId],
     ) -> Result<Vec<Option<InstanceState>>, Error> {
-        self.snapshot(|connection| {
-            let hub = hubs::find_part(connection, partition)?.hub;
-            instances.iter().map(|id| load(connection, hub, id)).collect()
+        self.snapshot(|connection, pages| {
+            let part = hubs::find_part(connection, partition)?;
+            let load = |id| load(connection, &part, id, pages);
+            instances.iter().map(load).collect()
         })
     }
 
     fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, Error> {
-        self.snapshot(|connection| {
+        self.snapshot(|connection, _| {
             let part = hubs::find_part(connection, &of.partition)?;
             history(connection, Key::new(part.row, of.number), of.ordinal, from)
         })
     }
 
     fn query(&mut self, query: &Query) -> Result<Answer, Error> {
-        self.snapshot(|connection| listing::answer(connection, query))
+        self.snapshot(|connection, pages| listing::answer(connection, query, pages))
     }
 }
 
@@ -86,13 +117,29 @@ pub(super) fn instance_id(row: &Row<'_>, column: usize) -> Result<InstanceId, Tr
     InstanceId::new(id).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))
 }
 
-fn load(connection: &Connection, hub: i64, id: &InstanceId) -> Result<Option<InstanceState>, Trouble> {
+fn load(connection: &Connection, part: &Part, id: &InstanceId, pages: Pages) -> Result<Option<InstanceState>, Trouble> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {INFO} FROM instance WHERE hub = ?1 AND id = ?2"))?;
-    let mut rows = statement.query(params![hub, id.as_str()])?;
-    match rows.next()? {
-        Some(row) => state(connection, read_info(row)?).map(Some),
-        None => Ok(None),
+    let mut rows = statement.query(params![part.hub, id.as_str()])?;
+    let Some(row) = rows.next()? else {
+        return absent(id, pages).map(|()| None);
+    };
+    let row = read_info(row)?;
+    if row.info.instance != *id || row.hub != part.hub || row.key.part() != part.row {
+        let what = format!("the index gives another instance than `{id}`, which was asked for");
+        return Err(Trouble::Contradiction(what));
+    }
+    state(connection, row).map(Some)
+}
+
+/// What is not found in a damaged file may be there.
+pub(super) fn absent(id: &InstanceId, pages: Pages) -> Result<(), Trouble> {
+    match pages {
+        Pages::Strict => Ok(()),
+        Pages::Lenient => Err(Trouble::Contradiction(format!(
+            "{}; whether there is an instance `{id}` cannot be told",
+            damaged_page()
+        ))),
     }
 }
 
@@ -106,14 +153,29 @@ pub(super) fn state(connection: &Connection, row: InfoRow) -> Result<InstanceSta
     let mut rows = statement.query([key.0])?;
     while let Some(row) = rows.next()? {
         match PendingRow::read(row, 0)?.decode()? {
-            Pending::Message(message) => inbox.push(message),
+            Pending::Message(mut message, is_cut) => {
+                if is_cut {
+                    set_input(std::slice::from_mut(&mut message.event), info.input.as_ref());
+                }
+                inbox.push(message);
+            }
             Pending::Open(waited) => open.push(waited),
         }
     }
-    let mut statement = connection.prepare_cached("SELECT key, until FROM seen_key WHERE inst = ?1 ORDER BY seq")?;
+    let mut statement =
+        connection.prepare_cached("SELECT key, until, seq, sum FROM seen_key WHERE inst = ?1 ORDER BY seq")?;
     let mut rows = statement.query([key.0])?;
     while let Some(row) = rows.next()? {
-        keys.push(read_key(row.get_ref(0)?.as_str()?, row.get(1)?)?);
+        let (text, until) = (row.get_ref(0)?.as_str()?, row.get(1)?);
+        key_words(key, row.get(2)?, until).check(text.as_bytes(), row.get(3)?, "an idempotency key")?;
+        keys.push(read_key(text, until)?);
+    }
+    let there = (inbox.len() + open.len(), keys.len());
+    if there != (head.waits as usize, head.keys as usize) {
+        return Err(Trouble::Contradiction(format!(
+            "rows of `{}` are missing: of {} in `pending` {} are there, of {} in `seen_key` {}",
+            info.instance, head.waits, there.0, head.keys, there.1
+        )));
     }
     let history = (head.history_events, head.history_bytes);
     let next = (head.next_message, head.next_occurrence);
@@ -133,26 +195,50 @@ pub(super) fn complete(connection: &Connection, row: InfoRow) -> Result<Instance
     let InfoRow {
         key, mut info, apart, ..
     } = row;
-    for place in apart {
-        *place.of(&mut info) = Some(payload(connection, key, place)?);
+    for (place, expected) in apart {
+        let ordinal = if place == Place::Input { info.ordinal } else { 0 };
+        let found = payload(connection, key, place, ordinal)?;
+        let payload = found.filter(|payload| print(payload.bytes()) == expected);
+        if payload.is_none() {
+            return Err(Trouble::Contradiction(format!(
+                "a payload of instance number {} is missing, or is an old one",
+                key.number()
+            )));
+        }
+        *place.of(&mut info) = payload;
     }
     Ok(info)
 }
 
-fn payload(connection: &Connection, key: Key, place: Place) -> Result<Payload, Trouble> {
-    let mut statement = connection.prepare_cached("SELECT sum, body FROM payload WHERE inst = ?1 AND place = ?2")?;
-    let mut rows = statement.query([key.0, place.number()])?;
-    let Some(row) = rows.next()? else {
-        return Err(Trouble::Contradiction(format!(
-            "a payload of instance number {} is missing",
-            key.number()
-        )));
+fn payload(connection: &Connection, key: Key, place: Place, ordinal: u32) -> Result<Option<Payload>, Trouble> {
+    let sql = "SELECT sum, body FROM payload WHERE inst = ?1 AND place = ?2 AND ordinal = ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![key.0, place.number(), ordinal])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (sum, body): (i64, _) = (row.get(0)?, row.get_ref(1)?.as_blob()?);
+    if payload_sum(key, place, ordinal, print(body)) != sum {
+        return Err(Trouble::Contradiction("the checksum of a payload is wrong".to_owned()));
+    }
+    Ok(Some(Payload::new(Bytes::copy_from_slice(body))))
+}
+
+/// The input of an execution whose history does without it.
+fn input(connection: &Connection, key: Key, ordinal: u32) -> Result<Payload, Trouble> {
+    let found = match payload(connection, key, Place::Input, ordinal)? {
+        None => {
+            let row = info(connection, key)?.filter(|row| row.head.ordinal == ordinal);
+            row.and_then(|row| row.info.input)
+        }
+        found => found,
     };
-    Ok(Payload::new(checked(
-        row.get_ref(1)?.as_blob()?,
-        row.get(0)?,
-        "a payload",
-    )?))
+    found.ok_or_else(|| Trouble::Contradiction(format!("the input of execution {ordinal} is missing")))
+}
+
+/// The status record of an instance by its key, without payloads that have rows of their own.
+pub(super) fn info(connection: &Connection, key: Key) -> Result<Option<InfoRow>, Trouble> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {INFO} FROM instance WHERE inst = ?1"))?;
+    let mut rows = statement.query([key.0])?;
+    rows.next()?.map(read_info).transpose()
 }
 
 /// Chunks from an event on. One that begins before it is cut, so that callers need not.
@@ -162,28 +248,51 @@ pub(super) fn history(
     ordinal: u32,
     from: u32,
 ) -> Result<Vec<HistoryChunk>, Trouble> {
-    let sql = "SELECT first, events, sum, body FROM history WHERE inst = ?1 AND ordinal = ?2 AND first >= \
+    let sql = "SELECT first, events, is_cut, sum, body FROM history WHERE inst = ?1 AND ordinal = ?2 AND first >= \
          coalesce((SELECT max(first) FROM history WHERE inst = ?1 AND ordinal = ?2 AND first <= ?3), 0) ORDER BY first";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![key.0, ordinal, from])?;
     let mut chunks: Vec<HistoryChunk> = Vec::new();
+    let mut end = None;
     while let Some(row) = rows.next()? {
-        let body = checked(row.get_ref(3)?.as_blob()?, row.get(2)?, "a history chunk")?;
-        let chunk = HistoryChunk {
-            first: row.get(0)?,
-            events: row.get(1)?,
-            body,
+        let (first, events, is_cut) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let body = row.get_ref(4)?.as_blob()?;
+        chunk_words(key, ordinal, first, events, is_cut).check(body, row.get(3)?, "a history chunk")?;
+        let mut chunk = HistoryChunk {
+            first,
+            events,
+            body: Bytes::copy_from_slice(body),
         };
-        let expected = chunks
-            .last()
-            .map_or(chunk.first.min(from), |last| last.first + last.events);
-        if chunk.first != expected {
-            let what = format!("a history has a gap before event {} (I4)", chunk.first);
-            return Err(Trouble::Contradiction(what));
+        if first != end.unwrap_or(first.min(from)) {
+            return Err(Trouble::Contradiction(format!(
+                "a history has a gap before event {first} (I4)"
+            )));
         }
+        if is_cut {
+            let mut events = chunk.decode()?;
+            set_input(&mut events, Some(&input(connection, key, ordinal)?));
+            chunk.body = taskhub_proto::encode_chunk(&events);
+        }
+        end = Some(first + events);
         chunks.extend(cut(chunk, from)?);
     }
+    ends_well(connection, key, ordinal, from, end)?;
     Ok(chunks)
+}
+
+/// Refuses a history whose last events are missing. That of an execution before the last is as long as it is.
+fn ends_well(connection: &Connection, key: Key, ordinal: u32, from: u32, end: Option<u32>) -> Result<(), Trouble> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {INFO} FROM instance WHERE inst = ?1"))?;
+    let mut rows = statement.query([key.0])?;
+    let Some(row) = rows.next()? else { return Ok(()) };
+    let (_, Stored { head, .. }) = Stored::read(row)?;
+    let (there, expected) = (end.unwrap_or(0), head.history_events);
+    if head.ordinal != ordinal || there == expected || (end.is_none() && from >= expected) {
+        return Ok(());
+    }
+    Err(Trouble::Contradiction(format!(
+        "a history has a gap behind event {there}: there should be {expected} (I4)"
+    )))
 }
 
 /// The part of a chunk from an event on, if there is one.

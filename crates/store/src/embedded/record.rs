@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use taskhub_core::commit::{Open, OpenKind};
-use taskhub_core::event::Tags;
+use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{ExecutionId, IdempotencyKey, InstanceId, InstanceNumber, MessageNumber, Name, Occurrence};
 use taskhub_core::message::Message;
@@ -13,10 +13,15 @@ use taskhub_core::seen::{KeyUse, Operation, SeenKey};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
 use taskhub_core::time::Timestamp;
 
+use super::sums::{Words, print, print_option};
 use super::trouble::Trouble;
 
 /// Larger payloads of a status record have a row of their own.
 pub(super) const INLINE_BYTES_MAX: usize = 8 << 10;
+
+/// An input from this size on is stored once: with the instance, and not in the event and the message that begin the
+/// execution as well. To put a shorter one together again would cost more than it saves.
+pub(super) const INPUT_ONCE_BYTES_MIN: usize = 128;
 
 /// Numbers of instances within a partition stay below this.
 const NUMBERS: i64 = 1 << 40;
@@ -69,19 +74,6 @@ pub(super) fn uint(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// Checksum of a body.
-pub(super) fn sum(body: &[u8]) -> i64 {
-    xxhash_rust::xxh3::xxh3_64(body).cast_signed()
-}
-
-/// A body whose checksum was right.
-pub(super) fn checked(body: &[u8], stored: i64, what: &str) -> Result<Bytes, Trouble> {
-    if sum(body) == stored {
-        return Ok(Bytes::copy_from_slice(body));
-    }
-    Err(Trouble::Contradiction(format!("the checksum of {what} is wrong")))
-}
-
 /// The parts of an instance row that change with nearly every commit, and that folding needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -93,11 +85,11 @@ pub(super) struct Head {
     pub(super) history_bytes: u64,
     pub(super) next_message: MessageNumber,
     pub(super) next_occurrence: Occurrence,
+    /// Rows of `pending` that belong to it.
+    pub(super) waits: u32,
+    /// Rows of `seen_key` that belong to it.
+    pub(super) keys: u32,
 }
-
-/// Columns of a [`Head`], in the order [`Head::read`] expects.
-pub(super) const HEAD: &str =
-    "status, ordinal, updated_at, completed_at, history_events, history_bytes, next_message, next_occurrence";
 
 impl Head {
     pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Self, Trouble> {
@@ -110,26 +102,156 @@ impl Head {
             history_bytes: uint(row.get(first + 5)?),
             next_message: MessageNumber(uint(row.get(first + 6)?)),
             next_occurrence: Occurrence(uint(row.get(first + 7)?)),
+            waits: row.get(first + 8)?,
+            keys: row.get(first + 9)?,
         })
     }
+}
+
+/// Fingerprints of the columns of an instance that are no numbers. They stand for the columns in its checksum, so that a
+/// group that changes one of them need not know the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Prints {
+    pub(super) id: u64,
+    pub(super) execution: u64,
+    pub(super) name: u64,
+    pub(super) version: u64,
+    pub(super) stall: u64,
+    pub(super) info: u64,
+    pub(super) custom: u64,
+    pub(super) output: u64,
+    pub(super) input: u64,
+}
+
+/// A row of `instance` as far as a group must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) hub: i64,
+    pub(super) created_at: Timestamp,
+    pub(super) head: Head,
+    pub(super) prints: Prints,
+}
+
+impl Stored {
+    /// The checksum of the row.
+    pub(super) fn sum(&self, key: Key) -> i64 {
+        let Self {
+            hub,
+            created_at,
+            head,
+            prints,
+        } = self;
+        let mut words = Words::new(&[
+            key.0,
+            *hub,
+            i64::from(head.status.number()),
+            i64::from(head.ordinal),
+            created_at.ticks(),
+            head.updated_at.ticks(),
+            i64::from(head.history_events),
+            int(head.history_bytes),
+            int(head.next_message.0),
+            int(head.next_occurrence.0),
+            i64::from(head.waits),
+            i64::from(head.keys),
+        ]);
+        words.push_option(head.completed_at.map(Timestamp::ticks));
+        let prints = [
+            prints.id,
+            prints.execution,
+            prints.name,
+            prints.version,
+            prints.stall,
+            prints.info,
+            prints.custom,
+            prints.output,
+            prints.input,
+        ];
+        for print in prints {
+            words.push(print.cast_signed());
+        }
+        words.sum(&[])
+    }
+
+    /// Reads a row of [`INFO`], and refuses it if its checksum is wrong.
+    pub(super) fn read(row: &Row<'_>) -> Result<(Key, Self), Trouble> {
+        let (key, stored, sum) = Self::read_unchecked(row)?;
+        if stored.sum(key) == sum {
+            return Ok((key, stored));
+        }
+        Err(Trouble::Contradiction(format!(
+            "the checksum of instance number {} is wrong",
+            key.number()
+        )))
+    }
+
+    /// The same of a row that is changed or made anew, with the checksum that stands in it.
+    pub(super) fn read_unchecked(row: &Row<'_>) -> Result<(Key, Self, i64), Trouble> {
+        let text = |column| -> Result<_, Trouble> { Ok(row.get_ref(column)?.as_str_or_null()?.map(str::as_bytes)) };
+        let stored = Self {
+            hub: row.get(23)?,
+            created_at: Timestamp::from_ticks(row.get(12)?),
+            head: Head::read(row, 2)?,
+            prints: Prints {
+                id: print_option(text(1)?),
+                execution: print(row.get_ref(13)?.as_blob()?),
+                name: print_option(text(14)?),
+                version: print_option(text(15)?),
+                stall: stall_print(row.get(16)?, row.get(17)?, text(18)?),
+                info: print_option(row.get_ref(19)?.as_blob_or_null()?),
+                custom: column_print(row.get_ref(20)?)?,
+                output: column_print(row.get_ref(21)?)?,
+                input: column_print(row.get_ref(22)?)?,
+            },
+        };
+        Ok((Key(row.get(0)?), stored, row.get(24)?))
+    }
+}
+
+/// Fingerprint of why an instance is stalled, and since when.
+pub(super) fn stall_print(since: Option<i64>, attempts: Option<u32>, reason: Option<&[u8]>) -> u64 {
+    if (since, attempts, reason) == (None, None, None) {
+        return 0;
+    }
+    let mut words = Words::new(&[]);
+    words.push_option(since);
+    words.push_option(attempts.map(i64::from));
+    words.sum_of_print(print_option(reason)).cast_unsigned()
+}
+
+/// Fingerprint of a payload whose column holds it, or holds its fingerprint.
+fn column_print(column: ValueRef<'_>) -> Result<u64, Trouble> {
+    match column {
+        ValueRef::Null => Ok(0),
+        ValueRef::Blob(body) => Ok(print(body)),
+        ValueRef::Integer(print) => Ok(print.cast_unsigned()),
+        ValueRef::Real(_) | ValueRef::Text(_) => Err(Trouble::Contradiction("a payload is of another type".to_owned())),
+    }
+}
+
+/// Fingerprint of a payload.
+pub(super) fn payload_print(payload: Option<&Payload>) -> u64 {
+    print_option(payload.map(|payload| payload.bytes().as_ref()))
 }
 
 pub(super) fn read_status(number: u8) -> Result<RuntimeStatus, Trouble> {
     RuntimeStatus::from_number(number).ok_or_else(|| Trouble::Contradiction(format!("{number} is no status")))
 }
 
-/// Columns of a status record, in the order [`read_info`] expects; the first is the key.
+/// Columns of a status record, in the order [`Stored::read`] and [`read_info`] expect; the first is the key.
 pub(super) const INFO: &str = "inst, id, status, ordinal, updated_at, completed_at, history_events, history_bytes, \
-     next_message, next_occurrence, created_at, execution, name, version, stalled_at, stalled_attempts, stalled_reason, \
-     info, custom, output, input";
+     next_message, next_occurrence, waits, keys, created_at, execution, name, version, stalled_at, stalled_attempts, \
+     stalled_reason, info, custom, output, input, hub, sum";
 
 /// A status record, but for payloads that have rows of their own.
 pub(super) struct InfoRow {
     pub(super) key: Key,
     pub(super) head: Head,
     pub(super) info: InstanceInfo,
-    /// Places in `payload`, and what is to be found there.
-    pub(super) apart: Vec<Place>,
+    /// Row of its hub.
+    pub(super) hub: i64,
+    /// Places in `payload`, and the fingerprints of what is to be found there.
+    pub(super) apart: Vec<(Place, u64)>,
 }
 
 /// Where a payload of a status record is kept when it has a row of its own.
@@ -168,31 +290,35 @@ pub(super) fn write_blob(info: &InstanceInfo) -> Option<Vec<u8>> {
     needs_blob(info).then(|| taskhub_proto::encode_info(info))
 }
 
-/// Reads a row of [`INFO`]. Columns count over what the blob says of the same thing.
+/// Reads a row of [`INFO`] whose checksum is right. Columns count over what the blob says of the same thing.
 pub(super) fn read_info(row: &Row<'_>) -> Result<InfoRow, Trouble> {
-    let key = Key(row.get(0)?);
-    let head = Head::read(row, 2)?;
+    let (key, Stored { hub, head, .. }) = Stored::read(row)?;
+    info_of(row, key, hub, head)
+}
+
+/// What a row of [`INFO`] says, whether its checksum is right or there is none.
+pub(super) fn info_of(row: &Row<'_>, key: Key, hub: i64, head: Head) -> Result<InfoRow, Trouble> {
     let id = row.get_ref(1)?.as_str()?;
     let instance = InstanceId::new(id).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))?;
-    let blob = row.get_ref(17)?.as_blob_or_null()?;
+    let blob = row.get_ref(19)?.as_blob_or_null()?;
     let rest = blob.map(taskhub_proto::decode_info).transpose()?;
-    let stalled = row.get::<_, Option<i64>>(14)?.map(Timestamp::from_ticks);
+    let stalled = row.get::<_, Option<i64>>(16)?.map(Timestamp::from_ticks);
     let stalled = match stalled {
         Some(since) => Some(Box::new(Stall {
             since,
-            attempts: row.get(15)?,
-            reason: row.get(16)?,
+            attempts: row.get(17)?,
+            reason: row.get(18)?,
         })),
         None => None,
     };
     let mut info = InstanceInfo {
         instance,
-        execution: ExecutionId::new(row.get(11)?),
+        execution: ExecutionId::new(row.get(13)?),
         ordinal: head.ordinal,
-        name: Name::stored(row.get_ref(12)?.as_str()?),
-        version: row.get_ref(13)?.as_str_or_null()?.map(Name::stored),
+        name: Name::stored(row.get_ref(14)?.as_str()?),
+        version: row.get_ref(15)?.as_str_or_null()?.map(Name::stored),
         status: head.status,
-        created_at: Timestamp::from_ticks(row.get(10)?),
+        created_at: Timestamp::from_ticks(row.get(12)?),
         updated_at: head.updated_at,
         completed_at: head.completed_at,
         scheduled_start: None,
@@ -211,11 +337,11 @@ pub(super) fn read_info(row: &Row<'_>) -> Result<InfoRow, Trouble> {
         info.parent = rest.parent;
     }
     let mut apart = Vec::new();
-    for (place, column) in [(Place::Custom, 18), (Place::Output, 19), (Place::Input, 20)] {
+    for (place, column) in [(Place::Custom, 20), (Place::Output, 21), (Place::Input, 22)] {
         match row.get_ref(column)? {
             ValueRef::Null => {}
             ValueRef::Blob(body) => *place.of(&mut info) = Some(Payload::new(Bytes::copy_from_slice(body))),
-            ValueRef::Integer(_) => apart.push(place),
+            ValueRef::Integer(print) => apart.push((place, print.cast_unsigned())),
             ValueRef::Real(_) | ValueRef::Text(_) => {
                 return Err(Trouble::Contradiction(format!(
                     "`{}` has a payload of another type",
@@ -224,14 +350,22 @@ pub(super) fn read_info(row: &Row<'_>) -> Result<InfoRow, Trouble> {
             }
         }
     }
-    Ok(InfoRow { key, head, info, apart })
+    Ok(InfoRow {
+        key,
+        head,
+        info,
+        hub,
+        apart,
+    })
 }
 
-/// A payload as its column holds it: the bytes, or how many there are if they have a row of their own.
+/// A payload as its column holds it: the bytes, or their fingerprint if they have a row of their own.
 pub(super) fn column(payload: Option<&Payload>) -> ToSqlOutput<'_> {
     match payload {
         None => ToSqlOutput::Borrowed(ValueRef::Null),
-        Some(payload) if is_apart(payload) => ToSqlOutput::Borrowed(ValueRef::Integer(int(payload.len() as u64))),
+        Some(payload) if is_apart(payload) => {
+            ToSqlOutput::Borrowed(ValueRef::Integer(print(payload.bytes()).cast_signed()))
+        }
         Some(payload) => ToSqlOutput::Borrowed(ValueRef::Blob(payload.bytes())),
     }
 }
@@ -250,52 +384,87 @@ pub(super) fn open_columns(open: &Open) -> (i64, Option<i64>) {
     }
 }
 
-/// Columns of `pending` beside the body, in the order [`PendingRow::read`] expects.
-pub(super) const PENDING: &str = "lane, ev, kind, due_at, deliveries, sum, body";
+/// Columns of `pending`, in the order [`PendingRow::read`] expects.
+pub(super) const PENDING: &str = "pending.inst, lane, ev, kind, due_at, deliveries, is_cut, pending.sum, body";
 
 /// A row of `pending` whose checksum was right.
 #[derive(Debug)]
 pub(super) struct PendingRow {
-    lane: i64,
-    ev: i64,
-    kind: i64,
-    due_at: Option<i64>,
-    deliveries: Option<u32>,
-    body: Bytes,
+    pub(super) columns: PendingColumns,
+    pub(super) body: Bytes,
+}
+
+/// The numbers of a row of `pending`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingColumns {
+    pub(super) key: Key,
+    pub(super) lane: i64,
+    pub(super) ev: i64,
+    pub(super) kind: i64,
+    pub(super) due_at: Option<i64>,
+    pub(super) deliveries: Option<u32>,
+    pub(super) is_cut: bool,
 }
 
 /// What a row of `pending` says.
 #[derive(Debug)]
 pub(super) enum Pending {
-    Message(Message),
+    /// Whose start lacks its input, if that is so: it is the one of the instance.
+    Message(Message, bool),
     Open(Open),
+}
+
+impl PendingColumns {
+    fn words(&self) -> Words {
+        let mut words = Words::new(&[self.key.0, self.lane, self.ev, self.kind, i64::from(self.is_cut)]);
+        words.push_option(self.due_at);
+        words.push_option(self.deliveries.map(i64::from));
+        words
+    }
+
+    pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        Ok(Self {
+            key: Key(row.get(first)?),
+            lane: row.get(first + 1)?,
+            ev: row.get(first + 2)?,
+            kind: row.get(first + 3)?,
+            due_at: row.get(first + 4)?,
+            deliveries: row.get(first + 5)?,
+            is_cut: row.get(first + 6)?,
+        })
+    }
+
+    /// The checksum of the row with this body.
+    pub(super) fn sum(&self, body: &[u8]) -> i64 {
+        self.words().sum(body)
+    }
 }
 
 impl PendingRow {
     pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Self, Trouble> {
-        let body = row.get_ref(first + 6)?.as_blob()?;
+        let body = row.get_ref(first + 8)?.as_blob()?;
+        let columns = PendingColumns::read(row, first)?;
+        columns
+            .words()
+            .check(body, row.get(first + 7)?, "a message or something open")?;
         Ok(Self {
-            lane: row.get(first)?,
-            ev: row.get(first + 1)?,
-            kind: row.get(first + 2)?,
-            due_at: row.get(first + 3)?,
-            deliveries: row.get(first + 4)?,
-            body: checked(body, row.get(first + 5)?, "a message or something open")?,
+            columns,
+            body: Bytes::copy_from_slice(body),
         })
     }
 
     /// Decodes the body. The columns must say the same, but for the deliveries, which count over it.
     pub(super) fn decode(self) -> Result<Pending, Trouble> {
-        match self.lane {
+        match self.columns.lane {
             LANE_INBOX => {
                 let message = taskhub_proto::decode_message(&self.body)?;
                 self.agrees(int(message.number.0), (KIND_MESSAGE, None))?;
-                Ok(Pending::Message(message))
+                Ok(Pending::Message(message, self.columns.is_cut))
             }
             LANE_OPEN => {
                 let mut open = taskhub_proto::decode_open(&self.body)?;
                 self.agrees(int(open.occurrence.0), open_columns(&open))?;
-                if let (Some(count), OpenKind::Task { deliveries, .. }) = (self.deliveries, &mut open.kind) {
+                if let (Some(count), OpenKind::Task { deliveries, .. }) = (self.columns.deliveries, &mut open.kind) {
                     *deliveries = count;
                 }
                 Ok(Pending::Open(open))
@@ -305,13 +474,62 @@ impl PendingRow {
     }
 
     fn agrees(&self, ev: i64, columns: (i64, Option<i64>)) -> Result<(), Trouble> {
-        if self.ev == ev && (self.kind, self.due_at) == columns {
+        if self.columns.ev == ev && (self.columns.kind, self.columns.due_at) == columns {
             return Ok(());
         }
         Err(Trouble::Contradiction(
             "the columns of a message or something open say other than its body".to_owned(),
         ))
     }
+}
+
+/// The input of an execution that these events begin, if it is long enough to be stored once only.
+pub(super) fn long_input(events: &[HistoryEvent]) -> Option<&Payload> {
+    let input = events.iter().find_map(|event| match &event.kind {
+        EventKind::ExecutionStarted(started) => Some(started.input.as_ref()),
+        _ => None,
+    });
+    input.flatten().filter(|input| input.len() >= INPUT_ONCE_BYTES_MIN)
+}
+
+/// Takes the input out of events that begin an execution, or puts it back.
+pub(super) fn set_input(events: &mut [HistoryEvent], input: Option<&Payload>) {
+    for event in events {
+        if let EventKind::ExecutionStarted(started) = &mut event.kind {
+            started.input = input.cloned();
+        }
+    }
+}
+
+/// The checksum of a chunk of history.
+pub(super) fn chunk_words(key: Key, ordinal: u32, first: u32, events: u32, is_cut: bool) -> Words {
+    Words::new(&[
+        key.0,
+        i64::from(ordinal),
+        i64::from(first),
+        i64::from(events),
+        i64::from(is_cut),
+    ])
+}
+
+/// The checksum of a payload that has a row of its own, whose ordinal is that of an execution only if it is an input.
+pub(super) fn payload_sum(key: Key, place: Place, ordinal: u32, print: u64) -> i64 {
+    Words::new(&[key.0, place.number(), i64::from(ordinal)]).sum_of_print(print)
+}
+
+/// The checksum of a message on its way.
+pub(super) fn outbox_words(part: i64, seq: i64, index: u32) -> Words {
+    Words::new(&[part, seq, i64::from(index)])
+}
+
+/// The checksum of an idempotency key.
+pub(super) fn key_words(key: Key, seq: i64, until: i64) -> Words {
+    Words::new(&[key.0, seq, until])
+}
+
+/// The checksum of a count of instances in one status.
+pub(super) fn count_sum(part: i64, status: u8, n: i64) -> i64 {
+    Words::new(&[part, i64::from(status), n]).sum(&[])
 }
 
 /// Separates the parts of a stored key. Names have no control characters, and the key itself comes last.

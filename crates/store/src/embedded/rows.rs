@@ -1,14 +1,22 @@
 //! Writes what a group comes to, table by table and in the order of their keys.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::limits;
 
-use super::fold::{Folded, Origin, Run};
-use super::record::{HEAD, Head, KIND_MESSAGE, Key, LANE_INBOX, LANE_OPEN, int, open_columns, sum, write_key};
+use super::fold::{Folded, Instance, Origin, Run};
+use super::record::{
+    INFO, KIND_MESSAGE, Key, LANE_INBOX, LANE_OPEN, PENDING, PendingColumns, PendingRow, Stored, chunk_words,
+    count_sum, key_words, long_input, open_columns, outbox_words, set_input, write_key,
+};
 use super::trouble::Trouble;
+
+/// A chunk of history takes no more events once they are as many bytes; one event always fits. SQLite takes no value of
+/// more than 1e9 bytes, and whoever reads one event must read its chunk.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// Tables with rows of instances, but their own.
 const DEPENDENT: [&str; 4] = [
@@ -19,26 +27,31 @@ const DEPENDENT: [&str; 4] = [
 ];
 
 /// What is stored of an instance, for folding.
-pub(super) fn head(connection: &Connection, key: Key) -> Result<Option<Head>, Trouble> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {HEAD} FROM instance WHERE inst = ?1"))?;
+pub(super) fn stored(connection: &Connection, key: Key) -> Result<Option<Stored>, Trouble> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {INFO} FROM instance WHERE inst = ?1"))?;
     let mut rows = statement.query([key.0])?;
-    rows.next()?.map(|row| Head::read(row, 0)).transpose()
+    let stored = rows.next()?.map(Stored::read).transpose()?;
+    Ok(stored.map(|(_, stored)| stored))
 }
 
 /// Writes a folded group in the open transaction; answers how many rows it wrote or deleted.
 pub(super) fn write(connection: &Connection, folded: &Folded<'_>) -> Result<u64, Trouble> {
     let mut tables = Tables { connection, rows: 0 };
     tables.remove(folded)?;
-    tables.instances(folded)?;
+    let keys = tables.keys(folded)?;
+    tables.keep_inputs(folded)?;
+    tables.instances(folded, &keys)?;
     tables.payloads(folded)?;
     tables.history(folded)?;
     tables.done_with(folded)?;
     tables.pending(folded)?;
-    tables.keys(folded)?;
     tables.outbox(folded)?;
     tables.counters(folded)?;
     Ok(tables.rows)
 }
+
+/// How many rows of `seen_key` instances have whose keys have changed.
+pub(super) type KeyCounts = BTreeMap<Key, u32>;
 
 pub(super) struct Tables<'c> {
     connection: &'c Connection,
@@ -70,22 +83,36 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// One chunk for each execution and group (A3), without those that are too old by the end of it (R134).
+    /// Chunks for each execution and group (A3), without those that are too old by the end of it (R134).
     fn history(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
         let mut changed = 0;
         {
-            let sql = "INSERT INTO history (inst, ordinal, first, events, sum, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            let sql = "INSERT INTO history (inst, ordinal, first, events, is_cut, sum, body) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
             let mut insert = self.prepare(sql)?;
             for (key, instance) in &folded.instances {
-                let oldest = instance.head.ordinal.saturating_sub(limits::ARCHIVED_EXECUTIONS_MAX);
+                let oldest = instance.oldest();
                 if instance.continued.is_some() && oldest > 0 && matches!(instance.origin, Origin::Stored(_)) {
                     let mut delete = self.prepare("DELETE FROM history WHERE inst = ?1 AND ordinal < ?2")?;
                     changed += delete.execute(params![key.0, oldest])?;
                 }
                 for run in instance.runs.iter().filter(|run| run.ordinal >= oldest) {
-                    let body = taskhub_proto::encode_chunk(&run.in_one_piece());
-                    let sum = sum(&body);
-                    changed += insert.execute(params![key.0, run.ordinal, run.first, run.len(), sum, &body[..]])?;
+                    let mut first = run.first;
+                    for events in pieces(&run.in_one_piece()) {
+                        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+                        let is_current = run.ordinal == instance.head.ordinal;
+                        let is_cut = is_current && long_input(events).is_some_and(|input| instance.has_input(input));
+                        let body = if is_cut {
+                            let mut events = events.to_vec();
+                            set_input(&mut events, None);
+                            taskhub_proto::encode_chunk(&events)
+                        } else {
+                            taskhub_proto::encode_chunk(events)
+                        };
+                        let sum = chunk_words(*key, run.ordinal, first, count, is_cut).sum(&body);
+                        changed += insert.execute(params![key.0, run.ordinal, first, count, is_cut, sum, &body[..]])?;
+                        first += count;
+                    }
                 }
             }
         }
@@ -118,41 +145,59 @@ impl Tables<'_> {
     fn pending(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
         let mut changed = 0;
         {
-            let sql = "INSERT INTO pending (inst, lane, ev, kind, due_at, deliveries, sum, body) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+            let sql = "INSERT INTO pending (inst, lane, ev, kind, due_at, deliveries, is_cut, sum, body) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
             let mut insert = self.prepare(sql)?;
+            let mut insert = |columns: PendingColumns, body: &[u8]| {
+                insert.execute(params![
+                    columns.key.0,
+                    columns.lane,
+                    columns.ev,
+                    columns.kind,
+                    columns.due_at,
+                    columns.deliveries,
+                    columns.is_cut,
+                    columns.sum(body),
+                    body
+                ])
+            };
             for (key, instance) in &folded.instances {
                 for (number, message) in &instance.added {
-                    let body = taskhub_proto::encode_message(message);
-                    let nothing: Option<i64> = None;
-                    changed += insert.execute(params![
-                        key.0,
-                        LANE_INBOX,
-                        number,
-                        KIND_MESSAGE,
-                        nothing,
-                        nothing,
-                        sum(&body),
-                        body
-                    ])?;
+                    let input = long_input(std::slice::from_ref(&message.event));
+                    let is_cut = input.is_some_and(|input| instance.has_input(input));
+                    let columns = PendingColumns {
+                        key: *key,
+                        lane: LANE_INBOX,
+                        ev: *number,
+                        kind: KIND_MESSAGE,
+                        due_at: None,
+                        deliveries: None,
+                        is_cut,
+                    };
+                    let body = if is_cut {
+                        let mut message = (*message).clone();
+                        set_input(std::slice::from_mut(&mut message.event), None);
+                        taskhub_proto::encode_message(&message)
+                    } else {
+                        taskhub_proto::encode_message(message)
+                    };
+                    changed += insert(columns, &body)?;
                 }
                 for (occurrence, (open, deliveries)) in &instance.opened {
-                    let body = taskhub_proto::encode_open(open);
                     let (kind, due_at) = open_columns(open);
-                    changed += insert.execute(params![
-                        key.0,
-                        LANE_OPEN,
-                        occurrence,
+                    let columns = PendingColumns {
+                        key: *key,
+                        lane: LANE_OPEN,
+                        ev: *occurrence,
                         kind,
                         due_at,
-                        deliveries,
-                        sum(&body),
-                        body
-                    ])?;
+                        deliveries: *deliveries,
+                        is_cut: false,
+                    };
+                    changed += insert(columns, &taskhub_proto::encode_open(open))?;
                 }
                 for (occurrence, count) in &instance.deliveries {
-                    let sql = "UPDATE pending SET deliveries = ?3 WHERE inst = ?1 AND lane = 1 AND ev = ?2";
-                    changed += self.prepare(sql)?.execute(params![key.0, occurrence, count])?;
+                    changed += self.delivered(*key, *occurrence, *count)?;
                 }
             }
         }
@@ -160,22 +205,43 @@ impl Tables<'_> {
         Ok(())
     }
 
+    /// A new count of deliveries of something that is stored as open.
+    fn delivered(&self, key: Key, occurrence: i64, count: u32) -> Result<usize, Trouble> {
+        let sql = format!("SELECT {PENDING} FROM pending WHERE inst = ?1 AND lane = {LANE_OPEN} AND ev = ?2");
+        let mut select = self.prepare(&sql)?;
+        let mut rows = select.query([key.0, occurrence])?;
+        let Some(row) = rows.next()? else { return Ok(0) };
+        let PendingRow { mut columns, body } = PendingRow::read(row, 0)?;
+        columns.deliveries = Some(count);
+        let sql =
+            format!("UPDATE pending SET deliveries = ?3, sum = ?4 WHERE inst = ?1 AND lane = {LANE_OPEN} AND ev = ?2");
+        let sum = columns.sum(&body);
+        Ok(self.prepare(&sql)?.execute(params![key.0, occurrence, count, sum])?)
+    }
+
     /// Idempotency keys (R83); they are forgotten when the next one comes, as core does.
-    fn keys(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
-        let mut changed = 0;
+    fn keys(&mut self, folded: &Folded<'_>) -> Result<KeyCounts, Trouble> {
+        let (mut changed, mut counts) = (0, KeyCounts::new());
         for (key, instance) in &folded.instances {
+            let mut gone = 0;
             if let (Some(after), Origin::Stored(_)) = (instance.keys_after, &instance.origin) {
                 let mut delete = self.prepare("DELETE FROM seen_key WHERE inst = ?1 AND until <= ?2")?;
-                changed += delete.execute([key.0, after.ticks()])?;
+                gone = delete.execute([key.0, after.ticks()])?;
             }
             for (seq, seen) in &instance.keys {
-                let mut insert =
-                    self.prepare("INSERT INTO seen_key (inst, seq, key, until) VALUES (?1, ?2, ?3, ?4)")?;
-                changed += insert.execute(params![key.0, seq, write_key(seen), seen.until.ticks()])?;
+                let sql = "INSERT INTO seen_key (inst, seq, key, until, sum) VALUES (?1, ?2, ?3, ?4, ?5)";
+                let (text, until) = (write_key(seen), seen.until.ticks());
+                let sum = key_words(*key, *seq, until).sum(text.as_bytes());
+                self.prepare(sql)?.execute(params![key.0, seq, text, until, sum])?;
+            }
+            changed += gone + instance.keys.len();
+            if gone + instance.keys.len() > 0 {
+                let there = (instance.head.keys as usize + instance.keys.len()).saturating_sub(gone);
+                counts.insert(*key, u32::try_from(there).unwrap_or(u32::MAX));
             }
         }
         self.count(changed);
-        Ok(())
+        Ok(counts)
     }
 
     fn outbox(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
@@ -191,9 +257,8 @@ impl Tables<'_> {
         for ((part, seq, index), item) in &folded.outbox {
             let sql = "INSERT INTO outbox (part, seq, ix, sum, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let body = taskhub_proto::encode_outbox_item(item);
-            changed += self
-                .prepare(sql)?
-                .execute(params![part, seq, index, sum(&body), body])?;
+            let sum = outbox_words(*part, *seq, *index).sum(&body);
+            changed += self.prepare(sql)?.execute(params![part, seq, index, sum, body])?;
         }
         self.count(changed);
         Ok(())
@@ -202,18 +267,61 @@ impl Tables<'_> {
     fn counters(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
         let mut changed = 0;
         for ((part, status), by) in folded.count_changes() {
-            let sql = "INSERT INTO status_count (part, status, n) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT DO UPDATE SET n = n + excluded.n";
-            changed += self.prepare(sql)?.execute(params![part, status.number(), by])?;
+            let status = status.number();
+            let n = self.status_count(part, status)?.saturating_add(by);
+            if n < 0 {
+                let what = format!("partition {part} would have {n} instances in status {status} (I8)");
+                return Err(Trouble::Contradiction(what));
+            }
+            let sql = "INSERT INTO status_count (part, status, n, sum) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT DO UPDATE SET n = excluded.n, sum = excluded.sum";
+            changed += self
+                .prepare(sql)?
+                .execute(params![part, status, n, count_sum(part, status, n)])?;
         }
-        for (part, counters) in &folded.counters {
-            let sql = "UPDATE part SET next_seq = ?2, next_number = ?3 WHERE part = ?1";
-            let (seq, number) = (int(counters.next_seq.0), int(counters.next_number.0));
-            changed += self.prepare(sql)?.execute([*part, seq, number])?;
+        for part in folded.parts.values() {
+            changed += part.update(self.connection)?;
         }
         self.count(changed);
         Ok(())
     }
+
+    fn status_count(&self, part: i64, status: u8) -> Result<i64, Trouble> {
+        let mut select = self.prepare("SELECT n, sum FROM status_count WHERE part = ?1 AND status = ?2")?;
+        let found: Option<(i64, i64)> = select
+            .query_row(params![part, status], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        match found {
+            None => Ok(0),
+            Some((n, sum)) if count_sum(part, status, n) == sum => Ok(n),
+            Some(_) => {
+                let what = format!("the checksum of the count of instances in status {status} is wrong");
+                Err(Trouble::Contradiction(what))
+            }
+        }
+    }
+}
+
+impl Instance<'_> {
+    /// Executions before this one are too old to be kept (R134).
+    pub(super) fn oldest(&self) -> u32 {
+        self.head.ordinal.saturating_sub(limits::ARCHIVED_EXECUTIONS_MAX)
+    }
+}
+
+/// Cuts events into chunks.
+fn pieces(mut events: &[HistoryEvent]) -> impl Iterator<Item = &[HistoryEvent]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |event: &&HistoryEvent| {
+            bytes += event.size();
+            bytes <= CHUNK_BYTES_MAX
+        };
+        let count = events.iter().take_while(fits).count().max(1);
+        let (piece, rest) = events.split_at_checked(count)?;
+        events = rest;
+        Some(piece)
+    })
 }
 
 impl Run<'_> {

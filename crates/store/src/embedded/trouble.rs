@@ -59,6 +59,14 @@ impl Trouble {
         }
     }
 
+    /// Whether the file is damaged, rather than a row of it: a page, or how its pages hang together.
+    pub(super) fn is_of_pages(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        error.sqlite_error().is_some_and(|failure| {
+            failure.extended_code == taskhub_pages::DAMAGED || failure.code == ErrorCode::DatabaseCorrupt
+        })
+    }
+
     /// Whether the system refused a write, for which SQLite gives no reason but where there is no space.
     pub(super) fn is_refused_write(&self) -> bool {
         const WRITES: [i32; 2] = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE];
@@ -81,12 +89,23 @@ impl Trouble {
     }
 }
 
+/// Names the page that this thread has just found damaged.
+pub(super) fn damaged_page() -> String {
+    match taskhub_pages::damaged() {
+        Some(page) => format!("the checksum of page {page} is wrong"),
+        None => "the checksum of a page is wrong".to_owned(),
+    }
+}
+
 fn from_sqlite(error: rusqlite::Error, during: During, file: &str) -> Error {
     let corrupt = |what: String| Error::Corrupt {
         place: file.to_owned(),
         what,
     };
     match &error {
+        rusqlite::Error::SqliteFailure(failure, _) if failure.extended_code == taskhub_pages::DAMAGED => {
+            corrupt(damaged_page())
+        }
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             ErrorCode::DiskFull => Error::Full,
             // The last: a row is there already, so the commit was not made from what is stored.

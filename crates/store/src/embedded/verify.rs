@@ -2,31 +2,98 @@
 //! be loaded (I3, I4, I8, I12).
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 
 use rusqlite::Connection;
 use taskhub_core::event::EventKind;
 
+use super::folder;
+use super::hubs::{Hubs, epoch_floor};
+use super::own;
 use super::reader::{history, state};
-use super::record::{INFO, InfoRow, read_info, uint};
+use super::record::{INFO, InfoRow, count_sum, read_info, uint};
 use super::recovery::{OUTBOX, outbox_item};
-use super::trouble::Trouble;
+use super::trouble::{During, Trouble};
 use crate::JobReport;
 
 /// A damaged store could have a line for every row.
 const PROBLEMS_MAX: usize = 100;
 
-/// Checks the store that one snapshot shows.
-pub(super) fn verify(connection: &Connection) -> Result<JobReport, Trouble> {
+type Check = fn(&Connection, &mut JobReport) -> Result<(), Trouble>;
+
+/// Checks the store that one snapshot shows, and the pages of the file, which may be ahead of it.
+pub(super) fn verify(connection: &Connection, folder: &Path) -> Result<JobReport, Trouble> {
     let snapshot = connection.unchecked_transaction()?;
     let mut report = size(&snapshot)?;
-    integrity(&snapshot, &mut report)?;
-    counts(&snapshot, &mut report)?;
-    counters(&snapshot, &mut report)?;
-    chunks(&snapshot, &mut report)?;
-    instances(&snapshot, &mut report)?;
-    outbox(&snapshot, &mut report)?;
-    orphans(&snapshot, &mut report)?;
+    pages(&snapshot, folder, &mut report)?;
+    let checks: [Check; 8] = [integrity, hubs, counts, counters, chunks, instances, outbox, orphans];
+    for check in checks {
+        // What keeps one check from its end may leave another one to do.
+        match check(&snapshot, &mut report) {
+            Err(trouble) if trouble.is_of_pages() => {
+                report.problem(trouble.during(During::Read, &folder::file(folder)).to_string());
+            }
+            result => result?,
+        }
+    }
     Ok(report)
+}
+
+/// How often a page is read again that may have been written just then.
+const PAGE_TRIES: u32 = 5;
+
+/// Every page of the file has the checksum that is right for it. What is in the log has SQLite's own.
+fn pages(connection: &Connection, folder: &Path, report: &mut JobReport) -> Result<(), Trouble> {
+    let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let place = folder.join(folder::FILE);
+    let read = || -> std::io::Result<Vec<u64>> {
+        let file = own::open(&place, File::options().read(true))?;
+        let length = file.metadata()?.len();
+        let mut page = vec![0; page_bytes as usize];
+        let mut wrong = Vec::new();
+        for offset in (0..length / u64::from(page_bytes)).map(|index| index * u64::from(page_bytes)) {
+            if taskhub_pages::is_for_locks(offset, u64::from(page_bytes)) {
+                continue;
+            }
+            let number = offset / u64::from(page_bytes) + 1;
+            let mut is_right = false;
+            for _ in 0..PAGE_TRIES {
+                read_at(&file, &mut page, offset)?;
+                is_right = taskhub_pages::is_right(&page, number);
+                if is_right {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            if !is_right {
+                wrong.push(number);
+            }
+        }
+        Ok(wrong)
+    };
+    let wrong = read().map_err(|error| folder::unavailable(&place, &error))?;
+    for page in wrong {
+        report.problem(format!("the checksum of page {page} is wrong"));
+    }
+    Ok(())
+}
+
+fn read_at(file: &File, page: &mut [u8], offset: u64) -> std::io::Result<()> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = file;
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(page)
+}
+
+fn hubs(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+    match Hubs::load(connection).and_then(|_| epoch_floor(connection)) {
+        Ok(_) => Ok(()),
+        Err(trouble) => {
+            report.problem(trouble.of_row()?);
+            Ok(())
+        }
+    }
 }
 
 /// The size of the file.
@@ -63,13 +130,21 @@ fn integrity(connection: &Connection, report: &mut JobReport) -> Result<(), Trou
 type Counts = BTreeMap<(i64, u8), i64>;
 
 fn counts(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
-    let read = |sql: &str| -> Result<Counts, Trouble> {
-        let mut statement = connection.prepare(sql)?;
-        let rows = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
-        Ok(rows.collect::<rusqlite::Result<Counts>>()?)
-    };
-    let kept = read("SELECT part, status, n FROM status_count WHERE n <> 0")?;
-    let counted = read("SELECT inst >> 40, status, count(*) FROM instance GROUP BY 1, 2")?;
+    let mut kept = Counts::new();
+    let mut statement = connection.prepare("SELECT part, status, n, sum FROM status_count")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (part, status, n) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if count_sum(part, status, n) != row.get::<_, i64>(3)? {
+            report.problem(format!("the checksum of the count {part}/{status} is wrong"));
+        }
+        if n != 0 {
+            kept.insert((part, status), n);
+        }
+    }
+    let mut statement = connection.prepare("SELECT inst >> 40, status, count(*) FROM instance GROUP BY 1, 2")?;
+    let counted = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
+    let counted = counted.collect::<rusqlite::Result<Counts>>()?;
     if kept != counted {
         report.problem(format!(
             "status counts are {kept:?}, and a full count gives {counted:?} (I8)"
@@ -81,11 +156,18 @@ fn counts(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble
 /// No number that was given is given again.
 fn counters(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
     let sql = "SELECT part, next_seq, (SELECT max(seq) FROM outbox WHERE outbox.part = part.part), next_number, \
-         (SELECT max(inst) & 0xFFFFFFFFFF FROM instance WHERE inst >= part << 40 AND inst < (part + 1) << 40) FROM part";
+         (SELECT max(inst) & 0xFFFFFFFFFF FROM instance WHERE inst >= part << 40 AND inst < (part + 1) << 40), items, \
+         (SELECT count(*) FROM outbox WHERE outbox.part = part.part) FROM part";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let part: i64 = row.get(0)?;
+        let (items, there): (i64, i64) = (row.get(5)?, row.get(6)?);
+        if items != there {
+            report.problem(format!(
+                "part {part} has {items} messages on their way, and {there} are there"
+            ));
+        }
         for (what, next, used) in [
             ("commit", row.get(1)?, row.get(2)?),
             ("instance", row.get(3)?, row.get(4)?),
@@ -199,11 +281,11 @@ fn instance(connection: &Connection, row: InfoRow) -> Result<Option<String>, Tro
 
 /// Every message on its way can be read.
 fn outbox(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
-    let mut statement = connection.prepare(&format!("SELECT {OUTBOX}, part FROM outbox"))?;
+    let mut statement = connection.prepare(&format!("SELECT {OUTBOX} FROM outbox"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         if let Err(trouble) = outbox_item(row) {
-            let (part, seq, index): (i64, i64, i64) = (row.get(4)?, row.get(0)?, row.get(1)?);
+            let (part, seq, index): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let what = trouble.of_row()?;
             report.problem(format!("outbox item {part}/{seq}/{index}: {what}"));
         }

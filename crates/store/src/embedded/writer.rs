@@ -7,7 +7,7 @@ use taskhub_core::time::Timestamp;
 
 use super::fold::fold;
 use super::folder::Folder;
-use super::hubs::{self, Counters, Hubs};
+use super::hubs::{self, Hubs, Part};
 use super::log::{self, Log};
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
@@ -50,7 +50,7 @@ pub struct SqliteWriter {
 /// What becomes true when the transaction is committed.
 #[derive(Debug)]
 struct Staged {
-    counters: std::collections::BTreeMap<i64, Counters>,
+    parts: std::collections::BTreeMap<i64, Part>,
     commits: u64,
     rows: u64,
 }
@@ -359,10 +359,10 @@ impl Writer for SqliteWriter {
         }
         let stage = || -> Result<Staged, Trouble> {
             self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            let folded = fold(group, &self.hubs, &mut |key| rows::head(&self.connection, key))?;
+            let folded = fold(group, &self.hubs, &mut |key| rows::stored(&self.connection, key))?;
             let rows = rows::write(&self.connection, &folded)?;
             Ok(Staged {
-                counters: folded.counters,
+                parts: folded.parts,
                 commits: folded.commits,
                 rows,
             })
@@ -388,7 +388,7 @@ impl Writer for SqliteWriter {
             return Err(self.fail(error));
         }
         self.check_there()?;
-        self.hubs.count(&staged.counters);
+        self.hubs.count(&staged.parts);
         self.work.groups += 1;
         self.work.commits += staged.commits;
         self.work.rows += staged.rows;
@@ -400,7 +400,7 @@ impl Writer for SqliteWriter {
     fn maintain(&mut self, job: Job) -> Result<JobReport, Error> {
         self.abandon();
         let report = match job {
-            Job::Verify => verify::verify(&self.connection),
+            Job::Verify => verify::verify(&self.connection, self.folder.path()),
             Job::Compact => self.compact().and_then(|()| verify::size(&self.connection)),
         };
         report.map_err(|trouble| self.error(trouble, During::Read))

@@ -17,7 +17,9 @@ use taskhub_core::query::Filter;
 use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{Owner, block_on, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, refuse_reserves};
+use taskhub_store::embedded::{
+    EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, refuse_reserves, resum,
+};
 use taskhub_store::mem::MemStore;
 use taskhub_store::{Answer, Error, Freshness, Group, HubAsk, Job, Query, Section, Store};
 
@@ -174,6 +176,7 @@ fn an_id_that_is_given_to_no_new_instance_is_read() {
     owner.flush();
     let file = Connection::open(scratch.path().join("store.db")).unwrap();
     file.execute("UPDATE instance SET id = '..'", []).unwrap();
+    resum(&file);
     let (ids, _) = owner.ids_of_page(&Filter::default(), None, 10);
     assert_eq!(ids, [instance("..")]);
     let partition = owner.leases().remove(0).partition;

@@ -82,12 +82,12 @@ fn a_newer_format_is_refused_and_left_alone() {
     let file = scratch.path().join("store.db");
     Connection::open(&file)
         .unwrap()
-        .pragma_update(None, "user_version", 2)
+        .pragma_update(None, "user_version", 3)
         .unwrap();
     let before = std::fs::read(&file).unwrap();
     let error = open(scratch.path()).unwrap_err();
     assert_eq!(error.code(), "store-format");
-    assert!(matches!(error, Error::Format { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, Error::Format { found: 3, known: 2, .. }), "{error}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
 }
 
@@ -120,7 +120,7 @@ fn a_file_that_is_no_store_is_refused_and_left_alone() {
     let text = refuses(|file| {
         Connection::open(file)
             .unwrap()
-            .execute_batch("PRAGMA application_id = 7; PRAGMA user_version = 1")
+            .execute_batch("PRAGMA application_id = 7; PRAGMA user_version = 1; CREATE TABLE diary (day TEXT)")
             .unwrap();
     });
     assert!(text.contains("not one of this program"), "{text}");

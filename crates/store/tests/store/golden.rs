@@ -24,14 +24,15 @@ use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::Stall;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{Owner, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedStore, Options, stop_migration_after};
 use taskhub_store::{
     Answer, ExecutionKey, Freshness, Group, HubAsk, HubInfo, Job, PartitionKey, Query, Recovered, Section, Store,
     partition_of,
 };
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/store/v1")
+/// The store of a format.
+fn golden(format: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../testdata/store/v{format}"))
 }
 
 fn open(folder: &Path) -> EmbeddedStore {
@@ -44,15 +45,29 @@ fn is_update() -> bool {
 }
 
 #[test]
-fn a_store_of_format_1_is_read_and_goes_on() {
+fn a_store_of_format_1_is_written_anew_and_goes_on() {
+    goes_on(1);
+}
+
+#[test]
+fn a_store_of_format_2_is_read_and_goes_on() {
     if is_update() {
-        write(&golden());
+        write(&golden(2));
     }
+    goes_on(2);
+}
+
+fn goes_on(format: u32) {
     let scratch = Scratch::new();
-    std::fs::copy(golden().join("store.db"), scratch.path().join("store.db")).unwrap();
-    let store = open(scratch.path());
+    std::fs::copy(golden(format).join("store.db"), scratch.path().join("store.db")).unwrap();
+    check(scratch.path(), format);
+}
+
+/// A store tells what it told then, nothing in it contradicts the rest, and all that is in it can be ended.
+fn check(folder: &Path, format: u32) {
+    let store = open(folder);
     assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
-    let expected = std::fs::read_to_string(golden().join("expected.txt")).unwrap();
+    let expected = std::fs::read_to_string(golden(format).join("expected.txt")).unwrap();
     let found = describe(&store);
     for (found, expected) in found.lines().zip(expected.lines()) {
         assert_eq!(found, expected);
@@ -62,19 +77,77 @@ fn a_store_of_format_1_is_read_and_goes_on() {
     assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
 }
 
+/// Wherever the door is shut in the middle, the next opener goes through it, and finds what was there.
+#[test]
+fn a_migration_that_was_cut_short_at_any_step_begins_again() {
+    let copy = || {
+        let scratch = Scratch::new();
+        std::fs::copy(golden(1).join("store.db"), scratch.path().join("store.db")).unwrap();
+        scratch
+    };
+    let scratch = copy();
+    stop_migration_after(u64::MAX);
+    drop(open(scratch.path()));
+    let steps = u64::MAX - stop_migration_after(u64::MAX);
+    assert!(steps > 50, "{steps}");
+    for step in 0..steps {
+        let scratch = copy();
+        // Twice, since what one attempt leaves is in the way of the next.
+        for step in [step, step / 2] {
+            stop_migration_after(step);
+            let opened = EmbeddedStore::open(scratch.path(), Options::default());
+            stop_migration_after(u64::MAX);
+            let is_done = opened.is_ok();
+            assert!(!is_done || step + 1 >= steps / 2, "step {step} of {steps}");
+        }
+        check(scratch.path(), 1);
+        let files = std::fs::read_dir(scratch.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        assert!(files.into_iter().all(|name| name != "store.db-new"));
+    }
+}
+
+/// What was damaged before is damaged afterwards, and nothing else is.
+#[test]
+fn a_migration_carries_damage_over() {
+    let cases = [
+        (
+            "history",
+            "UPDATE history SET body = zeroblob(9) WHERE first = 0",
+            "a history chunk",
+        ),
+        (
+            "pending",
+            "UPDATE pending SET body = zeroblob(9)",
+            "a message or something open",
+        ),
+        ("outbox", "UPDATE outbox SET sum = sum + 1", "an outbox item"),
+        ("payload", "UPDATE payload SET body = zeroblob(9)", "a payload"),
+    ];
+    for (table, damage, expected) in cases {
+        let scratch = Scratch::new();
+        std::fs::copy(golden(1).join("store.db"), scratch.path().join("store.db")).unwrap();
+        let file = Connection::open(scratch.path().join("store.db")).unwrap();
+        let rows = file.execute(damage, []).unwrap();
+        assert!(rows > 0, "{table}");
+        drop(file);
+        let problems = done(open(scratch.path()).maintain(Job::Verify)).problems;
+        assert!(!problems.is_empty(), "{table}");
+        assert!(
+            problems.iter().any(|line| line.contains(expected)),
+            "{table}: {problems:?}"
+        );
+    }
+}
+
 /// Makes the store and the text anew.
 fn write(folder: &Path) {
     let scratch = Scratch::new();
     let store = open(scratch.path());
     fill(&store);
     drop(store);
-    // Smaller pages, for the size of the repository only: most of the two dozen pages are nearly empty.
     let file = scratch.path().join("store.db");
-    Connection::open(&file)
-        .and_then(|file| {
-            file.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA page_size=4096; VACUUM; PRAGMA journal_mode=WAL")
-        })
-        .unwrap();
     std::fs::create_dir_all(folder).unwrap();
     std::fs::copy(&file, folder.join("store.db")).unwrap();
     // After the copy: it claims partitions, which is a change.
@@ -234,6 +307,28 @@ fn generations(owner: &mut Owner<'_>) {
         input: Some(Payload::new(vec![b'x'; 9_000])),
         ..Owner::request(&id)
     });
+    // Long enough to be stored once: of an execution that has ended, of one that runs, and of one that has not begun.
+    for (id, length) in [("long", 200), ("longer", 9_000)] {
+        let id = instance(id);
+        let input = |byte| Some(Payload::new(vec![byte; length]));
+        owner.start_with(&StartRequest {
+            input: input(b'a'),
+            ..Owner::request(&id)
+        });
+        owner.turn(&id, vec![call(None)]);
+        owner.flush();
+        let next = Completion::ContinuedAsNew {
+            input: input(b'b'),
+            version: None,
+            carried: Vec::new(),
+        };
+        owner.answer_task(&id, Outcome::Completed(None));
+        owner.turn(&id, end(next));
+        owner.flush();
+        if length == 200 {
+            owner.turn(&id, vec![call(None)]);
+        }
+    }
 }
 
 /// Everything the store tells, one thing a line.

@@ -92,15 +92,15 @@ fn a_log_that_a_long_read_made_long_is_cut_once_that_has_ended() {
     let mut owner = Owner::new(&store, "Log", 1);
     let reader = Connection::open(scratch.path().join("store.db")).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM hub").unwrap();
-    for number in 0..40 {
+    for number in 0..80 {
         write(&mut owner, number);
     }
     let before = log_bytes(&scratch);
     assert!(before > 64 << 20, "{before} bytes: what somebody reads is kept");
     reader.execute_batch("COMMIT").unwrap();
     // The first is written behind the rest of the log, all of which can be written back then.
-    write(&mut owner, 40);
-    write(&mut owner, 41);
+    write(&mut owner, 80);
+    write(&mut owner, 81);
     let after = log_bytes(&scratch);
     assert!(after <= 32 << 20, "{after} bytes");
     owner.check();

@@ -1,0 +1,176 @@
+//! The main file of a database, with the system's own behind it in the same piece of memory.
+
+use std::cell::RefCell;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::slice;
+
+use rusqlite::ffi;
+
+use crate::{DAMAGED, SUM_BYTES, is_right, note, page_number, sum};
+
+/// As SQLite sees it. The system's file follows it, in the bytes that SQLite set aside for both.
+#[repr(C)]
+pub(crate) struct File {
+    base: ffi::sqlite3_file,
+}
+
+/// Methods of a file that refuses damaged pages.
+pub(crate) static STRICT: ffi::sqlite3_io_methods = methods::<true>();
+/// Methods of one that hands them on.
+pub(crate) static LENIENT: ffi::sqlite3_io_methods = methods::<false>();
+
+const fn methods<const STRICT: bool>() -> ffi::sqlite3_io_methods {
+    ffi::sqlite3_io_methods {
+        // Version 2: without the methods that map a file into memory, past any check.
+        iVersion: 2,
+        xClose: Some(close),
+        xRead: Some(read::<STRICT>),
+        xWrite: Some(write),
+        xTruncate: Some(truncate),
+        xSync: Some(sync),
+        xFileSize: Some(file_size),
+        xLock: Some(lock),
+        xUnlock: Some(unlock),
+        xCheckReservedLock: Some(check_reserved_lock),
+        xFileControl: Some(file_control),
+        xSectorSize: Some(sector_size),
+        xDeviceCharacteristics: Some(device_characteristics),
+        xShmMap: Some(shm_map),
+        xShmLock: Some(shm_lock),
+        xShmBarrier: Some(shm_barrier),
+        xShmUnmap: Some(shm_unmap),
+        xFetch: None,
+        xUnfetch: None,
+    }
+}
+
+/// The system's file behind one of ours.
+///
+/// # Safety
+///
+/// `file` points to as many bytes as our layer asks SQLite for.
+pub(crate) unsafe fn inner(file: *mut ffi::sqlite3_file) -> *mut ffi::sqlite3_file {
+    // SAFETY: the bytes of the system's file come next. Ours is one pointer long, so they are aligned as SQLite aligns.
+    unsafe { file.cast::<File>().add(1).cast() }
+}
+
+unsafe extern "C" fn read<const STRICT: bool>(
+    file: *mut ffi::sqlite3_file,
+    into: *mut c_void,
+    bytes: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: an open file of ours; SQLite passes room for as many bytes as it asks for.
+    unsafe {
+        let inner = inner(file);
+        let Some(method) = (*(*inner).pMethods).xRead else {
+            return ffi::SQLITE_IOERR_READ;
+        };
+        let code = method(inner, into, bytes, offset);
+        // A page behind the end is read as zeros, which SQLite expects; the beginning of the first page is read alone to
+        // learn how large pages are, and the whole of it before anything else is believed.
+        let Some(number) = page_number(offset, bytes).filter(|_| code == ffi::SQLITE_OK) else {
+            return code;
+        };
+        let page = slice::from_raw_parts(into.cast::<u8>(), usize::try_from(bytes).unwrap_or(0));
+        if is_right(page, number) {
+            return code;
+        }
+        note(number);
+        if STRICT { DAMAGED } else { code }
+    }
+}
+
+thread_local! {
+    /// The page that is being written, with its sum: SQLite's own copy is not ours to change.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+unsafe extern "C" fn write(
+    file: *mut ffi::sqlite3_file,
+    from: *const c_void,
+    bytes: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: an open file of ours; SQLite passes as many bytes as it says.
+    unsafe {
+        let inner = inner(file);
+        let Some(method) = (*(*inner).pMethods).xWrite else {
+            return ffi::SQLITE_IOERR_WRITE;
+        };
+        let Some(number) = page_number(offset, bytes) else {
+            return method(inner, from, bytes, offset);
+        };
+        let page = slice::from_raw_parts(from.cast::<u8>(), usize::try_from(bytes).unwrap_or(0));
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            scratch.extend_from_slice(page);
+            let sum = sum(scratch, number).to_le_bytes();
+            if let Some((_, last)) = scratch.split_last_chunk_mut::<SUM_BYTES>() {
+                *last = sum;
+            }
+            method(inner, scratch.as_ptr().cast(), bytes, offset)
+        })
+    }
+}
+
+/// A method that the system's file answers.
+macro_rules! handed_on {
+    ($name:ident => $method:ident($($arg:ident: $type:ty),*), $otherwise:expr) => {
+        unsafe extern "C" fn $name(file: *mut ffi::sqlite3_file, $($arg: $type),*) -> c_int {
+            // SAFETY: an open file of ours; what else SQLite passes is for the system's file.
+            unsafe {
+                let inner = inner(file);
+                (*(*inner).pMethods).$method.map_or($otherwise, |method| method(inner, $($arg),*))
+            }
+        }
+    };
+}
+
+handed_on!(truncate => xTruncate(size: ffi::sqlite3_int64), ffi::SQLITE_IOERR_TRUNCATE);
+handed_on!(sync => xSync(flags: c_int), ffi::SQLITE_IOERR_FSYNC);
+handed_on!(file_size => xFileSize(size: *mut ffi::sqlite3_int64), ffi::SQLITE_IOERR_FSTAT);
+handed_on!(lock => xLock(level: c_int), ffi::SQLITE_IOERR_LOCK);
+handed_on!(unlock => xUnlock(level: c_int), ffi::SQLITE_IOERR_UNLOCK);
+handed_on!(check_reserved_lock => xCheckReservedLock(result: *mut c_int), ffi::SQLITE_IOERR_CHECKRESERVEDLOCK);
+handed_on!(file_control => xFileControl(what: c_int, with: *mut c_void), ffi::SQLITE_NOTFOUND);
+handed_on!(sector_size => xSectorSize(), 0);
+handed_on!(
+    shm_map => xShmMap(region: c_int, bytes: c_int, extend: c_int, out: *mut *mut c_void),
+    ffi::SQLITE_IOERR_SHMMAP
+);
+handed_on!(shm_lock => xShmLock(offset: c_int, n: c_int, flags: c_int), ffi::SQLITE_IOERR_SHMLOCK);
+handed_on!(shm_unmap => xShmUnmap(delete: c_int), ffi::SQLITE_OK);
+
+/// What the system's file can do, but for reads of parts of pages, which nothing could check.
+unsafe extern "C" fn device_characteristics(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: an open file of ours.
+    unsafe {
+        let inner = inner(file);
+        let method = (*(*inner).pMethods).xDeviceCharacteristics;
+        method.map_or(0, |method| method(inner)) & !ffi::SQLITE_IOCAP_SUBPAGE_READ
+    }
+}
+
+unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
+    // SAFETY: an open file of ours.
+    unsafe {
+        let inner = inner(file);
+        if let Some(method) = (*(*inner).pMethods).xShmBarrier {
+            method(inner);
+        }
+    }
+}
+
+unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: an open file of ours, used for the last time.
+    unsafe {
+        let inner = inner(file);
+        let closed = (*(*inner).pMethods)
+            .xClose
+            .map_or(ffi::SQLITE_OK, |method| method(inner));
+        (*file).pMethods = ptr::null();
+        closed
+    }
+}
