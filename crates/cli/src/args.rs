@@ -26,6 +26,9 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Measure this machine, with every step synced to disk.
     Bench(Bench),
+    /// Look at a store that may be damaged, and save what is whole.
+    #[command(subcommand)]
+    Store(StoreTool),
     /// Explain an error, or list all.
     Errors {
         /// The word in `error[...]`.
@@ -130,6 +133,34 @@ pub(crate) enum Level {
     Info,
     /// Also every call.
     Debug,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreTool {
+    /// Check a store: checksums, structure, indexes, counts, log. Changes nothing, and may be done beside a server. The
+    /// exit code is 1 if something is wrong.
+    Verify {
+        /// Folder of the store. [default: as `durable` finds it]
+        #[arg(long, value_name = "DIR")]
+        store: Option<String>,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Save what is whole in a store, or have it go on without what its log has lost. Nobody else may have it.
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+    Repair {
+        /// Folder of the store. [default: as `durable` finds it]
+        #[arg(long, value_name = "DIR")]
+        store: Option<String>,
+        /// Write every instance that is whole, with its history, to this new file as JSON lines; `-` is the standard
+        /// output. The exit code is 1 if some were left out.
+        #[arg(long, value_name = "FILE", group = "what")]
+        export: Option<String>,
+        /// Go on without what a damaged or missing log has lost. The log is kept as `store.db-wal.damaged`.
+        #[arg(long, group = "what")]
+        accept_loss: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,6 +12,7 @@ mod screen;
 mod serve;
 mod shim;
 mod stop;
+mod store;
 mod target;
 mod world;
 
@@ -133,6 +134,7 @@ fn answer(command: Command, world: &World) -> Result<String, Box<Ended>> {
         Command::Dev(args) => serve(Mode::Dev, &args, world)?,
         Command::Serve(args) => serve(Mode::Serve, &args, world)?,
         Command::Bench(bench) => block_on(async { Ok(bench::run(bench).await?) })?,
+        Command::Store(tool) => store::run(&tool, world, &mut Screen::new(world))?,
         Command::Errors { code } => errors::run(code.as_deref())?,
         Command::Shim(shim) => shim::run(&shim, world)?,
         Command::Version => version_line(),

@@ -195,3 +195,95 @@ fn an_answer_that_cannot_be_written_is_no_success() {
         assert_eq!(text(&output.stderr), "", "{args:?}");
     }
 }
+
+/// A folder with the demo's store, and the path of that store.
+fn demo_store() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = taskhub(&["demo", "--once", "--keep", folder.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let store = folder.path().join("store").to_str().unwrap().to_owned();
+    (folder, store)
+}
+
+/// Exit code, standard output and standard error.
+fn tool(args: &[&str]) -> (i32, String, String) {
+    let output = taskhub(args);
+    (
+        output.status.code().unwrap(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn a_store_is_verified_and_what_is_whole_is_saved() {
+    let (folder, store) = demo_store();
+    let (code, shown, _) = tool(&["store", "verify", "--store", &store]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("is whole ("), "{shown}");
+    let export = folder.path().join("all.jsonl");
+    let export = export.to_str().unwrap();
+    let (code, _, told) = tool(&["store", "repair", "--store", &store, "--export", export]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("3 instances are in"), "{told}");
+    let saved = std::fs::read_to_string(export).unwrap();
+    let lines: Vec<serde_json::Value> = saved.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    for line in &lines {
+        assert_eq!(line["hub"], "DemoHub");
+        let events = line["histories"][0]["events"].as_array().unwrap();
+        // In the form of Core Tools there is an event more for each turn.
+        assert!(Some(events.len() as u64) > line["historyLength"].as_u64(), "{line}");
+    }
+    // What is there already is not written over.
+    let (code, _, told) = tool(&["store", "repair", "--store", &store, "--export", export]);
+    assert_eq!(code, 5, "{told}");
+    assert!(told.contains("exists already"), "{told}");
+
+    // One bit of one of them.
+    let file = Path::new(&store).join("store.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(7).position(|part| part == b"Seattle").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let (code, shown, _) = tool(&["store", "verify", "--store", &store]);
+    assert_eq!(code, 1, "{shown}");
+    assert!(shown.contains("the checksum of page"), "{shown}");
+    assert!(shown.contains("things are wrong in the store"), "{shown}");
+    let (code, shown, _) = tool(&["store", "verify", "--store", &store, "--json"]);
+    assert_eq!(code, 1);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert!(shown["problems"].as_array().unwrap().len() >= 2, "{shown}");
+    let (code, rest, told) = tool(&["store", "repair", "--store", &store, "--export", "-"]);
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("left out: instance `"), "{told}");
+    // The others come out as they were.
+    assert_eq!(rest.lines().count(), 2);
+    assert!(rest.lines().all(|line| saved.contains(line)));
+}
+
+#[test]
+fn the_tools_of_a_store_say_what_they_need() {
+    let (folder, store) = demo_store();
+    let nowhere = folder.path().join("nowhere");
+    let (code, _, told) = tool(&["store", "verify", "--store", nowhere.to_str().unwrap()]);
+    assert_eq!(code, 4);
+    assert!(told.contains("there is no store in"), "{told}");
+    assert!(!nowhere.exists(), "nothing is made");
+    let (code, _, told) = tool(&["store", "repair", "--store", &store]);
+    assert_eq!(code, 2);
+    assert!(told.contains("--accept-loss"), "{told}");
+    let (code, _, told) = tool(&["store", "repair", "--store", &store, "--accept-loss"]);
+    assert_eq!(code, 0);
+    assert!(told.contains("the log lacks nothing"), "{told}");
+    let held =
+        taskhub_store::embedded::EmbeddedStore::open(Path::new(&store), taskhub_store::embedded::Options::default())
+            .unwrap();
+    // Looking is possible beside whoever has it, taking is not.
+    let (code, shown, told) = tool(&["store", "verify", "--store", &store]);
+    assert_eq!(code, 0, "{shown}{told}");
+    let (code, _, told) = tool(&["store", "repair", "--store", &store, "--export", "-"]);
+    assert_eq!(code, 3);
+    assert!(told.contains("error[store-locked]"), "{told}");
+    drop(held);
+}

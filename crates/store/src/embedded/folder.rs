@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::hubs::store_sum;
+use super::frames::{self, Log};
+use super::hubs::About;
 use super::log::{LOCK_WAIT, RESTART_BYTES};
 use super::own;
 use super::reserve::Reserve;
@@ -17,7 +18,7 @@ use super::{Options, Synchronous, migrate};
 use crate::Error;
 
 pub(super) const FILE: &str = "store.db";
-const LOG: &str = "store.db-wal";
+pub(super) const LOG: &str = "store.db-wal";
 const LOCK: &str = "lock";
 /// Word that a server leaves of itself.
 const NOTICE: &str = "server.json";
@@ -95,6 +96,7 @@ impl Folder {
         if self.held.is_none() {
             self.refuse_emptied()?;
             self.hold()?;
+            self.look_at_log()?;
             if migrate::is_wanted(&self.path).map_err(|trouble| self.error(trouble, During::Read))? {
                 self.held = None;
                 migrate::migrate(&self.path).map_err(|trouble| self.error(trouble, During::Write))?;
@@ -116,7 +118,7 @@ impl Folder {
         }
     }
 
-    fn hold(&mut self) -> Result<(), Error> {
+    pub(super) fn hold(&mut self) -> Result<(), Error> {
         let beside = ["-wal", "-shm"].map(|suffix| (format!("{FILE}{suffix}"), false));
         let all = [(FILE.to_owned(), true), (super::reserve::FILE.to_owned(), false)];
         for (name, is_made) in all.into_iter().chain(beside) {
@@ -179,6 +181,22 @@ impl Folder {
                 place: self.file(),
                 what: format!("it is empty or missing, and the log beside it, {FILE}-wal, is not"),
             });
+        }
+        Ok(())
+    }
+
+    /// Refuses a log that lacks something which was acknowledged, and says what a crash has left torn.
+    fn look_at_log(&self) -> Result<(), Error> {
+        let place = self.path.join(LOG);
+        let log = log_of(&self.path).map_err(|error| unavailable(&place, &error))?;
+        if let Some(what) = loss(&self.path, &log) {
+            return Err(Error::Corrupt {
+                place: place.display().to_string(),
+                what: format!("{what}; {WAYS_ON}"),
+            });
+        }
+        if let Log::Torn { at } = log {
+            tracing::warn!(place = %place.display(), at, "the log ends in a group that is not whole, as a crash leaves it; it is left out");
         }
         Ok(())
     }
@@ -263,6 +281,73 @@ pub(super) fn identify(connection: &Connection) -> Result<Identity, Trouble> {
     })
 }
 
+/// What can be done about a log that lacks something.
+const WAYS_ON: &str = "put the log back, or a copy of the whole store; or go on with what is left: \
+     `taskhub store repair --accept-loss`";
+
+/// What the log of a store is like.
+pub(super) fn log_of(folder: &Path) -> io::Result<Log> {
+    let mut header = [0; 18];
+    let mut file = own::open(&folder.join(FILE), File::options().read(true))?;
+    // A file that is still empty has pages as we make them.
+    let page_bytes = match file.read_exact(&mut header) {
+        // 1 stands for 65536.
+        Ok(()) => match u16::from_be_bytes([header[16], header[17]]) {
+            1 => 1 << 16,
+            bytes => usize::from(bytes),
+        },
+        Err(_) => usize::try_from(PAGE_BYTES).unwrap_or(0),
+    };
+    frames::look(&folder.join(LOG), page_bytes)
+}
+
+/// What is lost with a log that is damaged, or that is missing although the store was not closed.
+pub(super) fn loss(folder: &Path, log: &Log) -> Option<String> {
+    match log {
+        Log::Damaged { at, groups } => Some(format!(
+            "byte {at} begins a part of the log that is damaged, and {groups} acknowledged groups or more cannot be read \
+             from there on"
+        )),
+        // The header is on disk before anything is acknowledged.
+        Log::Absent | Log::Torn { at: 0 } if was_open(folder) => Some(
+            "the store was not closed, and its log is missing or empty: what was acknowledged since the log was last \
+             written back is lost"
+                .to_owned(),
+        ),
+        Log::Absent | Log::Whole | Log::Torn { .. } => None,
+    }
+}
+
+/// Whether the file itself, without its log, says that somebody has the store or did not close it.
+fn was_open(folder: &Path) -> bool {
+    let read = || -> Result<bool, Trouble> {
+        taskhub_pages::install()?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let place = alone(&folder.join(FILE));
+        let connection = Connection::open_with_flags_and_vfs(place, flags, taskhub_pages::STRICT)?;
+        if identify(&connection)? != Identity::Ours(FORMAT) {
+            return Ok(false);
+        }
+        Ok(About::read(&connection)?.is_open)
+    };
+    // What cannot be read now is told when the store is opened.
+    read().unwrap_or(false)
+}
+
+/// The name by which SQLite opens a file without its log.
+fn alone(file: &Path) -> String {
+    use std::fmt::Write as _;
+    let mut name = "file:".to_owned();
+    for byte in file.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._".contains(byte) {
+            name.push(char::from(*byte));
+        } else {
+            let _infallible = write!(name, "%{byte:02X}");
+        }
+    }
+    name + "?immutable=1"
+}
+
 /// How a reader takes pages whose checksum is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pages {
@@ -318,7 +403,7 @@ pub(super) fn file(folder: &Path) -> String {
 /// Tables and identity, which appear together in the caller's transaction: a crash leaves a new file new.
 pub(super) fn create(connection: &Connection) -> Result<(), Trouble> {
     connection.execute_batch(SCHEMA)?;
-    connection.execute("INSERT INTO store VALUES (1, 0, ?1)", [store_sum(0)])?;
+    About::default().write(connection)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", FORMAT)?;
     Ok(())
@@ -331,6 +416,9 @@ fn is_of_store(name: &str) -> bool {
         || name
             .strip_prefix(FILE)
             .is_some_and(|rest| ["", "-wal", "-shm"].contains(&rest))
+        || name
+            .strip_prefix(LOG)
+            .is_some_and(|rest| rest.starts_with(super::repair::KEPT))
 }
 
 /// Takes the lock. One that is held by readers alone, of whom no store has any for long, is replaced: whoever could read it

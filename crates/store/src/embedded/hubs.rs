@@ -97,21 +97,38 @@ pub(super) fn hub_sum(row: i64, folded: &str, name: &str, partitions: u16, creat
     Words::new(&[row, i64::from(partitions), created_at]).sum(format!("{folded}\0{name}").as_bytes())
 }
 
-/// The checksum of the one row about the store.
-pub(super) fn store_sum(epoch_floor: u32) -> i64 {
-    Words::new(&[i64::from(epoch_floor)]).sum(&[])
+/// The one row about the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct About {
+    /// Above the epochs of all deleted hubs.
+    pub(super) epoch_floor: u32,
+    /// Somebody has the store, or had it and did not close it.
+    pub(super) is_open: bool,
 }
 
-/// The epoch that is above those of all deleted hubs.
-pub(super) fn epoch_floor(connection: &Connection) -> Result<u32, Trouble> {
-    let sql = "SELECT epoch_floor, sum FROM store";
-    let (floor, sum): (u32, i64) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if store_sum(floor) == sum {
-        return Ok(floor);
+impl About {
+    pub(super) fn read(connection: &Connection) -> Result<Self, Trouble> {
+        let sql = "SELECT epoch_floor, is_open, sum FROM store";
+        let (about, sum) = connection.query_row(sql, [], |row| {
+            let (epoch_floor, is_open) = (row.get(0)?, row.get(1)?);
+            Ok((Self { epoch_floor, is_open }, row.get::<_, i64>(2)?))
+        })?;
+        if about.sum() == sum {
+            return Ok(about);
+        }
+        let what = "the checksum of the row of `store` is wrong";
+        Err(Trouble::Contradiction(what.to_owned()))
     }
-    Err(Trouble::Contradiction(
-        "the checksum of the row of `store` is wrong".to_owned(),
-    ))
+
+    pub(super) fn sum(self) -> i64 {
+        Words::new(&[i64::from(self.epoch_floor), i64::from(self.is_open)]).sum(&[])
+    }
+
+    pub(super) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
+        let sql = "INSERT OR REPLACE INTO store (only, epoch_floor, is_open, sum) VALUES (1, ?1, ?2, ?3)";
+        connection.execute(sql, params![self.epoch_floor, self.is_open, self.sum()])?;
+        Ok(())
+    }
 }
 
 /// Where counting goes on.
@@ -225,7 +242,7 @@ pub(super) fn create(connection: &Connection, hubs: &Hubs, info: &HubInfo) -> Re
     if hubs.0.contains_key(name) {
         return Err(Error::HubExists { hub: name.clone() }.into());
     }
-    let floor = Epoch(epoch_floor(connection)?);
+    let floor = Epoch(About::read(connection)?.epoch_floor);
     let next = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let row = next("SELECT coalesce(max(hub), 0) + 1 FROM hub")?;
     let first_part = next("SELECT coalesce(max(part), 0) + 1 FROM part")?;
@@ -270,11 +287,9 @@ pub(super) fn insert_hub(
 pub(super) fn delete(connection: &Connection, hubs: &Hubs, name: &HubName) -> Result<HubInfo, Trouble> {
     let hub = hubs.0.get(name).ok_or_else(|| Error::NoSuchHub { hub: name.clone() })?;
     let newest = hub.parts.iter().map(|part| part.epoch).max().unwrap_or_default();
-    let floor = epoch_floor(connection)?.max(newest.next().0);
-    connection.execute(
-        "UPDATE store SET epoch_floor = ?1, sum = ?2",
-        params![floor, store_sum(floor)],
-    )?;
+    let mut about = About::read(connection)?;
+    about.epoch_floor = about.epoch_floor.max(newest.next().0);
+    about.write(connection)?;
     for part in &hub.parts {
         let (first, end) = Key::range(part.row);
         for table in INSTANCE_TABLES {

@@ -106,6 +106,16 @@ pub(super) fn truncate(connection: &Connection) -> rusqlite::Result<()> {
     checkpoint(connection, "TRUNCATE", |_, _, _| ())
 }
 
+/// Writes the log back and has it begin anew, as short as what is written next: it is never empty while the store is open,
+/// so that an empty one is known to have lost something.
+pub(super) fn shorten(connection: &Connection, write: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+    let limit = |bytes: i64| connection.pragma_update_and_check(None, "journal_size_limit", bytes, |_| Ok(()));
+    limit(0)?;
+    let written = checkpoint(connection, "RESTART", |_, _, _| ()).and_then(|()| write());
+    limit(RESTART_BYTES)?;
+    written
+}
+
 /// Runs a checkpoint, and hands on whether it was kept from its end, and the pages that are in the log and
 /// of these in the file.
 fn checkpoint<T>(connection: &Connection, mode: &str, read: impl FnOnce(bool, i64, i64) -> T) -> rusqlite::Result<T> {

@@ -17,7 +17,7 @@ use taskhub_core::id::{Epoch, HubName, InstanceNumber, Seq};
 use taskhub_core::payload::Payload;
 
 use super::folder::{self, Identity, identify, unavailable};
-use super::hubs::{self, Counters, Part, store_sum};
+use super::hubs::{self, About, Counters, Part};
 use super::instance_rows::{self, insert_instance};
 use super::record::{
     Head, INFO, INLINE_BYTES_MAX, InfoRow, KIND_MESSAGE, Key, LANE_INBOX, PendingColumns, Place, chunk_words,
@@ -199,13 +199,10 @@ struct Copy<'c> {
 impl Copy<'_> {
     fn all(&mut self) -> Result<(), Trouble> {
         debug_assert_eq!(INFO.split(", ").count(), 25, "see INFO_1");
-        let floor: u32 = self
-            .old
-            .query_row("SELECT epoch_floor FROM store", [], |row| row.get(0))?;
-        self.new.execute(
-            "UPDATE store SET epoch_floor = ?1, sum = ?2",
-            params![floor, store_sum(floor)],
-        )?;
+        let sql = "SELECT epoch_floor FROM store";
+        let epoch_floor = self.old.query_row(sql, [], |row| row.get(0))?;
+        let is_open = false;
+        About { epoch_floor, is_open }.write(self.new)?;
         self.hubs()?;
         self.parts()?;
         self.instances()?;

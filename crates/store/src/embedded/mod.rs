@@ -13,6 +13,7 @@
 
 mod fold;
 mod folder;
+mod frames;
 mod hubs;
 mod instance_rows;
 mod listing;
@@ -22,6 +23,7 @@ mod own;
 mod reader;
 mod record;
 mod recovery;
+pub mod repair;
 mod reserve;
 #[cfg(feature = "testing")]
 mod resum;
@@ -53,6 +55,7 @@ pub use reader::SqliteReader;
 pub use reserve::refuse_reserves;
 #[cfg(feature = "testing")]
 pub use resum::resum;
+pub use verify::Progress;
 pub use watch::Watch;
 pub use writer::SqliteWriter;
 

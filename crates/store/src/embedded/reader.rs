@@ -50,8 +50,15 @@ impl SqliteReader {
     ///
     /// `Corrupt` if the file is too damaged to be checked, `Unavailable` if it cannot be read.
     pub fn verify(&mut self) -> Result<crate::JobReport, Error> {
+        self.verify_with(&mut |_| {})
+    }
+
+    pub(super) fn verify_with(
+        &mut self,
+        progress: &mut dyn FnMut(verify::Progress),
+    ) -> Result<crate::JobReport, Error> {
         let folder = self.folder.clone();
-        let verified = verify::verify(self.lenient()?, &folder);
+        let verified = verify::verify(self.lenient()?, &folder, progress);
         verified.map_err(|trouble| trouble.during(During::Read, &folder::file(&folder)))
     }
 
@@ -124,12 +131,22 @@ fn load(connection: &Connection, part: &Part, id: &InstanceId, pages: Pages) -> 
     let Some(row) = rows.next()? else {
         return absent(id, pages).map(|()| None);
     };
-    let row = read_info(row)?;
+    let key: i64 = row.get(0)?;
+    let named = |trouble| named(trouble, id, key);
+    let row = read_info(row).map_err(named)?;
     if row.info.instance != *id || row.hub != part.hub || row.key.part() != part.row {
-        let what = format!("the index gives another instance than `{id}`, which was asked for");
+        let what = format!("the index gives another instance (row {key}) than `{id}`, which was asked for");
         return Err(Trouble::Contradiction(what));
     }
-    state(connection, row).map(Some)
+    state(connection, row).map(Some).map_err(named)
+}
+
+/// Says of which instance something cannot be read.
+fn named(trouble: Trouble, id: &InstanceId, key: i64) -> Trouble {
+    match trouble {
+        Trouble::Contradiction(what) => Trouble::Contradiction(format!("instance `{id}` (row {key}): {what}")),
+        other => other,
+    }
 }
 
 /// What is not found in a damaged file may be there.

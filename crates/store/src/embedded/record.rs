@@ -179,10 +179,7 @@ impl Stored {
         if stored.sum(key) == sum {
             return Ok((key, stored));
         }
-        Err(Trouble::Contradiction(format!(
-            "the checksum of instance number {} is wrong",
-            key.number()
-        )))
+        Err(Trouble::Contradiction("the checksum of its row is wrong".to_owned()))
     }
 
     /// The same of a row that is changed or made anew, with the checksum that stands in it.
@@ -385,7 +382,7 @@ pub(super) fn open_columns(open: &Open) -> (i64, Option<i64>) {
 }
 
 /// Columns of `pending`, in the order [`PendingRow::read`] expects.
-pub(super) const PENDING: &str = "pending.inst, lane, ev, kind, due_at, deliveries, is_cut, pending.sum, body";
+pub(super) const PENDING: &str = "inst, lane, ev, kind, due_at, deliveries, is_cut, sum, body";
 
 /// A row of `pending` whose checksum was right.
 #[derive(Debug)]

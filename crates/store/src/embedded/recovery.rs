@@ -1,7 +1,8 @@
 //! What an owner needs before its first step, row by row: one that cannot be read is reported and left
 //! where it is, and those behind it are read on (R187).
 
-use rusqlite::types::ValueRef;
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, Row};
 use taskhub_core::commit::OpenKind;
 use taskhub_core::id::{InstanceId, Seq};
@@ -11,7 +12,7 @@ use super::folder::Pages;
 use super::hubs;
 use super::reader::instance_id;
 use super::record::{INFO, KIND_CHILD, Key, LANE_INBOX, PENDING, Pending, PendingRow, Stored, outbox_words, uint};
-use super::trouble::{Trouble, damaged_page};
+use super::trouble::Trouble;
 use crate::fence::check_epoch;
 use crate::{Lease, Recovered};
 
@@ -52,16 +53,16 @@ struct Scan<'c> {
 }
 
 impl Scan<'_> {
-    /// Hands on each row, by its key. Where a page keeps it from going on it goes the other way as well, from the end, and
-    /// leaves out what is between.
+    /// Hands on each row, which answers its key. Where a page keeps it from going on it goes the other way as well, from the
+    /// end, and leaves out what is between; whether that was so is the answer.
     fn rows<K: Ord>(
         &self,
         sql: &str,
         order: &[&str],
         range: (i64, i64),
         mut read: impl FnMut(&Row<'_>) -> Result<K, Trouble>,
-    ) -> Result<(), Trouble> {
-        let mut walk = |order: String, until: Option<&K>| -> Result<Option<K>, (Option<K>, Trouble)> {
+    ) -> Result<bool, Trouble> {
+        let mut walk = |order: String, until: Option<&K>| -> Result<(), (Option<K>, Trouble)> {
             let mut last = None;
             let mut run = || -> Result<(), Trouble> {
                 let mut statement = self.connection.prepare_cached(&format!("{sql} ORDER BY {order}"))?;
@@ -75,69 +76,81 @@ impl Scan<'_> {
                 }
                 Ok(())
             };
-            match run() {
-                Ok(()) => Ok(last),
-                Err(trouble) => Err((last, trouble)),
-            }
+            run().map_err(|trouble| (last, trouble))
         };
         let Err((reached, trouble)) = walk(order.join(", "), None) else {
-            return Ok(());
+            return Ok(false);
         };
         if self.pages == Pages::Strict || !trouble.is_of_pages() {
             return Err(trouble);
         }
         match walk(format!("{} DESC", order.join(" DESC, ")), reached.as_ref()) {
             Err((_, trouble)) if !trouble.is_of_pages() => Err(trouble),
-            _ => Ok(()),
+            _ => Ok(true),
+        }
+    }
+
+    /// Id of an instance, by its key; absent if its row is missing, or is not what was written.
+    fn id(&self, key: i64) -> Result<Option<InstanceId>, Trouble> {
+        let find = || -> Result<Option<InstanceId>, Trouble> {
+            let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([key])?;
+            let row = rows.next()?.filter(|row| Stored::read(row).is_ok());
+            Ok(row.and_then(|row| instance_id(row, 1).ok()))
+        };
+        match find() {
+            Err(trouble) if self.pages == Pages::Lenient && trouble.is_of_pages() => Ok(None),
+            found => found,
         }
     }
 
     /// Activities and timers. Children answer by themselves, so their rows are only read with their instance.
     fn open_work(&self, part: i64, items: &mut Vec<Recovered>) -> Result<(), Trouble> {
         let sql = format!(
-            "SELECT pending.inst, id, {PENDING} FROM pending LEFT JOIN instance USING (inst) \
-             WHERE pending.inst >= ?1 AND pending.inst < ?2 AND lane <> {LANE_INBOX} AND kind <> {KIND_CHILD}"
+            "SELECT {PENDING} FROM pending WHERE inst >= ?1 AND inst < ?2 AND lane <> {LANE_INBOX} \
+             AND kind <> {KIND_CHILD}"
         );
-        let order = ["pending.inst", "lane", "ev"];
-        self.rows(&sql, &order, Key::range(part), |row| {
-            let key = (row.get::<_, i64>(0)?, row.get::<_, i64>(3)?, row.get::<_, i64>(4)?);
-            items.push(match open_item(row) {
+        let is_broken = self.rows(&sql, &["inst", "lane", "ev"], Key::range(part), |row| {
+            let key = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+            let id = self.id(key.0)?;
+            items.push(match open_item(row, id.clone()) {
                 Ok(item) => item,
-                Err(trouble) => damaged(
-                    instance_id(row, 1).ok(),
-                    format!("row {}/{}/{} of `pending`", key.0, key.1, key.2),
-                    trouble.of_row()?,
-                ),
+                Err(trouble) => {
+                    let place = format!("row {}/{}/{} of `pending`", key.0, key.1, key.2);
+                    damaged(id, place, trouble.of_row()?)
+                }
             });
             Ok(key)
-        })
+        })?;
+        tell_break(is_broken, "pending", items);
+        Ok(())
     }
 
     /// Instances with messages, which are read with their instance.
     fn inboxes(&self, part: i64, items: &mut Vec<Recovered>) -> Result<(), Trouble> {
-        let sql = format!(
-            "SELECT inst, id FROM (SELECT DISTINCT inst FROM pending WHERE inst >= ?1 AND inst < ?2 \
-             AND lane = {LANE_INBOX}) LEFT JOIN instance USING (inst)"
-        );
-        self.rows(&sql, &["inst"], Key::range(part), |row| {
+        let sql = format!("SELECT DISTINCT inst FROM pending WHERE inst >= ?1 AND inst < ?2 AND lane = {LANE_INBOX}");
+        let is_broken = self.rows(&sql, &["inst"], Key::range(part), |row| {
             let key: i64 = row.get(0)?;
-            items.push(match owner(row) {
-                Ok(instance) => Recovered::Inbox { instance },
-                Err(trouble) => damaged(
+            items.push(match self.id(key)? {
+                Some(instance) => Recovered::Inbox { instance },
+                None => damaged(
                     None,
                     format!("row {key} of `instance`, which has messages in `pending`"),
-                    trouble.of_row()?,
+                    NO_INSTANCE.to_owned(),
                 ),
             });
             Ok(key)
-        })
+        })?;
+        tell_break(is_broken, "pending", items);
+        Ok(())
     }
 
     /// Messages on their way; answers how many rows there are.
     fn outbox(&self, part: i64, partition: u16, items: &mut Vec<Recovered>) -> Result<u64, Trouble> {
         let sql = format!("SELECT {OUTBOX} FROM outbox WHERE part >= ?1 AND part < ?2");
         let mut count = 0;
-        self.rows(&sql, &["part", "seq", "ix"], (part, part + 1), |row| {
+        let is_broken = self.rows(&sql, &["part", "seq", "ix"], (part, part + 1), |row| {
             let key = (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
             count += 1;
             items.push(match outbox_item(row) {
@@ -154,40 +167,54 @@ impl Scan<'_> {
             });
             Ok(key)
         })?;
+        tell_break(is_broken, "outbox", items);
         Ok(count)
     }
 
-    /// Instances that have fewer rows in a damaged file than they should, or whose own row cannot be read: none of them
-    /// may be run by what is left.
+    /// Instances of which rows were not found in a damaged file: none of them may be run by what is left.
     fn missing(&self, part: i64, items: &mut Vec<Recovered>) -> Result<(), Trouble> {
+        let mut seen: BTreeMap<i64, u32> = BTreeMap::new();
+        let sql = "SELECT inst, lane, ev FROM pending WHERE inst >= ?1 AND inst < ?2";
+        self.rows(sql, &["inst", "lane", "ev"], Key::range(part), |row| {
+            let key = (row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+            *seen.entry(key.0).or_default() += 1;
+            Ok(key)
+        })?;
         let sql = format!("SELECT {INFO} FROM instance WHERE inst >= ?1 AND inst < ?2");
-        let what = damaged_page();
-        self.rows(&sql, &["inst"], Key::range(part), |row| {
+        let is_broken = self.rows(&sql, &["inst"], Key::range(part), |row| {
             let key: i64 = row.get(0)?;
-            let expected = Stored::read(row).map(|(_, stored)| i64::from(stored.head.waits));
-            let sql = "SELECT count(*) FROM pending WHERE inst = ?1";
-            let count = self.connection.prepare_cached(sql)?.query_row([key], |row| row.get(0));
-            let there = match count.map_err(Trouble::from) {
-                Ok(there) => there,
-                Err(trouble) if trouble.is_of_pages() => -1,
-                Err(trouble) => return Err(trouble),
-            };
+            let expected = Stored::read(row).map(|(_, stored)| stored.head.waits);
+            let there = seen.get(&key).copied().unwrap_or(0);
             if expected.ok() != Some(there) {
                 let place = format!("rows of {key} in `instance` and `pending`");
-                items.push(damaged(instance_id(row, 1).ok(), place, what.clone()));
+                let what = "some cannot be read, or are missing".to_owned();
+                items.push(damaged(instance_id(row, 1).ok(), place, what));
             }
             Ok(key)
-        })
+        })?;
+        tell_break(is_broken, "instance", items);
+        Ok(())
     }
 }
 
-fn open_item(row: &Row<'_>) -> Result<Recovered, Trouble> {
+/// Says that rows between two keys could not be reached.
+fn tell_break(is_broken: bool, table: &str, items: &mut Vec<Recovered>) {
+    if is_broken {
+        let what = "a damaged page keeps rows of it from being read".to_owned();
+        items.push(damaged(None, format!("table `{table}`"), what));
+    }
+}
+
+const NO_INSTANCE: &str = "it belongs to no instance that can be read";
+
+/// Reads a row of [`PENDING`] of this instance.
+fn open_item(row: &Row<'_>, instance: Option<InstanceId>) -> Result<Recovered, Trouble> {
     let number = Key(row.get(0)?).number();
-    let instance = owner(row)?;
-    let open = match PendingRow::read(row, 2)?.decode()? {
+    let open = match PendingRow::read(row, 0)?.decode()? {
         Pending::Open(open) => open,
         Pending::Message(..) => return Err(Trouble::Contradiction("a message is no open work".to_owned())),
     };
+    let instance = instance.ok_or_else(|| Trouble::Contradiction(NO_INSTANCE.to_owned()))?;
     match open.kind {
         OpenKind::Task { .. } => Ok(Recovered::Task { instance, number, open }),
         OpenKind::Timer { .. } => Ok(Recovered::Timer { instance, number, open }),
@@ -201,12 +228,4 @@ pub(super) fn outbox_item(row: &Row<'_>) -> Result<(Seq, u32, OutboxItem), Troub
     let body = row.get_ref(4)?.as_blob()?;
     outbox_words(part, seq, index).check(body, row.get(3)?, "an outbox item")?;
     Ok((Seq(uint(seq)), index, taskhub_proto::decode_outbox_item(body)?))
-}
-
-/// The instance that a row belongs to.
-fn owner(row: &Row<'_>) -> Result<InstanceId, Trouble> {
-    if row.get_ref(1)? == ValueRef::Null {
-        return Err(Trouble::Contradiction("it belongs to no instance".to_owned()));
-    }
-    instance_id(row, 1)
 }

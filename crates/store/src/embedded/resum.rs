@@ -4,7 +4,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, ToSql, params_from_iter};
 
-use super::hubs::{hub_sum, store_sum};
+use super::hubs::{About, hub_sum};
 use super::record::{
     INFO, Key, PENDING, PendingColumns, Place, Stored, chunk_words, count_sum, key_words, outbox_words, payload_sum,
 };
@@ -32,7 +32,10 @@ type Table = (
 
 fn all(file: &Connection) -> Result<(), Trouble> {
     let tables: [Table; 10] = [
-        ("store", &["only"], "epoch_floor", |row| Ok(store_sum(row.get(0)?))),
+        ("store", &["only"], "epoch_floor, is_open", |row| {
+            let (epoch_floor, is_open) = (row.get(0)?, row.get(1)?);
+            Ok(About { epoch_floor, is_open }.sum())
+        }),
         ("hub", &["hub"], "hub, folded, name, partitions, created_at", |row| {
             let (folded, name) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
             Ok(hub_sum(row.get(0)?, folded, name, row.get(3)?, row.get(4)?))

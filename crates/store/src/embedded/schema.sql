@@ -10,6 +10,7 @@
 CREATE TABLE store (
   only INTEGER PRIMARY KEY CHECK (only = 1),
   epoch_floor INTEGER NOT NULL,            -- above every epoch of a deleted hub: no fence is issued twice (A21)
+  is_open INTEGER NOT NULL,                -- somebody has it, or had it and did not close it: then there must be a log
   sum INTEGER NOT NULL
 ) STRICT;
 

@@ -53,7 +53,7 @@ impl Trouble {
     /// itself refuses concerns the file.
     pub(super) fn of_row(self) -> Result<String, Self> {
         match self {
-            Self::Contradiction(what) => Ok(what),
+            Self::Contradiction(what) | Self::Told(Error::Corrupt { what, .. }) => Ok(what),
             Self::Sqlite(error) if error.sqlite_error().is_none() => Ok(error.to_string()),
             Self::Sqlite(_) | Self::Told(_) => Err(self),
         }

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use taskhub_core::event::EventKind;
 
 use super::folder;
-use super::hubs::{Hubs, epoch_floor};
+use super::hubs::{About, Hubs};
 use super::own;
 use super::reader::{history, state};
 use super::record::{INFO, InfoRow, count_sum, read_info, uint};
@@ -20,23 +20,47 @@ use crate::JobReport;
 /// A damaged store could have a line for every row.
 const PROBLEMS_MAX: usize = 100;
 
-type Check = fn(&Connection, &mut JobReport) -> Result<(), Trouble>;
+/// How far a check is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is looked at, for people.
+    pub what: &'static str,
+    /// How many of it are done.
+    pub done: u64,
+    /// How many there are.
+    pub of: u64,
+}
+
+/// Progress is told after so many of a kind.
+const TOLD_EVERY: u64 = 1_000;
 
 /// Checks the store that one snapshot shows, and the pages of the file, which may be ahead of it.
-pub(super) fn verify(connection: &Connection, folder: &Path) -> Result<JobReport, Trouble> {
+pub(super) fn verify(
+    connection: &Connection,
+    folder: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<JobReport, Trouble> {
     let snapshot = connection.unchecked_transaction()?;
     let mut report = size(&snapshot)?;
-    pages(&snapshot, folder, &mut report)?;
-    let checks: [Check; 8] = [integrity, hubs, counts, counters, chunks, instances, outbox, orphans];
-    for check in checks {
+    pages(&snapshot, folder, &mut report, progress)?;
+    let mut check = |run: &mut dyn FnMut(&mut JobReport) -> Result<(), Trouble>| {
         // What keeps one check from its end may leave another one to do.
-        match check(&snapshot, &mut report) {
+        match run(&mut report) {
             Err(trouble) if trouble.is_of_pages() => {
                 report.problem(trouble.during(During::Read, &folder::file(folder)).to_string());
+                Ok(())
             }
-            result => result?,
+            result => result,
         }
-    }
+    };
+    check(&mut |report| integrity(&snapshot, report))?;
+    check(&mut |report| hubs(&snapshot, report))?;
+    check(&mut |report| counts(&snapshot, report))?;
+    check(&mut |report| counters(&snapshot, report))?;
+    check(&mut |report| chunks(&snapshot, report))?;
+    check(&mut |report| instances(&snapshot, report, progress))?;
+    check(&mut |report| outbox(&snapshot, report))?;
+    check(&mut |report| orphans(&snapshot, report))?;
     Ok(report)
 }
 
@@ -44,27 +68,33 @@ pub(super) fn verify(connection: &Connection, folder: &Path) -> Result<JobReport
 const PAGE_TRIES: u32 = 5;
 
 /// Every page of the file has the checksum that is right for it. What is in the log has SQLite's own.
-fn pages(connection: &Connection, folder: &Path, report: &mut JobReport) -> Result<(), Trouble> {
+fn pages(
+    connection: &Connection,
+    folder: &Path,
+    report: &mut JobReport,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Trouble> {
     let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     let place = folder.join(folder::FILE);
-    let read = || -> std::io::Result<Vec<u64>> {
+    let mut read = || -> std::io::Result<Vec<u64>> {
         let file = own::open(&place, File::options().read(true))?;
-        let length = file.metadata()?.len();
-        let mut page = vec![0; page_bytes as usize];
+        let page_bytes = u64::from(page_bytes);
+        let of = file.metadata()?.len() / page_bytes;
+        let mut page = vec![0; usize::try_from(page_bytes).unwrap_or(0)];
         let mut wrong = Vec::new();
-        for offset in (0..length / u64::from(page_bytes)).map(|index| index * u64::from(page_bytes)) {
-            if taskhub_pages::is_for_locks(offset, u64::from(page_bytes)) {
-                continue;
+        for (done, number) in (0..of).zip(1..) {
+            if done.is_multiple_of(TOLD_EVERY) {
+                let what = "pages";
+                progress(Progress { what, done, of });
             }
-            let number = offset / u64::from(page_bytes) + 1;
-            let mut is_right = false;
+            let offset = done * page_bytes;
+            let mut is_right = taskhub_pages::is_for_locks(offset, page_bytes);
             for _ in 0..PAGE_TRIES {
-                read_at(&file, &mut page, offset)?;
-                is_right = taskhub_pages::is_right(&page, number);
                 if is_right {
                     break;
                 }
-                std::thread::yield_now();
+                read_at(&file, &mut page, offset)?;
+                is_right = taskhub_pages::is_right(&page, number);
             }
             if !is_right {
                 wrong.push(number);
@@ -87,7 +117,7 @@ fn read_at(file: &File, page: &mut [u8], offset: u64) -> std::io::Result<()> {
 }
 
 fn hubs(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
-    match Hubs::load(connection).and_then(|_| epoch_floor(connection)) {
+    match Hubs::load(connection).and_then(|_| About::read(connection)) {
         Ok(_) => Ok(()),
         Err(trouble) => {
             report.problem(trouble.of_row()?);
@@ -220,19 +250,29 @@ fn chunks(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble
 }
 
 /// Every instance can be loaded, and its status and its history agree on whether it has ended.
-fn instances(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+fn instances(
+    connection: &Connection,
+    report: &mut JobReport,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Trouble> {
+    let of: i64 = connection.query_row("SELECT count(*) FROM instance", [], |row| row.get(0))?;
+    let (what, of) = ("instances", uint(of));
     let mut statement = connection.prepare(&format!("SELECT {INFO} FROM instance"))?;
     let mut rows = statement.query([])?;
+    let mut done = 0;
     while let Some(row) = rows.next()? {
-        let key: i64 = row.get(0)?;
+        if done % TOLD_EVERY == 0 {
+            progress(Progress { what, done, of });
+        }
+        done += 1;
         let problem = match read_info(row).and_then(|row| instance(connection, row)) {
             Ok(problem) => problem,
-            Err(trouble @ Trouble::Sqlite(_)) => return Err(trouble),
-            Err(Trouble::Contradiction(what)) => Some(what),
-            Err(Trouble::Told(error)) => Some(error.to_string()),
+            Err(trouble) => Some(trouble.of_row()?),
         };
         if let Some(what) = problem {
-            report.problem(format!("instance {key}: {what}"));
+            let key: i64 = row.get(0)?;
+            let id = row.get_ref(1)?.as_str().unwrap_or("?").escape_debug();
+            report.problem(format!("instance `{id}` (row {key}): {what}"));
         }
     }
     Ok(())

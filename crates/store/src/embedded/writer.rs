@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 use taskhub_core::time::Timestamp;
 
 use super::fold::fold;
 use super::folder::Folder;
-use super::hubs::{self, Hubs, Part};
+use super::hubs::{self, About, Hubs, Part};
 use super::log::{self, Log};
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
@@ -70,6 +71,7 @@ impl SqliteWriter {
             Err(Error::Unavailable { .. } | Error::Full) if reserve.give_up() > 0 => folder.open(&options)?,
             opened => opened?,
         };
+        keep_log(&connection, true).map_err(|error| folder.error(error.into(), During::Read))?;
         let hubs = Hubs::load(&connection).map_err(|trouble| folder.error(trouble, During::Read))?;
         let is_synced = options.synchronous == Synchronous::Full;
         let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0));
@@ -88,6 +90,7 @@ impl SqliteWriter {
             folder,
         };
         writer.limit(options.bytes_max)?;
+        writer.mark_open()?;
         writer.reserve.fit(writer.folder.file_bytes());
         if writer.reserve.fill().is_err() {
             tracing::info!(
@@ -96,6 +99,31 @@ impl SqliteWriter {
             );
         }
         Ok(writer)
+    }
+
+    /// Has the file itself say that it is open before anything is acknowledged: if its log is missing later, that is a loss.
+    fn mark_open(&mut self) -> Result<(), Error> {
+        match self.at_any_rate(|writer| writer.mark(true)) {
+            // What is written without room is written back when there is some.
+            Err(Error::Full) => {
+                let place = self.folder.file();
+                tracing::warn!(
+                    place,
+                    "the disk is full; if the log is lost as well, nobody will say so"
+                );
+                Ok(())
+            }
+            marked => marked,
+        }
+    }
+
+    fn mark(&mut self, is_open: bool) -> Result<(), Error> {
+        let about = About::read(&self.connection).map_err(|trouble| self.error(trouble, During::Read))?;
+        if about.is_open == is_open {
+            return Ok(());
+        }
+        self.change(|connection, _| Ok(About { is_open, ..about }.write(connection)?))?;
+        log::write_back(&self.connection).map_err(|error| self.error(error, During::Write))
     }
 
     /// Limits the size of the file; what does not fit is refused as `Full`. A file that is larger already
@@ -315,10 +343,30 @@ impl SqliteWriter {
 
     fn compact(&mut self) -> Result<(), Trouble> {
         self.vacuum(VACUUM_PAGES_MAX)?;
-        log::truncate(&self.connection)?;
+        let about = About::read(&self.connection)?;
+        log::shorten(&self.connection, || about.write(&self.connection))?;
         (0..2).for_each(|_| self.count_sync(true));
         Ok(())
     }
+}
+
+impl Drop for SqliteWriter {
+    /// Marks the store as closed. Only then may SQLite remove the log.
+    fn drop(&mut self) {
+        self.abandon();
+        let marked = self.at_any_rate(|writer| writer.mark(false));
+        let marked =
+            marked.and_then(|()| keep_log(&self.connection, false).map_err(|error| self.error(error, During::Write)));
+        if let Err(error) = marked {
+            tracing::warn!(%error, "the store could not be marked as closed; its log stays");
+        }
+    }
+}
+
+/// Whether the log stays when the last connection is closed.
+pub(super) fn keep_log(connection: &Connection, is_kept: bool) -> rusqlite::Result<()> {
+    let config = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(config, is_kept).map(drop)
 }
 
 impl Writer for SqliteWriter {
@@ -400,7 +448,7 @@ impl Writer for SqliteWriter {
     fn maintain(&mut self, job: Job) -> Result<JobReport, Error> {
         self.abandon();
         let report = match job {
-            Job::Verify => verify::verify(&self.connection, self.folder.path()),
+            Job::Verify => verify::verify(&self.connection, self.folder.path(), &mut |_| {}),
             Job::Compact => self.compact().and_then(|()| verify::size(&self.connection)),
         };
         report.map_err(|trouble| self.error(trouble, During::Read))

@@ -140,7 +140,7 @@ fn the_check_finds_a_change_of_any_column() {
             ("instance", "version", _) => "UPDATE instance SET version = 'x'".to_owned(),
             ("instance", "info", _) => "UPDATE instance SET info = x'07'".to_owned(),
             ("instance", "execution", _) => "UPDATE instance SET execution = zeroblob(16)".to_owned(),
-            (_, "is_clean" | "is_cut", _) => format!("UPDATE {table} SET {column} = 1 - {column}"),
+            (_, "is_clean" | "is_cut" | "is_open", _) => format!("UPDATE {table} SET {column} = 1 - {column}"),
             (_, _, "TEXT") => format!("UPDATE {table} SET {column} = {column} || 'x' {one}"),
             (_, _, "BLOB") => format!("UPDATE {table} SET {column} = CAST({column} || 'x' AS BLOB)"),
             _ => format!("UPDATE {table} SET {column} = {column} + 1 {one}"),
@@ -321,7 +321,10 @@ fn a_damaged_row_of_open_work_costs_that_row() {
 #[test]
 fn open_work_without_a_readable_instance_keeps_no_other_from_being_recovered() {
     for (damage, expected) in [
-        ("UPDATE instance SET id = '' WHERE id = 'order-2'", "it is empty"),
+        (
+            "UPDATE instance SET id = '' WHERE id = 'order-2'",
+            "belongs to no instance",
+        ),
         ("DELETE FROM instance WHERE id = 'order-2'", "belongs to no instance"),
     ] {
         let scratch = Scratch::new();

@@ -1,0 +1,313 @@
+//! What can be done with a store that is damaged, without opening it for work: looking at all of it, saving what is whole,
+//! and going on without what its log has lost. None of it changes the store but [`accept_loss`].
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+use taskhub_core::event::HistoryEvent;
+use taskhub_core::id::HubName;
+use taskhub_core::instance::InstanceState;
+
+use super::folder::{self, FORMAT, Folder, Identity, LOG, identify, unavailable};
+use super::frames::Log;
+use super::hubs::About;
+use super::own;
+use super::reader::{self, SqliteReader};
+use super::record::{INFO, Key, read_info};
+use super::trouble::{During, Trouble};
+use super::verify::{self, Progress};
+use super::writer::keep_log;
+use crate::{Error, JobReport, decode_history};
+
+/// Checks a store: the structure of the file, the checksums of pages and rows, indexes against tables, counts, the log. May
+/// be done beside the process that has the store.
+///
+/// # Errors
+///
+/// `Corrupt` if so much is damaged that nothing can be checked, `Unavailable` if it cannot be read or is of an older
+/// format, `Format` if it is of a newer one.
+pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<JobReport, Error> {
+    let (folder, log) = match take(path) {
+        // Whoever has it has looked at its log.
+        Err(Error::Locked { .. }) => return SqliteReader::open(path)?.verify_with(progress),
+        taken => taken?,
+    };
+    let loss = folder::loss(path, &log);
+    let connection = connect(path)?;
+    let checked = verify::verify(&connection, path, progress);
+    let mut report = checked.map_err(|trouble| folder.error(trouble, During::Read))?;
+    let place = path.join(LOG);
+    let told = match log {
+        Log::Torn { at } if loss.is_none() => Some(format!(
+            "from byte {at} on there is a group that is not whole: a crash leaves that, and so does damage in the last group"
+        )),
+        _ => loss,
+    };
+    let told = told.map(|what| format!("{}: {what}", place.display()));
+    report.problems.extend(told);
+    Ok(report)
+}
+
+/// An instance that is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Its hub.
+    pub hub: HubName,
+    /// All that is known of it but its history.
+    pub state: InstanceState,
+    /// The histories of its executions that are kept, by their ordinals, oldest first.
+    pub histories: Vec<(u32, Vec<HistoryEvent>)>,
+}
+
+/// Hands on every instance of a store that is whole, hub by hub; answers a line for each that is not, and for each stretch of
+/// rows that cannot be reached.
+///
+/// # Errors
+///
+/// `Locked` if somebody has the store; the caller's own error; else as [`verify`].
+pub fn save(path: &Path, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Result<Vec<String>, Error> {
+    let (folder, _) = take(path)?;
+    let connection = connect(path)?;
+    let saved = Saver {
+        connection: &connection,
+        lost: Vec::new(),
+    }
+    .all(each);
+    saved.map_err(|trouble| folder.error(trouble, During::Read))
+}
+
+/// Has a store go on without what its log has lost, and says what that is; `None` if nothing is lost, and nothing is changed.
+/// The log as it was is kept beside the store as `store.db-wal.damaged`.
+///
+/// # Errors
+///
+/// `Locked` if somebody has the store, `Unavailable` if it cannot be written.
+pub fn accept_loss(path: &Path) -> Result<Option<String>, Error> {
+    let (folder, log) = take(path)?;
+    let Some(what) = folder::loss(path, &log) else {
+        return Ok(None);
+    };
+    let place = path.join(LOG);
+    let cut = match log {
+        Log::Damaged { at, .. } => at,
+        Log::Absent | Log::Whole | Log::Torn { .. } => 0,
+    };
+    let keep = || -> io::Result<()> {
+        if !place.try_exists()? {
+            return Ok(());
+        }
+        let kept = unused(path)?;
+        fs::copy(&place, &kept)?;
+        File::open(&kept)?.sync_all()?;
+        own::sync_folder(path)?;
+        if cut > 0 {
+            let log = own::open(&place, File::options().write(true))?;
+            log.set_len(cut)?;
+            log.sync_all()
+        } else {
+            fs::remove_file(&place)?;
+            own::sync_folder(path)
+        }
+    };
+    keep().map_err(|error| unavailable(&place, &error))?;
+    if cut == 0 {
+        // The file must not say that it was open: there is no log any more.
+        let close = || -> Result<(), Trouble> {
+            let connection = folder::connect_writer(&path.join(folder::FILE))?;
+            let about = About::read(&connection)?;
+            let is_open = false;
+            Ok(About { is_open, ..about }.write(&connection)?)
+        };
+        close().map_err(|trouble| folder.error(trouble, During::Write))?;
+    }
+    Ok(Some(what))
+}
+
+/// A name that the log can be kept by.
+fn unused(path: &Path) -> io::Result<PathBuf> {
+    let mut name = format!("{LOG}{KEPT}");
+    for number in 2.. {
+        let place = path.join(&name);
+        if !place.try_exists()? {
+            return Ok(place);
+        }
+        name = format!("{LOG}{KEPT}.{number}");
+    }
+    unreachable!("there are more numbers than files")
+}
+
+/// What the name of a log that is kept ends in.
+pub(super) const KEPT: &str = ".damaged";
+
+/// Takes the folder of a store that is there, and looks at its log.
+fn take(path: &Path) -> Result<(Folder, Log), Error> {
+    let place = path.join(folder::FILE);
+    if let Err(error) = fs::metadata(&place) {
+        return Err(unavailable(&place, &error));
+    }
+    let mut folder = Folder::take(path)?;
+    folder.hold()?;
+    let log = folder::log_of(path).map_err(|error| unavailable(&place, &error))?;
+    Ok((folder, log))
+}
+
+/// A connection that reads what there is, whatever its pages are like. It may write the index of the log, so it is no
+/// reader to SQLite; it writes nothing else, and leaves the log as it is.
+fn connect(path: &Path) -> Result<Connection, Error> {
+    let connect = || -> Result<Connection, Trouble> {
+        taskhub_pages::install()?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let place = path.join(folder::FILE);
+        let connection = Connection::open_with_flags_and_vfs(place, flags, taskhub_pages::LENIENT)?;
+        keep_log(&connection, true)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        match identify(&connection)? {
+            Identity::Ours(FORMAT) => Ok(connection),
+            Identity::Ours(found) if found > FORMAT => Err(Error::Format {
+                folder: path.display().to_string(),
+                found,
+                known: FORMAT,
+            }
+            .into()),
+            Identity::Ours(found) => {
+                let what = format!(
+                    "it has format {found}, whose rows have no checksums; any command that opens it brings it to format \
+                     {FORMAT}"
+                );
+                Err(Error::Unavailable { source: what.into() }.into())
+            }
+            Identity::New | Identity::Foreign => {
+                let what = "it is a database, but not one of this program";
+                Err(Trouble::Contradiction(what.to_owned()))
+            }
+        }
+    };
+    connect().map_err(|trouble| trouble.during(During::Read, &folder::file(path)))
+}
+
+struct Saver<'c> {
+    connection: &'c Connection,
+    lost: Vec<String>,
+}
+
+impl Saver<'_> {
+    fn all(mut self, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Result<Vec<String>, Trouble> {
+        let mut behind = i64::MIN;
+        loop {
+            let (reached, trouble) = self.walk(behind, each)?;
+            let Some(trouble) = trouble else { break };
+            let Some(next) = self.next_readable(reached)? else {
+                self.lost
+                    .push(format!("rows of `instance` behind {reached}: {trouble}"));
+                break;
+            };
+            self.lost.push(format!(
+                "rows of `instance` behind {reached} and before {next}: {trouble}"
+            ));
+            behind = next - 1;
+        }
+        Ok(self.lost)
+    }
+
+    /// Goes through the instances behind a key, up to the end or to what cannot be read; answers the last key.
+    fn walk(
+        &mut self,
+        behind: i64,
+        each: &mut dyn FnMut(Saved) -> io::Result<()>,
+    ) -> Result<(i64, Option<String>), Trouble> {
+        let sql = format!("SELECT {INFO} FROM instance WHERE inst > ?1 ORDER BY inst");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([behind])?;
+        let mut reached = behind;
+        loop {
+            let row = match rows.next().map_err(Trouble::from) {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok((reached, None)),
+                Err(trouble) if trouble.is_of_pages() => return Ok((reached, Some(told(trouble)))),
+                Err(trouble) => return Err(trouble),
+            };
+            let key: i64 = row.get(0)?;
+            reached = key;
+            match self.saved(row) {
+                Ok(saved) => each(saved).map_err(|error| Error::Unavailable { source: error.into() })?,
+                Err(trouble) => {
+                    let id = row.get_ref(1)?.as_str().unwrap_or("?").escape_debug().to_string();
+                    self.lost
+                        .push(format!("instance `{id}` (row {key}): {}", told(trouble)));
+                }
+            }
+        }
+    }
+
+    fn saved(&self, row: &rusqlite::Row<'_>) -> Result<Saved, Trouble> {
+        let info = read_info(row)?;
+        let (key, hub) = (info.key, self.hub(info.hub)?);
+        let state = reader::state(self.connection, info)?;
+        let mut histories = Vec::new();
+        for ordinal in self.ordinals(key)? {
+            let chunks = reader::history(self.connection, key, ordinal, 0)?;
+            histories.push((ordinal, decode_history(&chunks)?));
+        }
+        Ok(Saved { hub, state, histories })
+    }
+
+    fn hub(&self, row: i64) -> Result<HubName, Trouble> {
+        let sql = "SELECT name FROM hub WHERE hub = ?1";
+        let name: String = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([row], |row| row.get(0))?;
+        HubName::new(&name).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))
+    }
+
+    fn ordinals(&self, key: Key) -> Result<Vec<u32>, Trouble> {
+        let sql = "SELECT DISTINCT ordinal FROM history WHERE inst = ?1 ORDER BY ordinal";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let ordinals = statement.query_map([key.0], |row| row.get(0))?;
+        Ok(ordinals.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The first key behind one that can be read again: rows are looked for further and further away.
+    fn next_readable(&self, behind: i64) -> Result<Option<i64>, Trouble> {
+        let sql = "SELECT inst FROM instance WHERE inst > ?1 ORDER BY inst LIMIT 1";
+        let find = |from: i64| -> Result<Option<i64>, Trouble> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query([from])?;
+            Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
+        };
+        let from = behind.max(0);
+        let (mut unreadable, mut found) = (0, None);
+        for step in (0..62).map(|power| 1_i64 << power) {
+            match find(from.saturating_add(step)) {
+                Ok(next) => {
+                    found = next.map(|next| (step, next));
+                    break;
+                }
+                Err(trouble) if trouble.is_of_pages() => unreadable = step,
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        let Some((mut readable, mut next)) = found else {
+            return Ok(None);
+        };
+        while readable - unreadable > 1 {
+            let middle = unreadable + (readable - unreadable) / 2;
+            match find(from + middle) {
+                Ok(Some(nearer)) => (readable, next) = (middle, nearer),
+                Ok(None) => break,
+                Err(_) => unreadable = middle,
+            }
+        }
+        Ok(Some(next))
+    }
+}
+
+fn told(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Contradiction(what) => what,
+        Trouble::Sqlite(error) => error.to_string(),
+        Trouble::Told(error) => error.to_string(),
+    }
+}

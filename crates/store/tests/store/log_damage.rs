@@ -1,0 +1,131 @@
+//! A log that lacks something which was acknowledged is refused before SQLite opens it, and one that a crash has torn is
+//! not (A18).
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+use std::path::Path;
+
+use taskhub_store::conformance::{Owner, done, instance};
+use taskhub_store::embedded::{EmbeddedStore, Options, repair};
+use taskhub_store::{Error, HubAsk, Job, Store};
+
+use crate::scratch::Scratch;
+
+const INSTANCES: u64 = 40;
+
+/// What `kill -9` leaves of a store with forty instances, each of a group of its own.
+fn killed() -> Scratch {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let mut owner = Owner::new(&store, "Log", 1);
+    for number in 0..INSTANCES {
+        owner.start(&instance(&format!("order-{number}")));
+        owner.flush();
+    }
+    let copy = Scratch::new();
+    for name in ["store.db", "store.db-wal"] {
+        std::fs::copy(scratch.path().join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
+fn change(folder: &Path, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let place = folder.join(file);
+    let mut bytes = std::fs::read(&place).unwrap();
+    change(&mut bytes);
+    std::fs::write(place, bytes).unwrap();
+}
+
+/// How many instances there are, or why the store is refused.
+fn instances(folder: &Path) -> Result<u64, String> {
+    let store = EmbeddedStore::open(folder, Options::default()).map_err(|error| match error {
+        Error::Corrupt { place, what } => {
+            assert!(place.ends_with("store.db-wal"), "{place}");
+            what
+        }
+        error => panic!("{error}"),
+    })?;
+    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
+    let Some(hub) = done(store.hubs(&HubAsk::List)).pop() else {
+        return Ok(0);
+    };
+    let counts = done(store.query(
+        &taskhub_store::Query::Counts { hub: hub.name },
+        taskhub_store::Freshness::Committed,
+    ));
+    Ok(counts.into_counts().iter().map(|(_, count)| count).sum())
+}
+
+#[test]
+fn a_kill_loses_nothing_and_a_store_that_was_closed_needs_no_log() {
+    let scratch = killed();
+    assert_eq!(instances(scratch.path()), Ok(INSTANCES));
+    assert!(!scratch.path().join("store.db-wal").exists(), "it was closed");
+    assert_eq!(instances(scratch.path()), Ok(INSTANCES));
+}
+
+#[test]
+fn a_log_that_is_gone_or_empty_is_refused_and_the_loss_can_be_accepted() {
+    for is_removed in [true, false] {
+        let scratch = killed();
+        if is_removed {
+            std::fs::remove_file(scratch.path().join("store.db-wal")).unwrap();
+        } else {
+            change(scratch.path(), "store.db-wal", Vec::clear);
+        }
+        for _ in 0..2 {
+            let why = instances(scratch.path()).unwrap_err();
+            assert!(why.contains("its log is missing or empty"), "{why}");
+            assert!(why.contains("repair --accept-loss"), "{why}");
+        }
+        let accepted = repair::accept_loss(scratch.path()).unwrap();
+        assert!(accepted.unwrap().contains("its log is missing or empty"));
+        // All of it was in the log.
+        assert_eq!(instances(scratch.path()), Ok(0));
+    }
+}
+
+#[test]
+fn a_damaged_frame_with_groups_behind_it_is_refused_and_the_loss_can_be_accepted() {
+    for part in 1..9 {
+        let scratch = killed();
+        change(scratch.path(), "store.db-wal", |log| {
+            let at = log.len() * part / 10;
+            log[at] ^= 0x10;
+        });
+        let before = std::fs::read(scratch.path().join("store.db-wal")).unwrap();
+        let why = instances(scratch.path()).unwrap_err();
+        assert!(why.contains("begins a part of the log that is damaged"), "{why}");
+        assert_eq!(
+            std::fs::read(scratch.path().join("store.db-wal")).unwrap(),
+            before,
+            "it is left alone"
+        );
+        let accepted = repair::accept_loss(scratch.path()).unwrap();
+        assert!(accepted.unwrap().contains("is damaged"));
+        let left = instances(scratch.path()).unwrap();
+        assert!(left > 0 && left < INSTANCES, "{left}");
+        let kept = std::fs::read(scratch.path().join("store.db-wal.damaged")).unwrap();
+        assert_eq!(kept, before, "what was there is kept beside the store");
+    }
+}
+
+/// Damage in the very last group cannot be told from one that was being written.
+#[test]
+fn a_torn_last_group_is_left_out() {
+    let scratch = killed();
+    change(scratch.path(), "store.db-wal", |log| {
+        let at = log.len() - 100;
+        log[at] ^= 0x10;
+    });
+    assert_eq!(instances(scratch.path()), Ok(INSTANCES - 1));
+    let scratch = killed();
+    change(scratch.path(), "store.db-wal", |log| log.truncate(log.len() - 100));
+    assert_eq!(instances(scratch.path()), Ok(INSTANCES - 1));
+}
+
+#[test]
+fn there_is_no_loss_to_accept_where_nothing_is_lost() {
+    let scratch = killed();
+    assert_eq!(repair::accept_loss(scratch.path()).unwrap(), None);
+    assert_eq!(instances(scratch.path()), Ok(INSTANCES));
+}
