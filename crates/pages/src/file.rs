@@ -20,6 +20,32 @@ pub(crate) static STRICT: ffi::sqlite3_io_methods = methods::<true>();
 /// Methods of one that hands them on.
 pub(crate) static LENIENT: ffi::sqlite3_io_methods = methods::<false>();
 
+/// A method that the system's file answers.
+macro_rules! handed_on {
+    ($name:ident => $method:ident($($arg:ident: $type:ty),*), $otherwise:expr) => {
+        unsafe extern "C" fn $name(file: *mut ffi::sqlite3_file, $($arg: $type),*) -> c_int {
+            // SAFETY: an open file of ours; what else SQLite passes is for the system's file.
+            unsafe {
+                let inner = inner(file);
+                (*(*inner).pMethods).$method.map_or($otherwise, |method| method(inner, $($arg),*))
+            }
+        }
+    };
+}
+
+/// Methods of a log, whose frames have checksums of SQLite's own.
+#[cfg(feature = "testing")]
+pub(crate) static LOG: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
+    xRead: Some(read_plain),
+    xWrite: Some(write_plain),
+    ..methods::<true>()
+};
+
+#[cfg(feature = "testing")]
+handed_on!(read_plain => xRead(into: *mut c_void, bytes: c_int, offset: ffi::sqlite3_int64), ffi::SQLITE_IOERR_READ);
+#[cfg(feature = "testing")]
+handed_on!(write_plain => xWrite(from: *const c_void, bytes: c_int, offset: ffi::sqlite3_int64), ffi::SQLITE_IOERR_WRITE);
+
 const fn methods<const STRICT: bool>() -> ffi::sqlite3_io_methods {
     ffi::sqlite3_io_methods {
         // Version 2: without the methods that map a file into memory, past any check.
@@ -115,21 +141,17 @@ unsafe extern "C" fn write(
     }
 }
 
-/// A method that the system's file answers.
-macro_rules! handed_on {
-    ($name:ident => $method:ident($($arg:ident: $type:ty),*), $otherwise:expr) => {
-        unsafe extern "C" fn $name(file: *mut ffi::sqlite3_file, $($arg: $type),*) -> c_int {
-            // SAFETY: an open file of ours; what else SQLite passes is for the system's file.
-            unsafe {
-                let inner = inner(file);
-                (*(*inner).pMethods).$method.map_or($otherwise, |method| method(inner, $($arg),*))
-            }
-        }
-    };
-}
-
 handed_on!(truncate => xTruncate(size: ffi::sqlite3_int64), ffi::SQLITE_IOERR_TRUNCATE);
-handed_on!(sync => xSync(flags: c_int), ffi::SQLITE_IOERR_FSYNC);
+handed_on!(sync_inner => xSync(flags: c_int), ffi::SQLITE_IOERR_FSYNC);
+
+unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
+    #[cfg(feature = "testing")]
+    if crate::testing::sync_fails() {
+        return ffi::SQLITE_IOERR_FSYNC;
+    }
+    // SAFETY: as SQLite calls it.
+    unsafe { sync_inner(file, flags) }
+}
 handed_on!(file_size => xFileSize(size: *mut ffi::sqlite3_int64), ffi::SQLITE_IOERR_FSTAT);
 handed_on!(lock => xLock(level: c_int), ffi::SQLITE_IOERR_LOCK);
 handed_on!(unlock => xUnlock(level: c_int), ffi::SQLITE_IOERR_UNLOCK);

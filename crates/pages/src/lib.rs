@@ -20,6 +20,8 @@
 //! is in the pages.
 
 mod file;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod vfs;
 
 use std::cell::Cell;

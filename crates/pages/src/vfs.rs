@@ -91,6 +91,15 @@ unsafe fn below<'b>(vfs: *mut ffi::sqlite3_vfs) -> &'b Below {
     unsafe { &*(*vfs).pAppData.cast::<Below>() }
 }
 
+/// Methods of a file that is opened so; absent for those that are the system's alone.
+fn methods_of(below: &Below, flags: c_int) -> Option<&'static ffi::sqlite3_io_methods> {
+    #[cfg(feature = "testing")]
+    if flags & ffi::SQLITE_OPEN_WAL != 0 {
+        return Some(&file::LOG);
+    }
+    (flags & ffi::SQLITE_OPEN_MAIN_DB != 0).then_some(below.methods)
+}
+
 /// Opens the main file of a database as one of ours, in front of the system's; any other file is the system's alone.
 unsafe extern "C" fn open(
     vfs: *mut ffi::sqlite3_vfs,
@@ -105,16 +114,16 @@ unsafe extern "C" fn open(
         let Some(system_open) = (*below.system).xOpen else {
             return ffi::SQLITE_CANTOPEN;
         };
-        if flags & ffi::SQLITE_OPEN_MAIN_DB == 0 {
+        let Some(methods) = methods_of(below, flags) else {
             return system_open(below.system, name, file, flags, out_flags);
-        }
+        };
         let inner = file::inner(file);
         let code = system_open(below.system, name, inner, flags, out_flags);
         // Also a file that failed to open is closed if it has methods.
         (*file).pMethods = if (*inner).pMethods.is_null() {
             ptr::null()
         } else {
-            below.methods
+            methods
         };
         code
     }

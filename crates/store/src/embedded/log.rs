@@ -116,6 +116,13 @@ pub(super) fn shorten(connection: &Connection, write: impl FnOnce() -> rusqlite:
     written
 }
 
+/// Writes all of the log into the file, both synced, and has it begin anew; `false` if somebody reads from it for long.
+pub(super) fn write_back_all(connection: &Connection) -> rusqlite::Result<bool> {
+    checkpoint(connection, "RESTART", |is_busy, logged, done| {
+        !is_busy && logged == done
+    })
+}
+
 /// Runs a checkpoint, and hands on whether it was kept from its end, and the pages that are in the log and
 /// of these in the file.
 fn checkpoint<T>(connection: &Connection, mode: &str, read: impl FnOnce(bool, i64, i64) -> T) -> rusqlite::Result<T> {

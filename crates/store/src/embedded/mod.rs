@@ -55,6 +55,8 @@ pub use reader::SqliteReader;
 pub use reserve::refuse_reserves;
 #[cfg(feature = "testing")]
 pub use resum::resum;
+#[cfg(feature = "testing")]
+pub use taskhub_pages::testing::fail_syncs;
 pub use verify::Progress;
 pub use watch::Watch;
 pub use writer::SqliteWriter;

@@ -45,6 +45,9 @@ pub struct SqliteWriter {
     /// Most pages of the file.
     pages_max: i64,
     reserve: Reserve,
+    /// A write or a sync has failed, so that nobody knows what of the log is on disk.
+    is_doubtful: bool,
+    options: Options,
     folder: Folder,
 }
 
@@ -87,6 +90,8 @@ impl SqliteWriter {
             is_log_stuck: false,
             pages_max: PAGES_MAX,
             reserve,
+            is_doubtful: false,
+            options,
             folder,
         };
         writer.limit(options.bytes_max)?;
@@ -270,9 +275,34 @@ impl SqliteWriter {
         u64::try_from(bytes).unwrap_or(0)
     }
 
+    /// Opens the file anew after a failure, and has all of the log be in it, before anything is acknowledged again. The
+    /// system may have dropped what it could not write and take it for written: a sync of the same log would go well, and
+    /// what comes behind the gap would be lost with the next power cut.
+    fn settle(&mut self) -> Result<(), Error> {
+        if !self.is_doubtful {
+            return Ok(());
+        }
+        tracing::warn!(
+            place = self.folder.file(),
+            "a write failed; the file is opened anew, and all of the log written into it"
+        );
+        self.connection = self.folder.open(&self.options)?;
+        let settled = keep_log(&self.connection, true).and_then(|()| log::write_back_all(&self.connection));
+        let is_settled = settled.map_err(|error| self.error(error, During::Read))?;
+        if !is_settled {
+            let source = "somebody reads from the log, which must be written into the file after a failure".into();
+            return Err(Error::Unavailable { source });
+        }
+        let hubs = Hubs::load(&self.connection);
+        self.hubs = hubs.map_err(|trouble| self.error(trouble, During::Read))?;
+        self.is_doubtful = false;
+        Ok(())
+    }
+
     /// Runs a small change as a transaction of its own, and then remembers what became of the hubs.
     fn change<T>(&mut self, run: impl Fn(&Connection, &Hubs) -> Result<T, Trouble>) -> Result<T, Error> {
         self.abandon();
+        self.settle()?;
         let change = || -> Result<(T, Hubs, u64), Trouble> {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
             let before = self.connection.total_changes();
@@ -299,6 +329,7 @@ impl SqliteWriter {
     fn fail(&mut self, trouble: impl Into<Trouble>) -> Error {
         self.abandon();
         let error = self.error(trouble, During::Write);
+        self.is_doubtful |= matches!(error, Error::Unknown { .. });
         if let Error::Full = error {
             self.write_back();
         }
@@ -401,6 +432,7 @@ impl Writer for SqliteWriter {
 
     fn stage(&mut self, group: &Group) -> Result<(), Error> {
         self.abandon();
+        self.settle()?;
         if !group.makes_room() {
             // It would use up the room that the next purge needs.
             self.regain()?;
@@ -447,6 +479,7 @@ impl Writer for SqliteWriter {
 
     fn maintain(&mut self, job: Job) -> Result<JobReport, Error> {
         self.abandon();
+        self.settle()?;
         let report = match job {
             Job::Verify => verify::verify(&self.connection, self.folder.path(), &mut |_| {}),
             Job::Compact => self.compact().and_then(|()| verify::size(&self.connection)),

@@ -14,3 +14,4 @@ mod lost;
 mod mutations;
 mod own;
 mod scratch;
+mod syncs;

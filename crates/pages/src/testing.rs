@@ -1,0 +1,19 @@
+//! Faults for tests.
+
+use std::cell::Cell;
+
+thread_local! {
+    static SYNCS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Has the next syncs of this thread fail, of files and of logs: as with a disk that reports an error once and has dropped
+/// what it could not write.
+pub fn fail_syncs(count: u32) {
+    SYNCS.set(count);
+}
+
+pub(crate) fn sync_fails() -> bool {
+    let left = SYNCS.get();
+    SYNCS.set(left.saturating_sub(1));
+    left > 0
+}
