@@ -4,18 +4,15 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
-
-/// Refusals without a start that is taken in between, after which it is not only the log that is full, which is written back then.
-const REFUSED_FOR_GOOD: usize = 1_000;
 
 /// A shell in a folder that is a file system of 24 MiB; its `$1` is the binary. Absent where that cannot be had.
 fn shell(folder: &Path, script: &str) -> Option<Command> {
@@ -36,14 +33,10 @@ fn shell(folder: &Path, script: &str) -> Option<Command> {
     Some(command)
 }
 
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
-    }
-}
+/// Serves, and serves again. A server that ends leaves its disk to the next one.
+const SERVES: &str = "while :; do \
+    \"$1\" serve --store store --hub Full --auto-create-hubs --samples --port 0 --ready-file ready & \
+    echo $!; wait; done";
 
 /// Status and body of the answer to a request.
 fn call(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
@@ -58,18 +51,19 @@ fn answer(
     body: &str,
     within: Option<Duration>,
 ) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(within).unwrap();
     let length = body.len();
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    };
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Ok((status, body.to_owned()))
 }
 
@@ -79,60 +73,195 @@ fn start(address: &str) -> (u16, String) {
     call(address, "POST", START, &format!("\"{}\"", "x".repeat(50_000)))
 }
 
-/// Whether a start is refused for want of room. One that waits for some is given up: whoever comes next is told.
-fn is_refused(address: &str) -> Option<bool> {
-    let told = answer(address, "POST", START, "1", Some(Duration::from_millis(200)));
-    told.ok().map(|(_, said)| said.contains("the store has no room left"))
-}
-
-/// Comes back once there is no room for good.
-fn fill(address: &str) {
-    let mut refused = 0;
-    while refused < REFUSED_FOR_GOOD {
-        match is_refused(address) {
-            Some(true) => refused += 1,
-            Some(false) => refused = 0,
-            None => {}
+/// Takes all the room that is left, so that there is none for good; answers the starts that were taken.
+fn fill(address: &str, root: &Path) -> usize {
+    let mut taken = 0;
+    loop {
+        match start(address) {
+            (202, _) => taken += 1,
+            (503, _) => break,
+            (status, said) => panic!("{status} {said}"),
         }
     }
+    // Answered when the server has settled: while it does, what it keeps is anybody's for a moment.
+    let (status, said) = call(address, "POST", &format!("{INSTANCES}/nobody/terminate"), "");
+    assert_eq!(status, 404, "{said}");
+    let mut filler = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(root.join("filler"))
+        .unwrap();
+    while filler.write_all(&[0; 4 << 10]).is_ok() {}
+    taken
 }
+
+/// A server on a small disk, which is started again whenever it is killed.
+struct Restarted {
+    shell: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    pid: String,
+    address: String,
+}
+
+impl Restarted {
+    fn new(mut command: Command) -> Self {
+        let mut shell = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(shell.stdout.take().unwrap()).lines();
+        let mut server = Self {
+            shell,
+            lines,
+            pid: String::new(),
+            address: String::new(),
+        };
+        server.comes();
+        server
+    }
+
+    fn comes(&mut self) {
+        let mut next = || self.lines.next().unwrap().unwrap();
+        self.pid = next();
+        let line = next();
+        let address = line.split(' ').find_map(|word| word.strip_prefix("http="));
+        address.unwrap().clone_into(&mut self.address);
+    }
+
+    fn kill(&self) {
+        assert!(Command::new("kill").args(["-9", &self.pid]).status().unwrap().success());
+    }
+
+    /// Its disk, as this process sees it.
+    fn root(&self) -> PathBuf {
+        Path::new("/proc").join(&self.pid).join("cwd")
+    }
+
+    fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        call(&self.address, method, path, body)
+    }
+
+    fn status_of(&self, instance: &str) -> String {
+        let (_, record) = self.call("GET", &format!("{INSTANCES}/{instance}"), "");
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        record["runtimeStatus"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        // The shell first, which would start another.
+        let _gone = self.shell.kill();
+        let _gone = self.shell.wait();
+        let _gone = Command::new("kill").args(["-9", &self.pid]).status();
+    }
+}
+
+const INSTANCES: &str = "/runtime/webhooks/durabletask/instances";
+const PURGE: &str = "/api/v1/hubs/Full/instances/purge";
+const ALL: &str = r#"{"all":true}"#;
 
 #[test]
 fn a_purge_makes_room_on_a_full_disk_and_everything_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(mut command) = shell(
-        folder.path(),
-        "exec \"$1\" serve --store store --hub Full --auto-create-hubs --samples --port 0",
-    ) else {
+    let Some(command) = shell(folder.path(), SERVES) else {
         return;
     };
-    let mut server = Server(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut line = String::new();
-    let mut lines = BufReader::new(server.0.stdout.take().unwrap());
-    lines.read_line(&mut line).unwrap();
-    let address = line.split(' ').find_map(|word| word.strip_prefix("http=")).unwrap();
-
+    let server = Restarted::new(command);
     for round in 0..3 {
-        let is_purged = AtomicBool::new(false);
-        thread::scope(|scope| {
-            // One of these waits for room when there is none, and hears in the end that it must ask again.
-            scope.spawn(|| {
-                while !is_purged.load(Ordering::Acquire) {
-                    let (status, said) = start(address);
-                    let is_late = status == 500 && said.contains("was not scheduled within");
-                    assert!(matches!(status, 202 | 503) || is_late, "round {round}: {status} {said}");
-                }
-            });
-            fill(address);
-            let all = r#"{"all":true}"#;
-            let (status, purged) = call(address, "POST", "/api/v1/hubs/Full/instances/purge", all);
-            is_purged.store(true, Ordering::Release);
-            assert_eq!(status, 200, "round {round}: {purged}");
-            assert!(!purged.contains(r#""purged":0"#), "round {round}: {purged}");
-        });
+        assert!(fill(&server.address, &server.root()) > 0, "round {round}");
+        for _ in 0..100 {
+            let (status, said) = start(&server.address);
+            assert_eq!(status, 503, "{said}");
+            assert!(said.contains("the store has no room left"), "{said}");
+        }
+        let (status, why) = server.call("GET", "/readyz", "");
+        assert_eq!(
+            (status, why.as_str()),
+            (503, "not ready: the store of hub Full has no room left\n")
+        );
+        assert_eq!(server.call("GET", "/healthz", "").0, 200);
+        let (status, purged) = server.call("POST", PURGE, ALL);
+        assert_eq!(status, 200, "round {round}: {purged}");
+        assert!(!purged.contains(r#""purged":0"#), "round {round}: {purged}");
         // Writes go on without a restart.
-        while start(address).0 != 202 {}
+        while start(&server.address).0 != 202 {}
+        assert_eq!(server.call("GET", "/readyz", "").0, 200);
+        fs::remove_file(server.root().join("filler")).unwrap();
     }
+}
+
+#[test]
+fn a_server_that_is_killed_on_a_full_disk_comes_back_and_the_operator_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(command) = shell(folder.path(), SERVES) else {
+        return;
+    };
+    let mut server = Restarted::new(command);
+    let live: Vec<String> = (0..100).map(|number| format!("live-{number}")).collect();
+    for instance in &live {
+        let path = format!("/runtime/webhooks/durabletask/orchestrators/WaitEvent/{instance}");
+        assert_eq!(server.call("POST", &path, "1").0, 202);
+    }
+    let taken = fill(&server.address, &server.root());
+    assert!(taken > 0);
+    server.kill();
+    server.comes();
+    assert_eq!(server.call("GET", "/readyz", "").0, 503, "it is full from the start");
+    let word = fs::read_to_string(server.root().join("store/server.json")).unwrap();
+    assert!(word.contains(&server.address), "commands find it: {word}");
+    let (status, said) = start(&server.address);
+    assert_eq!(status, 503, "{said}");
+    assert!(live.iter().all(|instance| server.status_of(instance) == "Running"));
+    let (_, all) = server.call("GET", &format!("{INSTANCES}?showInput=false&top=10000"), "");
+    let all: Vec<serde_json::Value> = serde_json::from_str(&all).unwrap();
+    assert!(all.len() >= live.len() + taken, "{} of {taken}", all.len());
+
+    let terminate = |server: &Restarted, instance: &str| {
+        let path = format!("{INSTANCES}/{instance}/terminate?reason=full");
+        answer(&server.address, "POST", &path, "", None)
+    };
+    // Killed while that is under way: each that was acknowledged stays ended.
+    let acknowledged: Vec<&String> = thread::scope(|scope| {
+        let halves = live.chunks(25).enumerate().map(|(number, some)| {
+            let server = &server;
+            scope.spawn(move || {
+                let mut acknowledged = Vec::new();
+                for instance in some {
+                    match terminate(server, instance) {
+                        Ok((202, _)) => acknowledged.push(instance),
+                        Ok((status, said)) => panic!("{instance}: {status} {said}"),
+                        Err(_gone) => break,
+                    }
+                    if number == 0 && acknowledged.len() == 10 {
+                        server.kill();
+                    }
+                }
+                acknowledged
+            })
+        });
+        let halves: Vec<_> = halves.collect();
+        halves.into_iter().flat_map(|half| half.join().unwrap()).collect()
+    });
+    assert!((10..100).contains(&acknowledged.len()), "{}", acknowledged.len());
+    server.comes();
+    for instance in &acknowledged {
+        assert_eq!(server.status_of(instance), "Terminated", "{instance}");
+    }
+    for instance in &live {
+        // 410: it took effect, and the answer was lost.
+        let (status, said) = terminate(&server, instance).unwrap();
+        assert!(status == 202 || status == 410, "{instance}: {status} {said}");
+        assert_eq!(server.status_of(instance), "Terminated");
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| answer(&server.address, "POST", PURGE, ALL, None));
+        server.kill();
+    });
+    server.comes();
+    let (status, purged) = server.call("POST", PURGE, ALL);
+    assert_eq!(status, 200, "{purged}");
+    let (_, left) = server.call("GET", INSTANCES, "");
+    assert_eq!(left, "[]");
+    while start(&server.address).0 != 202 {}
+    assert_eq!(server.call("GET", "/readyz", "").0, 200);
 }
 
 #[test]

@@ -21,8 +21,10 @@ use crate::io::Input;
 use crate::run::now;
 use crate::shared::{Broken, Shared};
 
-/// How long a group is tried again while the store is full or out of reach (A43).
+/// How long a group is tried again while the store is out of reach (A43).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
+/// How long one is tried again while the store is full. Who waits for it hears then that there is no room.
+const FULL_DEADLINE: Duration = Duration::from_secs(1);
 /// Pause between such tries.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,7 +49,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<(), StoreError> {
         // What breaks while a group is written leaves its outcome unknown (A1).
         while catch_unwind(AssertUnwindSafe(|| hub.runtime.block_on(commit_groups(&hub, &written)))).is_err() {
             tracing::error!(hub = %hub.hub, "an assertion broke while a group was written");
-            give_up_group(&hub);
+            drop(give_up_group(&hub));
         }
     })
 }
@@ -68,8 +70,11 @@ async fn write(shared: &Arc<Shared>, taken: Taken, to_release: &Sender<Written>)
             find_refused(shared, &taken.group).await;
         }
         // Nothing that waited is let go, so nobody is told what is now forgotten (A1).
-        drop(taken);
-        give_up_group(shared);
+        let mut forgotten = taken.releases;
+        forgotten.extend(give_up_group(shared));
+        if matches!(error, StoreError::Full) {
+            turn_away(forgotten);
+        }
         return;
     }
     shared.failed_groups.store(0, Ordering::Release);
@@ -115,28 +120,62 @@ impl Drop for EndOfRelease<'_> {
     }
 }
 
-fn give_up_group(shared: &Shared) {
+/// Has memory dropped; answers what waited for that which is forgotten with it.
+fn give_up_group(shared: &Shared) -> Vec<Release> {
     shared.failed_groups.fetch_add(1, Ordering::AcqRel);
-    shared.group.discard();
+    let forgotten = shared.group.discard();
     shared.reload.notify_one();
+    forgotten
 }
 
-/// Commits a group; a store that is full or out of reach is tried again for a while. A group for which there is
-/// no room makes way at once for purges, which may make some (A43).
+/// Tells callers that there was no room, and so certainly nothing was done.
+fn turn_away(forgotten: Vec<Release>) {
+    for release in forgotten {
+        if let Release::Reply(to, _) = release {
+            to.refuse(StoreError::Full);
+        }
+    }
+}
+
+/// Commits a group; a store that is full or out of reach is tried again for a while (A43).
 async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
-    let deadline = now() + COMMIT_DEADLINE;
+    let began = now();
+    let mut has_waited = false;
     loop {
         let result = shared.store.commit(Arc::clone(group)).await;
-        let is_full = matches!(result, Err(StoreError::Full));
-        // That a purge went well does not say that there is room for anything else.
-        if is_full || !group.makes_room() {
-            shared.note_room(is_full);
+        let patience = match &result {
+            Ok(()) => {
+                // Without that it is known already.
+                if has_waited {
+                    shared.note_failing(false);
+                }
+                if has_waited && !shared.is_out_of_room() {
+                    shared.note_room(false);
+                }
+                return result;
+            }
+            Err(StoreError::Full) => {
+                shared.note_room(true);
+                if shared.is_out_of_room() {
+                    Duration::ZERO
+                } else {
+                    FULL_DEADLINE
+                }
+            }
+            Err(error) => {
+                shared.note_failing(true);
+                if matches!(error, StoreError::Unavailable { .. }) {
+                    COMMIT_DEADLINE
+                } else {
+                    Duration::ZERO
+                }
+            }
+        };
+        if began.elapsed() >= patience {
+            return result;
         }
-        match result {
-            Err(StoreError::Full) if !group.makes_room() && shared.purges.are_under_way() => return result,
-            Err(StoreError::Full | StoreError::Unavailable { .. }) if now() < deadline => sleep(COMMIT_PAUSE).await,
-            result => return result,
-        }
+        has_waited = true;
+        sleep(COMMIT_PAUSE).await;
     }
 }
 

@@ -42,7 +42,8 @@ const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum ThreadInput {
     /// Something for one of its partitions.
     Partition(u16, Input<To>),
-    /// Serve this partition from now on, as all others either with everything or with purges and reads alone.
+    /// Serve this partition from now on, as all others either with everything or, without room, with nothing that
+    /// adds work.
     Adopt(Box<Partition<To>>, bool),
     /// These are its first outputs; told once every partition of the hub is served.
     Begin(u16, Vec<Output<To>>),
@@ -83,9 +84,9 @@ pub(crate) struct Executor {
     loads: BTreeMap<u16, Vec<InstanceId>>,
     out: Vec<Output<To>>,
     draining: Option<oneshot::Sender<Vec<Lease>>>,
-    /// The store is full, and no work is done meanwhile but purges (A43). What is left undone is found again when
-    /// the partitions are read anew, behind the last of them.
-    only_purges: bool,
+    /// The store is full, and no work is done meanwhile (A43). What is left undone is found again when the
+    /// partitions are read anew, once there is room.
+    has_no_room: bool,
     /// The partition that is worked on.
     at: Option<u16>,
     /// The instance whose code runs in the worker. Like `at` it tells on which instance an assertion broke.
@@ -108,7 +109,7 @@ impl Executor {
             loads: BTreeMap::new(),
             out: Vec::new(),
             draining: None,
-            only_purges: false,
+            has_no_room: false,
             at: None,
             in_worker: None,
         }
@@ -150,7 +151,7 @@ impl Executor {
         while let Some(input) = self.inputs.pop_front() {
             self.take(input);
         }
-        if self.only_purges {
+        if self.has_no_room {
             self.release_free();
         } else {
             self.tick();
@@ -172,7 +173,7 @@ impl Executor {
 
     /// How long there is nothing to do unless something comes.
     fn pause(&self) -> Duration {
-        if self.only_purges {
+        if self.has_no_room {
             return IDLE_MAX;
         }
         if self.partitions.values().any(Partition::has_ready) {
@@ -185,8 +186,8 @@ impl Executor {
     fn take(&mut self, input: ThreadInput) {
         match input {
             ThreadInput::Partition(index, input) => self.step(index, input),
-            ThreadInput::Adopt(partition, only_purges) => {
-                self.only_purges = only_purges;
+            ThreadInput::Adopt(partition, has_no_room) => {
+                self.has_no_room = has_no_room;
                 self.partitions.insert(partition.key().index, *partition);
             }
             ThreadInput::Begin(index, outputs) => {
@@ -207,7 +208,7 @@ impl Executor {
     }
 
     fn step(&mut self, index: u16, input: Input<To>) {
-        if self.only_purges && !input.is_for_purge_or_read() {
+        if self.has_no_room && !input.adds_no_work() {
             return;
         }
         self.at = Some(index);

@@ -140,14 +140,14 @@ impl OpenGroup {
     }
 
     /// Throws away what is not written, and what is still handed over until the memory it comes from is
-    /// dropped (A1).
-    pub(crate) fn discard(&self) {
+    /// dropped (A1). Answers what waited for it.
+    pub(crate) fn discard(&self) -> Vec<Release> {
         let discarded = {
             let mut batches = self.lock();
             batches.is_refusing = true;
             std::mem::take(&mut batches.waiting)
         };
-        drop(discarded);
+        discarded.into_iter().flat_map(|batch| batch.releases).collect()
     }
 
     /// A group is written, and its effects are let go next: behind those of the groups before it, and by

@@ -87,14 +87,28 @@ impl std::fmt::Debug for Options {
     }
 }
 
+/// What keeps a hub from making anything durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Its store has no room for new work (A43).
+    Full,
+    /// Its store is out of reach, or fails.
+    Failing,
+}
+
 /// Where the answer to a request goes.
 #[derive(Debug)]
-pub struct To(oneshot::Sender<Reply>);
+pub struct To(oneshot::Sender<Result<Reply, StoreError>>);
 
 impl To {
+    /// Says that the store did not do it.
+    pub(crate) fn refuse(self, error: StoreError) {
+        let _nobody_listens = self.0.send(Err(error));
+    }
+
     pub(crate) fn answer(self, reply: Reply) {
         // A caller that went away wants no answer.
-        let _nobody_listens = self.0.send(reply);
+        let _nobody_listens = self.0.send(Ok(reply));
     }
 }
 
@@ -296,7 +310,7 @@ impl Hub {
     ///
     /// `instance-not-found`, `instance-not-live`, and as all calls.
     pub async fn terminate(&self, instance: &InstanceId, reason: Option<Payload>, recurse: bool) -> Result<(), Error> {
-        self.change(instance, Request::Terminate { reason, recurse }).await
+        self.control(instance, Request::Terminate { reason, recurse }).await
     }
 
     /// Sets an instance aside until it is resumed (R108).
@@ -305,7 +319,7 @@ impl Hub {
     ///
     /// `instance-not-found`, `instance-not-live`, and as all calls.
     pub async fn suspend(&self, instance: &InstanceId, reason: Option<Payload>) -> Result<(), Error> {
-        self.change(instance, Request::Suspend { reason }).await
+        self.control(instance, Request::Suspend { reason }).await
     }
 
     /// Lets a suspended instance go on (R111).
@@ -314,7 +328,7 @@ impl Hub {
     ///
     /// `instance-not-found`, `instance-not-live`, and as all calls.
     pub async fn resume(&self, instance: &InstanceId, reason: Option<Payload>) -> Result<(), Error> {
-        self.change(instance, Request::Resume { reason }).await
+        self.control(instance, Request::Resume { reason }).await
     }
 
     /// Waits until an instance has begun or ended, however long that takes. The caller may give up by
@@ -412,6 +426,14 @@ impl Hub {
             || self.shared.is_broken.load(Ordering::Acquire)
     }
 
+    /// What keeps it from making anything durable, as far as the last attempt tells; absent if nothing does.
+    pub fn trouble(&self) -> Option<Trouble> {
+        if self.shared.is_full() {
+            return Some(Trouble::Full);
+        }
+        self.shared.is_failing().then_some(Trouble::Failing)
+    }
+
     /// How often the memory of the partitions was dropped and read anew.
     pub fn reloads(&self) -> u64 {
         self.shared.reloads.load(Ordering::Acquire)
@@ -435,7 +457,7 @@ impl Hub {
             Ok(Reply::Done | Reply::Purged { .. } | Reply::Refused(_) | Reply::Unreadable(_)) => {
                 unreachable!("reads are answered with a status record")
             }
-            Err(Error::Unavailable) => Ok(None),
+            Err(Error::Unavailable | Error::Store(StoreError::Full)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -495,13 +517,14 @@ impl Hub {
                 .map_err(|_| Error::TimedOut)?,
         };
         match answer {
-            Ok(Reply::Refused(refusal)) => Err(Error::Refused(refusal)),
-            Ok(Reply::Unreadable(what)) => Err(StoreError::Corrupt {
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(Reply::Refused(refusal))) => Err(Error::Refused(refusal)),
+            Ok(Ok(Reply::Unreadable(what))) => Err(StoreError::Corrupt {
                 place: format!("instance `{}`", pending.instance),
                 what,
             }
             .into()),
-            Ok(reply) => Ok(reply),
+            Ok(Ok(reply)) => Ok(reply),
             Err(_) if self.shared.is_stopping() => Err(Error::Stopped),
             Err(_) => Err(Error::Unavailable),
         }
@@ -519,7 +542,7 @@ pub(crate) struct Pending {
     shared: Arc<Shared>,
     instance: InstanceId,
     is_counted: bool,
-    answer: oneshot::Receiver<Reply>,
+    answer: oneshot::Receiver<Result<Reply, StoreError>>,
 }
 
 impl Drop for Pending {

@@ -114,10 +114,10 @@ impl<R> Input<R> {
         }
     }
 
-    /// Whether it is taken in while the partitions are there for purges alone (A43).
-    pub(crate) fn is_for_purge_or_read(&self) -> bool {
+    /// Whether it is taken in while the store has no room for work (A43).
+    pub(crate) fn adds_no_work(&self) -> bool {
         match self {
-            Self::Request { request, .. } => request.is_purge_or_read(),
+            Self::Request { request, .. } => !request.adds_work(),
             Self::Loaded { .. } | Self::Unreadable { .. } | Self::Durable(_) | Self::Fingerprints { .. } => true,
             Self::Message { .. }
             | Self::History { .. }
@@ -185,8 +185,8 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether it is refused while the store has no room (A43). What ends or removes instances is not, since
-    /// that is how room is made.
+    /// Whether it is refused while the store has no room (A43). What removes, ends or suspends instances is not,
+    /// since that is how room is made, and how an operator gets by until there is some.
     pub fn adds_work(&self) -> bool {
         match self {
             Self::Start(_) | Self::Raise { .. } => true,
@@ -196,18 +196,6 @@ impl Request {
             | Self::Resume { .. }
             | Self::Purge
             | Self::Wait(_) => false,
-        }
-    }
-
-    /// Whether it is served while the partitions are there for purges alone (A43).
-    fn is_purge_or_read(&self) -> bool {
-        match self {
-            Self::Purge | Self::Info | Self::Wait(_) => true,
-            Self::Start(_)
-            | Self::Raise { .. }
-            | Self::Terminate { .. }
-            | Self::Suspend { .. }
-            | Self::Resume { .. } => false,
         }
     }
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use error::{Error, chain};
 pub use executor::Report;
-pub use hub::{Hub, Options};
+pub use hub::{Hub, Options, Trouble};
 pub use io::WaitFor;
 
 /// Pause before the delivery after `attempts` failed ones: 1 s, doubling, at most 5 min (R184).

@@ -1,12 +1,12 @@
-//! Purges: the verbs, and how they get through while the store is full (A43).
+//! What goes on while the store is full (A43): purges, and what ends, suspends or resumes an instance.
 //!
 //! Commits of a partition are numbered, so a purge cannot overtake a group for which the store has no room. It
 //! need not wait for it either: nothing of that group is durable, and nobody was told otherwise. So the memory it
-//! comes from is dropped, the partitions are read anew, and until the last purge has ended they do nothing but
-//! purge and answer reads. Then they are read anew once more, and everything goes on from what is stored.
+//! comes from is dropped, the partitions are read anew, and until there is room they answer reads and do what adds
+//! no work. Then they are read anew once more, and everything goes on from what is stored.
 
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 
 use taskhub_core::id::InstanceId;
 use taskhub_core::query::{Cursor, Filter};
@@ -56,17 +56,15 @@ fn rows_in(reply: &Reply) -> u64 {
 }
 
 impl Hub {
-    /// Removes an ended instance and says how many went (R129). While the store is full, work under way makes
-    /// room for it: who waits for that hears that the outcome is unknown (A43).
+    /// Removes an ended instance and says how many went (R129), also while the store is full (A43).
     ///
     /// # Errors
     ///
     /// `instance-live` if it has not ended, and as all calls.
     pub async fn purge(&self, instance: &InstanceId) -> Result<Purged, Error> {
         let _under_way = UnderWay::begin(&self.shared);
-        let is_full = self.shared.is_full();
-        let answer = self.send(instance, Request::Purge)?;
-        match self.receive_purged(instance, answer, is_full).await {
+        let _shared = self.shared.kept_room.read().await;
+        match self.answer_at_any_rate(self.ask(instance, Request::Purge)?).await {
             Ok(reply) => Ok(purged(1, rows_in(&reply))),
             Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0, 0)),
             Err(error) => Err(error),
@@ -127,14 +125,14 @@ impl Hub {
 
     /// Purges those that have ended, and counts them.
     async fn purge_step(&self, ids: &[InstanceId]) -> Result<Purged, Error> {
-        let is_full = self.shared.is_full();
-        let mut answers = Vec::with_capacity(ids.len());
-        for instance in ids {
-            answers.push(self.send(instance, Request::Purge)?);
-        }
+        let _shared = self.shared.kept_room.read().await;
         let mut gone = purged(0, 0);
-        for (instance, answer) in ids.iter().zip(answers) {
-            match self.receive_purged(instance, answer, is_full).await {
+        let mut asked = Vec::with_capacity(ids.len());
+        for instance in ids {
+            asked.push(self.ask(instance, Request::Purge)?);
+        }
+        for asked in asked {
+            match self.answer_at_any_rate(asked).await {
                 Ok(reply) => {
                     gone.count += 1;
                     gone.rows += rows_in(&reply);
@@ -148,14 +146,39 @@ impl Hub {
         Ok(gone)
     }
 
-    /// The answer to a purge, which is asked for again when memory was dropped to make way for it, or for what
-    /// goes on behind the one before. `was_full` tells whether the store was, when it was asked first.
-    async fn receive_purged(&self, instance: &InstanceId, mut answer: Pending, was_full: bool) -> Result<Reply, Error> {
+    /// Has an instance ended, suspended or resumed, also while the store is full: then one at a time, since each may use
+    /// no more than a share of the room that is kept, and what does not fit takes all that is in its group with it.
+    pub(crate) async fn control(&self, instance: &InstanceId, request: Request) -> Result<(), Error> {
+        let _alone = if self.shared.is_full() {
+            Some(self.shared.kept_room.write().await)
+        } else {
+            None
+        };
+        self.answer_at_any_rate(self.ask(instance, request)?)
+            .await
+            .map(|_done| ())
+    }
+
+    fn ask<'a>(&self, instance: &'a InstanceId, request: Request) -> Result<Asked<'a>, Error> {
+        Ok(Asked {
+            instance,
+            was_full: self.shared.is_full(),
+            was_out_of_room: self.shared.is_out_of_room(),
+            answer: self.send(instance, request.clone())?,
+            request,
+        })
+    }
+
+    /// The answer to what is done on a full store too. It is asked for again when memory was dropped because the store
+    /// has no room, or has some again.
+    async fn answer_at_any_rate(&self, mut asked: Asked<'_>) -> Result<Reply, Error> {
         let deadline = now() + CALL_DEADLINE;
         let mut pause = WAIT_PAUSE_MIN;
         loop {
-            match self.receive(answer, Some(CALL_DEADLINE)).await {
-                Err(Error::Unavailable) if was_full || self.shared.is_full() => {}
+            match self.receive(asked.answer, Some(CALL_DEADLINE)).await {
+                Err(Error::Unavailable) if asked.was_full || asked.was_out_of_room || self.shared.is_full() => {}
+                // The group that it was in made way. Once there are no such groups, there is not enough room for it.
+                Err(Error::Store(StoreError::Full)) if !asked.was_out_of_room => {}
                 result => return result,
             }
             if now() >= deadline {
@@ -163,7 +186,7 @@ impl Hub {
             }
             sleep(pause).await;
             pause = WAIT_PAUSE_MAX.min(pause * 2);
-            answer = self.send(instance, Request::Purge)?;
+            asked = self.ask(asked.instance, asked.request)?;
         }
     }
 
@@ -179,50 +202,28 @@ impl Hub {
     }
 }
 
-/// The purges of a hub, and whether they have its partitions to themselves.
-#[derive(Debug, Default)]
-pub(crate) struct Purges(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    under_way: usize,
-    are_alone: bool,
+/// What was asked of an instance, and how the store was then.
+struct Asked<'a> {
+    instance: &'a InstanceId,
+    request: Request,
+    was_full: bool,
+    was_out_of_room: bool,
+    answer: Pending,
 }
 
-impl Purges {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A purge under way. A full store is not asked meanwhile whether it has room: work that begins as soon as there is some
+/// would only have to make way for it again.
+struct UnderWay<'a>(&'a Shared);
 
-    pub(crate) fn are_under_way(&self) -> bool {
-        self.lock().under_way > 0
-    }
-
-    /// Says whether partitions that are claimed now are for purges alone, which they are while the store is
-    /// full and somebody purges.
-    pub(crate) fn are_alone(&self, is_full: bool) -> bool {
-        let mut state = self.lock();
-        state.are_alone = is_full && state.under_way > 0;
-        state.are_alone
+impl<'a> UnderWay<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.purges.fetch_add(1, Ordering::AcqRel);
+        Self(shared)
     }
 }
 
-/// A purge under way. When the last one ends, the partitions are read anew if they were there for purges alone.
-struct UnderWay(Arc<Shared>);
-
-impl UnderWay {
-    fn begin(shared: &Arc<Shared>) -> Self {
-        shared.purges.lock().under_way += 1;
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for UnderWay {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.purges.lock();
-        state.under_way -= 1;
-        if state.under_way == 0 && state.are_alone {
-            self.0.reload.notify_one();
-        }
+        self.0.purges.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use taskhub_core::id::InstanceId;
-use taskhub_store::{Error as StoreError, Lease, Recovered};
+use taskhub_store::{Error as StoreError, Job, Lease, Recovered};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,6 +27,8 @@ pub(crate) const LOST_THREADS_MAX: usize = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Bound of the growing pause, in pauses.
 const PAUSES_MAX: u32 = 50;
+/// Pause between two looks at whether a full store has room again.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// Fewer entries than this are not worth looking for dead ones among them.
 const SWEEP_MIN: usize = 1_024;
 /// Assertions that broke longer ago than this say nothing of the next one.
@@ -44,6 +46,8 @@ pub(crate) struct Supervisor {
     /// How often an assertion broke lately, and when the last one did.
     broken: (u32, Option<Instant>),
     is_first: bool,
+    /// When a full store is asked next whether it has room.
+    next_probe: Instant,
 }
 
 impl Supervisor {
@@ -56,6 +60,7 @@ impl Supervisor {
             lost_threads: 0,
             broken: (0, None),
             is_first: true,
+            next_probe: now(),
         }
     }
 
@@ -69,7 +74,26 @@ impl Supervisor {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(link);
         }
-        self.claim_all(false).await
+        let is_full = self.is_full().await;
+        self.shared.note_room(is_full);
+        self.claim_all(is_full).await
+    }
+
+    /// Asks the store whether it has no room for work (A43). Whatever else it says, work will find out.
+    async fn is_full(&mut self) -> bool {
+        let found = self.shared.store.maintain(Job::FindRoom).await;
+        self.next_probe = now() + PROBE_PAUSE;
+        matches!(found, Err(StoreError::Full))
+    }
+
+    /// Whether partitions that do no work for want of room may begin: one look at a time, now and then.
+    async fn finds_room(&mut self) -> bool {
+        let is_purging = self.shared.purges.load(Ordering::Acquire) > 0;
+        if !self.shared.is_out_of_room() || is_purging || now() < self.next_probe || self.is_full().await {
+            return false;
+        }
+        self.shared.note_room(false);
+        true
     }
 
     fn spawn_thread(&self, number: usize) -> Result<ThreadLink, StoreError> {
@@ -83,16 +107,19 @@ impl Supervisor {
         Ok(link)
     }
 
-    /// Claims every partition, which raises its epoch (A21), and has the threads serve them. Partitions that are
-    /// for purges alone go on with nothing that was left (A43).
-    async fn claim_all(&mut self, only_purges: bool) -> Result<(), StoreError> {
+    /// Claims every partition, which raises its epoch (A21), and has the threads serve them. While the store is full
+    /// they go on with nothing that was left (A43).
+    async fn claim_all(&mut self, is_full: bool) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
+        if is_full {
+            shared.set_out_of_room(true);
+        }
         let keys: Vec<_> = (0..shared.partitions).map(|index| shared.partition(index)).collect();
         let leases = shared.store.claim(&keys, shared.clock.now()).await?;
         let mut begun = Vec::new();
         for lease in leases {
             shared.dispatch(Event::Reset(lease.partition.clone()));
-            begun.push(self.recover(lease, only_purges).await?);
+            begun.push(self.recover(lease, is_full).await?);
         }
         self.is_first = false;
         // All are served before the first says anything: a message to one that is not would be lost until
@@ -100,12 +127,13 @@ impl Supervisor {
         let mut first_outputs = Vec::new();
         for (partition, outputs) in begun {
             let (index, epoch) = (partition.key().index, partition.lease().epoch);
-            shared.send_to_thread(usize::from(index), ThreadInput::Adopt(Box::new(partition), only_purges));
+            shared.send_to_thread(usize::from(index), ThreadInput::Adopt(Box::new(partition), is_full));
             first_outputs.push((index, epoch, outputs));
         }
-        if only_purges {
+        if is_full {
             return Ok(());
         }
+        shared.set_out_of_room(false);
         for (index, epoch, outputs) in first_outputs {
             shared.send_to_thread(usize::from(index), ThreadInput::Begin(index, outputs));
             shared.spawn_read(Arc::clone(&shared).fill_filter(index, epoch));
@@ -113,7 +141,7 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn recover(&self, lease: Lease, only_purges: bool) -> Result<(Partition<To>, Vec<Output<To>>), StoreError> {
+    async fn recover(&self, lease: Lease, is_full: bool) -> Result<(Partition<To>, Vec<Output<To>>), StoreError> {
         let shared = &self.shared;
         let index = lease.partition.index;
         let mut recovered = shared.store.recover(&lease).await?;
@@ -124,7 +152,7 @@ impl Supervisor {
             ours.map(|(instance, why)| (instance.clone(), why.clone())).collect()
         };
         let mut set_aside: Vec<_> = ours(&self.set_aside);
-        if only_purges {
+        if is_full {
             // No turn begins, and there is no room to put down why one would not.
             set_aside.clear();
             recovered.retain(|item| matches!(item, Recovered::Counters { .. } | Recovered::Damaged { .. }));
@@ -166,7 +194,7 @@ impl Supervisor {
                 return;
             }
             let blocked = self.watch(&mut watched);
-            if is_asked || !blocked.is_empty() {
+            if is_asked || !blocked.is_empty() || self.finds_room().await {
                 self.reload(blocked, &drains).await;
                 watched.clear();
             }
@@ -230,20 +258,20 @@ impl Supervisor {
         let broken = self.take_broken();
         let failed = self.shared.failed_groups.load(Ordering::Acquire).saturating_sub(1);
         sleep(PAUSE * broken.max(failed).min(PAUSES_MAX)).await;
-        let is_full = self.shared.is_full();
-        let only_purges = self.shared.purges.are_alone(is_full);
-        tracing::warn!(hub = %self.shared.hub, count, only_purges, "dropping the memory of all partitions and reading them anew");
+        tracing::warn!(hub = %self.shared.hub, count, "dropping the memory of all partitions and reading them anew");
         self.drop_all().await;
         self.shared.group.accept();
         // What was handed over by whole rounds is consistent; a failed store has discarded it already.
         self.shared.group.flush().await;
+        let is_full = self.shared.is_full();
         let mut pauses = 0;
-        while let Err(error) = self.claim_all(only_purges).await {
+        while let Err(error) = self.claim_all(is_full).await {
             if matches!(error, StoreError::NoSuchHub { .. }) {
                 tracing::error!(hub = %self.shared.hub, "the hub was deleted; its work ends here");
                 self.shared.close();
                 return;
             }
+            self.shared.note_failing(true);
             pauses = PAUSES_MAX.min(pauses + 1);
             tracing::warn!(hub = %self.shared.hub, error = %chain(&error), "the partitions cannot be claimed; trying again");
             sleep(PAUSE * pauses).await;
@@ -251,7 +279,7 @@ impl Supervisor {
                 return;
             }
         }
-        self.shared.note_room(only_purges);
+        self.shared.note_failing(false);
     }
 
     /// Sets instances aside on which assertions broke. Says how many broke lately.

@@ -17,7 +17,6 @@ use crate::executor::ThreadInput;
 use crate::group::{Batch, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
-use crate::purge::Purges;
 use crate::queue::Queue;
 use crate::worker::{ActivityCall, Functions};
 
@@ -49,7 +48,15 @@ pub(crate) struct Shared {
     is_closed: AtomicBool,
     /// The store has no room, so it takes no new work (A43).
     is_full: AtomicBool,
-    pub(crate) purges: Purges,
+    /// The partitions were claimed without room, and do nothing that adds work until they are claimed anew.
+    is_out_of_room: AtomicBool,
+    /// The last group did not become durable, nor anything since.
+    is_failing: AtomicBool,
+    /// Purges under way.
+    pub(crate) purges: AtomicUsize,
+    /// While the store is full: shared by purges, and held alone by whatever may use no more than a share of the
+    /// room that is kept, so that the two never meet in one group.
+    pub(crate) kept_room: tokio::sync::RwLock<()>,
     /// Asks the supervisor to end the work in an orderly way.
     pub(crate) drains: mpsc::UnboundedSender<Drain>,
     /// Requests that are not answered yet.
@@ -192,7 +199,10 @@ impl Shared {
             is_stopping: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
-            purges: Purges::default(),
+            is_out_of_room: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
+            purges: AtomicUsize::new(0),
+            kept_room: tokio::sync::RwLock::default(),
             drains: parts.drains,
             requests: AtomicUsize::new(0),
             reload: Notify::new(),
@@ -215,6 +225,26 @@ impl Shared {
     /// Whether the store has no room for new work.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Acquire)
+    }
+
+    /// Has the partitions that are claimed next do nothing that adds work, or everything again.
+    pub(crate) fn set_out_of_room(&self, is_out: bool) {
+        self.is_out_of_room.store(is_out, Ordering::Release);
+    }
+
+    /// Whether partitions do nothing that adds work until they are claimed anew (A43).
+    pub(crate) fn is_out_of_room(&self) -> bool {
+        self.is_out_of_room.load(Ordering::Acquire)
+    }
+
+    /// Remembers whether what was written last became durable.
+    pub(crate) fn note_failing(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Release);
+    }
+
+    /// Whether what was written last did not become durable.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire)
     }
 
     pub(crate) fn partition(&self, index: u16) -> PartitionKey {

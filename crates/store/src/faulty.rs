@@ -15,7 +15,7 @@ use taskhub_core::time::Timestamp;
 use crate::blocking::{Reader, Writer};
 use crate::{
     Answer, Error, ExecutionKey, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Query,
-    Recovered, Work,
+    Recovered, Room, Work,
 };
 
 /// A call that may fail.
@@ -141,7 +141,7 @@ impl Faults {
         FaultyWriter {
             faults: self.clone(),
             inner,
-            makes_room: false,
+            room: Room::Free,
         }
     }
 
@@ -235,8 +235,8 @@ fn lost<T>(what: &'static str) -> Result<T, Error> {
 pub struct FaultyWriter<W> {
     faults: Faults,
     inner: W,
-    /// Whether the group that was staged last does.
-    makes_room: bool,
+    /// That the group that was staged last may be made in.
+    room: Room,
 }
 
 impl<W: Writer> Writer for FaultyWriter<W> {
@@ -253,14 +253,14 @@ impl<W: Writer> Writer for FaultyWriter<W> {
     }
 
     fn stage(&mut self, group: &Group) -> Result<(), Error> {
-        self.makes_room = group.makes_room();
+        self.room = group.room();
         self.faults
-            .around_write(Call::Stage, !self.makes_room, || self.inner.stage(group))
+            .around_write(Call::Stage, self.room == Room::Free, || self.inner.stage(group))
     }
 
     fn seal(&mut self) -> Result<(), Error> {
         self.faults
-            .around_write(Call::Seal, !self.makes_room, || self.inner.seal())
+            .around_write(Call::Seal, self.room == Room::Free, || self.inner.seal())
     }
 
     fn maintain(&mut self, job: Job) -> Result<JobReport, Error> {

@@ -28,10 +28,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use taskhub_core::commit::{Change, Commit, Open};
-use taskhub_core::event::HistoryEvent;
+use taskhub_core::event::{EventKind, HistoryEvent};
 use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Seq};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::message::{OutboxItem, OutboxRef};
+use taskhub_core::message::{Message, OutboxItem, OutboxRef};
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
@@ -128,12 +128,61 @@ pub struct Group {
     pub sections: Vec<Section>,
 }
 
+/// Largest commit that may be made in a share of the room that is kept, in bytes of payload and names.
+const SMALL_COMMIT_BYTES_MAX: usize = 64 << 10;
+
+/// In which room something is made while there is no other (A43).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    /// It waits until there is some.
+    Free,
+    /// In a share of the room that is kept, so that enough stays for what makes some.
+    Share,
+    /// In all of the room that is kept.
+    Kept,
+}
+
 impl Group {
-    /// Whether it does nothing but remove instances. Such a group is made also when there is no room for
-    /// others, from room that is kept for it (A43).
-    pub fn makes_room(&self) -> bool {
-        let mut commits = self.sections.iter().flat_map(|section| &section.commits);
-        commits.all(|commit| matches!(commit.change, Some(Change::Purge)))
+    /// In which room it may be made while there is no other: in all that is kept if it does nothing but remove
+    /// instances; in a share if what it does besides is little, and what an operator gets by with: it terminates, suspends
+    /// and resumes instances.
+    pub fn room(&self) -> Room {
+        if self.sections.is_empty() {
+            return Room::Free;
+        }
+        let mut room = Room::Kept;
+        for commit in self.sections.iter().flat_map(|section| &section.commits) {
+            room = room.min(room_of(commit));
+            if room == Room::Free {
+                break;
+            }
+        }
+        room
+    }
+}
+
+fn room_of(commit: &Commit) -> Room {
+    let update = match &commit.change {
+        Some(Change::Purge) => return Room::Kept,
+        Some(Change::Update(update)) => update,
+        Some(Change::Create(_)) | None => return Room::Free,
+    };
+    let is_control = |message: &Message| {
+        matches!(
+            message.event.kind,
+            EventKind::ExecutionSuspended { .. } | EventKind::ExecutionResumed { .. }
+        )
+    };
+    let is_end = |event: &HistoryEvent| matches!(event.kind, EventKind::ExecutionTerminated { .. });
+    let is_terminated = update.events.iter().any(is_end);
+    let is_set_aside = !update.inbox_added.is_empty() && update.inbox_added.iter().all(is_control);
+    let adds_work = !update.opened.is_empty() || update.continued.is_some();
+    let events = update.events.iter().map(HistoryEvent::size);
+    let bytes: usize = events.chain(update.inbox_added.iter().map(Message::size)).sum();
+    if !adds_work && (is_terminated || is_set_aside) && bytes <= SMALL_COMMIT_BYTES_MAX {
+        Room::Share
+    } else {
+        Room::Free
     }
 }
 
@@ -416,6 +465,8 @@ pub enum Job {
     Verify,
     /// Gives space back.
     Compact,
+    /// Finds out whether there is room for new work: [`Error::Full`] if there is none (A43).
+    FindRoom,
 }
 
 /// What a [`Job`] found.

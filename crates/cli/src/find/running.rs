@@ -161,7 +161,8 @@ impl Drop for Notice {
     }
 }
 
-/// Leaves word of a server, readable by its user alone: in its store, and for the user's other folders if it can.
+/// Leaves word of a server, readable by its user alone: in its store, and for the user's other folders if it can. Where
+/// there is no room for it the server is served all the same, since it may be there to make some.
 pub(crate) fn announce(world: &World, running: &Running) -> io::Result<Notice> {
     let text = serde_json::to_string(running)?;
     let mut notice = Notice {
@@ -169,8 +170,9 @@ pub(crate) fn announce(world: &World, running: &Running) -> io::Result<Notice> {
         paths: Vec::new(),
     };
     let in_store = Path::new(&running.store).join(FILE);
-    write_whole(&in_store, &text)?;
-    notice.paths.push(in_store);
+    if write_unless_full(&in_store, &text)? {
+        notice.paths.push(in_store);
+    }
     if let Some(folder) = world.runtime_folder() {
         let pointer = folder.join(format!("{}.json", running.pid));
         // A service often has no home that it may write to. Commands still find it by its store.
@@ -183,6 +185,28 @@ pub(crate) fn announce(world: &World, running: &Running) -> io::Result<Notice> {
         }
     }
     Ok(notice)
+}
+
+/// Writes a file that only describes the server, and says whether there was room for it.
+pub(crate) fn write_unless_full(path: &Path, text: &str) -> io::Result<bool> {
+    let mut written = write_whole(path, text);
+    // What a server that was killed left there would lead others astray, and takes the room that this needs.
+    if written.as_ref().is_err_and(is_full) && fs::remove_file(path).is_ok() {
+        written = write_whole(path, text);
+    }
+    match written {
+        Err(error) if is_full(&error) => {
+            let path = path.display();
+            tracing::warn!(%error, %path, "there is no room to leave word of the server; who looks for it there does not find it");
+            Ok(false)
+        }
+        written => written.map(|()| true),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// Writes a file in one step, so that nobody reads half of it; readable by its user alone.

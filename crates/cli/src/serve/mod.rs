@@ -303,7 +303,8 @@ impl Served {
                 ..running.clone()
             };
             let text = serde_json::to_string(&open).unwrap_or_default();
-            running::write_whole(path, &(text + "\n")).map_err(|error| no_ready_file(path, &error.to_string()))?;
+            running::write_unless_full(path, &(text + "\n"))
+                .map_err(|error| no_ready_file(path, &error.to_string()))?;
         }
         Ok((running, notice))
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::common::{GRACE, Plain, TURN_LIMIT, id, open, open_halves, open_on, start};
 use taskhub_core::id::Name;
+use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
-use taskhub_engine::{Error, Hub, Options, WaitFor};
+use taskhub_engine::{Error, Hub, Options, Trouble, WaitFor};
 use taskhub_store::Error as StoreError;
 use taskhub_store::faulty::{Call, Fault, Faults};
 use taskhub_store::mem::MemData;
@@ -31,13 +32,20 @@ async fn failing(nth: u64, fault: Fault, functions: &Plain, options: Options) ->
 /// A hub on a store that is full as long as the flag says.
 async fn fillable(functions: &Plain, options: Options) -> (Hub, Arc<AtomicBool>) {
     let is_full = Arc::new(AtomicBool::new(false));
-    let full = Arc::clone(&is_full);
-    let faults = Faults::new(move |call| {
-        let strikes = call == Call::Seal && full.load(Ordering::Acquire);
-        if strikes { Fault::Full } else { Fault::None }
-    });
-    let hub = open_on(&MemData::new(), &faults, functions, options).await;
+    let hub = open_on(&MemData::new(), &full_while(&is_full), functions, options).await;
     (hub, is_full)
+}
+
+fn full_while(is_full: &Arc<AtomicBool>) -> Faults {
+    let full = Arc::clone(is_full);
+    Faults::new(move |call| {
+        let strikes = matches!(call, Call::Seal | Call::Maintain) && full.load(Ordering::Acquire);
+        if strikes { Fault::Full } else { Fault::None }
+    })
+}
+
+fn is_full_error<T>(result: &Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Store(StoreError::Full)))
 }
 
 /// Comes back once new work is refused for want of room.
@@ -149,8 +157,8 @@ async fn a_full_disk_makes_way_for_purges() {
     assert_eq!(purged.count, 1);
     let lost = first.await;
     assert!(
-        matches!(lost, Err(Error::Unavailable)),
-        "whoever waited is told that nothing is known: {lost:?}"
+        is_full_error(&lost),
+        "whoever waited is told that nothing was done: {lost:?}"
     );
     let live = timeout(GRACE, hub.purge(&id("waits"))).await.unwrap();
     assert!(matches!(live, Err(Error::Refused(_))), "{live:?}");
@@ -183,6 +191,114 @@ async fn a_full_disk_makes_way_for_purges() {
     }
 }
 
+/// What an operator does on a full disk: it is possible, and nothing else is made meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_instances_are_ended_suspended_and_resumed() {
+    let (hub, is_full) = fillable(&Plain::new(), Options::default()).await;
+    for instance in ["ends", "pauses", "goes-on"] {
+        hub.start(start(instance, "Wait", None)).await.unwrap();
+        hub.wait(&id(instance), WaitFor::Started).await.unwrap();
+    }
+    hub.suspend(&id("goes-on"), None).await.unwrap();
+    is_full.store(true, Ordering::Release);
+    let first = hub.start(start("first", "Steps", Some("1")));
+    let controls = async {
+        is_refused(&hub).await;
+        let [ends, pauses, goes_on] = ["ends", "pauses", "goes-on"].map(id);
+        tokio::join!(
+            hub.terminate(&ends, None, false),
+            hub.suspend(&pauses, None),
+            hub.resume(&goes_on, None)
+        )
+    };
+    let (first, controls) = tokio::join!(first, controls);
+    assert!(is_full_error(&first), "{first:?}");
+    assert!(matches!(controls, (Ok(()), Ok(()), Ok(()))), "{controls:?}");
+    for (instance, status) in [
+        ("ends", RuntimeStatus::Terminated),
+        ("pauses", RuntimeStatus::Suspended),
+        ("goes-on", RuntimeStatus::Running),
+    ] {
+        assert_eq!(hub.info(&id(instance)).await.unwrap().unwrap().status, status);
+    }
+    assert_eq!(hub.trouble(), Some(Trouble::Full));
+    let purged = timeout(GRACE, hub.purge(&id("ends"))).await.unwrap().unwrap();
+    assert_eq!(purged.count, 1);
+    let again = hub.terminate(&id("ends"), None, false).await;
+    assert!(matches!(again, Err(Error::Refused(_))), "{again:?}");
+    is_full.store(false, Ordering::Release);
+    while hub.start(start("second", "Steps", Some("0"))).await.is_err() {}
+    assert_eq!(hub.trouble(), None);
+    hub.resume(&id("pauses"), None).await.unwrap();
+    for instance in ["pauses", "goes-on"] {
+        hub.raise_event(&id(instance), Name::new("Go").unwrap(), None, None)
+            .await
+            .unwrap();
+        let ended = timeout(GRACE, hub.wait(&id(instance), WaitFor::Ended)).await.unwrap();
+        assert_eq!(ended.unwrap().status, RuntimeStatus::Completed);
+    }
+}
+
+/// A reason that takes more than a share of what is kept is refused, and takes nothing with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_a_large_reason_is_refused() {
+    let (hub, is_full) = fillable(&Plain::new(), Options::default()).await;
+    hub.start(start("waits", "Wait", None)).await.unwrap();
+    hub.wait(&id("waits"), WaitFor::Started).await.unwrap();
+    is_full.store(true, Ordering::Release);
+    let large = Payload::text(&"x".repeat(70_000));
+    let refused = hub.terminate(&id("waits"), Some(large), false).await;
+    assert!(is_full_error(&refused), "{refused:?}");
+    hub.terminate(&id("waits"), None, false).await.unwrap();
+}
+
+/// Nothing is tried first that would have to be waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_is_opened_on_a_full_disk_knows_it_and_does_no_work_until_there_is_room() {
+    let is_full = Arc::new(AtomicBool::new(false));
+    let (data, functions) = (MemData::new(), Plain::new());
+    let hub = open_on(&data, &full_while(&is_full), &functions, Options::default()).await;
+    hub.start(start("waits", "Wait", None)).await.unwrap();
+    hub.wait(&id("waits"), WaitFor::Started).await.unwrap();
+    hub.suspend(&id("waits"), None).await.unwrap();
+    hub.raise_event(&id("waits"), Name::new("Go").unwrap(), None, None)
+        .await
+        .unwrap();
+    drop(hub);
+    is_full.store(true, Ordering::Release);
+    let hub = open_on(&data, &full_while(&is_full), &functions, Options::default()).await;
+    assert_eq!(hub.trouble(), Some(Trouble::Full));
+    let refused = hub.start(start("refused", "Steps", Some("1"))).await;
+    assert!(is_full_error(&refused), "{refused:?}");
+    hub.resume(&id("waits"), None).await.unwrap();
+    assert_eq!(hub.reloads(), 0, "there was nothing that had to make way");
+    is_full.store(false, Ordering::Release);
+    let ended = timeout(GRACE, hub.wait(&id("waits"), WaitFor::Ended)).await.unwrap();
+    assert_eq!(ended.unwrap().status, RuntimeStatus::Completed);
+    assert_eq!(hub.trouble(), None);
+}
+
+/// Also while nobody starts anything, so that whoever watches the process sees it end.
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_is_told_while_groups_fail_and_not_afterwards() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = Arc::clone(&fails);
+    let faults = Faults::new(move |call| {
+        let strikes = matches!(call, Call::Seal | Call::Claim) && failing.load(Ordering::Acquire);
+        if strikes { Fault::FailAfter } else { Fault::None }
+    });
+    let hub = open_on(&MemData::new(), &faults, &Plain::new(), Options::default()).await;
+    assert_eq!(hub.trouble(), None);
+    fails.store(true, Ordering::Release);
+    let lost = hub.start(start("lost", "Steps", Some("1"))).await;
+    assert!(matches!(lost, Err(Error::Unavailable)), "{lost:?}");
+    assert_eq!(hub.trouble(), Some(Trouble::Failing));
+    fails.store(false, Ordering::Release);
+    while hub.trouble().is_some() {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_is_set_aside_is_in_no_purges_way() {
     let functions = Plain::new();
@@ -206,7 +322,7 @@ async fn an_instance_that_is_set_aside_is_in_no_purges_way() {
         timeout(GRACE, hub.purge(&id("i0"))).await.unwrap().unwrap()
     };
     let (first, purged) = tokio::join!(first, purge);
-    assert!(matches!(first, Err(Error::Unavailable)), "{first:?}");
+    assert!(is_full_error(&first), "{first:?}");
     assert_eq!(purged.count, 1);
     let live = timeout(GRACE, hub.purge(&id("blocks"))).await.unwrap();
     assert!(matches!(live, Err(Error::Refused(_))), "{live:?}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use taskhub_core::id::InstanceId;
-use taskhub_engine::{Hub, Report};
+use taskhub_engine::{Hub, Report, Trouble};
 use tokio::time::timeout;
 
 use super::respond::{self, Response};
@@ -26,15 +26,21 @@ pub(super) fn health(app: &App) -> Response {
     respond::text(StatusCode::OK, PLAIN, "healthy\n".to_owned())
 }
 
-/// Whether requests are served: every hub answers a question, and the server is not stopping.
+/// Whether requests are served: every hub answers a question and can make work durable, and the server is not stopping.
 pub(super) async fn ready(app: &App) -> Response {
     let not_ready = |why: &str| respond::text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("not ready: {why}\n"));
     if app.is_closing() {
         return not_ready("the server is stopping");
     }
     for hub in app.hubs.all_open() {
+        let name = hub.name();
+        match hub.trouble() {
+            Some(Trouble::Full) => return not_ready(&format!("the store of hub {name} has no room left")),
+            Some(Trouble::Failing) => return not_ready(&format!("the store of hub {name} cannot write")),
+            None => {}
+        }
         if !answers(&hub).await {
-            return not_ready(&format!("hub {} does not answer", hub.name()));
+            return not_ready(&format!("hub {name} does not answer"));
         }
     }
     respond::text(StatusCode::OK, PLAIN, "ready\n".to_owned())

@@ -7,7 +7,7 @@ use taskhub_core::id::Seq;
 use taskhub_core::time::Timestamp;
 use taskhub_engine::dispatcher::Event;
 use taskhub_engine::io::{Input, Reply};
-use taskhub_store::{Group, Section};
+use taskhub_store::{Group, Room, Section};
 
 use super::{Bug, Halt, ReplyTo, World};
 use crate::checks;
@@ -114,12 +114,8 @@ impl World {
     }
 
     fn stage(&mut self) -> Result<(), Halt> {
-        let makes_room = self
-            .node
-            .writing
-            .as_ref()
-            .is_some_and(|writing| writing.group.makes_room());
-        if self.now < self.full_until && !makes_room {
+        let room = self.node.writing.as_ref().map(|writing| writing.group.room());
+        if self.now < self.full_until && room == Some(Room::Free) {
             return self.refuse();
         }
         if self.strikes(Fault::GroupLost) {

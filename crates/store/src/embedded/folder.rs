@@ -64,7 +64,13 @@ impl Folder {
         let place = path.join(LOCK);
         let mut lock = lock(path, &place)?;
         own::check_names(&lock).map_err(|error| unavailable(&place, &error))?;
-        write_pid(&mut lock).map_err(|error| unavailable(&place, &error))?;
+        match write_pid(&mut lock) {
+            // It only tells who is here, and a full disk must not keep anybody from making room (A43).
+            Err(error) if is_full(&error) => {
+                tracing::warn!(place = %place.display(), %error, "there is no room to say which process has the store");
+            }
+            written => written.map_err(|error| unavailable(&place, &error))?,
+        }
         Ok(Self {
             path: path.to_owned(),
             lock,
@@ -217,7 +223,7 @@ impl Folder {
     }
 
     /// Whether a file of the length of the longest here may not grow. What it is tried on is a file with a hole.
-    fn refuses_to_grow(&self) -> bool {
+    pub(super) fn refuses_to_grow(&self) -> bool {
         let longest = ["", "-wal", "-shm"].map(|suffix| self.length(suffix)).into_iter().max();
         let place = self.path.join(PROBE);
         let grow = || -> io::Result<()> {

@@ -197,7 +197,7 @@ impl Store for EmbeddedStore {
         match job {
             // It takes long and changes nothing, so it must not stand in the writer's way.
             Job::Verify => self.threads.scan(SqliteReader::verify),
-            Job::Compact => self.threads.write(move |writer| writer.maintain(job)),
+            Job::Compact | Job::FindRoom => self.threads.write(move |writer| writer.maintain(job)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Room that is kept for what makes room (A43): a file beside the store that says nothing and only takes up space.
 //!
 //! On a full disk it is removed for a purge, or for the claim that goes before it, and filled again from what that
-//! freed. Until it is whole nothing else is written: else that would use up the room, and the next purge would find
+//! freed. What ends or suspends instances may use a share of it, so that the rest is there for purges. Until it is whole nothing else is written: else that would use up the room, and the next purge would find
 //! none. It is of zeros, so on a file system that compresses them nothing is kept.
 
 use std::fs::{self, File};
@@ -62,6 +62,11 @@ impl Reserve {
         self.wanted
     }
 
+    /// Bytes of these that are not for purges alone: half of the least, and what is above that.
+    pub(super) fn share(&self) -> u64 {
+        self.wanted - BYTES_MIN / 2
+    }
+
     /// Has it keep pace with the store's file.
     pub(super) fn fit(&mut self, file_bytes: u64) {
         self.wanted = (file_bytes / 2).clamp(BYTES_MIN, BYTES_MAX);
@@ -108,6 +113,22 @@ impl Reserve {
             missing -= bytes;
         }
         Ok(())
+    }
+
+    /// Gives up what is not kept for purges alone, and says how many bytes it was.
+    pub(super) fn give_up_share(&mut self) -> u64 {
+        let left = self.wanted - self.share();
+        let given = self.bytes.saturating_sub(left);
+        if given == 0 {
+            return 0;
+        }
+        let cut = own::open(&self.path, File::options().write(true)).and_then(|file| file.set_len(left));
+        if let Err(error) = cut {
+            tracing::warn!(place = %self.path.display(), %error, "a share of the room that is kept cannot be given up");
+            return 0;
+        }
+        self.bytes = left;
+        given
     }
 
     /// Gives the room up, and says how many bytes it was.

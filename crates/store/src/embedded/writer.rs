@@ -15,7 +15,7 @@ use super::trouble::{During, Trouble};
 use super::watch::Watch;
 use super::{Options, Synchronous, rows, verify};
 use crate::blocking::Writer;
-use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Work};
+use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Room, Work};
 
 /// SQLite's own bound of a file.
 const PAGES_MAX: i64 = u32::MAX as i64 - 1;
@@ -24,6 +24,9 @@ const VACUUM_PAGES_MAX: u32 = 16_384;
 
 /// Pages given back to the system at once while room is to be regained.
 const REGAIN_PAGES_MAX: u32 = 256;
+
+/// Least bytes that must be left before there is room for new work.
+const FOUND_BYTES_MIN: u64 = 64 << 10;
 
 /// The one writer of a store. Until it is dropped, the folder is its own.
 ///
@@ -108,7 +111,7 @@ impl SqliteWriter {
 
     /// Has the file itself say that it is open before anything is acknowledged: if its log is missing later, that is a loss.
     fn mark_open(&mut self) -> Result<(), Error> {
-        match self.at_any_rate(|writer| writer.mark(true)) {
+        match self.at_any_rate(Room::Kept, |writer| writer.mark(true)) {
             // What is written without room is written back when there is some.
             Err(Error::Full) => {
                 let place = self.folder.file();
@@ -164,16 +167,15 @@ impl SqliteWriter {
         })
     }
 
-    /// Makes a group durable. One that makes room is made in the room that is kept for it, if there is no other.
+    /// Makes a group durable; if there is no other room, in what of the kept room it may use.
     pub(super) fn commit(&mut self, group: &Group) -> Result<(), Error> {
         let attempt = |writer: &mut Self| {
             writer.stage(group)?;
             writer.seal()
         };
-        if group.makes_room() {
-            self.at_any_rate(attempt)
-        } else {
-            attempt(self)
+        match group.room() {
+            Room::Free => attempt(self),
+            room @ (Room::Share | Room::Kept) => self.at_any_rate(room, attempt),
         }
     }
 
@@ -191,11 +193,15 @@ impl SqliteWriter {
         }
     }
 
-    /// Runs what must be possible on a full disk: first as anything else, then in the room that is kept (A43).
-    fn at_any_rate<T>(&mut self, run: impl Fn(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+    /// Runs what must be possible on a full disk: first as anything else, then in a share of the room that is kept, and
+    /// then in all of it, if it may (A43). What is given up anybody else on the disk can take, so no more is than must be.
+    fn at_any_rate<T>(&mut self, most: Room, run: impl Fn(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         let mut result = run(self);
-        if matches!(result, Err(Error::Full)) {
-            self.use_reserve();
+        for room in [Room::Share, Room::Kept] {
+            if room > most || !matches!(result, Err(Error::Full)) {
+                break;
+            }
+            self.use_reserve(room);
             result = run(self);
             if let Err(error) = self.limit_pages(self.pages_max) {
                 tracing::warn!(%error, "the limit of the file could not be set again");
@@ -207,12 +213,13 @@ impl SqliteWriter {
         result
     }
 
-    fn use_reserve(&mut self) {
-        let bytes = self.reserve.give_up();
-        tracing::info!(bytes, "the store is full; the room that is kept for purges is used");
-        let pages = self
-            .pages_max
-            .saturating_add(as_bytes(self.reserve.wanted()) / self.page_bytes);
+    fn use_reserve(&mut self, room: Room) {
+        let (bytes, beyond) = match room {
+            Room::Kept => (self.reserve.give_up(), self.reserve.wanted()),
+            Room::Share | Room::Free => (self.reserve.give_up_share(), self.reserve.share()),
+        };
+        tracing::info!(bytes, ?room, "the store is full; the room that is kept is used");
+        let pages = self.pages_max.saturating_add(as_bytes(beyond) / self.page_bytes);
         if let Err(error) = self.limit_pages(pages.min(PAGES_MAX)) {
             tracing::warn!(%error, "the limit of the file could not be lifted");
         }
@@ -372,6 +379,27 @@ impl SqliteWriter {
         Ok(())
     }
 
+    /// Whether a group would be tried, and find some room.
+    fn find_room(&mut self) -> Result<JobReport, Error> {
+        self.regain()?;
+        let left = self
+            .pages_max
+            .saturating_mul(self.page_bytes)
+            .saturating_add(as_bytes(self.bytes_in("freelist_count")));
+        let is_limited = as_bytes(self.bytes_in("page_count")).saturating_add(as_bytes(FOUND_BYTES_MIN)) > left;
+        if is_limited {
+            return Err(Error::Full);
+        }
+        if self.folder.refuses_to_grow() {
+            // The file may have what the disk has not.
+            self.shrink();
+            if self.folder.refuses_to_grow() {
+                return Err(Error::Full);
+            }
+        }
+        Ok(JobReport::default())
+    }
+
     fn compact(&mut self) -> Result<(), Trouble> {
         self.vacuum(VACUUM_PAGES_MAX)?;
         let about = About::read(&self.connection)?;
@@ -385,7 +413,7 @@ impl Drop for SqliteWriter {
     /// Marks the store as closed. Only then may SQLite remove the log.
     fn drop(&mut self) {
         self.abandon();
-        let marked = self.at_any_rate(|writer| writer.mark(false));
+        let marked = self.at_any_rate(Room::Kept, |writer| writer.mark(false));
         let marked =
             marked.and_then(|()| keep_log(&self.connection, false).map_err(|error| self.error(error, During::Write)));
         if let Err(error) = marked {
@@ -414,26 +442,28 @@ impl Writer for SqliteWriter {
                 self.change(|connection, hubs| hubs::create(connection, hubs, &info))?;
                 Ok(vec![info])
             }
-            HubAsk::Delete { name } => {
-                Ok(vec![self.at_any_rate(|writer| {
-                    writer.change(|connection, hubs| hubs::delete(connection, hubs, name))
-                })?])
-            }
+            HubAsk::Delete { name } => Ok(vec![self.at_any_rate(Room::Kept, |writer| {
+                writer.change(|connection, hubs| hubs::delete(connection, hubs, name))
+            })?]),
         }
     }
 
     fn claim(&mut self, partitions: &[PartitionKey], _now: Timestamp) -> Result<Vec<Lease>, Error> {
-        self.at_any_rate(|writer| writer.change(|connection, hubs| hubs::claim(connection, hubs, partitions)))
+        self.at_any_rate(Room::Kept, |writer| {
+            writer.change(|connection, hubs| hubs::claim(connection, hubs, partitions))
+        })
     }
 
     fn release(&mut self, leases: &[Lease]) -> Result<(), Error> {
-        self.at_any_rate(|writer| writer.change(|connection, hubs| hubs::release(connection, hubs, leases)))
+        self.at_any_rate(Room::Kept, |writer| {
+            writer.change(|connection, hubs| hubs::release(connection, hubs, leases))
+        })
     }
 
     fn stage(&mut self, group: &Group) -> Result<(), Error> {
         self.abandon();
         self.settle()?;
-        if !group.makes_room() {
+        if group.room() == Room::Free {
             // It would use up the room that the next purge needs.
             self.regain()?;
         }
@@ -483,6 +513,7 @@ impl Writer for SqliteWriter {
         let report = match job {
             Job::Verify => verify::verify(&self.connection, self.folder.path(), &mut |_| {}),
             Job::Compact => self.compact().and_then(|()| verify::size(&self.connection)),
+            Job::FindRoom => return self.find_room(),
         };
         report.map_err(|trouble| self.error(trouble, During::Read))
     }

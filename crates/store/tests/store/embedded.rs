@@ -21,7 +21,7 @@ use taskhub_store::embedded::{
     EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, refuse_reserves, resum,
 };
 use taskhub_store::mem::MemStore;
-use taskhub_store::{Answer, Error, Freshness, Group, HubAsk, Job, Query, Section, Store};
+use taskhub_store::{Answer, Error, Freshness, Group, HubAsk, Job, Query, Room, Section, Store};
 
 const OFF: Options = Options {
     synchronous: Synchronous::Off,
@@ -253,6 +253,88 @@ fn purging_makes_room_on_a_full_disk() {
     writer.seal().unwrap();
     assert_eq!(count(&scratch, "instance"), 8);
     assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
+}
+
+/// What ends instances on a full disk uses up its share of the room that is kept, and no more.
+#[test]
+fn ending_uses_a_share_of_the_kept_room_and_a_purge_finds_the_rest() {
+    let (scratch, mem) = (Scratch::new(), MemStore::empty());
+    let mut owner = Owner::new(&mem, "Share", 1);
+    let mut first = writer(&scratch, &owner);
+    let ids: Vec<InstanceId> = (0..200).map(|number| instance(&format!("order-{number}"))).collect();
+    for id in &ids {
+        owner.start(id);
+    }
+    first.stage(&owner.take_group()).unwrap();
+    first.seal().unwrap();
+    let size = first.maintain(Job::Compact).unwrap().bytes;
+    drop(first);
+    let full = open(&scratch, Options { bytes_max: size, ..OFF });
+    assert!(matches!(block_on(full.maintain(Job::FindRoom)), Err(Error::Full)));
+    let reason = Payload::new(vec![7; 30_000]);
+    let mut ended = 0;
+    let refused = loop {
+        owner.with(&ids[ended], |state, now| {
+            control::terminate(state, Some(&reason), false, now).ok()
+        });
+        let group = Arc::new(owner.take_group());
+        assert_eq!(group.room(), Room::Share);
+        match block_on(full.commit(Arc::clone(&group))) {
+            Ok(()) => ended += 1,
+            Err(Error::Full) => break group,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(ended > 2, "{ended} were ended in the share");
+    owner.with(&ids[0], |state, _| control::purge(state).ok());
+    let mut purge = owner.take_group();
+    assert_eq!(purge.room(), Room::Kept);
+    // The refused group took a number, which is still to be given.
+    purge.sections[0].first_seq = refused.sections[0].first_seq;
+    block_on(full.commit(Arc::new(purge))).unwrap();
+    assert_eq!(count(&scratch, "instance"), 199);
+    drop(full);
+    let larger = open(&scratch, OFF);
+    block_on(larger.maintain(Job::FindRoom)).unwrap();
+    assert_eq!(
+        block_on(larger.maintain(Job::Verify)).unwrap().problems,
+        Vec::<String>::new()
+    );
+}
+
+/// What adds work, or takes much room, is not made in the room that is kept.
+#[test]
+fn only_what_is_small_and_adds_no_work_may_use_a_share() {
+    let mem = MemStore::empty();
+    let mut owner = Owner::new(&mem, "Rooms", 1);
+    let id = instance("id");
+    owner.start(&id);
+    let start = owner.take_group();
+    assert_eq!((start.room(), Group::default().room()), (Room::Free, Room::Free));
+    owner.with(&id, |state, now| control::suspend(state, None, now).ok().flatten());
+    let suspend = owner.take_group();
+    owner.with(&id, |state, now| control::resume(state, None, now).ok().flatten());
+    let resume = owner.take_group();
+    assert_eq!((suspend.room(), resume.room()), (Room::Share, Room::Share));
+    owner.with(&id, |state, now| {
+        control::raise_event(state, name("Go"), None, None, now).ok().flatten()
+    });
+    assert_eq!(owner.take_group().room(), Room::Free);
+    let large = Payload::new(vec![7; 70_000]);
+    owner.with(&id, |state, now| {
+        control::suspend(state, Some(large), now).ok().flatten()
+    });
+    assert_eq!(owner.take_group().room(), Room::Free);
+    owner.with(&id, |state, now| control::terminate(state, None, false, now).ok());
+    let mut end = owner.take_group();
+    owner.with(&id, |state, _| control::purge(state).ok());
+    let purge = owner.take_group();
+    assert_eq!(purge.room(), Room::Kept);
+    end.sections.extend(purge.sections);
+    assert_eq!(end.room(), Room::Free, "the reason that it takes over is large");
+    end.sections.remove(0);
+    end.sections.extend(resume.sections);
+    assert_eq!(end.room(), Room::Share);
 }
 
 /// A disk on which no room can be kept.
