@@ -1,5 +1,6 @@
 //! The façade: a hub's verbs. Fronts and the library decode, call one of these, and encode.
 
+use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,6 +33,7 @@ pub use crate::purge::Purged;
 use crate::run::{LOST_THREADS_MAX, Supervisor};
 use crate::shared::{Drain, Parts, Shared};
 use crate::worker::Functions;
+pub use taskhub_store::HistoryBounds;
 
 /// A call not durable within this time answers "timed out", outcome unknown (R191).
 pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -96,25 +98,48 @@ pub enum Trouble {
     Failing,
 }
 
+/// Part of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPart {
+    /// Its events.
+    pub events: Vec<HistoryEvent>,
+    /// Bytes that they have in the store.
+    pub bytes: usize,
+    /// Events that the history had when it was looked for.
+    pub total: u32,
+}
+
+/// Something that a caller keeps for a request until it is done with: durable, refused or forgotten.
+pub type Held = Box<dyn Any + Send>;
+
 /// Where the answer to a request goes.
-#[derive(Debug)]
-pub struct To(oneshot::Sender<Result<Reply, StoreError>>);
+pub struct To {
+    answer: oneshot::Sender<Result<Reply, StoreError>>,
+    /// Dropped with the request.
+    _held: Option<Held>,
+}
+
+impl std::fmt::Debug for To {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("To")
+    }
+}
 
 impl To {
     /// Says that the store did not do it.
     pub(crate) fn refuse(self, error: StoreError) {
-        let _nobody_listens = self.0.send(Err(error));
+        let _nobody_listens = self.answer.send(Err(error));
     }
 
     pub(crate) fn answer(self, reply: Reply) {
         // A caller that went away wants no answer.
-        let _nobody_listens = self.0.send(Ok(reply));
+        let _nobody_listens = self.answer.send(Ok(reply));
     }
 }
 
 impl Destination for To {
     fn is_gone(&self) -> bool {
-        self.0.is_closed()
+        self.answer.is_closed()
     }
 }
 
@@ -186,12 +211,21 @@ impl Hub {
     /// # Errors
     ///
     /// `instance-exists` as the request's policy says (R136), and as all calls.
-    pub async fn start(&self, mut request: StartRequest) -> Result<(), Error> {
+    pub async fn start(&self, request: StartRequest) -> Result<(), Error> {
+        self.start_holding(request, None).await
+    }
+
+    /// The same, and keeps something until the request is done with, also when the caller waits no longer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::start`].
+    pub async fn start_holding(&self, mut request: StartRequest, held: Option<Held>) -> Result<(), Error> {
         if let Some(registered) = self.shared.functions.orchestrator_name(&request.name) {
             request.name = registered;
         }
         let instance = request.instance.clone();
-        self.change(&instance, Request::Start(Box::new(request))).await
+        self.change(&instance, Request::Start(Box::new(request)), held).await
     }
 
     /// The status record of an instance, absent if there is none (R12).
@@ -225,6 +259,22 @@ impl Hub {
     ///
     /// As all calls.
     pub async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryEvent>>, Error> {
+        let part = self.history_part(instance, 0, HistoryBounds::NONE).await?;
+        Ok(part.map(|part| part.events))
+    }
+
+    /// Events of it from one on, at least as many as the bounds say if there are. What is stored together is read
+    /// together.
+    ///
+    /// # Errors
+    ///
+    /// As all calls.
+    pub async fn history_part(
+        &self,
+        instance: &InstanceId,
+        from: u32,
+        bounds: HistoryBounds,
+    ) -> Result<Option<HistoryPart>, Error> {
         // The answer waits for the last commit it shows, so the store has all of it by now.
         let Some(info) = self.info(instance).await? else {
             return Ok(None);
@@ -238,7 +288,12 @@ impl Hub {
             number: state.number,
             ordinal,
         };
-        Ok(Some(decode_history(&self.shared.store.history(&execution, 0).await?)?))
+        let chunks = self.shared.store.history_part(&execution, from, bounds).await?;
+        Ok(Some(HistoryPart {
+            events: decode_history(&chunks)?,
+            bytes: chunks.iter().map(|chunk| chunk.body.len()).sum(),
+            total: state.history_events,
+        }))
     }
 
     /// A page of status records, by created time, then id (R13).
@@ -301,7 +356,23 @@ impl Hub {
         input: Option<Payload>,
         key: Option<IdempotencyKey>,
     ) -> Result<(), Error> {
-        self.change(instance, Request::Raise { name, input, key }).await
+        self.change(instance, Request::Raise { name, input, key }, None).await
+    }
+
+    /// The same, and keeps something as [`Hub::start_holding`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::raise_event`].
+    pub async fn raise_event_holding(
+        &self,
+        instance: &InstanceId,
+        (name, input): (Name, Option<Payload>),
+        key: Option<IdempotencyKey>,
+        held: Held,
+    ) -> Result<(), Error> {
+        self.change(instance, Request::Raise { name, input, key }, Some(held))
+            .await
     }
 
     /// Ends an instance at once (A25).
@@ -439,8 +510,8 @@ impl Hub {
         self.shared.reloads.load(Ordering::Acquire)
     }
 
-    async fn change(&self, instance: &InstanceId, request: Request) -> Result<(), Error> {
-        let answer = self.send(instance, request)?;
+    async fn change(&self, instance: &InstanceId, request: Request, held: Option<Held>) -> Result<(), Error> {
+        let answer = self.send_holding(instance, request, held)?;
         self.receive(answer, Some(CALL_DEADLINE)).await.map(|_| ())
     }
 
@@ -475,6 +546,10 @@ impl Hub {
     }
 
     pub(crate) fn send(&self, instance: &InstanceId, request: Request) -> Result<Pending, Error> {
+        self.send_holding(instance, request, None)
+    }
+
+    fn send_holding(&self, instance: &InstanceId, request: Request, held: Option<Held>) -> Result<Pending, Error> {
         if self.shared.is_stopping() {
             return Err(Error::Stopped);
         }
@@ -503,7 +578,10 @@ impl Hub {
             Input::Request {
                 instance: instance.clone(),
                 request,
-                to: To(to),
+                to: To {
+                    answer: to,
+                    _held: held,
+                },
             },
         );
         Ok(pending)

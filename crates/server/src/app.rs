@@ -1,12 +1,14 @@
 //! What all requests share: hubs, keys, settings, figures, and whether the server is stopping.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::answers::Answers;
 use crate::auth::Keys;
 use crate::border::Border;
 use crate::config::Config;
@@ -27,13 +29,16 @@ pub(crate) struct App {
     pub(crate) address: SocketAddr,
     /// Becomes true when the server stops.
     closing: watch::Sender<bool>,
-    /// Bytes of the bodies that are being read.
-    body_bytes: AtomicUsize,
+    /// Bytes of the bodies that are being read, or wait to become durable.
+    body_bytes: Arc<AtomicUsize>,
+    /// Room for large answers.
+    pub(crate) answers: Answers,
 }
 
 impl App {
     pub(crate) fn new(config: Config, hubs: Hubs, address: SocketAddr) -> Self {
         Self {
+            answers: Answers::new(&config.limits),
             keys: Keys::new(config.keys.clone()),
             border: Border::new(&config),
             guesses: Guesses::default(),
@@ -42,7 +47,7 @@ impl App {
             metrics: Metrics::default(),
             address,
             closing: watch::Sender::new(false),
-            body_bytes: AtomicUsize::new(0),
+            body_bytes: Arc::default(),
         }
     }
 
@@ -71,29 +76,34 @@ impl App {
     }
 
     /// A share of the memory for bodies, empty at first.
-    pub(crate) fn reserve(&self) -> Reserved<'_> {
-        Reserved { app: self, bytes: 0 }
+    pub(crate) fn reserve(&self) -> Reserved {
+        Reserved {
+            all: Arc::clone(&self.body_bytes),
+            bytes_max: self.config.limits.bodies_bytes_max,
+            bytes: 0,
+        }
     }
 }
 
 /// Memory that a body takes; given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Reserved<'a> {
-    app: &'a App,
+pub(crate) struct Reserved {
+    all: Arc<AtomicUsize>,
+    bytes_max: usize,
     bytes: usize,
 }
 
-impl Reserved<'_> {
+impl Reserved {
     /// Takes more; false if that is more than all bodies together may have (P8).
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let taken = self.app.body_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let taken = self.all.fetch_add(bytes, Ordering::AcqRel);
         self.bytes += bytes;
-        taken + bytes <= self.app.config.limits.bodies_bytes_max
+        taken + bytes <= self.bytes_max
     }
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Reserved {
     fn drop(&mut self) {
-        self.app.body_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.all.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }

@@ -112,8 +112,13 @@ pub struct Limits {
     pub wait_max: Duration,
     /// Largest body (H19).
     pub body_bytes_max: usize,
-    /// Bytes of all bodies that are being read; above it callers are told to come back.
+    /// Bytes of all bodies that are being read, or wait to become durable; above it callers are told to come back.
     pub bodies_bytes_max: usize,
+    /// Bytes of all large answers that are being sent; the next one waits, and its caller is told to come back when that
+    /// takes too long. A larger one is sent when there is no other.
+    pub answers_bytes_max: usize,
+    /// How long an answer waits for room.
+    pub answer_patience: Duration,
     /// A body of which nothing comes for so long is given up; what has come gives it more time, as
     /// `body_bytes_per_second_min` says.
     pub body_timeout: Duration,
@@ -144,6 +149,8 @@ impl Default for Limits {
             wait_max: Duration::from_secs(230),
             body_bytes_max: limits::PAYLOAD_BYTES_MAX,
             bodies_bytes_max: 8 * limits::PAYLOAD_BYTES_MAX,
+            answers_bytes_max: 8 * limits::PAYLOAD_BYTES_MAX,
+            answer_patience: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             body_bytes_per_second_min: 16 << 10,
             head_timeout: Duration::from_secs(10),

@@ -5,6 +5,7 @@
 //! the server does not do: it runs no user code, keeps no state of its own, and decides nothing about an
 //! instance. Its handlers decode, call a verb of [`taskhub_engine::Hub`], and encode.
 
+mod answers;
 mod app;
 mod auth;
 mod border;

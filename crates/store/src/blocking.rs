@@ -6,8 +6,8 @@ use taskhub_core::instance::InstanceState;
 use taskhub_core::time::Timestamp;
 
 use crate::{
-    Answer, Error, ExecutionKey, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Query,
-    Recovered, Work,
+    Answer, Error, ExecutionKey, Group, HistoryBounds, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease,
+    PartitionKey, Query, Recovered, Work,
 };
 
 /// Reads. Each call sees every group that was sealed before it began.
@@ -33,6 +33,22 @@ pub trait Reader: Send {
     ///
     /// As the store's.
     fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, Error>;
+
+    /// See [`crate::Store::history_part`].
+    ///
+    /// # Errors
+    ///
+    /// As the store's.
+    fn history_part(
+        &mut self,
+        of: &ExecutionKey,
+        from: u32,
+        bounds: HistoryBounds,
+    ) -> Result<Vec<HistoryChunk>, Error> {
+        let mut chunks = self.history(of, from)?;
+        bounds.cut(&mut chunks);
+        Ok(chunks)
+    }
 
     /// See [`crate::Store::query`].
     ///

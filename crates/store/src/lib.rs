@@ -308,6 +308,51 @@ impl HistoryChunk {
     }
 }
 
+/// How much of a history is read at once. Chunks are not divided, and one is read at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryBounds {
+    /// Events with which it is enough.
+    pub events: u32,
+    /// Bytes of chunks with which it is enough.
+    pub bytes: usize,
+}
+
+impl HistoryBounds {
+    /// All of it.
+    pub const NONE: Self = Self {
+        events: u32::MAX,
+        bytes: usize::MAX,
+    };
+
+    fn cut(self, chunks: &mut Vec<HistoryChunk>) {
+        let mut read = HistoryRead::default();
+        let enough = chunks.iter().position(|chunk| {
+            read.add(chunk);
+            read.is_reached(self)
+        });
+        chunks.truncate(enough.map_or(chunks.len(), |last| last + 1));
+    }
+}
+
+/// How much of a history was read so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HistoryRead {
+    events: u64,
+    bytes: usize,
+}
+
+impl HistoryRead {
+    pub(crate) fn add(&mut self, chunk: &HistoryChunk) {
+        self.events += u64::from(chunk.events);
+        self.bytes += chunk.body.len();
+    }
+
+    /// Whether that is enough.
+    pub(crate) fn is_reached(self, bounds: HistoryBounds) -> bool {
+        self.events >= u64::from(bounds.events) || self.bytes >= bounds.bytes
+    }
+}
+
 /// Decodes the events of consecutive chunks, as [`Store::history`] gives them.
 ///
 /// # Errors
@@ -538,6 +583,20 @@ pub trait Store: Send + Sync + 'static {
     /// Chunks of a history from an event on, in order, without a gap; the first begins exactly there. What does
     /// not exist has none.
     fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>>;
+
+    /// The same, but no chunk behind the one with which a bound is reached.
+    fn history_part<'a>(
+        &'a self,
+        of: &'a ExecutionKey,
+        from: u32,
+        bounds: HistoryBounds,
+    ) -> Fut<'a, Vec<HistoryChunk>> {
+        Box::pin(async move {
+            let mut chunks = self.history(of, from).await?;
+            bounds.cut(&mut chunks);
+            Ok(chunks)
+        })
+    }
 
     /// Answers a question over many instances.
     fn query<'a>(&'a self, query: &'a Query, freshness: Freshness) -> Fut<'a, Answer>;

@@ -34,12 +34,13 @@ pub(super) async fn raise_event(
         Some(info) if info.status.is_terminal() && key.is_none() => return Ok(respond::empty(StatusCode::GONE)),
         Some(_) => {}
     }
-    if !body.is_empty() {
+    if !body.bytes.is_empty() {
         check_content_type(asked)?;
     }
-    let input = payload::of_body(&body, asked.app.config.unwrap_json_strings)?;
+    let input = payload::of_body(&body.bytes, asked.app.config.unwrap_json_strings)?;
     let event = Name::new(event).map_err(EngineError::from)?;
-    settle(hub.raise_event(&instance, event, input, key).await)
+    let held = Box::new(body.reserved);
+    settle(hub.raise_event_holding(&instance, (event, input), key, held).await)
 }
 
 /// Parameters and letter case of the media type do not matter.

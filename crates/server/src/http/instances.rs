@@ -24,8 +24,10 @@ use super::listing::{Listing, Wanted};
 use super::problem::Problem;
 use super::query::{Query, no_status};
 use super::respond::{self, Response};
+use super::room::{self, payloads, with_room};
 use super::shapes::InstanceStatus;
 use super::{Asked, Surface, header, idempotency_key, payload, time, token};
+use crate::answers::Room;
 use crate::config::Reuse;
 
 /// Seconds after which a started instance is worth a look (H61).
@@ -92,7 +94,7 @@ struct Started {
 async fn begin(asked: &Asked<'_>, body: &mut Incoming, name: &str, instance: Option<&str>) -> Result<Started, Problem> {
     let app = asked.app;
     let body = payload::read(app, body).await?;
-    let request = start_request(asked, &body, name, instance)?;
+    let request = start_request(asked, &body.bytes, name, instance)?;
     let hub = if app.config.auto_create_hubs {
         app.hubs.find_or_create(&asked.hub).await?
     } else {
@@ -101,7 +103,9 @@ async fn begin(asked: &Asked<'_>, body: &mut Incoming, name: &str, instance: Opt
     let hub = hub.ok_or_else(|| Problem::argument(format!("there is no task hub '{}' here", asked.hub)))?;
     let instance = request.instance.clone();
     let limit = app.config.limits.start_timeout;
-    match timeout(limit, hub.start(request)).await {
+    // It counts until it is durable, however long the caller waits.
+    let held = Box::new(body.reserved);
+    match timeout(limit, hub.start_holding(request, Some(held))).await {
         Ok(Ok(())) => Ok(Started { hub, instance }),
         Err(_) | Ok(Err(EngineError::TimedOut)) => {
             Err(Problem::start_timeout(name, instance.as_str(), limit.as_secs()))
@@ -203,27 +207,33 @@ pub(super) fn instance_id_for(key: Option<&str>) -> Result<InstanceId, Refusal> 
 
 /// Answers a start: at once, or when the instance has ended or the time is over (H61, H67).
 async fn finish(asked: &Asked<'_>, started: Started, wait: Option<Duration>) -> Result<Response, Problem> {
-    let ended = match wait {
-        None => None,
-        Some(wait) => wait_for_end(asked, &started, wait).await,
+    let has_ended = match wait {
+        None => false,
+        Some(wait) => ends_within(asked, &started, wait).await,
     };
-    match ended {
-        None => Ok(accepted(asked, &started.instance)),
-        Some(info) if info.status == RuntimeStatus::Completed => {
+    if !has_ended {
+        return Ok(accepted(asked, &started.instance));
+    }
+    let (hub, instance) = (&started.hub, &started.instance);
+    let read = || async { hub.info(instance).await.map_err(Problem::from) };
+    match with_room(asked.app, read).await? {
+        // It was purged since.
+        (None, _) => Ok(accepted(asked, instance)),
+        (Some(info), room) if info.status == RuntimeStatus::Completed => {
             let output = payload::Shown::new(info.output.as_ref());
-            Ok(respond::json(StatusCode::OK, &output))
+            Ok(respond::json_of(StatusCode::OK, &output, info.output.iter(), room))
         }
-        Some(info) => show(asked, &started.hub, info).await,
+        (Some(info), room) => show(asked, hub, info, room).await,
     }
 }
 
-/// The record of an instance that ends in time. Whatever keeps us from seeing its end, it was started.
-async fn wait_for_end(asked: &Asked<'_>, started: &Started, wait: Duration) -> Option<InstanceInfo> {
+/// Whether an instance ends in time. Whatever keeps us from seeing its end, it was started.
+async fn ends_within(asked: &Asked<'_>, started: &Started, wait: Duration) -> bool {
     let wait = wait.min(asked.app.config.limits.wait_max);
     tokio::select! {
         biased;
-        ended = started.hub.wait(&started.instance, WaitFor::Ended) => ended.ok(),
-        () = asked.app.enough(wait) => None,
+        ended = started.hub.wait(&started.instance, WaitFor::Ended) => ended.is_ok(),
+        () = asked.app.enough(wait) => false,
     }
 }
 
@@ -242,19 +252,22 @@ pub(super) async fn status(asked: &Asked<'_>, instance: &str) -> Result<Response
     let Some((hub, instance)) = asked.find(instance).await? else {
         return Ok(respond::empty(StatusCode::NOT_FOUND));
     };
-    match hub.info(&instance).await? {
-        None => Ok(respond::empty(StatusCode::NOT_FOUND)),
-        Some(info) => show(asked, &hub, info).await,
+    let read = || async { hub.info(&instance).await.map_err(Problem::from) };
+    match with_room(asked.app, read).await? {
+        (None, _) => Ok(respond::empty(StatusCode::NOT_FOUND)),
+        (Some(info), room) => show(asked, &hub, info, room).await,
     }
 }
 
 /// The status with its code and headers (H70).
-async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo) -> Result<Response, Problem> {
+async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo, mut room: Room) -> Result<Response, Problem> {
     let query = &asked.query;
     let view = HistoryView::of_query(query);
     let events = match view {
         // What has not begun has no history, nor a member for it (H57).
-        Some(_) if info.status != RuntimeStatus::Pending => hub.history(&info.instance).await?,
+        Some(_) if info.status != RuntimeStatus::Pending => {
+            room::history(asked.app, hub, &info.instance, &mut room).await?
+        }
         Some(_) | None => None,
     };
     let records = match (view, &events) {
@@ -273,7 +286,7 @@ async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo) -> Result<Respon
             StatusCode::OK
         }
     };
-    let mut response = respond::json(code, &shown);
+    let mut response = respond::json_of(code, &shown, payloads(&info), room);
     if code == StatusCode::ACCEPTED {
         respond::set(&mut response, LOCATION, &asked.links.this(asked.head));
         respond::set(&mut response, RETRY_AFTER, RETRY_AFTER_STATUS);
@@ -297,7 +310,7 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
                 filter: filter.clone(),
                 payloads: Payloads { input, output: true },
             };
-            rows(wanted, after, query.top("top")).await?
+            rows(asked, wanted, after, query.top("top")).await?
         }
     };
     let token = next
@@ -312,13 +325,19 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<Response, Problem> {
 
 /// So many rows behind a place, and where the next ones begin. Clients that read one page alone must see as many as they
 /// asked for, so those that are too large to be held at once are sent while they are read.
-async fn rows(wanted: Wanted, after: Option<Cursor>, rows_max: usize) -> Result<(Response, Option<Cursor>), Problem> {
-    let page = wanted.page(after, rows_max).await?;
+async fn rows(
+    asked: &Asked<'_>,
+    wanted: Wanted,
+    after: Option<Cursor>,
+    rows_max: usize,
+) -> Result<(Response, Option<Cursor>), Problem> {
+    let read = || async { wanted.page(after.clone(), rows_max).await.map_err(Problem::from) };
+    let (page, room) = with_room(asked.app, read).await?;
     if let Some(next) = page.next.clone().filter(|_| page.rows.len() < rows_max) {
         // The store ended it by its size.
         let outline = wanted.outline(next, rows_max - page.rows.len()).await?;
         if let Some(last) = outline.rows.last() {
-            let listing = Listing::new(wanted, page, Cursor::of(last));
+            let listing = Listing::new(wanted, page, Cursor::of(last), room);
             return Ok((respond::json_parts(StatusCode::OK, listing.parts()), outline.next));
         }
     }
@@ -327,7 +346,8 @@ async fn rows(wanted: Wanted, after: Option<Cursor>, rows_max: usize) -> Result<
         .iter()
         .map(|info| InstanceStatus::new(info, wanted.payloads.input, None))
         .collect();
-    Ok((respond::json(StatusCode::OK, &shown), page.next))
+    let payloads = page.rows.iter().flat_map(payloads);
+    Ok((respond::json_of(StatusCode::OK, &shown, payloads, room), page.next))
 }
 
 /// A list with nothing behind it, which an empty token says (H76).

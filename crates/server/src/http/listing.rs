@@ -11,6 +11,7 @@ use taskhub_engine::{Error as EngineError, Hub, chain};
 
 use super::respond::{Cut, Parts};
 use super::shapes::InstanceStatus;
+use crate::answers::Room;
 
 /// Bytes after which a part of the answer is sent. A row is never divided, so the largest row decides how much is held:
 /// that, and what is left of a page of [`limits::PAGE_BYTES_MAX`].
@@ -55,17 +56,20 @@ pub(super) struct Listing {
     /// The last row that belongs to the list.
     last: Cursor,
     is_begun: bool,
+    /// What its first page takes, which those behind it are not much larger than.
+    _room: Room,
 }
 
 impl Listing {
     /// A list from its first page on, up to a row.
-    pub(super) fn new(wanted: Wanted, first: Page, last: Cursor) -> Self {
+    pub(super) fn new(wanted: Wanted, first: Page, last: Cursor, room: Room) -> Self {
         Self {
             wanted,
             rows: first.rows.into_iter(),
             after: first.next,
             last,
             is_begun: false,
+            _room: room,
         }
     }
 

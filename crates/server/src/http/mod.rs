@@ -13,6 +13,7 @@ mod probes;
 mod problem;
 mod query;
 mod respond;
+mod room;
 mod routes;
 mod shapes;
 mod time;

@@ -17,15 +17,22 @@ use taskhub_engine::Error as EngineError;
 use tokio::time::timeout;
 
 use super::problem::Problem;
-use crate::app::App;
+use crate::app::{App, Reserved};
 use crate::guess::now;
+
+/// A body, and the memory that it is counted for.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) bytes: Bytes,
+    pub(crate) reserved: Reserved,
+}
 
 /// Reads a body whole.
 ///
 /// # Errors
 ///
 /// If it is larger than the limit, does not arrive in time, or all bodies together take too much memory.
-pub(crate) async fn read(app: &App, body: &mut Incoming) -> Result<Bytes, Problem> {
+pub(crate) async fn read(app: &App, body: &mut Incoming) -> Result<Taken, Problem> {
     let bytes_max = app.config.limits.body_bytes_max;
     let too_large = || Problem::too_large(bytes_max);
     // What says beforehand that it is too large need not be sent.
@@ -65,11 +72,13 @@ pub(crate) async fn read(app: &App, body: &mut Incoming) -> Result<Bytes, Proble
         }
         if whole.is_empty() && body.is_end_stream() {
             // The usual case: one frame, kept without a copy.
-            return Ok(data.copy_to_bytes(data.remaining()));
+            let bytes = data.copy_to_bytes(data.remaining());
+            return Ok(Taken { bytes, reserved });
         }
         whole.extend_from_slice(data.chunk());
     }
-    Ok(whole.freeze())
+    let bytes = whole.freeze();
+    Ok(Taken { bytes, reserved })
 }
 
 /// Reads what nobody wanted of a body, for a while and without keeping it: a connection that is closed with bytes

@@ -1,5 +1,7 @@
 //! Answers: JSON, or empty with `Content-Length: 0` and no content type (H40).
 
+use std::collections::VecDeque;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -9,8 +11,10 @@ use http::{StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
+use taskhub_core::payload::Payload;
 
 use super::path::encode;
+use crate::answers::Room;
 
 /// An answer.
 pub(crate) type Response = http::Response<Body>;
@@ -22,6 +26,16 @@ pub(crate) enum Body {
     Whole(Full<Bytes>),
     /// What is left of one that is made while it is sent; absent behind its end.
     Parts(Option<Parts>),
+    /// What is left of one that is there in pieces.
+    Pieces(Pieces),
+}
+
+/// Pieces of a body, large payloads among them where they are, and the room that they take.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    left: VecDeque<Bytes>,
+    bytes: u64,
+    _room: Room,
 }
 
 /// The next part of a body, and what is left behind it. It is made when it is asked for, so that a caller who takes
@@ -59,6 +73,11 @@ impl hyper::body::Body for Body {
                 return Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})));
             }
             Self::Parts(left) => left,
+            Self::Pieces(pieces) => {
+                let next = pieces.left.pop_front();
+                pieces.bytes -= next.as_ref().map_or(0, |piece| piece.len() as u64);
+                return Poll::Ready(next.map(|piece| Ok(Frame::data(piece))));
+            }
         };
         let Some(Parts(next)) = left else {
             return Poll::Ready(None);
@@ -80,6 +99,7 @@ impl hyper::body::Body for Body {
         match self {
             Self::Whole(whole) => whole.is_end_stream(),
             Self::Parts(left) => left.is_none(),
+            Self::Pieces(pieces) => pieces.left.is_empty(),
         }
     }
 
@@ -87,11 +107,15 @@ impl hyper::body::Body for Body {
         match self {
             Self::Whole(whole) => whole.size_hint(),
             Self::Parts(_) => SizeHint::default(),
+            Self::Pieces(pieces) => SizeHint::with_exact(pieces.bytes),
         }
     }
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// Payloads of so many bytes are not copied into an answer.
+const APART_BYTES_MIN: usize = 16 << 10;
 
 /// Longest warning; what is longer is cut.
 const WARNING_CHARS_MAX: usize = 200;
@@ -106,6 +130,92 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     // What is shown is made of texts, numbers and JSON that was checked, which can always be written.
     let body = serde_json::to_vec(value).unwrap_or_default();
     with_body(status, Some(JSON), body.into())
+}
+
+/// An answer with a JSON body that shows payloads. Large ones are sent from where they are.
+pub(crate) fn json_of<'a>(
+    status: StatusCode,
+    value: &impl Serialize,
+    payloads: impl Iterator<Item = &'a Payload>,
+    room: Room,
+) -> Response {
+    let mut gathered = Gathered::new(payloads);
+    // As above.
+    let _written = serde_json::to_writer(&mut gathered, value);
+    let pieces = gathered.pieces();
+    let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let mut response = Response::new(Body::Pieces(Pieces {
+        left: pieces.into(),
+        bytes,
+        _room: room,
+    }));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// Text that is written, in pieces: what lies within one of the payloads is not copied.
+struct Gathered {
+    payloads: Vec<Bytes>,
+    pieces: Vec<Bytes>,
+    open: Vec<u8>,
+}
+
+impl Gathered {
+    fn new<'a>(payloads: impl Iterator<Item = &'a Payload>) -> Self {
+        let large = payloads
+            .map(Payload::bytes)
+            .filter(|bytes| bytes.len() >= APART_BYTES_MIN);
+        Self {
+            payloads: large.cloned().collect(),
+            pieces: Vec::new(),
+            open: Vec::new(),
+        }
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.open).into());
+        }
+    }
+
+    fn pieces(mut self) -> Vec<Bytes> {
+        self.close();
+        self.pieces
+    }
+
+    /// The payload that a text is a part of.
+    fn holder(&self, text: &[u8]) -> Option<Bytes> {
+        let wanted = text.as_ptr_range();
+        let holds = |payload: &&Bytes| {
+            let range = payload.as_ptr_range();
+            range.start <= wanted.start && wanted.end <= range.end
+        };
+        self.payloads.iter().find(holds).map(|payload| payload.slice_ref(text))
+    }
+}
+
+impl io::Write for Gathered {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match Some(text)
+            .filter(|text| text.len() >= APART_BYTES_MIN)
+            .and_then(|text| self.holder(text))
+        {
+            Some(piece) => {
+                self.close();
+                self.pieces.push(piece);
+            }
+            None => self.open.extend_from_slice(text),
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An answer whose body is JSON text as it is.
@@ -182,6 +292,29 @@ fn with_body(status: StatusCode, kind: Option<HeaderValue>, body: Bytes) -> Resp
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_payload_is_sent_from_where_it_is() {
+        let json = Payload::text(&format!("[{}]", "1,".repeat(20_000) + "1"));
+        let text = Payload::text(&format!("no \"JSON\" {}", "x".repeat(20_000)));
+        let small = Payload::text("{}");
+        let payloads = [&json, &text, &small];
+        let shown: Vec<_> = payloads
+            .map(|payload| super::super::payload::Shown::new(Some(payload)))
+            .into();
+        let mut response = json_of(StatusCode::OK, &shown, payloads.into_iter(), Room::default());
+        let Body::Pieces(pieces) = response.body_mut() else {
+            unreachable!()
+        };
+        let within = |payload: &Payload, piece: &Bytes| payload.bytes().as_ptr_range().contains(&piece.as_ptr());
+        assert!(pieces.left.iter().any(|piece| within(&json, piece)));
+        assert!(pieces.left.iter().any(|piece| within(&text, piece)));
+        let whole = pieces.left.iter().flat_map(|piece| piece.to_vec()).collect::<Vec<u8>>();
+        assert_eq!(
+            (whole.len() as u64, whole),
+            (pieces.bytes, serde_json::to_vec(&shown).unwrap())
+        );
+    }
 
     #[test]
     fn a_warning_stays_within_its_quotes() {

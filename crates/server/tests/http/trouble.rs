@@ -31,7 +31,7 @@ const RPC: &str = SURFACES[2];
 /// A store whose commits and questions wait until they are let through.
 pub(crate) struct Gated {
     store: MemStore,
-    commits: Arc<Semaphore>,
+    pub(crate) commits: Arc<Semaphore>,
     queries: Arc<Semaphore>,
     /// Questions of purges that came to the gate.
     purging: Arc<AtomicUsize>,

@@ -44,8 +44,8 @@ use taskhub_core::time::Timestamp;
 
 use crate::blocking::{Reader, Writer};
 use crate::{
-    Answer, Capabilities, Error, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport,
-    Lease, PartitionKey, Query, Recovered, Store, Work,
+    Answer, Capabilities, Error, ExecutionKey, Freshness, Fut, Group, HistoryBounds, HistoryChunk, HubAsk, HubInfo,
+    Job, JobReport, Lease, PartitionKey, Query, Recovered, Store, Work,
 };
 
 #[cfg(feature = "testing")]
@@ -186,6 +186,16 @@ impl Store for EmbeddedStore {
     fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>> {
         let of = of.clone();
         self.threads.read(move |reader| reader.history(&of, from))
+    }
+
+    fn history_part<'a>(
+        &'a self,
+        of: &'a ExecutionKey,
+        from: u32,
+        bounds: HistoryBounds,
+    ) -> Fut<'a, Vec<HistoryChunk>> {
+        let of = of.clone();
+        self.threads.read(move |reader| reader.history_part(&of, from, bounds))
     }
 
     fn query<'a>(&'a self, query: &'a Query, _freshness: Freshness) -> Fut<'a, Answer> {

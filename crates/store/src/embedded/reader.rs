@@ -19,7 +19,9 @@ use super::sums::print;
 use super::trouble::{During, Trouble, damaged_page};
 use super::{folder, hubs, listing, recovery, verify};
 use crate::blocking::Reader;
-use crate::{Answer, Error, ExecutionKey, HistoryChunk, Lease, PartitionKey, Query, Recovered};
+use crate::{
+    Answer, Error, ExecutionKey, HistoryBounds, HistoryChunk, HistoryRead, Lease, PartitionKey, Query, Recovered,
+};
 
 /// A reader. Any number may be at work while the writer writes.
 #[derive(Debug)]
@@ -108,9 +110,18 @@ impl Reader for SqliteReader {
     }
 
     fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, Error> {
+        self.history_part(of, from, HistoryBounds::NONE)
+    }
+
+    fn history_part(
+        &mut self,
+        of: &ExecutionKey,
+        from: u32,
+        bounds: HistoryBounds,
+    ) -> Result<Vec<HistoryChunk>, Error> {
         self.snapshot(|connection, _| {
             let part = hubs::find_part(connection, &of.partition)?;
-            history(connection, Key::new(part.row, of.number), of.ordinal, from)
+            history(connection, Key::new(part.row, of.number), of.ordinal, (from, bounds))
         })
     }
 
@@ -258,18 +269,18 @@ pub(super) fn info(connection: &Connection, key: Key) -> Result<Option<InfoRow>,
     rows.next()?.map(read_info).transpose()
 }
 
-/// Chunks from an event on. One that begins before it is cut, so that callers need not.
+/// Chunks from an event on, as far as is asked for. One that begins before it is cut, so that callers need not.
 pub(super) fn history(
     connection: &Connection,
     key: Key,
     ordinal: u32,
-    from: u32,
+    (from, bounds): (u32, HistoryBounds),
 ) -> Result<Vec<HistoryChunk>, Trouble> {
     let sql = "SELECT first, events, is_cut, sum, body FROM history WHERE inst = ?1 AND ordinal = ?2 AND first >= \
          coalesce((SELECT max(first) FROM history WHERE inst = ?1 AND ordinal = ?2 AND first <= ?3), 0) ORDER BY first";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![key.0, ordinal, from])?;
-    let mut chunks: Vec<HistoryChunk> = Vec::new();
+    let (mut chunks, mut enough) = (Vec::new(), HistoryRead::default());
     let mut end = None;
     while let Some(row) = rows.next()? {
         let (first, events, is_cut) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -291,7 +302,12 @@ pub(super) fn history(
             chunk.body = taskhub_proto::encode_chunk(&events);
         }
         end = Some(first + events);
-        chunks.extend(cut(chunk, from)?);
+        let Some(chunk) = cut(chunk, from)? else { continue };
+        enough.add(&chunk);
+        chunks.push(chunk);
+        if enough.is_reached(bounds) {
+            return Ok(chunks);
+        }
     }
     ends_well(connection, key, ordinal, from, end)?;
     Ok(chunks)

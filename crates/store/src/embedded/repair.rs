@@ -19,7 +19,7 @@ use super::record::{INFO, Key, read_info};
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
 use super::writer::keep_log;
-use crate::{Error, JobReport, decode_history};
+use crate::{Error, HistoryBounds, JobReport, decode_history};
 
 /// Checks a store: the structure of the file, the checksums of pages and rows, indexes against tables, counts, the log. May
 /// be done beside the process that has the store.
@@ -247,7 +247,7 @@ impl Saver<'_> {
         let state = reader::state(self.connection, info)?;
         let mut histories = Vec::new();
         for ordinal in self.ordinals(key)? {
-            let chunks = reader::history(self.connection, key, ordinal, 0)?;
+            let chunks = reader::history(self.connection, key, ordinal, (0, HistoryBounds::NONE))?;
             histories.push((ordinal, decode_history(&chunks)?));
         }
         Ok(Saved { hub, state, histories })

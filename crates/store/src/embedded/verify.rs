@@ -15,6 +15,7 @@ use super::reader::{history, state};
 use super::record::{INFO, InfoRow, count_sum, read_info, uint};
 use super::recovery::{OUTBOX, outbox_item};
 use super::trouble::{During, Trouble};
+use crate::HistoryBounds;
 use crate::JobReport;
 
 /// A damaged store could have a line for every row.
@@ -290,7 +291,7 @@ fn instance(connection: &Connection, row: InfoRow) -> Result<Option<String>, Tro
     let last = state.history_events.saturating_sub(1);
     let mut ended = false;
     let mut bytes = 0;
-    for chunk in history(connection, key, state.info.ordinal, 0)? {
+    for chunk in history(connection, key, state.info.ordinal, (0, HistoryBounds::NONE))? {
         let events = chunk.decode()?;
         if events.len() != chunk.events as usize {
             return Ok(Some(format!(

@@ -21,7 +21,9 @@ use taskhub_store::embedded::{
     EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, refuse_reserves, resum,
 };
 use taskhub_store::mem::MemStore;
-use taskhub_store::{Answer, Error, Freshness, Group, HubAsk, Job, Query, Room, Section, Store};
+use taskhub_store::{
+    Answer, Error, ExecutionKey, Freshness, Group, HistoryBounds, HubAsk, Job, Query, Room, Section, Store,
+};
 
 const OFF: Options = Options {
     synchronous: Synchronous::Off,
@@ -300,6 +302,38 @@ fn ending_uses_a_share_of_the_kept_room_and_a_purge_finds_the_rest() {
         block_on(larger.maintain(Job::Verify)).unwrap().problems,
         Vec::<String>::new()
     );
+}
+
+/// A part of a history costs no more than the part.
+#[test]
+fn a_history_is_read_no_further_than_is_asked_for() {
+    let scratch = Scratch::new();
+    let store = open(&scratch, OFF);
+    let mut owner = Owner::new(&store, "Parts", 1);
+    let id = instance("order-1");
+    owner.start(&id);
+    owner.turn(&id, vec![call(), call()]);
+    block_on(store.commit(Arc::new(owner.take_group()))).unwrap();
+    owner.with(&id, |state, now| control::terminate(state, None, false, now).ok());
+    block_on(store.commit(Arc::new(owner.take_group()))).unwrap();
+    let state = owner.state(&id).unwrap();
+    let key = ExecutionKey {
+        partition: owner.lease(0).partition.clone(),
+        number: state.number,
+        ordinal: 0,
+    };
+    let all = block_on(store.history(&key, 0)).unwrap();
+    assert_eq!(all.len(), 2);
+    let part = |from, events, bytes| {
+        let bounds = HistoryBounds { events, bytes };
+        block_on(store.history_part(&key, from, bounds)).unwrap()
+    };
+    assert_eq!(part(0, 1, usize::MAX), all[..1]);
+    assert_eq!(part(0, all[0].events + 1, usize::MAX), all);
+    assert_eq!(part(0, u32::MAX, 1), all[..1]);
+    assert_eq!(part(all[1].first, 1, 1), all[1..]);
+    assert_eq!(part(0, u32::MAX, usize::MAX), all);
+    assert_eq!(part(all[1].first + all[1].events, 1, 1), []);
 }
 
 /// What adds work, or takes much room, is not made in the room that is kept.

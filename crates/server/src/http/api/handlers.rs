@@ -16,12 +16,15 @@ use taskhub_core::query::Filter;
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
+use taskhub_engine::hub::HistoryBounds;
 use taskhub_engine::{Error as EngineError, WaitFor};
 use tokio::time::timeout;
 
 use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after};
+use super::super::payload::Taken;
 use super::super::query::{Query, no_status, status};
 use super::super::respond::{self, Response};
+use super::super::room::{HISTORY_BYTES_MAX, payloads, with_room};
 use super::super::{history as events, payload, time, token};
 use super::Call;
 use super::refused::Refused;
@@ -89,7 +92,12 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
         .transpose();
     let after = after.map_err(|refused| Refused::argument(refused.to_string()))?;
     let rows_max = whole(query, "limit", 1..=limits::PAGE_ROWS_MAX)?.unwrap_or(100);
-    let page = hub.query(filter.clone(), after, rows_max).await?;
+    let read = || async {
+        hub.query(filter.clone(), after.clone(), rows_max)
+            .await
+            .map_err(Refused::from)
+    };
+    let (page, room) = with_room(call.app, read).await?;
     let fields = Fields {
         is_list: true,
         ..fields(query)?.unwrap_or_default()
@@ -100,34 +108,43 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
         .map(|info| InstanceShown::new(hub.name(), info, fields));
     let list = Items {
         items: shown.collect(),
-        cursor: page.next.map(|next| token::write(&next, hub.name(), &filter)),
+        cursor: page.next.as_ref().map(|next| token::write(next, hub.name(), &filter)),
     };
-    Ok(respond::json(StatusCode::OK, &list))
+    let payloads = page.rows.iter().flat_map(payloads);
+    Ok(respond::json_of(StatusCode::OK, &list, payloads, room))
 }
 
 pub(super) async fn show(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
     let (hub, instance) = call.instance(hub, id, Need::Read).await?;
+    let fields = single(&call.query)?;
+    // The record is shared by all who look at it; the state is read for each, so there is room for it first.
+    let (_, room) = with_room(call.app, || async { hub.info(&instance).await.map_err(Refused::from) }).await?;
     let state = hub.state(&instance).await?;
     let state = state.ok_or_else(|| Refused::no_instance(&instance))?;
-    let shown = InstanceShown::new(hub.name(), &state.info, single(&call.query)?);
+    let shown = InstanceShown::new(hub.name(), &state.info, fields);
     let shown = shown.with_history(state.history_events, state.history_bytes);
-    Ok(respond::json(StatusCode::OK, &shown))
+    Ok(respond::json_of(StatusCode::OK, &shown, payloads(&state.info), room))
 }
 
 pub(super) async fn history(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
     let (hub, instance) = call.instance(hub, id, Need::Read).await?;
     let from = whole(&call.query, "from", 0..=usize::MAX)?.unwrap_or_default();
     let limit = whole(&call.query, "limit", 1..=EVENTS_MAX)?.unwrap_or(EVENTS_MAX);
-    let all = hub
-        .history(&instance)
-        .await?
-        .ok_or_else(|| Refused::no_instance(&instance))?;
-    let next = from.saturating_add(limit);
-    let part = HistoryPart {
-        items: all.iter().skip(from).take(limit).map(events::complete).collect(),
-        next_from: (next < all.len()).then_some(next),
+    let bounds = HistoryBounds {
+        events: u32::try_from(limit).unwrap_or(u32::MAX),
+        bytes: HISTORY_BYTES_MAX,
     };
-    Ok(respond::json(StatusCode::OK, &part))
+    let first = u32::try_from(from).unwrap_or(u32::MAX);
+    let read = || async { hub.history_part(&instance, first, bounds).await.map_err(Refused::from) };
+    let (part, room) = with_room(call.app, read).await?;
+    let part = part.ok_or_else(|| Refused::no_instance(&instance))?;
+    let items: Vec<_> = part.events.iter().take(limit).map(events::complete).collect();
+    let next = from.saturating_add(items.len());
+    let shown = HistoryPart {
+        next_from: (!items.is_empty() && next < part.total as usize).then_some(next),
+        items,
+    };
+    Ok(respond::json_of(StatusCode::OK, &shown, std::iter::empty(), room))
 }
 
 pub(super) async fn wait(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
@@ -140,32 +157,22 @@ pub(super) async fn wait(call: &Call<'_>, hub: &str, id: &str) -> Result<Respons
     let limit = call.app.config.limits.wait_max;
     let given = call.query.seconds("timeout").map_err(Refused::from)?;
     let patience = given.unwrap_or(Duration::MAX).min(limit);
-    let met = tokio::select! {
+    let fields = single(&call.query)?;
+    let is_met = tokio::select! {
         biased;
-        met = hub.wait(&instance, wait) => Some(met?),
-        () = call.app.enough(patience) => None,
+        met = hub.wait(&instance, wait) => met.map(|_| true)?,
+        () = call.app.enough(patience) => false,
     };
-    let is_met = met.is_some();
-    let info = match met {
-        Some(info) => info,
-        None => hub
-            .info(&instance)
-            .await?
-            .ok_or_else(|| Refused::no_instance(&instance))?,
-    };
-    let shown = InstanceShown::new(hub.name(), &info, single(&call.query)?);
-    Ok(respond::json(
-        StatusCode::OK,
-        &Waited {
-            is_met,
-            instance: shown,
-        },
-    ))
+    let (info, room) = with_room(call.app, || async { hub.info(&instance).await.map_err(Refused::from) }).await?;
+    let info = info.ok_or_else(|| Refused::no_instance(&instance))?;
+    let instance = InstanceShown::new(hub.name(), &info, fields);
+    let waited = Waited { is_met, instance };
+    Ok(respond::json_of(StatusCode::OK, &waited, payloads(&info), room))
 }
 
-pub(super) async fn start(call: &Call<'_>, hub: &str, body: Bytes) -> Result<Response, Refused> {
+pub(super) async fn start(call: &Call<'_>, hub: &str, taken: Taken) -> Result<Response, Refused> {
     let name = call.allowed(hub, Need::Write)?;
-    let body: StartBody = read(&body)?;
+    let body: StartBody = read(&taken.bytes)?;
     let hub = if call.app.config.auto_create_hubs {
         call.app.hubs.find_or_create(&name).await?
     } else {
@@ -176,7 +183,7 @@ pub(super) async fn start(call: &Call<'_>, hub: &str, body: Bytes) -> Result<Res
     let request = start_request(call, body)?;
     let instance = request.instance.clone();
     let limit = call.app.config.limits.start_timeout;
-    let started = timeout(limit, hub.start(request))
+    let started = timeout(limit, hub.start_holding(request, Some(Box::new(taken.reserved))))
         .await
         .unwrap_or(Err(EngineError::TimedOut));
     let is_new = match started {
@@ -238,7 +245,8 @@ fn new_instance_id(id: &str) -> Result<InstanceId, Refusal> {
 }
 
 /// What changes one instance.
-pub(super) async fn act(call: &Call<'_>, hub: &str, id: &str, action: &str, body: Bytes) -> Result<Response, Refused> {
+pub(super) async fn act(call: &Call<'_>, hub: &str, id: &str, action: &str, taken: Taken) -> Result<Response, Refused> {
+    let body = taken.bytes;
     let (hub, instance) = call.instance(hub, id, Need::Write).await?;
     let reason = |body: &ReasonBody| body.reason.as_deref().map(Payload::text);
     match action {
@@ -246,7 +254,9 @@ pub(super) async fn act(call: &Call<'_>, hub: &str, id: &str, action: &str, body
             let body: RaiseBody = read(&body)?;
             let key = call.key(body.idempotency_key.as_deref())?;
             let input = body.input.as_deref().map(payload::of_json).transpose()?;
-            hub.raise_event(&instance, Name::new(&body.name)?, input, key).await?;
+            let event = (Name::new(&body.name)?, input);
+            hub.raise_event_holding(&instance, event, key, Box::new(taken.reserved))
+                .await?;
         }
         "terminate" => {
             let body: ReasonBody = read_or_default(&body)?;

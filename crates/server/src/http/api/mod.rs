@@ -94,7 +94,7 @@ async fn perform(
             handlers::start(call.taking(&[])?, hub, payload::read(app, body).await?).await
         }
         (&Method::POST, ["hubs", hub, "instances", "purge"]) => {
-            handlers::purge_many(call.taking(&[])?, hub, payload::read(app, body).await?).await
+            handlers::purge_many(call.taking(&[])?, hub, payload::read(app, body).await?.bytes).await
         }
         (&Method::GET, ["hubs", hub, "instances", id]) => handlers::show(call.taking(SHOWN)?, hub, id).await,
         (&Method::DELETE, ["hubs", hub, "instances", id]) => handlers::purge(call.taking(&[])?, hub, id).await,

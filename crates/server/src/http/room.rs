@@ -1,0 +1,104 @@
+//! Reads what an answer shows, in the room that there is for answers.
+
+use taskhub_core::event::HistoryEvent;
+use taskhub_core::id::InstanceId;
+use taskhub_core::payload::Payload;
+use taskhub_core::query::Page;
+use taskhub_core::status::InstanceInfo;
+use taskhub_engine::Hub;
+use taskhub_engine::hub::{HistoryBounds, HistoryPart};
+
+use super::problem::Problem;
+use crate::answers::Room;
+use crate::app::App;
+
+/// Most bytes of a history that are read at once.
+pub(super) const HISTORY_BYTES_MAX: usize = 16 << 20;
+/// What an event comes to for each of its bytes: the chunk, its events, and their text, which the management API says twice.
+const COPIES_OF_EVENTS: usize = 4;
+
+/// The payloads of a record.
+pub(super) fn payloads(info: &InstanceInfo) -> impl Iterator<Item = &Payload> {
+    [&info.input, &info.output, &info.custom_status].into_iter().flatten()
+}
+
+/// Bytes that an answer shows.
+pub(super) trait Weighed {
+    fn bytes(&self) -> usize;
+}
+
+impl Weighed for InstanceInfo {
+    fn bytes(&self) -> usize {
+        payloads(self).map(Payload::len).sum()
+    }
+}
+
+impl Weighed for Page {
+    fn bytes(&self) -> usize {
+        self.rows.iter().map(InstanceInfo::bytes).sum()
+    }
+}
+
+impl Weighed for HistoryPart {
+    fn bytes(&self) -> usize {
+        self.bytes.saturating_mul(COPIES_OF_EVENTS)
+    }
+}
+
+impl<T: Weighed> Weighed for Option<T> {
+    fn bytes(&self) -> usize {
+        self.as_ref().map_or(0, T::bytes)
+    }
+}
+
+/// Reads something, with room for an answer that shows it. Who has to wait for that holds nothing meanwhile, and reads
+/// again.
+pub(super) async fn with_room<T: Weighed, E: From<Problem>, F: Future<Output = Result<T, E>>>(
+    app: &App,
+    read: impl Fn() -> F,
+) -> Result<(T, Room), E> {
+    let first = read().await?;
+    let bytes = first.bytes();
+    if let Some(room) = app.answers.take_now(bytes) {
+        return Ok((first, room));
+    }
+    drop(first);
+    let room = app.answers.take(bytes).await.ok_or_else(busy)?;
+    let again = read().await?;
+    if again.bytes() > bytes {
+        return Err(busy().into());
+    }
+    Ok((again, room))
+}
+
+/// All events of a history, read part by part, as long as there is room for them.
+pub(super) async fn history(
+    app: &App,
+    hub: &Hub,
+    instance: &InstanceId,
+    room: &mut Room,
+) -> Result<Option<Vec<HistoryEvent>>, Problem> {
+    let bounds = HistoryBounds {
+        bytes: HISTORY_BYTES_MAX,
+        ..HistoryBounds::NONE
+    };
+    let mut events = Vec::new();
+    loop {
+        let from = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        let Some(part) = hub.history_part(instance, from, bounds).await? else {
+            return Ok(None);
+        };
+        let is_last = part.events.is_empty() || events.len() + part.events.len() >= part.total as usize;
+        if !app.answers.grow(room, part.bytes()) {
+            return Err(busy());
+        }
+        events.extend(part.events);
+        if is_last {
+            return Ok(Some(events));
+        }
+    }
+}
+
+fn busy() -> Problem {
+    Problem::busy("too many large answers are being sent")
+}

@@ -1,0 +1,158 @@
+//! Large bodies and answers: what they take is counted, until they are durable and until they are sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskhub::{Hub, Registry, StartOptions};
+use taskhub_samples::{Files, Purger, register};
+use taskhub_server::{Config, Limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::{HUB, Running, SURFACES, config};
+use crate::trouble::Gated;
+
+const RPC: &str = SURFACES[2];
+/// More than the buffers of a connection hold.
+const LARGE: usize = 16 << 20;
+
+fn with_limits(set: impl FnOnce(&mut Limits)) -> Config {
+    let mut config = config();
+    set(&mut config.limits);
+    config
+}
+
+/// A caller that asks and takes nothing of the answer but its first byte.
+async fn slow_caller(server: &Running, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut first = [0];
+    stream.read_exact(&mut first).await.unwrap();
+    stream
+}
+
+async fn server_with_large_value(set: impl FnOnce(&mut Limits)) -> Running {
+    let registry = register(Registry::new(), &Purger::default(), &Files::below("."));
+    let hub = Hub::builder(HUB).registry(registry).in_memory().await.unwrap();
+    let options = StartOptions::new().instance_id("large");
+    let value = "x".repeat(LARGE);
+    let id = hub.client().start_new_with("WaitEvent", value, options).await.unwrap();
+    hub.client().wait_for_start(&id).await.unwrap();
+    Running::serve(hub, with_limits(set)).await
+}
+
+#[tokio::test]
+async fn large_answers_wait_for_each_other_and_then_their_callers_are_sent_away() {
+    let server = server_with_large_value(|limits| {
+        limits.answers_bytes_max = LARGE + LARGE / 2;
+        limits.answer_patience = Duration::from_millis(20);
+    })
+    .await;
+    let status = format!("{RPC}/instances/large");
+    let own = format!("/api/v1/hubs/{HUB}/instances");
+    let slow = slow_caller(&server, &status).await;
+    for path in [&status, &format!("{RPC}/instances")] {
+        let answer = server.call("GET", path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("retry-after")),
+            (503, Some("1")),
+            "{path}"
+        );
+    }
+    for path in [
+        format!("{own}/large?fields=input"),
+        format!("{own}/large/wait?for=started"),
+        format!("{own}/large/history"),
+        own,
+    ] {
+        let answer = server.call("GET", &path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("retry-after")),
+            (429, Some("1")),
+            "{path}"
+        );
+    }
+    assert_eq!(
+        server.call("GET", "/readyz").await.status,
+        200,
+        "small ones wait for nobody"
+    );
+    drop(slow);
+    loop {
+        let answer = server.call("GET", &status).await;
+        if answer.status == 202 {
+            assert!(answer.body.contains(&"x".repeat(LARGE)));
+            break;
+        }
+    }
+}
+
+/// One that waits for room gets it, and holds nothing of what it waits with.
+#[tokio::test]
+async fn a_large_answer_is_sent_when_its_turn_comes() {
+    let server = server_with_large_value(|limits| limits.answers_bytes_max = LARGE).await;
+    let path = format!("{RPC}/instances/large?showHistory=true");
+    let answers = futures_of(8, || server.call("GET", &path)).await;
+    assert!(
+        answers.iter().all(|status| *status == 202 || *status == 503),
+        "{answers:?}"
+    );
+    let path = format!("{RPC}/instances/large");
+    let answers = futures_of(8, || server.call("GET", &path)).await;
+    assert_eq!(answers, [202; 8]);
+}
+
+async fn futures_of<F: Future<Output = crate::support::Answer>>(count: usize, make: impl Fn() -> F) -> Vec<u16> {
+    let mut left: Vec<_> = (0..count).map(|_| Box::pin(make())).collect();
+    let mut statuses = Vec::new();
+    std::future::poll_fn(|context| {
+        left.retain_mut(|future| match future.as_mut().poll(context) {
+            std::task::Poll::Ready(answer) => {
+                statuses.push(answer.status.as_u16());
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if left.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    statuses
+}
+
+#[tokio::test]
+async fn a_body_counts_until_it_is_durable_however_long_its_caller_waits() {
+    let store = Gated::open();
+    let gate = Arc::clone(&store.commits);
+    gate.forget_permits(1);
+    let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
+    let server = Running::serve(
+        hub,
+        with_limits(|limits| {
+            limits.bodies_bytes_max = 25;
+            limits.start_timeout = Duration::from_millis(20);
+        }),
+    )
+    .await;
+    let own = format!("/api/v1/hubs/{HUB}/instances");
+    let start = async || {
+        let path = format!("{RPC}/orchestrators/Slow?scheduledStartTime=2999-01-01");
+        server.send("POST", &path, &[], "[1,2,3,4,5]").await.status.as_u16()
+    };
+    assert_eq!(
+        [start().await, start().await],
+        [500, 500],
+        "both wait, though nobody waits for them"
+    );
+    assert_eq!(start().await, 503);
+    let body = r#"{"name":"Slow"}"#;
+    assert_eq!(server.send("POST", &own, &[], body).await.status, 429);
+    gate.add_permits(1);
+    while start().await == 503 {}
+}
