@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod durable;
 mod errors;
+mod files;
 mod find;
 mod random;
 mod report;

@@ -282,3 +282,87 @@ fn the_key_of_the_environment_is_sent_to_no_other_machine_in_clear() {
         assert!(ask(url).1.contains("cannot reach"), "{url}");
     }
 }
+
+/// The binary, which is ended when it waits for the other end of a pipe.
+fn patiently(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new("timeout");
+    command.args(["60", TASKHUB]).args(args).current_dir(folder).env_clear();
+    command
+        .env("HOME", folder)
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap()
+}
+
+fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    for (name, is_told) in [
+        ("host.json", true),
+        ("local.settings.json", true),
+        (".taskhub/server.json", false),
+    ] {
+        let scratch = scratch();
+        fs::create_dir(scratch.path().join(".taskhub")).unwrap();
+        fs::set_permissions(scratch.path().join(".taskhub"), Permissions::from_mode(0o700)).unwrap();
+        make_pipe(&scratch.path().join(name));
+        let output = patiently(scratch.path(), &[&["durable"], &START[..]].concat());
+        let said = text(&output);
+        assert_ne!(output.status.code(), Some(124), "{name}: {said}");
+        assert_eq!(said.contains("it is no regular file"), is_told, "{name}: {said}");
+    }
+    let scratch = scratch();
+    make_pipe(&scratch.path().join("key"));
+    let output = patiently(
+        scratch.path(),
+        &["serve", "--store", "s", "--port", "0", "--key-file", "key"],
+    );
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("cannot read the key in") && said.contains("it is no regular file"),
+        "{said}"
+    );
+}
+
+/// As secrets are handed to containers: everybody there may read them, and nobody can change that.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_key_that_others_can_read_is_taken_from_a_file_system_that_is_read_only() {
+    let has_namespaces = Command::new("unshare").args(["-rm", "true"]).status();
+    if !has_namespaces.is_ok_and(|status| status.success()) {
+        let why = b"left out: it takes a namespace of its own to mount something\n";
+        std::io::stderr().write_all(why).unwrap();
+        return;
+    }
+    let scratch = scratch();
+    let serve = |mode: &str, then: &str| {
+        // What is wrong with the certificate is said once the key is read.
+        let script = format!(
+            "set -e; mkdir -p s; mount -t tmpfs tmpfs s; printf 'a key of a container' > s/key; chmod {mode} s/key; {then}; \
+             exec \"$1\" serve --store store --port 0 --key-file s/key --cert none"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", &script, "sh", TASKHUB]);
+        text(&command.current_dir(scratch.path()).output().unwrap())
+    };
+    let read_only = "mount -o remount,ro s";
+    for (mode, then, is_taken) in [
+        ("444", "true", false),
+        ("444", read_only, true),
+        ("644", read_only, true),
+        ("664", read_only, false),
+        ("400", "true", true),
+    ] {
+        let said = serve(mode, then);
+        let told = if is_taken {
+            "`--cert-key` need each other"
+        } else {
+            "others can read the key"
+        };
+        assert!(said.contains(told), "{mode}, {then}: {said}");
+    }
+}

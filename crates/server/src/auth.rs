@@ -76,12 +76,11 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// What a presented key opens.
-    pub(crate) fn admit(&self, presented: Option<&str>) -> Result<Grant, Denied> {
+    /// What the key in this place opens, which is the one that was presented.
+    pub(crate) fn admit(&self, place: Option<usize>) -> Result<Grant, Denied> {
         if self.is_empty() {
             return Ok(Grant::Open);
         }
-        let place = self.place(presented.unwrap_or_default());
         let key = place.and_then(|place| self.0.get(place));
         key.cloned().map(Grant::Key).ok_or(Denied::Unknown)
     }
@@ -147,7 +146,10 @@ mod tests {
             Key::system("a-only").for_hub(hub("HubA")),
             Key::master("m"),
         ]);
-        let can = |key: &str, need, name: &str| keys.admit(Some(key)).and_then(|grant| grant.check(need, &hub(name)));
+        let can = |key: &str, need, name: &str| {
+            keys.admit(keys.place(key))
+                .and_then(|grant| grant.check(need, &hub(name)))
+        };
         assert_eq!(can("s1", Need::Write, "HubB"), Ok(()));
         assert_eq!(can("s1", Need::Master, "HubB"), Err(Denied::Unknown));
         assert_eq!(can("m", Need::Master, "HubB"), Ok(()));
@@ -159,7 +161,7 @@ mod tests {
             assert_eq!(can(wrong, Need::Read, "HubA"), Err(Denied::Unknown));
         }
         let link = |key: &str, name: &str| {
-            let grant = keys.admit(Some(key)).unwrap();
+            let grant = keys.admit(keys.place(key)).unwrap();
             keys.for_links(&hub(name), &grant).map(str::to_owned)
         };
         assert_eq!(keys.for_links(&hub("HubB"), &Grant::Local), Some("s1"));
@@ -167,7 +169,7 @@ mod tests {
             assert_eq!(link(caller, "HubA").as_deref(), Some(carried), "{caller}");
         }
         let keys = Keys::new(vec![Key::master("m"), Key::system("reader").read_only()]);
-        let grant = keys.admit(Some("m")).unwrap();
+        let grant = keys.admit(keys.place("m")).unwrap();
         assert_eq!(keys.for_links(&hub("HubA"), &grant), None, "never the master key");
     }
 

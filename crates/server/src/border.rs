@@ -4,14 +4,15 @@
 //! lead here. Programs do neither. So whoever comes without a key is answered only under a name that is the server's own,
 //! which is what stops a page that has its own name lead here (DNS rebinding), for reads as well; and what changes
 //! something and comes from a page of another origin is refused, with a key or without, unless that origin is listed.
-//! Pages of other origins cannot read answers, as long as the browser is not told that they may.
+//! So is whatever a page of another site asks for behind the user's back. Pages of other origins cannot read answers, as
+//! long as the browser is not told that they may.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderName,
-    HeaderValue, ORIGIN, VARY,
+    HeaderValue, ORIGIN, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::uri::Authority;
@@ -21,6 +22,12 @@ use crate::config::Config;
 
 /// Whether a page of the same site, another site, the same origin or nobody but the user asked.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// How it asked: to show what is answered, or behind the user's back.
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+/// What the answer becomes: a document in a window, in a frame, an image, a script, …
+const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+/// Whose pages may take in an answer at all.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// Whether a page of a public address may reach a private one.
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
@@ -140,7 +147,7 @@ pub(crate) enum Stopped {
         /// The host that was named.
         host: String,
     },
-    /// A page of another origin wants to change something.
+    /// A page of another origin wants to change something, or one of another site to have something read.
     ForeignOrigin {
         /// The origin, as far as it is told.
         origin: String,
@@ -184,8 +191,9 @@ impl Border {
         }
     }
 
-    /// Looks at a request that came to an address of the server, before anything is done for it.
-    pub(crate) fn look(&self, head: &Parts, local: SocketAddr) -> Result<Passage, Stopped> {
+    /// Looks at a request that came to an address of the server, before anything is done for it. Probes tell nothing
+    /// that a page could use, and may be asked for by any.
+    pub(crate) fn look(&self, head: &Parts, local: SocketAddr, is_probe: bool) -> Result<Passage, Stopped> {
         let mut hosts = vec![host_of(&head.headers)?];
         // It counts more than the header (RFC 9112), so that both have to be known.
         if let Some(authority) = head.uri.authority() {
@@ -203,7 +211,7 @@ impl Border {
         }
         let named = hosts.iter().find(|host| !self.knows(host, local)).or(hosts.first());
         let named = named.map(ToString::to_string).unwrap_or_default();
-        let listed = self.origin(head, &hosts)?;
+        let listed = self.origin(head, &hosts, is_probe)?;
         let are_known = hosts.iter().all(|host| self.knows(host, local));
         Ok(Passage {
             host: hosts.into_iter().next().filter(|_| are_known),
@@ -224,15 +232,18 @@ impl Border {
     }
 
     /// The origin of the page that the request is for, if it is listed.
-    fn origin(&self, head: &Parts, hosts: &[Host]) -> Result<Option<HeaderValue>, Stopped> {
+    fn origin(&self, head: &Parts, hosts: &[Host], is_probe: bool) -> Result<Option<HeaderValue>, Stopped> {
         let changes = ![Method::GET, Method::HEAD, Method::OPTIONS].contains(&head.method);
         let stopped = |origin: String| Err(Stopped::ForeignOrigin { origin });
         let mut sites = head.headers.get_all(FETCH_SITE).iter();
         let is_foreign_site = sites.any(|site| ![&b"same-origin"[..], b"none"].contains(&site.as_bytes()));
+        // A read can open a hub, whose pending work then runs, and what comes of it tells what there is. So a page of
+        // another site may lead to an address here, and not have it read behind its back.
+        let is_stopped = changes || (is_foreign_site && !is_probe && !is_visit(&head.headers));
         let mut all = head.headers.get_all(ORIGIN).iter();
         let Some(value) = all.next() else {
             // A browser that sends no origin may still tell that another site asks.
-            return if changes && is_foreign_site {
+            return if is_stopped && is_foreign_site {
                 stopped("another site".to_owned())
             } else {
                 Ok(None)
@@ -248,11 +259,26 @@ impl Border {
             let is_public = self.public.as_ref().is_some_and(|public| public.is_same(origin));
             is_public || hosts.iter().any(|host| origin.is_of(host))
         };
-        if changes && (is_foreign_site || !origin.as_ref().is_some_and(is_own)) {
+        if is_stopped && (is_foreign_site || !origin.as_ref().is_some_and(is_own)) {
             return stopped(text);
         }
         Ok(None)
     }
+}
+
+/// Whether the user is lead here, and sees what is answered, in a window of its own.
+fn is_visit(headers: &HeaderMap) -> bool {
+    let only = |name: &HeaderName, value: &[u8]| headers.get_all(name).iter().all(|given| given.as_bytes() == value);
+    headers.contains_key(FETCH_MODE) && only(&FETCH_MODE, b"navigate") && only(&FETCH_DEST, b"document")
+}
+
+/// Tells browsers that an answer is for pages of the server's own origin, unless something else was said, and of no other
+/// kind than it says.
+pub(crate) fn close(headers: &mut HeaderMap) {
+    if !headers.contains_key(RESOURCE_POLICY) {
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 /// The one host that a request names.
@@ -299,6 +325,7 @@ impl Passage {
         if let Some(origin) = &self.listed {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, SHOWN);
+            headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
             headers.append(VARY, HeaderValue::from_static("origin"));
         }
     }

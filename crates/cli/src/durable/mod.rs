@@ -24,6 +24,7 @@ mod terminate;
 pub(crate) mod verbs;
 
 use std::future::Future;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use taskhub_core::time::Timestamp;
 
 pub(crate) use completions::completions;
 
+use crate::files;
 use crate::find::{self, Found, GivenKey, Wishes, hub_name};
 use crate::screen::{Colour, Screen, When};
 use crate::stop::{Result, Stop, exit};
@@ -182,35 +184,20 @@ fn read_form(given: &Given, word: Option<&str>) -> Result<Form> {
 /// The key in a file (L81).
 pub(crate) fn key_of_file(path: &Path) -> Result<String> {
     let wrong = |message: String| Stop::error(exit::FAILED, "configuration", message);
-    if let Some(mode) = open_to_others(path) {
+    let unread = |error: std::io::Error| wrong(format!("cannot read the key in {}: {error}", path.display()));
+    let mut file = files::open(path).map_err(unread)?;
+    if let Some(mode) = files::open_to_others(&file, path) {
         let path = path.display();
         let message = format!("others can read the key in {path} (mode {mode:04o})");
         return Err(wrong(message).hint(format!("keep it to yourself: `chmod 600 {path}`")));
     }
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| wrong(format!("cannot read the key in {}: {error}", path.display())))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(unread)?;
     match text.trim() {
         // A key that nobody can present would lock everybody out.
         "" => Err(wrong(format!("there is no key in {}", path.display()))),
         key => Ok(key.to_owned()),
     }
-}
-
-/// The mode of a file that others can read or write. Its group may read one that is not ours: so secrets are handed to
-/// containers.
-#[cfg(unix)]
-fn open_to_others(path: &Path) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = path.metadata().ok()?;
-    let mode = metadata.mode() & 0o7777;
-    let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
-    let closed = if is_ours { 0o077 } else { 0o037 };
-    (metadata.is_file() && mode & closed != 0).then_some(mode)
-}
-
-#[cfg(not(unix))]
-fn open_to_others(_path: &Path) -> Option<u32> {
-    None
 }
 
 /// `--script-root` (L14).

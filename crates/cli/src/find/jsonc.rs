@@ -6,9 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use taskhub_core::json;
 
+use crate::files;
+
 /// Reads a settings file; what is wrong with it is said with line and column.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = files::read(path).map_err(|error| error.to_string())?;
     let text = json::text(&bytes).map_err(|wrong| {
         if wrong.encoding != "UTF-8" {
             return format!("its {wrong}, as the mark at its begin promises");

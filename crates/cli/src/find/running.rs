@@ -1,12 +1,13 @@
 //! Word that a running server leaves of itself (L27): a file in its store's folder and one in the user's
 //! runtime folder. What a dead server left behind is told by the lock that went with it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::world::World;
 
 /// File in a store's folder.
@@ -129,9 +130,9 @@ pub(crate) fn of_store(folder: &Path) -> Option<Running> {
 
 fn of_file(path: &Path) -> Option<Running> {
     let mut text = String::new();
-    let file = File::open(path).ok()?;
+    let file = files::open(path).ok()?;
     // Another user's could send our commands, and our token, anywhere.
-    file.metadata().ok().filter(|it| it.is_file() && super::is_own(it))?;
+    file.metadata().ok().filter(super::is_own)?;
     // Nothing that somebody put in its place is read without end.
     file.take(BYTES_MAX).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
@@ -139,7 +140,7 @@ fn of_file(path: &Path) -> Option<Running> {
 
 /// Whether somebody holds the lock of a store's folder.
 fn is_held(folder: &Path) -> bool {
-    File::open(folder.join(LOCK)).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    files::open(&folder.join(LOCK)).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// What a server left, to be taken back when it ends.

@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::{Denied, Grant};
-use crate::border::Passage;
+use crate::border::{self, Passage};
 use crate::guess::{self, Turn};
 use crate::metrics::Timer;
 use crate::serve::Ends;
@@ -52,10 +52,11 @@ const KEY_HEADER: &str = "x-functions-key";
 pub(crate) async fn answer(app: &App, request: Request<Incoming>, ends: Ends) -> Response {
     let (head, mut body) = request.into_parts();
     let timer = Timer::begin();
-    let (word, response) = match app.border.look(&head, ends.local) {
+    let place = Place::find(path::split(head.uri.path()));
+    let is_probe = matches!(place, Place::Health | Place::Ready);
+    let (word, mut response) = match app.border.look(&head, ends.local, is_probe) {
         Ok(passage) => {
-            let place = Place::find(path::split(head.uri.path()));
-            let (word, mut response) = if ends.is_spare && !matches!(place, Place::Health | Place::Ready) {
+            let (word, mut response) = if ends.is_spare && !is_probe {
                 ("refused", Problem::busy("all connections are taken").answer())
             } else if passage.is_preflight(&head) {
                 ("preflight", permit(&head, &passage))
@@ -70,6 +71,7 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, ends: Ends) ->
         }
         Err(stopped) => ("stopped", api::stopped(&stopped)),
     };
+    border::close(response.headers_mut());
     if response.status() != StatusCode::REQUEST_TIMEOUT {
         payload::pass_over(app, &head, &mut body).await;
     }
@@ -103,8 +105,10 @@ async fn enter(
     peer: SocketAddr,
 ) -> (&'static str, Response) {
     let query = Query::parse(head.uri.query().unwrap_or_default());
-    // Before anything else is looked at (H30).
-    let key = presented(head, &query, &place);
+    // Before anything else is looked at (H30), and once.
+    let key = presented(head, &query, &place).map(|key| Presented {
+        place: app.keys.place(key),
+    });
     if let Err(refused) = slow_down(app, key, peer).await {
         return ("denied", refused);
     }
@@ -139,11 +143,10 @@ async fn enter(
 }
 
 /// Has whoever presented too many wrong keys wait before the next is judged.
-async fn slow_down(app: &App, key: Option<&str>, peer: SocketAddr) -> Result<(), Response> {
-    let (Some(key), false) = (key, app.keys.is_empty()) else {
+async fn slow_down(app: &App, key: Option<Presented>, peer: SocketAddr) -> Result<(), Response> {
+    let (Some(Presented { place }), false) = (key, app.keys.is_empty()) else {
         return Ok(());
     };
-    let place = app.keys.place(key);
     match app.guesses.turn(peer.ip(), place, guess::now()) {
         Turn::Now => {}
         Turn::Wait(_waiting) => app.enough(app.config.limits.key_delay).await,
@@ -157,6 +160,13 @@ async fn slow_down(app: &App, key: Option<&str>, peer: SocketAddr) -> Result<(),
         app.guesses.opened(peer.ip(), place, guess::now());
     }
     Ok(())
+}
+
+/// A key that a caller presented.
+#[derive(Clone, Copy)]
+struct Presented {
+    /// Its place among the valid ones, if it is one of them.
+    place: Option<usize>,
 }
 
 /// How a caller came in.
@@ -341,8 +351,8 @@ fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
     clippy::result_large_err,
     reason = "what is refused has its answer, and that is sent at once"
 )]
-fn admit(app: &App, place: &Place, presented: Option<&str>, peer: SocketAddr) -> Result<Grant, Response> {
-    let by_key = || app.keys.admit(presented);
+fn admit(app: &App, place: &Place, presented: Option<Presented>, peer: SocketAddr) -> Result<Grant, Response> {
+    let by_key = || app.keys.admit(presented.and_then(|key| key.place));
     match place {
         Place::Management(call) => admit_to(app, call.surface, presented, peer).map_err(respond::empty),
         Place::Own(_) => by_key().map_err(api::denied),
@@ -353,8 +363,8 @@ fn admit(app: &App, place: &Place, presented: Option<&str>, peer: SocketAddr) ->
 }
 
 /// Whether a caller may come in by a door of the management API.
-fn admit_to(app: &App, surface: Surface, presented: Option<&str>, peer: SocketAddr) -> Result<Grant, StatusCode> {
-    let by_key = || app.keys.admit(presented).map_err(status_of);
+fn admit_to(app: &App, surface: Surface, presented: Option<Presented>, peer: SocketAddr) -> Result<Grant, StatusCode> {
+    let by_key = || app.keys.admit(presented.and_then(|key| key.place)).map_err(status_of);
     match surface {
         Surface::Webhook | Surface::Classic => by_key(),
         Surface::FrontDoor if app.config.has_front_door() => by_key(),
@@ -431,6 +441,9 @@ mod tests {
 
     /// The status a call over the RPC surface is turned away with; 0 if it is let in.
     fn rpc(app: &App, key: Option<&str>, peer: &str) -> u16 {
+        let key = key.map(|key| Presented {
+            place: app.keys.place(key),
+        });
         let admitted = admit_to(app, Surface::Rpc, key, peer.parse().unwrap());
         admitted.map_or_else(|status| status.as_u16(), |_| 0)
     }

@@ -254,7 +254,7 @@ fn calls() -> Vec<(Door, &'static str, String, Kind)> {
 
 const KEYS: [Option<&str>; 5] = [None, Some("wrong"), Some("elsewhere"), Some("system"), Some("master")];
 const HOSTS: [&[&str]; 5] = [&["own"], &["localhost"], &["evil.example"], &[], &["own", "own"]];
-const ORIGINS: [&[(&str, &str)]; 8] = [
+const ORIGINS: [&[(&str, &str)]; 12] = [
     &[],
     &[("origin", "own")],
     &[("origin", "https://app.example")],
@@ -262,6 +262,18 @@ const ORIGINS: [&[(&str, &str)]; 8] = [
     &[("origin", "null")],
     &[("origin", "own"), ("sec-fetch-site", "same-site")],
     &[("sec-fetch-site", "cross-site")],
+    &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")],
+    &[("sec-fetch-site", "cross-site"), ("origin", "https://app.example")],
+    &[
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "iframe"),
+    ],
+    &[
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+    ],
     &[("sec-fetch-site", "same-origin"), ("origin", "own")],
 ];
 
@@ -282,9 +294,16 @@ fn ruled(
     let is_page_of_host = |value: &str| value == "own" || value.strip_prefix("http://") == hosts.first().copied();
     let is_foreign = origin.iter().any(|(name, value)| match *name {
         "origin" => !is_page_of_host(value),
-        _ => *value != "same-origin",
+        "sec-fetch-site" => *value != "same-origin",
+        _ => false,
     });
-    if changes && is_foreign && !is_listed {
+    let is_foreign_site = origin
+        .iter()
+        .any(|(_, value)| ["same-site", "cross-site"].contains(value));
+    let is_read_behind_the_back = is_foreign_site
+        && !origin.contains(&("sec-fetch-dest", "document"))
+        && !["/healthz", "/readyz"].contains(&path);
+    if (changes && is_foreign || is_read_behind_the_back) && !is_listed {
         return Some(403);
     }
     let is_foreign_host = hosts == ["evil.example"];
@@ -385,6 +404,14 @@ async fn every_route_is_answered_as_the_rules_say_to_whoever_calls() {
                         let is_shown = answer.header("access-control-allow-origin");
                         let is_listed = origin.contains(&("origin", "https://app.example")) && hosts.len() == 1;
                         assert_eq!(is_shown, is_listed.then_some("https://app.example"), "{}", told());
+                        let policy = if is_listed { "cross-origin" } else { "same-origin" };
+                        assert_eq!(
+                            answer.header("cross-origin-resource-policy"),
+                            Some(policy),
+                            "{}",
+                            told()
+                        );
+                        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{}", told());
                         count += 1;
                     }
                 }

@@ -67,7 +67,7 @@ impl Folder {
         match write_pid(&mut lock) {
             // It only tells who is here, and a full disk must not keep anybody from making room (A43).
             Err(error) if is_full(&error) => {
-                tracing::warn!(place = %place.display(), %error, "there is no room to say which process has the store");
+                tracing::info!(place = %place.display(), %error, "there is no room to say which process has the store");
             }
             written => written.map_err(|error| unavailable(&place, &error))?,
         }

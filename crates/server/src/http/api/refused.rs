@@ -170,9 +170,7 @@ impl From<&Stopped> for Refused {
             Stopped::ForeignOrigin { origin } => Self::new(
                 StatusCode::FORBIDDEN,
                 "origin-not-allowed",
-                format!(
-                    "a page of `{origin}` may change nothing here; if it is meant to, name its origin with `--cors`"
-                ),
+                format!("a page of `{origin}` may do nothing here; if it is meant to, name its origin with `--cors`"),
             ),
         }
     }
