@@ -115,7 +115,7 @@ impl SqliteWriter {
             // What is written without room is written back when there is some.
             Err(Error::Full) => {
                 let place = self.folder.file();
-                tracing::warn!(
+                tracing::info!(
                     place,
                     "the disk is full; if the log is lost as well, nobody will say so"
                 );
