@@ -359,6 +359,7 @@ fn check(path: &Path, beside: Beside) {
         std::fs::write(path, shown).unwrap();
         return;
     }
+    let shown = without_reasons(&shown);
     // The server has made the default hub, so nobody need be told of others.
     let is_same = |line: &&str| beside == Beside::Nobody || !line.starts_with("! hint: task hub '");
     let shown: Vec<&str> = shown.lines().filter(is_same).collect();
@@ -368,6 +369,24 @@ fn check(path: &Path, beside: Beside) {
         assert_eq!(is, was, "{name}:{}", number + 1);
     }
     assert_eq!(shown.len(), script.len(), "{name} is of another length");
+}
+
+/// The same without what a server says of work for functions that it has not: a stopped store does not know who has them.
+fn without_reasons(shown: &str) -> String {
+    const REASON: &str = "nobody here runs the orchestrator";
+    let mut parts = shown.split("\"stalled\":");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept.push_str("\"stalled\":");
+        match part.split_once('}') {
+            Some((stall, rest)) if stall.contains(REASON) => {
+                kept.push_str(if stall.starts_with(' ') { " null" } else { "null" });
+                kept.push_str(rest);
+            }
+            _ => kept.push_str(part),
+        }
+    }
+    kept
 }
 
 macro_rules! scripts {

@@ -280,6 +280,11 @@ impl InstanceState {
         1 + u64::from(self.history_events) + u64::from(archived)
     }
 
+    /// Bytes of payload and names in what is unread and open.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// Bytes it takes in memory, roughly, for budgets; cheap, since it is asked for after every commit.
     pub fn size(&self) -> usize {
         const MESSAGE: usize = size_of::<Message>() + 64;

@@ -157,7 +157,7 @@ impl Executor {
             self.tick();
             self.run_turns();
         }
-        self.evict();
+        self.balance();
         self.hand_over();
         if let Some(done) = self.draining.take() {
             let leases = self
@@ -192,6 +192,9 @@ impl Executor {
             }
             ThreadInput::Begin(index, outputs) => {
                 self.out = outputs;
+                if let Some(partition) = self.partitions.get_mut(&index) {
+                    partition.begin(&mut self.out);
+                }
                 self.carry_out(index);
                 self.free
                     .push(Release::Task(Event::Announced(self.shared.partition(index))));
@@ -261,13 +264,13 @@ impl Executor {
         }
     }
 
-    /// Gives memory back also when only reads brought it in.
-    fn evict(&mut self) {
-        for index in self.partitions_that(Partition::is_over_budget) {
+    /// Gives memory back also when only reads brought it in, and reads what waits for room.
+    fn balance(&mut self) {
+        for index in self.partitions_that(Partition::needs_balance) {
             let now = self.shared.clock.now();
             self.at = None;
             if let Some(partition) = self.partitions.get_mut(&index) {
-                partition.evict(now, &mut self.out);
+                partition.balance(now, &mut self.out);
             }
             self.carry_out(index);
         }

@@ -14,7 +14,7 @@ use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
-use taskhub_core::status::{InstanceInfo, RuntimeStatus};
+use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
 use taskhub_store::{
     Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
 };
@@ -32,7 +32,7 @@ use crate::partition::Destination;
 pub use crate::purge::Purged;
 use crate::run::{LOST_THREADS_MAX, Supervisor};
 use crate::shared::{Drain, Parts, Shared};
-use crate::worker::Functions;
+use crate::worker::{Functions, Offered};
 pub use taskhub_store::HistoryBounds;
 
 /// A call not durable within this time answers "timed out", outcome unknown (R191).
@@ -58,6 +58,9 @@ pub struct Options {
     pub activities_by_name: HashMap<FoldedName, usize>,
     /// Names of the activities this node has; calls of others wait. Absent: all.
     pub activities_offered: Option<BTreeSet<FoldedName>>,
+    /// Names of the orchestrators this node has; instances of others wait in the store, and the reason is in their
+    /// status (R164, A51). Absent: all.
+    pub orchestrators_offered: Option<BTreeSet<FoldedName>>,
     /// Budget of instances in memory, in bytes; what is idle beyond it is read again when needed.
     pub memory_bytes_max: usize,
     /// A turn that takes longer costs its thread (A33).
@@ -74,6 +77,7 @@ impl Default for Options {
             activities_max: 1_000,
             activities_by_name: HashMap::new(),
             activities_offered: None,
+            orchestrators_offered: None,
             memory_bytes_max: 512 << 20,
             turn_limit: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
@@ -183,6 +187,7 @@ impl Hub {
             clock: Arc::clone(&options.clock),
             runtime: Handle::current(),
             dispatcher: Dispatcher::new(capacity).offering(options.activities_offered.clone()),
+            orchestrators_offered: Offered::new(options.orchestrators_offered.clone()),
             drains,
         }));
         let hub = Self {
@@ -234,10 +239,28 @@ impl Hub {
     ///
     /// As all calls: the store failed, the hub is stopped or overloaded.
     pub async fn info(&self, instance: &InstanceId) -> Result<Option<InstanceInfo>, Error> {
-        match self.read(instance, Request::Info, Some(CALL_DEADLINE)).await? {
-            Some(info) => Ok(info),
-            None => Ok(self.stored(instance).await?.map(|state| state.info)),
+        let info = match self.read(instance, Request::Info, Some(CALL_DEADLINE)).await? {
+            Some(info) => info,
+            None => self.stored(instance).await?.map(|state| state.info),
+        };
+        Ok(info.map(|info| self.with_reason(info)))
+    }
+
+    /// Says of an instance whose orchestrator does not run here that it waits for that (R164). That is no part of what
+    /// is stored: the next process may have the function.
+    fn with_reason(&self, mut info: InstanceInfo) -> InstanceInfo {
+        let is_idle = info.status.is_terminal() || info.status == RuntimeStatus::Suspended;
+        if !is_idle && info.stalled.is_none() && !self.shared.orchestrators_offered.has(&info.name) {
+            info.stalled = Some(Box::new(Stall {
+                since: info.updated_at,
+                reason: format!(
+                    "nobody here runs the orchestrator `{}`; it waits until somebody does",
+                    info.name
+                ),
+                attempts: 0,
+            }));
         }
+        info
     }
 
     /// All that is stored of an instance but its history; absent if there is no such instance.
@@ -248,7 +271,10 @@ impl Hub {
     pub async fn state(&self, instance: &InstanceId) -> Result<Option<InstanceState>, Error> {
         // The answer waits for the last commit it shows, so the store has all of it by now.
         match self.info(instance).await? {
-            Some(_) => self.stored(instance).await,
+            Some(_) => Ok(self.stored(instance).await?.map(|mut state| {
+                state.info = self.with_reason(state.info);
+                state
+            })),
             None => Ok(None),
         }
     }
@@ -324,7 +350,9 @@ impl Hub {
             rows_max,
             payloads,
         };
-        Ok(self.shared.store.query(&query, Freshness::Committed).await?.into_page())
+        let mut page = self.shared.store.query(&query, Freshness::Committed).await?.into_page();
+        page.rows = page.rows.into_iter().map(|info| self.with_reason(info)).collect();
+        Ok(page)
     }
 
     /// How many instances there are in each status.
@@ -422,7 +450,7 @@ impl Hub {
             sleep(pause).await;
             pause = WAIT_PAUSE_MAX.min(pause * 2);
         };
-        info.ok_or_else(|| {
+        info.map(|info| self.with_reason(info)).ok_or_else(|| {
             Refusal::InstanceNotFound {
                 instance: instance.clone(),
             }

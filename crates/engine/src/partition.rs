@@ -23,8 +23,10 @@ use crate::flaw::{Flaw, Flaws};
 use crate::io::{Input, Output, Reply, TaskOffer, WaitFor};
 use crate::slot::{IdFilter, Memory, Slot, TailPart};
 use crate::timers::{Cause, Timers};
-use crate::worker::{TaskKey, TurnItem, TurnOutcome};
+use crate::worker::{Offered, TaskKey, TurnItem, TurnOutcome};
+use backlog::Backlog;
 
+mod backlog;
 mod commits;
 mod requests;
 mod turns;
@@ -47,6 +49,8 @@ pub struct Setup {
     pub random: Random,
     /// Budget of its instances in memory, in bytes.
     pub memory_bytes_max: usize,
+    /// The orchestrators that run here; instances of others wait, out of memory (A51).
+    pub orchestrators_offered: Offered,
     /// Instances whose turns are not begun in this process any more, and why (A33).
     pub set_aside: Vec<(InstanceId, String)>,
     /// Instances that are not touched any more: nothing is asked or told of them, and who asks hears why.
@@ -85,6 +89,9 @@ pub struct Partition<R> {
     filter: IdFilter,
     timers: Timers,
     ready: VecDeque<InstanceId>,
+    /// Instances that have something to do and are not in memory.
+    backlog: Backlog,
+    orchestrators_offered: Offered,
     /// Inputs that wait for a state to be loaded.
     parked: HashMap<InstanceId, Vec<Parked<R>>>,
     /// Events of other instances that wait for room in the inbox of a live one; they are in their senders' outboxes.
@@ -182,6 +189,8 @@ impl<R: Destination> Partition<R> {
             filter: IdFilter::default(),
             timers: Timers::default(),
             ready: VecDeque::new(),
+            backlog: Backlog::default(),
+            orchestrators_offered: setup.orchestrators_offered,
             parked: HashMap::new(),
             crowded: HashMap::new(),
             waiters: HashMap::new(),
@@ -208,14 +217,15 @@ impl<R: Destination> Partition<R> {
         for (instance, _) in setup.set_aside {
             partition.locate(&instance, || Parked::Nothing, out);
         }
+        partition.tell_unoffered();
         partition
     }
 
     fn take_recovered(&mut self, item: Recovered, may_be_running: bool, out: &mut Vec<Output<R>>) {
         let of = match &item {
-            Recovered::Task { instance, .. } | Recovered::Timer { instance, .. } | Recovered::Inbox { instance } => {
-                Some(instance)
-            }
+            Recovered::Task { instance, .. }
+            | Recovered::Timer { instance, .. }
+            | Recovered::Inbox { instance, .. } => Some(instance),
             // What an instance said before goes out.
             Recovered::Counters { .. } | Recovered::Outbox { .. } | Recovered::Damaged { .. } => None,
         };
@@ -237,8 +247,12 @@ impl<R: Destination> Partition<R> {
                 }
             }
             Recovered::Outbox { at, item } => out.push(Output::Message { at, item }),
-            Recovered::Inbox { instance } => {
-                self.locate(&instance, || Parked::Nothing, out);
+            Recovered::Inbox { instance, name, bytes } => {
+                if self.orchestrators_offered.has(&name) {
+                    self.backlog.add(instance, usize::try_from(bytes).unwrap_or(usize::MAX));
+                } else {
+                    self.backlog.note_unoffered();
+                }
             }
             Recovered::Damaged { instance, place, what } => {
                 tracing::error!(
@@ -324,7 +338,12 @@ impl<R: Destination> Partition<R> {
         if self.memory.get_mut(instance).is_some() || !self.filter.may_exist(fingerprint(instance)) {
             return true;
         }
-        self.parked.insert(instance.clone(), vec![parked()]);
+        // Timers that came due meanwhile fire before anything that came later.
+        let due = self.backlog.take(instance).unwrap_or_default();
+        let due = due
+            .into_iter()
+            .map(|(number, occurrence)| Parked::Fire(number, occurrence));
+        self.parked.insert(instance.clone(), due.chain([parked()]).collect());
         out.push(Output::Load(instance.clone()));
         false
     }
@@ -334,11 +353,13 @@ impl<R: Destination> Partition<R> {
             return;
         };
         self.at = Some(instance.clone());
+        self.backlog.is_read(instance);
         if let Some(state) = state {
-            if let Some(at) = state.starts_at() {
+            let is_offered = self.orchestrators_offered.has(&state.info.name);
+            if let Some(at) = state.starts_at().filter(|_| is_offered) {
                 self.timers.add_ready(instance.clone(), at);
             }
-            let slot = Slot::new(Some(state), self.durable);
+            let slot = Slot::new(Some(state), self.durable, is_offered);
             self.memory.insert(instance, slot);
             self.memory.weigh(instance);
         }
@@ -358,6 +379,7 @@ impl<R: Destination> Partition<R> {
     /// Refuses what waited for an instance that cannot be read. Messages to it stay in their outboxes.
     fn unreadable(&mut self, instance: &InstanceId, what: &str, out: &mut Vec<Output<R>>) {
         tracing::error!(hub = %self.key.hub, %instance, what, "an instance cannot be read");
+        self.backlog.is_read(instance);
         for waiting in self.parked.remove(instance).unwrap_or_default() {
             self.refuse(waiting, what, out);
         }
@@ -473,6 +495,7 @@ impl<R: Destination> Partition<R> {
         let mut firing: Vec<(InstanceId, Vec<(InstanceNumber, Occurrence)>)> = Vec::new();
         while let Some(due) = self.timers.take_due(now) {
             match due.cause {
+                _ if !self.is_at_hand(&due.instance) => self.backlog.add_due(&due),
                 Cause::Ready => {
                     if self.locate(&due.instance, || Parked::Nothing, out) {
                         self.mark_ready(&due.instance);

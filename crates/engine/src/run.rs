@@ -160,6 +160,7 @@ impl Supervisor {
         let setup = Setup {
             random: Random::System,
             memory_bytes_max: self.options.memory_bytes_max / usize::from(shared.partitions),
+            orchestrators_offered: shared.orchestrators_offered.clone(),
             set_aside,
             out_of_service: ours(&self.out_of_service),
             sweep_min: SWEEP_MIN,

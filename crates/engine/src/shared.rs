@@ -18,7 +18,7 @@ use crate::group::{Batch, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
 use crate::queue::Queue;
-use crate::worker::{ActivityCall, Functions};
+use crate::worker::{ActivityCall, Functions, Offered};
 
 /// The shared part of a hub.
 pub(crate) struct Shared {
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) partitions: u16,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) functions: Arc<dyn Functions>,
+    /// The orchestrators that run here (A51).
+    pub(crate) orchestrators_offered: Offered,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
     pub(crate) group: OpenGroup,
@@ -176,6 +178,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) orchestrators_offered: Offered,
     pub(crate) drains: mpsc::UnboundedSender<Drain>,
 }
 
@@ -186,6 +189,7 @@ impl Shared {
             partitions: parts.partitions,
             store: parts.store,
             functions: parts.functions,
+            orchestrators_offered: parts.orchestrators_offered,
             clock: parts.clock,
             runtime: parts.runtime,
             group: OpenGroup::default(),

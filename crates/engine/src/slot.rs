@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     pub(crate) retry_at: Option<Timestamp>,
     /// Reads of its history for this turn that were too short.
     pub(crate) gaps: u32,
+    /// Whether its orchestrator runs here; its turns are not begun otherwise (A51).
+    pub(crate) is_offered: bool,
     /// Used since the clock hand last passed it.
     is_referenced: bool,
     /// Its share of the budget.
@@ -40,7 +42,7 @@ pub(crate) struct TailPart {
 }
 
 impl Slot {
-    pub(crate) fn new(state: Option<InstanceState>, seq: Seq) -> Self {
+    pub(crate) fn new(state: Option<InstanceState>, seq: Seq, is_offered: bool) -> Self {
         Self {
             state,
             seq,
@@ -49,6 +51,7 @@ impl Slot {
             is_queued: false,
             retry_at: None,
             gaps: 0,
+            is_offered,
             is_referenced: true,
             bytes: 0,
         }
@@ -122,6 +125,11 @@ impl Memory {
         self.bytes > self.bytes_max
     }
 
+    /// Whether so many bytes more are within the budget.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= self.bytes_max
+    }
+
     /// Forgets instances until the budget is met, or enough were looked at for now: those that no one used
     /// lately, that are wholly durable, and that wait for nothing but messages and timers.
     pub(crate) fn evict(&mut self, durable: Seq, now: Timestamp) -> Vec<InstanceId> {
@@ -135,9 +143,9 @@ impl Memory {
             };
             // A moment that is past keeps nothing: what came of it is ready, or waits for something else.
             let is_retried = slot.retry_at.is_some_and(|at| at > now);
+            // What is ready waits in the queue, unless no turn of it is begun here.
             let is_busy = slot.turn.is_some() || slot.is_queued || is_retried || slot.seq > durable;
-            let is_ready = slot.state.as_ref().is_some_and(|state| state.is_ready(now));
-            if is_busy || is_ready || std::mem::take(&mut slot.is_referenced) {
+            if is_busy || std::mem::take(&mut slot.is_referenced) {
                 self.clock.push_back(instance);
             } else {
                 self.bytes -= slot.bytes;

@@ -1,6 +1,7 @@
 //! The one door for code that does work: a Rust function in this process and a program behind a
 //! stream implement the same traits and get the same items.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use taskhub_core::action::TurnAnswer;
 use taskhub_core::event::{HistoryEvent, Tags};
+use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{Epoch, ExecutionId, Fence, InstanceId, InstanceNumber, Name, Occurrence};
 use taskhub_core::message::Outcome;
 use taskhub_core::payload::Payload;
@@ -123,6 +125,23 @@ pub trait Functions: Send + Sync + 'static {
 
     /// Starts an activity. Panics inside must come out as a failure (A38).
     fn activity(&self, call: ActivityCall) -> ActivityFuture;
+}
+
+/// Names of the orchestrators that run in a process; all, unless said otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Offered(Option<Arc<BTreeSet<FoldedName>>>);
+
+impl Offered {
+    /// These, or all if absent.
+    pub fn new(names: Option<BTreeSet<FoldedName>>) -> Self {
+        Self(names.map(Arc::new))
+    }
+
+    /// Whether this one is among them, in whatever case it is spelled (R77).
+    pub fn has(&self, name: &Name) -> bool {
+        let names = self.0.as_ref();
+        names.is_none_or(|names| names.contains(&FoldedName::from(name)))
+    }
 }
 
 /// Tells a running activity that nobody wants its result any more.

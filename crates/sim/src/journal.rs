@@ -355,6 +355,8 @@ impl Journal {
             if !state.inbox.is_empty() {
                 items.push(Recovered::Inbox {
                     instance: instance.clone(),
+                    name: state.info.name.clone(),
+                    bytes: 0,
                 });
             }
         }

@@ -12,7 +12,7 @@ use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Dispatcher, Token};
 use taskhub_engine::io::Input;
 use taskhub_engine::partition::{Destination, Partition};
-use taskhub_engine::worker::TaskKey;
+use taskhub_engine::worker::{Offered, TaskKey};
 use taskhub_store::{Group, Lease, PartitionKey, Section};
 
 use crate::disk::{CrashPoint, Disk, Medium};
@@ -236,6 +236,8 @@ struct Node {
     running: BTreeMap<TaskKey, Token>,
     /// Instances whose turns are not begun any more while the node lives, and why.
     set_aside: Vec<(InstanceId, String)>,
+    /// The orchestrators that run on it.
+    offered: Offered,
     /// Activities whose worker is gone.
     lost_activities: u32,
 }

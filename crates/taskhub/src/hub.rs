@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use taskhub_core::id::HubName;
+use taskhub_core::fold::FoldedName;
+use taskhub_core::id::{HubName, Name};
 use taskhub_engine::clock::Clock;
 use taskhub_engine::{Hub as Engine, Options};
 use taskhub_store::embedded::{EmbeddedStore, Options as StoreOptions};
@@ -354,7 +355,8 @@ impl HubBuilder {
         self
     }
 
-    /// What becomes of an instance whose code does not repeat its history; it fails unless said otherwise.
+    /// What becomes of an instance whose code does not repeat its history, or whose orchestrator is not registered; it
+    /// fails unless said otherwise.
     #[must_use]
     pub fn on_nondeterminism(mut self, reaction: OnNonDeterminism) -> Self {
         self.worker.on_nondeterminism = reaction;
@@ -421,6 +423,10 @@ impl HubBuilder {
             return Err(HubError::Registry { problems });
         }
         self.options.activities_by_name = self.registry.activity_limits().collect();
+        if self.worker.on_nondeterminism == OnNonDeterminism::Block {
+            let names = self.registry.orchestrators().filter_map(|name| Name::new(name).ok());
+            self.options.orchestrators_offered = Some(names.map(FoldedName::new).collect());
+        }
         let front = Front::default();
         let functions = Arc::new(RegisteredFunctions::new(self.registry, self.worker).behind(front.clone()));
         let engine = Engine::open(store, name, self.options, functions).await?;

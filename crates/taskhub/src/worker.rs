@@ -31,7 +31,8 @@ pub enum OnNonDeterminism {
     /// It fails.
     #[default]
     Fail,
-    /// It is set aside with the reason visible and tried again, which suits a deployment that is rolled back.
+    /// It is set aside with the reason visible and tried again, which suits a deployment that is rolled back. Under a
+    /// hub, one whose orchestrator is not registered takes no memory and begins no turn until it is.
     Block,
 }
 

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use taskhub::worker::{RegisteredFunctions, WorkerOptions};
 use taskhub::{ClientBinding, Registry};
-use taskhub_core::event::EventKind;
 use taskhub_core::fold::FoldedName;
-use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::id::{HubName, Name};
 use taskhub_core::query::Filter;
-use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
+use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, Worker};
 use taskhub_engine::{Error, Hub, Options};
 use taskhub_samples::{Files, Purger};
 use taskhub_server::ClientBindings;
-use taskhub_store::{PartitionKey, Store};
+use taskhub_store::Store;
 use tokio::sync::watch;
 
 /// Opens the hubs of a store, all with the same functions.
@@ -55,14 +54,14 @@ impl Offer {
             Some(files) => taskhub_samples::register(Registry::new(), &purger, files),
             None => Registry::new(),
         };
-        let activities = names(registry.activities());
+        let (orchestrators, activities) = (names(registry.orchestrators()), names(registry.activities()));
         let functions = Arc::new(OwnFunctions {
-            orchestrators: Arc::new(names(registry.orchestrators())),
             registered: Arc::new(RegisteredFunctions::new(registry, WorkerOptions::default())),
             is_served: watch::Sender::new(false),
         });
         let options = Options {
             partitions: self.partitions,
+            orchestrators_offered: Some(orchestrators),
             activities_offered: Some(activities),
             ..Options::default()
         };
@@ -124,10 +123,9 @@ fn connect(purger: &Purger, hub: &Arc<Hub>) {
     });
 }
 
-/// Functions of which others may be elsewhere.
+/// The functions of this process; others may be elsewhere.
 struct OwnFunctions {
     registered: Arc<RegisteredFunctions>,
-    orchestrators: Arc<BTreeSet<FoldedName>>,
     /// Whether activities can be told where their hub is served. What an earlier process left undone is begun before
     /// this one's server listens, and waits until then.
     is_served: watch::Sender<bool>,
@@ -147,10 +145,7 @@ impl OwnFunctions {
 
 impl Functions for OwnFunctions {
     fn worker(&self) -> Box<dyn Worker> {
-        Box::new(OwnWorker {
-            registered: self.registered.worker(),
-            orchestrators: Arc::clone(&self.orchestrators),
-        })
+        self.registered.worker()
     }
 
     fn orchestrator_name(&self, name: &Name) -> Option<Name> {
@@ -168,50 +163,12 @@ impl Functions for OwnFunctions {
     }
 }
 
-struct OwnWorker {
-    registered: Box<dyn Worker>,
-    orchestrators: Arc<BTreeSet<FoldedName>>,
-}
-
-impl Worker for OwnWorker {
-    fn turn(&mut self, item: &TurnItem) -> TurnOutcome {
-        let is_other = |name: &Name| !self.orchestrators.contains(&FoldedName::from(name));
-        match orchestrator(item) {
-            // It is out, and stays so until somebody else serves the hub.
-            Some(name) if is_other(name) => TurnOutcome::Out,
-            // Somebody else may have begun it; without its history one cannot tell whose it is.
-            None if self.orchestrators.is_empty() => TurnOutcome::Out,
-            Some(_) | None => self.registered.turn(item),
-        }
-    }
-
-    fn evict(&mut self, partition: &PartitionKey, instance: &InstanceId) {
-        self.registered.evict(partition, instance);
-    }
-
-    fn forget(&mut self, partition: &PartitionKey) {
-        self.registered.forget(partition);
-    }
-
-    fn live_bytes(&self) -> usize {
-        self.registered.live_bytes()
-    }
-}
-
-/// The orchestrator a turn is for, as far as its events tell.
-fn orchestrator(item: &TurnItem) -> Option<&Name> {
-    let past = item.past.iter().flatten();
-    past.chain(item.new_events.iter()).find_map(|event| match &event.kind {
-        EventKind::ExecutionStarted(started) => Some(&started.name),
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::{Ipv4Addr, SocketAddr};
 
+    use taskhub_core::id::InstanceId;
     use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
     use taskhub_core::status::RuntimeStatus;
     use taskhub_engine::WaitFor;

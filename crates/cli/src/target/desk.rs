@@ -5,7 +5,7 @@
 //! nothing is counted as delivered that was not. An unclean end of an earlier owner stays known as such: a
 //! partition that was not given back is not marked so by us (A35).
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use taskhub_core::id::{HubName, InstanceId, Seq};
@@ -13,6 +13,7 @@ use taskhub_engine::clock::{Clock, SystemClock};
 use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Reply, Request};
 use taskhub_engine::partition::{Destination, Partition, Random, Setup};
+use taskhub_engine::worker::Offered;
 use taskhub_store::{Error as StoreError, Group, Lease, PartitionKey, Section, Store, load_each, partition_of};
 
 /// Number of a request; its answer goes there.
@@ -37,8 +38,6 @@ pub(crate) struct Desk {
 struct Served {
     partition: Partition<Ticket>,
     lease: Lease,
-    /// Instances with unread messages: loaded when something is about them.
-    asked_for: HashSet<InstanceId>,
 }
 
 /// What one call gathers.
@@ -114,9 +113,6 @@ impl Desk {
         let Some(served) = self.open.get_mut(&index) else {
             unreachable!("it is served since the line above")
         };
-        if let Some(instance) = input.instance().filter(|instance| served.asked_for.remove(instance)) {
-            round.loads.entry(index).or_default().push(instance.clone());
-        }
         let mut outputs = Vec::new();
         served.partition.step(input, SystemClock.now(), &mut outputs);
         let epoch = served.lease.epoch;
@@ -169,6 +165,7 @@ impl Desk {
             lease: lease.clone(),
             random: Random::System,
             memory_bytes_max: usize::MAX / 2,
+            orchestrators_offered: Offered::default(),
             set_aside: Vec::new(),
             out_of_service: Vec::new(),
             // It is over before there is anything to look for.
@@ -178,28 +175,14 @@ impl Desk {
         };
         let mut outputs = Vec::new();
         let partition = Partition::recover(setup, recovered, SystemClock.now(), &mut outputs);
-        let mut asked_for = HashSet::new();
         for output in outputs {
-            match output {
-                Output::Load(instance) => {
-                    asked_for.insert(instance);
-                }
-                // What was sent earlier must not be overtaken by what is sent now (R189).
-                Output::Message { at, item } => {
-                    let target = partition_of(&item.target, self.partitions);
-                    round.inputs.push_front((target, Input::Message { at, item }));
-                }
-                _ => {}
+            // What was sent earlier must not be overtaken by what is sent now (R189).
+            if let Output::Message { at, item } = output {
+                let target = partition_of(&item.target, self.partitions);
+                round.inputs.push_front((target, Input::Message { at, item }));
             }
         }
-        self.open.insert(
-            index,
-            Served {
-                partition,
-                lease,
-                asked_for,
-            },
-        );
+        self.open.insert(index, Served { partition, lease });
         Ok(())
     }
 

@@ -18,13 +18,14 @@ impl<R: Destination> Partition<R> {
             Some(Change::Create(creation)) => {
                 self.filter.add(fingerprint(&instance));
                 let state = InstanceState::created(commit.number, creation);
-                if let Some(at) = state.starts_at().filter(|at| *at > self.last_now) {
+                let is_offered = self.orchestrators_offered.has(&state.info.name);
+                if let Some(at) = state.starts_at().filter(|at| is_offered && *at > self.last_now) {
                     self.timers.add_ready(instance.clone(), at);
                 }
-                self.replace_state(&instance, Some(state), seq);
+                self.replace_state(&instance, Some(state), seq, is_offered);
             }
             Some(Change::Purge) => {
-                self.replace_state(&instance, None, seq);
+                self.replace_state(&instance, None, seq, false);
                 self.refill_filter(out);
             }
             Some(Change::Update(update)) => {
@@ -59,15 +60,16 @@ impl<R: Destination> Partition<R> {
         messages
     }
 
-    pub(super) fn replace_state(&mut self, instance: &InstanceId, state: Option<InstanceState>, seq: Seq) {
+    fn replace_state(&mut self, instance: &InstanceId, state: Option<InstanceState>, seq: Seq, is_offered: bool) {
         if self.memory.get_mut(instance).is_none() {
-            self.memory.insert(instance, Slot::new(None, seq));
+            self.memory.insert(instance, Slot::new(None, seq, is_offered));
         }
         self.held.remove(instance);
         let Some(slot) = self.memory.get_mut(instance) else {
             return;
         };
         slot.state = state;
+        slot.is_offered = is_offered;
         slot.seq = seq;
         slot.tail.clear();
         slot.turn = None;
@@ -211,7 +213,8 @@ impl<R: Destination> Partition<R> {
         let Some(slot) = self.memory.get_mut(instance) else {
             return;
         };
-        let is_free = slot.turn.is_none() && !slot.is_queued && !is_held && slot.retry_at.is_none_or(|at| at <= now);
+        let may_begin = slot.is_offered && !is_held && slot.retry_at.is_none_or(|at| at <= now);
+        let is_free = may_begin && slot.turn.is_none() && !slot.is_queued;
         if is_free && slot.state.as_ref().is_some_and(|state| state.is_ready(now)) {
             slot.is_queued = true;
             self.ready.push_back(instance.clone());

@@ -22,7 +22,8 @@ impl<R: Destination> Partition<R> {
                 continue;
             };
             slot.is_queued = false;
-            let is_waiting = slot.turn.is_none() && slot.retry_at.is_none_or(|at| at <= now);
+            // It may have been replaced since it was queued.
+            let is_waiting = slot.is_offered && slot.turn.is_none() && slot.retry_at.is_none_or(|at| at <= now);
             let Some(state) = slot.state.as_ref().filter(|state| is_waiting && state.is_ready(now)) else {
                 continue;
             };
@@ -44,17 +45,6 @@ impl<R: Destination> Partition<R> {
             self.counts.turns += 1;
             out.push(Output::Turn(item));
         }
-    }
-
-    /// Whether [`Partition::evict`] has something to do.
-    pub fn is_over_budget(&self) -> bool {
-        self.memory.is_over_budget()
-    }
-
-    /// Forgets idle instances while the budget is exceeded; called at the end of each round.
-    pub fn evict(&mut self, now: Timestamp, out: &mut Vec<Output<R>>) {
-        let now = self.advance(now);
-        out.extend(self.memory.evict(self.durable, now).into_iter().map(Output::Evict));
     }
 
     pub(super) fn turned(

@@ -4,6 +4,7 @@
 
 mod common;
 mod damaged;
+mod elsewhere;
 mod failing;
 mod refused;
 mod running;

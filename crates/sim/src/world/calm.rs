@@ -32,7 +32,8 @@ impl World {
         }
         self.full_until = self.now;
         self.trace.line(|| format!("{} calm", self.now));
-        if self.node.lost_activities > 0 {
+        // Work for orchestrators that do not run on this node waits for one that has them.
+        if self.node.lost_activities > 0 || !self.node.offers_all() {
             self.crash()?;
         }
         for _ in 0..ROUNDS_MAX {
@@ -65,7 +66,7 @@ impl World {
     fn gives_memory_back(&mut self) -> Result<(), Violation> {
         let now = self.node_time();
         for partition in self.node.partitions.values_mut() {
-            partition.evict(now, &mut Vec::new());
+            partition.balance(now, &mut Vec::new());
             let (instances, _) = partition.memory();
             if self.memory_bytes_max == 0 && instances > 0 {
                 let what = format!("partition {} keeps {instances} instances in memory", partition.key());

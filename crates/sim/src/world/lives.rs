@@ -11,14 +11,15 @@ use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Capacity, Dispatcher, Event};
 use taskhub_engine::flaw::{Flaw, Flaws};
 use taskhub_engine::partition::{Partition, Random, Setup};
-use taskhub_engine::worker::Worker;
+use taskhub_engine::worker::{Offered, Worker};
 use taskhub_store::{Error, Group, HubAsk, Lease, PartitionKey, Recovered, Section, partition_of};
 
 use super::work::{Job, JobKind};
 use super::{Bug, Halt, Node, World};
 use crate::disk::{CrashPoint, Trouble};
 use crate::fault::Fault;
-use crate::library::Library;
+use crate::library::{LIBRARY, Library};
+use crate::machine::SCRIPTED;
 use crate::plan::Act;
 use crate::scripted::Scripted;
 use crate::{Violation, checks};
@@ -47,8 +48,16 @@ impl Node {
             turns_out: BTreeMap::new(),
             running: BTreeMap::new(),
             set_aside: Vec::new(),
+            offered: Offered::default(),
             lost_activities: 0,
         }
+    }
+
+    /// Whether every orchestrator runs here.
+    pub(super) fn offers_all(&self) -> bool {
+        [SCRIPTED, LIBRARY]
+            .iter()
+            .all(|name| self.offered.has(&Name::stored(name)))
     }
 
     /// Drops what is kept live for an instance.
@@ -58,7 +67,29 @@ impl Node {
     }
 }
 
+/// The orchestrators of a node: mostly all.
+fn offered(rng: &mut Rng) -> Offered {
+    let names: &[&str] = match rng.u8(..8) {
+        0 => &[SCRIPTED],
+        1 => &[LIBRARY],
+        2 => &[],
+        _ => return Offered::default(),
+    };
+    let names = names.iter().map(|name| FoldedName::new(Name::stored(name)));
+    Offered::new(Some(names.collect()))
+}
+
 impl World {
+    /// A process without memory. While there are faults it may lack functions.
+    fn fresh_node(&mut self) -> Node {
+        let steady = Steady::new(self.wall(), self.elapsed());
+        let mut node = Node::new(self.bug, &mut self.rng, steady);
+        if self.has_faults && !self.is_calm {
+            node.offered = offered(&mut self.rng);
+        }
+        node
+    }
+
     /// Draws the faults that strike between two moves.
     pub(super) fn strike(&mut self) -> Result<(), Halt> {
         if self.strikes(Fault::ClockBack) {
@@ -169,6 +200,7 @@ impl World {
                 lease,
                 random: Random::Seeded(self.rng.u64(..)),
                 memory_bytes_max: self.memory_bytes_max,
+                orchestrators_offered: self.node.offered.clone(),
                 set_aside: self.set_aside(index),
                 out_of_service: Vec::new(),
                 sweep_min: SWEEP_MIN,
@@ -185,7 +217,10 @@ impl World {
             }
             first.push((index, out));
         }
-        for (index, out) in first {
+        for (index, mut out) in first {
+            if let Some(partition) = self.node.partitions.get_mut(&index) {
+                partition.begin(&mut out);
+            }
             self.carry_out(index, out)?;
             self.dispatch(Event::Announced(self.partition_key(index)))?;
             let epoch = self.epoch_of(index);
@@ -332,8 +367,7 @@ impl World {
             .map_err(|trouble| self.halt(trouble))?;
         self.jobs.clear();
         self.forget();
-        let steady = Steady::new(self.wall(), self.elapsed());
-        self.node = Node::new(self.bug, &mut self.rng, steady);
+        self.node = self.fresh_node();
         Ok(self.restart(true)?)
     }
 
@@ -347,8 +381,7 @@ impl World {
         self.tally.crashes += 1;
         self.trace.line(|| format!("{} crash", self.now));
         self.forget();
-        let steady = Steady::new(self.wall(), self.elapsed());
-        self.node = Node::new(self.bug, &mut self.rng, steady);
+        self.node = self.fresh_node();
         // Activities and reads end with the process; workers elsewhere may still answer.
         let outlives = |job: &Job| matches!(job.kind, JobKind::Answer { .. });
         self.jobs.retain(outlives);

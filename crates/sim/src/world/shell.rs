@@ -56,6 +56,9 @@ impl World {
         };
         let mut out = Vec::new();
         partition.step(input, now, &mut out);
+        if partition.has_backlog() {
+            partition.balance(now, &mut out);
+        }
         self.carry_out(index, out)
     }
 
@@ -66,7 +69,7 @@ impl World {
         };
         let mut out = Vec::new();
         partition.turns(now, &mut out);
-        partition.evict(now, &mut out);
+        partition.balance(now, &mut out);
         self.carry_out(index, out)
     }
 

@@ -136,6 +136,10 @@ impl World {
             .partitions
             .get(&index)
             .and_then(|partition| Some(partition.peek(&instance)?.name.clone()));
+        if let Some(name) = name.as_ref().filter(|name| !self.node.offered.has(name)) {
+            let what = format!("a turn of `{instance}` begins, and `{name}` does not run here");
+            return Err(Violation::new("A51", what).into());
+        }
         let is_scripted = name.is_some_and(|name| name.as_str() == SCRIPTED);
         if item.past.is_none() && self.strikes(Fault::HistoryDemanded) {
             self.node.evict(&item.partition, &instance);

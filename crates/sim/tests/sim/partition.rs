@@ -17,7 +17,7 @@ use taskhub_core::time::Timestamp;
 use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Request, WaitFor};
 use taskhub_engine::partition::{Destination, Partition, Random, Setup};
-use taskhub_engine::worker::{TurnItem, TurnOutcome};
+use taskhub_engine::worker::{Offered, TurnItem, TurnOutcome};
 use taskhub_store::{Lease, PartitionKey, Recovered};
 
 /// A caller, who listens until the flag is set.
@@ -53,6 +53,7 @@ impl Bench {
             lease,
             random: Random::Seeded(1),
             memory_bytes_max,
+            orchestrators_offered: Offered::default(),
             set_aside: Vec::new(),
             out_of_service: Vec::new(),
             sweep_min: 4,
@@ -87,7 +88,7 @@ impl Bench {
         let durable = Input::Durable(self.partition.last_seq());
         self.partition.step(durable, self.now, &mut out);
         self.partition.turns(self.now, &mut out);
-        self.partition.evict(self.now, &mut out);
+        self.partition.balance(self.now, &mut out);
         out
     }
 

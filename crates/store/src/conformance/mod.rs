@@ -151,6 +151,7 @@ macro_rules! conformance {
                 counters_go_on_and_never_back
                 open_work_is_listed_exactly
                 finished_work_is_not_listed
+                unread_messages_are_counted_in_bytes
                 recovery_is_by_partition
             }
             listing {

@@ -6,6 +6,7 @@ use taskhub_core::action::{Action, ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::id::{InstanceNumber, Seq};
 use taskhub_core::message::Outcome;
+use taskhub_core::payload::Payload;
 
 use super::commits::call;
 use super::owner::counters;
@@ -126,6 +127,33 @@ pub fn finished_work_is_not_listed(store: &dyn Store) {
     owner.answer_task(&id, Outcome::Completed(None));
     owner.check();
     assert_eq!(done(store.recover(owner.lease(0))).len(), 1);
+}
+
+/// How much there is to read is known before it is read.
+pub fn unread_messages_are_counted_in_bytes(store: &dyn Store) {
+    const BYTES: usize = 100_000;
+    let mut owner = Owner::new(store, "Sizes", 1);
+    for id in ["large", "small", "read"].map(instance) {
+        owner.start(&id);
+        owner.turn(&id, vec![call("One")]);
+    }
+    for (id, bytes) in [("large", BYTES), ("small", 1)] {
+        let payload = Payload::new(vec![b'1'; bytes]);
+        owner.with(&instance(id), |state, now| {
+            control::raise_event(state, super::name("Told"), Some(payload), None, now).unwrap_or(None)
+        });
+    }
+    owner.flush();
+    let items = done(store.recover(owner.lease(0)));
+    let sizes = items.iter().filter_map(|item| match item {
+        Recovered::Inbox { instance, bytes, .. } => Some((instance.as_str(), *bytes >= BYTES as u64)),
+        _ => None,
+    });
+    let sizes: std::collections::BTreeMap<&str, bool> = sizes.collect();
+    assert_eq!(
+        sizes.into_iter().collect::<Vec<_>>(),
+        [("large", true), ("small", false)]
+    );
 }
 
 /// A partition is told of its own instances only.

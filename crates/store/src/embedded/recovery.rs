@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row};
 use taskhub_core::commit::OpenKind;
-use taskhub_core::id::{InstanceId, Seq};
+use taskhub_core::id::{InstanceId, Name, Seq};
 use taskhub_core::message::{OutboxItem, OutboxRef};
 
 use super::folder::Pages;
@@ -44,6 +44,13 @@ pub(super) fn recover(connection: &Connection, lease: &Lease, pages: Pages) -> R
 
 fn damaged(instance: Option<InstanceId>, place: String, what: String) -> Recovered {
     Recovered::Damaged { instance, place, what }
+}
+
+/// What is to be known of an instance that has something to do.
+struct Owner {
+    id: InstanceId,
+    name: Name,
+    bytes: u64,
 }
 
 /// Goes through rows of a partition.
@@ -90,14 +97,22 @@ impl Scan<'_> {
         }
     }
 
-    /// Id of an instance, by its key; absent if its row is missing, or is not what was written.
-    fn id(&self, key: i64) -> Result<Option<InstanceId>, Trouble> {
-        let find = || -> Result<Option<InstanceId>, Trouble> {
+    /// Id and name of an instance, and bytes of its payloads, by its key; absent if its row is missing, or is not what was
+    /// written.
+    fn owner(&self, key: i64) -> Result<Option<Owner>, Trouble> {
+        let find = || -> Result<Option<Owner>, Trouble> {
             let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
             let mut statement = self.connection.prepare_cached(&sql)?;
             let mut rows = statement.query([key])?;
-            let row = rows.next()?.filter(|row| Stored::read(row).is_ok());
-            Ok(row.and_then(|row| instance_id(row, 1).ok()))
+            let Some(row) = rows.next()?.filter(|row| Stored::read(row).is_ok()) else {
+                return Ok(None);
+            };
+            let inline = |column| row.get_ref(column).ok()?.as_blob().ok().map(<[u8]>::len);
+            Ok(Some(Owner {
+                id: instance_id(row, 1)?,
+                name: Name::stored(row.get_ref(14)?.as_str()?),
+                bytes: (20..23).filter_map(inline).sum::<usize>() as u64,
+            }))
         };
         match find() {
             Err(trouble) if self.pages == Pages::Lenient && trouble.is_of_pages() => Ok(None),
@@ -113,7 +128,7 @@ impl Scan<'_> {
         );
         let is_broken = self.rows(&sql, &["inst", "lane", "ev"], Key::range(part), |row| {
             let key = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
-            let id = self.id(key.0)?;
+            let id = self.owner(key.0)?.map(|owner| owner.id);
             items.push(match open_item(row, id.clone()) {
                 Ok(item) => item,
                 Err(trouble) => {
@@ -127,13 +142,24 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Instances with messages, which are read with their instance.
+    /// Instances with messages, which are read with their instance; here not even their pages are, since the length of a
+    /// body stands in front of it.
     fn inboxes(&self, part: i64, items: &mut Vec<Recovered>) -> Result<(), Trouble> {
-        let sql = format!("SELECT DISTINCT inst FROM pending WHERE inst >= ?1 AND inst < ?2 AND lane = {LANE_INBOX}");
+        let sql = format!(
+            "SELECT inst, sum(length(body)), \
+             (SELECT sum(length(payload.body)) FROM payload WHERE payload.inst = pending.inst) \
+             FROM pending WHERE inst >= ?1 AND inst < ?2 GROUP BY inst HAVING sum(lane = {LANE_INBOX}) > 0"
+        );
         let is_broken = self.rows(&sql, &["inst"], Key::range(part), |row| {
             let key: i64 = row.get(0)?;
-            items.push(match self.id(key)? {
-                Some(instance) => Recovered::Inbox { instance },
+            let apart: Option<i64> = row.get(2)?;
+            let bytes = uint(row.get(1)?) + uint(apart.unwrap_or(0));
+            items.push(match self.owner(key)? {
+                Some(owner) => Recovered::Inbox {
+                    instance: owner.id,
+                    name: owner.name,
+                    bytes: bytes + owner.bytes,
+                },
                 None => damaged(
                     None,
                     format!("row {key} of `instance`, which has messages in `pending`"),

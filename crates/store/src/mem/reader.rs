@@ -36,16 +36,15 @@ impl Reader for MemReader {
             next_instance: partition.next_instance,
         }];
         for (&number, instance) in &partition.instances {
-            let id = &instance.state.info.instance;
-            items.extend(
-                instance
-                    .state
-                    .open
-                    .values()
-                    .filter_map(|open| recovered_open(id, number, open)),
-            );
-            if !instance.state.inbox.is_empty() {
-                items.push(Recovered::Inbox { instance: id.clone() });
+            let state = &instance.state;
+            let id = &state.info.instance;
+            items.extend(state.open.values().filter_map(|open| recovered_open(id, number, open)));
+            if !state.inbox.is_empty() {
+                items.push(Recovered::Inbox {
+                    instance: id.clone(),
+                    name: state.info.name.clone(),
+                    bytes: state.waiting_bytes() as u64,
+                });
             }
         }
         for (&(seq, index), item) in &partition.outbox {

@@ -232,6 +232,18 @@ fn damage_in(item: &Recovered) -> Option<(Option<&str>, &str, &str)> {
     }
 }
 
+/// The same whatever the length of what is unread, which may be damaged.
+pub(crate) fn without_bytes(item: &Recovered) -> Recovered {
+    match item.clone() {
+        Recovered::Inbox { instance, name, .. } => Recovered::Inbox {
+            instance,
+            name,
+            bytes: 0,
+        },
+        other => other,
+    }
+}
+
 /// One row is damaged: the item it would have been is reported, with its instance if that can be told, and
 /// all others are recovered (R187).
 #[test]
@@ -308,7 +320,11 @@ fn a_damaged_row_of_open_work_costs_that_row() {
             "{damage}: {place}: {what}"
         );
         let others = found.iter().filter(|item| damage_in(item).is_none());
-        assert!(others.clone().all(|item| whole.contains(item)), "{damage}: {found:?}");
+        let whole: Vec<Recovered> = whole.iter().map(without_bytes).collect();
+        assert!(
+            others.clone().all(|item| whole.contains(&without_bytes(item))),
+            "{damage}: {found:?}"
+        );
         assert_eq!(others.count(), whole.len() - 1, "{damage}");
         for id in ["order-1", "order-2", "order-3"] {
             let loaded = block_on(store.load(&lease.partition, &[instance(id)]));

@@ -440,7 +440,11 @@ fn describe_recovery(text: &mut String, store: &dyn Store, hub: &HubInfo) {
         let leases = done(store.claim(&[PartitionKey { hub, index }], Timestamp::from_micros(1)));
         line(text, format_args!("partition {index} clean={}", leases[0].is_clean));
         for item in done(store.recover(&leases[0])) {
-            line(text, format_args!("  {item:?}"));
+            match item {
+                // Its name stands with its status, and its length is that of the format.
+                Recovered::Inbox { instance, .. } => line(text, format_args!("  Inbox {{ instance: {instance:?} }}")),
+                item => line(text, format_args!("  {item:?}")),
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use taskhub::{
     ActivityContext, ActivityOptions, Client, Error, EventKind, Hub, HubBuilder, HubError, InstanceId, InstanceInfo,
-    OrchestrationContext, Payload, Registry, Result, RuntimeStatus, StartOptions, StatusFilter, StatusOptions,
-    join_all,
+    OnNonDeterminism, OrchestrationContext, Payload, Registry, Result, RuntimeStatus, StartOptions, StatusFilter,
+    StatusOptions, join_all,
 };
 use taskhub_store::mem::{MemData, MemStore};
 
@@ -64,6 +64,25 @@ async fn shows(client: &Client, id: &InstanceId, wanted: &str) {
         }
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn work_for_a_function_that_is_missing_waits_if_the_hub_is_told_so() {
+    let data = MemData::new();
+    let open = |builder: HubBuilder| {
+        let store = Arc::new(MemStore::over(&data));
+        builder.on_nondeterminism(OnNonDeterminism::Block).open_with(store)
+    };
+    let hub = open(Hub::builder("SampleHub")).await.unwrap();
+    let id = hub.client().start_new("E1_HelloSequence", ()).await.unwrap();
+    let status = hub.client().get_status(&id).await.unwrap().unwrap();
+    let stall = status.info.stalled.unwrap();
+    assert!(stall.reason.contains("`E1_HelloSequence`"), "{stall:?}");
+    assert_eq!(status.info.status, RuntimeStatus::Pending);
+    hub.stop(GRACE).await.unwrap();
+    let hub = open(builder()).await.unwrap();
+    let greetings: Vec<String> = hub.client().wait_for_completion(&id).await.unwrap();
+    assert_eq!(greetings.len(), 3);
 }
 
 #[tokio::test]

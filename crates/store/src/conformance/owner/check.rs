@@ -87,7 +87,7 @@ impl Owner<'_> {
             assert_eq!(items.first(), Some(&counters), "counters come first");
             let index = partition.lease.partition.index;
             let mut expected = self.expected_recovery(index);
-            let mut found: Vec<Recovered> = items.into_iter().skip(1).collect();
+            let mut found: Vec<Recovered> = items.into_iter().skip(1).map(Recovered::without_size).collect();
             expected.sort_by_cached_key(recovery_key);
             found.sort_by_cached_key(recovery_key);
             assert_eq!(found, expected, "what partition {index} recovers");
@@ -107,7 +107,12 @@ impl Owner<'_> {
                 }
             }
             if !known.state.inbox.is_empty() {
-                expected.push(Recovered::Inbox { instance });
+                let name = known.state.info.name.clone();
+                expected.push(Recovered::Inbox {
+                    instance,
+                    name,
+                    bytes: 0,
+                });
             }
         }
         let outbox = self.outbox.iter().filter(|(at, _)| at.partition == partition);
@@ -224,7 +229,7 @@ fn recovery_key(item: &Recovered) -> (u8, u64, u64) {
             (1, number.0, open.occurrence.0)
         }
         Recovered::Outbox { at, .. } => (2, at.seq.0, u64::from(at.index)),
-        Recovered::Inbox { instance } => (3, crate::fingerprint(instance), 0),
+        Recovered::Inbox { instance, .. } => (3, crate::fingerprint(instance), 0),
         // Never expected, so its place does not matter.
         Recovered::Damaged { .. } => (4, 0, 0),
     }
