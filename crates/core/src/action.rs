@@ -3,7 +3,7 @@
 use crate::event::{HistoryEvent, Tags};
 use crate::failure::Failure;
 use crate::id::{Fence, InstanceId, Name};
-use crate::payload::Payload;
+use crate::payload::{Payload, size};
 use crate::time::Timestamp;
 
 /// The tag that detaches a child: it never reports back (R75).
@@ -58,6 +58,26 @@ pub enum ActionKind {
     CompleteOrchestration(Completion),
 }
 
+impl ActionKind {
+    /// Bytes of payload in it.
+    fn size(&self) -> usize {
+        match self {
+            Self::ScheduleTask { input, .. }
+            | Self::CreateSubOrchestration { input, .. }
+            | Self::SendEvent { input, .. } => size(input.as_ref()),
+            Self::TerminateOrchestration { reason, .. } => size(reason.as_ref()),
+            Self::CreateTimer { .. } | Self::CancelTimer { .. } => 0,
+            Self::CompleteOrchestration(completion) => match completion {
+                Completion::Completed(result) | Completion::Terminated(result) => size(result.as_ref()),
+                Completion::Failed(failure) => failure.size(),
+                Completion::ContinuedAsNew { input, carried, .. } => {
+                    size(input.as_ref()) + carried.iter().map(HistoryEvent::size).sum::<usize>()
+                }
+            },
+        }
+    }
+}
+
 /// How the orchestrator ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completion {
@@ -89,4 +109,12 @@ pub struct TurnAnswer {
     pub custom_status: Option<Payload>,
     /// How many inbound events of the batch were processed, if fewer than all (R25).
     pub events_processed: Option<usize>,
+}
+
+impl TurnAnswer {
+    /// Bytes of payload that it adds.
+    pub fn size(&self) -> usize {
+        let actions: usize = self.actions.iter().map(|action| action.kind.size()).sum();
+        actions + size(self.custom_status.as_ref())
+    }
 }

@@ -5,7 +5,7 @@ use crate::event::Tags;
 use crate::failure::Failure;
 use crate::id::{ExecutionId, InstanceId, InstanceNumber, MessageNumber, Name, Occurrence};
 use crate::message::{Message, OutboxItem, OutboxRef};
-use crate::payload::Payload;
+use crate::payload::{Payload, size};
 use crate::seen::SeenKey;
 use crate::status::{InstanceInfo, RuntimeStatus, Stall};
 use crate::time::Timestamp;
@@ -159,6 +159,17 @@ impl Open {
     }
 }
 
+impl Update {
+    fn size(&self) -> usize {
+        let events: usize = self.events.iter().map(HistoryEvent::size).sum();
+        let added: usize = self.inbox_added.iter().map(Message::size).sum();
+        let opened: usize = self.opened.iter().map(Open::size).sum();
+        let ending = self.ending.as_ref().and_then(|ending| ending.output.as_ref());
+        let custom = self.custom_status.as_ref().and_then(Option::as_ref);
+        size_of::<Self>() + events + added + opened + size(ending) + size(custom)
+    }
+}
+
 impl Commit {
     /// A commit with a change and nothing to say to others.
     pub fn new(instance: InstanceId, number: InstanceNumber, change: Change) -> Self {
@@ -169,6 +180,18 @@ impl Commit {
             outbox: Vec::new(),
             consumed: None,
         }
+    }
+
+    /// Bytes of payload and names in it, for limits and budgets: what it adds to memory, and about what it adds to the
+    /// store.
+    pub fn size(&self) -> usize {
+        const ENVELOPE: usize = size_of::<Commit>();
+        let change = match &self.change {
+            None | Some(Change::Purge) => 0,
+            Some(Change::Create(creation)) => creation.start.size(),
+            Some(Change::Update(update)) => update.size(),
+        };
+        ENVELOPE + change + self.outbox.iter().map(OutboxItem::size).sum::<usize>()
     }
 
     /// The update in it, if it is one.

@@ -164,7 +164,7 @@ pub fn raise_event(
         return Ok(None);
     }
     check_live(state)?;
-    check_room(state, limits::INBOX_MESSAGES_MAX)?;
+    check_room_for_event(state, &name, input.as_ref())?;
     let mut update = begin_update(state, now);
     push_message(state, &mut update, now, EventKind::EventRaised { name, input });
     update.key = seen.map(|(key, used)| SeenKey::now(key, used, now));
@@ -234,7 +234,13 @@ pub fn suspend(state: &InstanceState, reason: Option<Payload>, now: Timestamp) -
     if state.info.status == RuntimeStatus::Suspended {
         return Ok(None);
     }
-    check_room(state, limits::INBOX_MESSAGES_MAX + limits::INBOX_CONTROL_MESSAGES)?;
+    let bytes = size(reason.as_ref());
+    let bytes = if bytes > limits::INBOX_CONTROL_BYTES { bytes } else { 0 };
+    check_room(
+        state,
+        limits::INBOX_MESSAGES_MAX + limits::INBOX_CONTROL_MESSAGES,
+        bytes,
+    )?;
     let mut update = begin_update(state, now);
     push_message(state, &mut update, now, EventKind::ExecutionSuspended { reason });
     update.status = Some(RuntimeStatus::Suspended);
@@ -400,9 +406,12 @@ pub fn receive(
 /// Whether a message from another instance can be taken in now. An event to a live instance with a full inbox waits,
 /// in its sender's outbox, until some were read: it was accepted when it was sent, so nobody is left to be refused (P6).
 pub fn has_room_for(state: Option<&InstanceState>, item: &OutboxItem) -> bool {
-    let is_event = matches!(item.body, OutboxBody::Event { .. });
-    let full = state.filter(|state| state.is_live() && check_room(state, limits::INBOX_MESSAGES_MAX).is_err());
-    !is_event || full.is_none()
+    match (&item.body, state) {
+        (OutboxBody::Event { name, input }, Some(state)) if state.is_live() => {
+            check_room_for_event(state, name, input.as_ref()).is_ok()
+        }
+        _ => true,
+    }
 }
 
 fn receive_start(
@@ -619,13 +628,21 @@ fn check_payload(what: &'static str, payload: Option<&Payload>) -> Result<(), Re
     Ok(())
 }
 
-fn check_room(state: &InstanceState, messages_max: usize) -> Result<(), Refusal> {
-    if state.inbox.len() < messages_max {
+fn check_room_for_event(state: &InstanceState, name: &Name, input: Option<&Payload>) -> Result<(), Refusal> {
+    let bytes = name.as_str().len() + size(input);
+    check_room(state, limits::INBOX_MESSAGES_MAX, bytes)
+}
+
+/// Whether one message of so many bytes may be added. One without bytes is not measured by them.
+fn check_room(state: &InstanceState, messages_max: usize, bytes: usize) -> Result<(), Refusal> {
+    let has_bytes = bytes == 0 || state.inbox_bytes() + bytes <= limits::INBOX_BYTES_MAX;
+    if state.inbox.len() < messages_max && has_bytes {
         return Ok(());
     }
     Err(Refusal::InboxFull {
         instance: state.info.instance.clone(),
         messages: state.inbox.len(),
+        bytes: state.inbox_bytes(),
     })
 }
 

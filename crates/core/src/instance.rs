@@ -34,8 +34,9 @@ pub struct InstanceState {
     pub open: BTreeMap<Occurrence, Open>,
     /// Event ids open in the current execution (R33).
     open_ids: BTreeMap<(OpenClass, i32), Occurrence>,
-    /// Bytes of payload and names in `inbox` and `open`, kept in step with them.
-    waiting_bytes: usize,
+    /// Bytes of payload and names in `inbox` and in `open`, kept in step with them.
+    inbox_bytes: usize,
+    open_bytes: usize,
     /// Idempotency keys that still count.
     pub keys: SeenKeys,
 }
@@ -73,7 +74,8 @@ impl InstanceState {
             history_bytes: 0,
             next_message: start.number.next(),
             next_occurrence: creation.next_occurrence,
-            waiting_bytes: start.size(),
+            inbox_bytes: start.size(),
+            open_bytes: 0,
             inbox: BTreeMap::from([(start.number, start)]),
             open: BTreeMap::new(),
             open_ids: BTreeMap::new(),
@@ -98,7 +100,8 @@ impl InstanceState {
             history_bytes: history.1,
             next_message: next.0,
             next_occurrence: next.1,
-            waiting_bytes: inbox.iter().map(Message::size).sum(),
+            inbox_bytes: inbox.iter().map(Message::size).sum(),
+            open_bytes: 0,
             inbox: inbox.into_iter().map(|message| (message.number, message)).collect(),
             open: BTreeMap::new(),
             open_ids: BTreeMap::new(),
@@ -139,7 +142,7 @@ impl InstanceState {
             let Some(taken) = self.inbox.remove(number) else {
                 unreachable!("a message is consumed once (R188)")
             };
-            self.waiting_bytes -= taken.size();
+            self.inbox_bytes -= taken.size();
         }
         for occurrence in &update.closed {
             self.close_item(*occurrence);
@@ -159,7 +162,7 @@ impl InstanceState {
         self.apply_info(update);
         for message in &update.inbox_added {
             self.next_message = self.next_message.max(message.number.next());
-            self.waiting_bytes += message.size();
+            self.inbox_bytes += message.size();
             self.inbox.insert(message.number, message.clone());
         }
         if let Some(key) = &update.key {
@@ -206,7 +209,7 @@ impl InstanceState {
             self.open_ids
                 .insert((item.kind.class(), item.event_id), item.occurrence);
         }
-        self.waiting_bytes += item.size();
+        self.open_bytes += item.size();
         self.open.insert(item.occurrence, item);
     }
 
@@ -215,7 +218,7 @@ impl InstanceState {
         let Some(item) = closed else {
             unreachable!("an occurrence is closed once (R34)")
         };
-        self.waiting_bytes -= item.size();
+        self.open_bytes -= item.size();
         if item.ordinal == self.info.ordinal {
             self.open_ids.remove(&(item.kind.class(), item.event_id));
         }
@@ -282,7 +285,12 @@ impl InstanceState {
 
     /// Bytes of payload and names in what is unread and open.
     pub fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+        self.inbox_bytes + self.open_bytes
+    }
+
+    /// Bytes of payload and names in what is unread.
+    pub fn inbox_bytes(&self) -> usize {
+        self.inbox_bytes
     }
 
     /// Bytes it takes in memory, roughly, for budgets; cheap, since it is asked for after every commit.
@@ -290,6 +298,6 @@ impl InstanceState {
         const MESSAGE: usize = size_of::<Message>() + 64;
         const OPEN: usize = size_of::<Open>() + 64;
         let rows = self.inbox.len() * MESSAGE + self.open.len() * OPEN;
-        size_of::<Self>() + self.info.size() + rows + self.waiting_bytes + self.keys.size()
+        size_of::<Self>() + self.info.size() + rows + self.waiting_bytes() + self.keys.size()
     }
 }

@@ -27,6 +27,14 @@ pub const FAILURE_CAUSES_MAX: usize = 32;
 pub const INBOX_MESSAGES_MAX: usize = 100_000;
 /// Unread messages above that at which a suspend is refused too: an instance that is flooded can still be set aside.
 pub const INBOX_CONTROL_MESSAGES: usize = 1_000;
+/// Most bytes of unread messages in an inbox, the new one included, before a raise is refused (R86): so few that all of
+/// them can be in memory, and in one commit.
+pub const INBOX_BYTES_MAX: usize = 256 << 20;
+/// Longest reason of a suspend, in bytes, that is taken beyond that.
+pub const INBOX_CONTROL_BYTES: usize = 64 << 10;
+/// Most bytes of payload in the answer to one turn: far below the limit of a history, and below what a store takes in one
+/// commit.
+pub const TURN_ANSWER_BYTES_MAX: usize = 256 << 20;
 /// Most actions of one turn (R173).
 pub const TURN_ACTIONS_MAX: usize = 100_000;
 /// Most messages delivered in one turn (R167).

@@ -3,7 +3,7 @@
 use crate::event::{HistoryEvent, Parent, Tags};
 use crate::failure::Failure;
 use crate::id::{ExecutionId, InstanceId, MessageNumber, Name, Occurrence, Seq};
-use crate::payload::Payload;
+use crate::payload::{Payload, size};
 use crate::time::Timestamp;
 
 /// One inbox item: accepted, not yet in history.
@@ -42,6 +42,23 @@ pub struct OutboxItem {
     pub target: InstanceId,
     /// What it is told.
     pub body: OutboxBody,
+}
+
+impl OutboxItem {
+    /// Bytes of payload and names in it, for limits and budgets.
+    pub fn size(&self) -> usize {
+        const ENVELOPE: usize = 64;
+        let body = match &self.body {
+            OutboxBody::Start(start) => start.name.as_str().len() + size(start.input.as_ref()),
+            OutboxBody::Event { name, input } => name.as_str().len() + size(input.as_ref()),
+            OutboxBody::ChildEnded { outcome, .. } => match outcome {
+                Outcome::Completed(result) => size(result.as_ref()),
+                Outcome::Failed(failure) => failure.size(),
+            },
+            OutboxBody::Terminate { reason, .. } => size(reason.as_ref()),
+        };
+        ENVELOPE + self.target.as_str().len() + body
+    }
 }
 
 /// What one instance may tell another.

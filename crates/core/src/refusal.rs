@@ -59,8 +59,17 @@ pub enum Refusal {
         limits::PAYLOAD_LEVELS_MAX
     )]
     PayloadTooDeep { what: String, levels: usize },
-    #[error("instance `{instance}` has {messages} unread messages and takes no more until it reads some")]
-    InboxFull { instance: InstanceId, messages: usize },
+    #[error(
+        "instance `{instance}` has {messages} unread messages of {bytes} bytes and takes no more until it reads some: at \
+         most {} messages of {} bytes may wait",
+        limits::INBOX_MESSAGES_MAX,
+        limits::INBOX_BYTES_MAX
+    )]
+    InboxFull {
+        instance: InstanceId,
+        messages: usize,
+        bytes: usize,
+    },
     #[error("the answer carries an old token: the work was handed out again or is no longer wanted")]
     StaleAnswer,
 }

@@ -86,7 +86,8 @@ pub fn begin(state: &InstanceState, fence: Fence, now: Timestamp) -> Turn {
 /// # Errors
 ///
 /// `stale-answer` if it carries an old token, or the instance has moved on without it (R24, A25): the
-/// work was handed to someone else, whose answer will be the one that counts.
+/// work was handed to someone else, whose answer will be the one that counts. `payload-too-large` if all that it asks for
+/// together is too much for one commit (R172); the instance stays as it is.
 pub fn finish(
     state: &InstanceState,
     turn: &Turn,
@@ -97,6 +98,14 @@ pub fn finish(
     let moved_on = state.history_events != turn.expected_history || state.info.execution != turn.execution;
     if answer.fence != turn.fence || moved_on || !state.is_live() {
         return Err(Refusal::StaleAnswer);
+    }
+    let bytes = answer.size();
+    if bytes > limits::TURN_ANSWER_BYTES_MAX {
+        return Err(Refusal::PayloadTooLarge {
+            what: "answer of a turn",
+            bytes,
+            bytes_max: limits::TURN_ANSWER_BYTES_MAX,
+        });
     }
     let mut effects = Effects::new(state, turn, ids, now);
     match effects.apply(answer) {

@@ -7,7 +7,8 @@ use taskhub_core::control::{self, Started};
 use taskhub_core::event::Tags;
 use taskhub_core::id::{ExecutionId, InstanceId, InstanceNumber, Name};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
+use taskhub_core::message::{OutboxBody, OutboxItem, Repeats, ReusePolicy, StartRequest};
+use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
 use taskhub_core::time::Timestamp;
 use taskhub_core::{Ids, limits};
@@ -87,6 +88,51 @@ fn events_suspends_and_resumes_together_stay_within_the_limit() {
         control::terminate(&state, None, false, NOW).is_ok(),
         "ending it needs no room"
     );
+}
+
+#[test]
+fn unread_events_count_by_their_bytes_too_and_control_passes() {
+    const BYTES: usize = 60 << 20;
+    // One payload that all of them share.
+    let payload = Payload::new(vec![b'0'; BYTES]);
+    let raise = |state: &InstanceState, payload: &Payload| {
+        control::raise_event(state, Name::stored("Go"), Some(payload.clone()), None, NOW)
+    };
+    let mut state = unread();
+    until_full(&mut state, |state| raise(state, &payload));
+    assert_eq!(state.inbox.len(), 1 + limits::INBOX_BYTES_MAX / BYTES);
+    let refused = raise(&state, &payload).unwrap_err().to_string();
+    assert!(refused.contains(&format!("{} bytes", state.inbox_bytes())), "{refused}");
+    assert!(
+        refused.contains(&format!("{} bytes may wait", limits::INBOX_BYTES_MAX)),
+        "{refused}"
+    );
+    let sent = OutboxItem {
+        target: state.info.instance.clone(),
+        body: OutboxBody::Event {
+            name: Name::stored("Go"),
+            input: Some(payload.clone()),
+        },
+    };
+    assert!(!control::has_room_for(Some(&state), &sent), "events of others wait");
+
+    // What fits beside the rest is taken, to the last byte.
+    let left = limits::INBOX_BYTES_MAX - state.inbox_bytes();
+    let name = "Go".len();
+    assert!(raise(&state, &Payload::new(vec![b'0'; left - name + 1])).is_err());
+    let commit = raise(&state, &Payload::new(vec![b'0'; left - name])).unwrap();
+    state.apply(&commit.unwrap());
+
+    assert!(
+        control::suspend(&state, Some(payload.clone()), NOW).is_err(),
+        "a reason may be as large as an event"
+    );
+    let reason = Payload::text("too much at once");
+    let suspended = control::suspend(&state, Some(reason), NOW).unwrap();
+    state.apply(&suspended.unwrap());
+    let resumed = control::resume(&state, None, NOW).unwrap();
+    state.apply(&resumed.unwrap());
+    assert!(control::terminate(&state, None, false, NOW).is_ok());
 }
 
 #[test]
