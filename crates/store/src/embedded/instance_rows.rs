@@ -9,6 +9,7 @@ use taskhub_core::status::{InstanceInfo, Stall};
 use taskhub_core::time::Timestamp;
 
 use super::fold::{Folded, Instance, Origin};
+use super::recent::Change;
 use super::record::{
     Head, INFO, INPUT_ONCE_BYTES_MIN, Key, Place, Prints, Stored, column, int, is_apart, payload_print, payload_sum,
     read_info, stall_print, write_blob,
@@ -36,8 +37,9 @@ const UPDATE_STALL: &str =
     "UPDATE instance SET stalled_at = ?2, stalled_attempts = ?3, stalled_reason = ?4 WHERE inst = ?1";
 
 impl Tables<'_> {
-    pub(super) fn instances(&mut self, folded: &Folded<'_>, keys: &KeyCounts) -> Result<(), Trouble> {
-        let mut changed = 0;
+    /// Answers the rows as they are afterwards.
+    pub(super) fn instances(&mut self, folded: &Folded<'_>, keys: &KeyCounts) -> Result<Vec<Change>, Trouble> {
+        let mut changes = Vec::with_capacity(folded.instances.len());
         {
             let mut insert = self.prepare(INSERT)?;
             let mut update = Updates {
@@ -49,7 +51,7 @@ impl Tables<'_> {
                 let mut head = instance.head;
                 head.waits = instance.waits()?;
                 head.keys = keys.get(key).copied().unwrap_or(head.keys);
-                changed += match instance.origin {
+                let stored = match instance.origin {
                     Origin::Created { hub, creation } => {
                         let info = created_info(instance, &creation.info);
                         insert_instance(&mut insert, *key, hub, &head, &info)?
@@ -57,13 +59,18 @@ impl Tables<'_> {
                     Origin::Stored(stored) => {
                         let prints = self.extras(*key, instance, stored.prints)?;
                         let stored = Stored { head, prints, ..stored };
-                        update.execute(*key, instance, &stored)?
+                        if update.execute(*key, instance, &stored)? != 1 {
+                            let what = format!("instance number {} is gone", key.number());
+                            return Err(Trouble::Contradiction(what));
+                        }
+                        stored
                     }
                 };
+                changes.push((*key, Some(stored)));
             }
         }
-        self.count(changed);
-        Ok(())
+        self.count(changes.len());
+        Ok(changes)
     }
 
     /// Columns that change seldom, each by a statement of its own; answers the fingerprints as they are afterwards.
@@ -241,14 +248,14 @@ fn created_info<'i>(instance: &Instance<'_>, created: &'i InstanceInfo) -> Cow<'
     info
 }
 
-/// Writes the row of an instance that has none.
+/// Writes the row of an instance that has none, and answers what it is.
 pub(super) fn insert_instance(
     insert: &mut CachedStatement<'_>,
     key: Key,
     hub: i64,
     head: &Head,
     info: &InstanceInfo,
-) -> Result<usize, Trouble> {
+) -> Result<Stored, Trouble> {
     let (since, attempts, reason) = stall_columns(info.stalled.as_deref());
     let (execution, version) = (info.execution.bytes(), info.version.as_ref().map(Name::as_str));
     let blob = write_blob(info);
@@ -268,7 +275,7 @@ pub(super) fn insert_instance(
             input: payload_print(info.input.as_ref()),
         },
     };
-    let inserted = insert.execute(params![
+    insert.execute(params![
         key.0,
         hub,
         info.instance.as_str(),
@@ -295,7 +302,7 @@ pub(super) fn insert_instance(
         column(info.input.as_ref()),
         stored.sum(key),
     ])?;
-    Ok(inserted)
+    Ok(stored)
 }
 
 fn print_of_stall(stall: Option<&Stall>) -> u64 {

@@ -21,6 +21,7 @@ mod log;
 mod migrate;
 mod own;
 mod reader;
+mod recent;
 mod record;
 mod recovery;
 pub mod repair;

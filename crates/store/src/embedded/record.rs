@@ -40,7 +40,7 @@ const KIND_TIMER: i64 = 2;
 pub(super) const KIND_CHILD: i64 = 3;
 
 /// Key of all rows of an instance: its partition's row and its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key(pub(super) i64);
 
 impl Key {

@@ -8,6 +8,7 @@ use taskhub_core::event::HistoryEvent;
 use taskhub_core::limits;
 
 use super::fold::{Folded, Instance, Origin, Run};
+use super::recent::Change;
 use super::record::{
     INFO, KIND_MESSAGE, Key, LANE_INBOX, LANE_OPEN, PENDING, PendingColumns, PendingRow, Stored, chunk_words,
     count_sum, key_words, long_input, open_columns, outbox_words, set_input, write_key,
@@ -34,20 +35,22 @@ pub(super) fn stored(connection: &Connection, key: Key) -> Result<Option<Stored>
     Ok(stored.map(|(_, stored)| stored))
 }
 
-/// Writes a folded group in the open transaction; answers how many rows it wrote or deleted.
-pub(super) fn write(connection: &Connection, folded: &Folded<'_>) -> Result<u64, Trouble> {
+/// Writes a folded group in the open transaction; answers how many rows it wrote or deleted, and what the instances are
+/// then.
+pub(super) fn write(connection: &Connection, folded: &Folded<'_>) -> Result<(u64, Vec<Change>), Trouble> {
     let mut tables = Tables { connection, rows: 0 };
     tables.remove(folded)?;
     let keys = tables.keys(folded)?;
     tables.keep_inputs(folded)?;
-    tables.instances(folded, &keys)?;
+    let mut changes = tables.instances(folded, &keys)?;
+    changes.extend(folded.removed.keys().map(|key| (*key, None)));
     tables.payloads(folded)?;
     tables.history(folded)?;
     tables.done_with(folded)?;
     tables.pending(folded)?;
     tables.outbox(folded)?;
     tables.counters(folded)?;
-    Ok(tables.rows)
+    Ok((tables.rows, changes))
 }
 
 /// How many rows of `seen_key` instances have whose keys have changed.

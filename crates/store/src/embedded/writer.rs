@@ -10,6 +10,7 @@ use super::fold::fold;
 use super::folder::Folder;
 use super::hubs::{self, About, Hubs, Part};
 use super::log::{self, Log};
+use super::recent::{Change, Recent};
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
 use super::watch::Watch;
@@ -37,6 +38,7 @@ pub struct SqliteWriter {
     // Before the folder, which is let go last.
     connection: Connection,
     hubs: Hubs,
+    recent: Recent,
     staged: Option<Staged>,
     work: Work,
     is_synced: bool,
@@ -58,6 +60,7 @@ pub struct SqliteWriter {
 #[derive(Debug)]
 struct Staged {
     parts: std::collections::BTreeMap<i64, Part>,
+    changes: Vec<Change>,
     commits: u64,
     rows: u64,
 }
@@ -85,6 +88,7 @@ impl SqliteWriter {
         let mut writer = Self {
             connection,
             hubs,
+            recent: Recent::default(),
             staged: None,
             work: Work::default(),
             is_synced,
@@ -322,6 +326,8 @@ impl SqliteWriter {
         match change() {
             Ok((answer, hubs, rows)) => {
                 self.hubs = hubs;
+                // A hub may be gone.
+                self.recent.clear();
                 self.work.rows += rows;
                 self.count_sync(rows > 0);
                 self.check_there()?;
@@ -337,6 +343,7 @@ impl SqliteWriter {
         self.abandon();
         let error = self.error(trouble, During::Write);
         self.is_doubtful |= matches!(error, Error::Unknown { .. });
+        self.recent.clear();
         if let Error::Full = error {
             self.write_back();
         }
@@ -469,10 +476,15 @@ impl Writer for SqliteWriter {
         }
         let stage = || -> Result<Staged, Trouble> {
             self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            let folded = fold(group, &self.hubs, &mut |key| rows::stored(&self.connection, key))?;
-            let rows = rows::write(&self.connection, &folded)?;
+            let mut lookup = |key| match self.recent.get(key) {
+                None => rows::stored(&self.connection, key),
+                recent => Ok(recent),
+            };
+            let folded = fold(group, &self.hubs, &mut lookup)?;
+            let (rows, changes) = rows::write(&self.connection, &folded)?;
             Ok(Staged {
                 parts: folded.parts,
+                changes,
                 commits: folded.commits,
                 rows,
             })
@@ -497,8 +509,9 @@ impl Writer for SqliteWriter {
         if let Err(error) = commit {
             return Err(self.fail(error));
         }
-        self.check_there()?;
         self.hubs.count(&staged.parts);
+        self.recent.apply(staged.changes);
+        self.check_there()?;
         self.work.groups += 1;
         self.work.commits += staged.commits;
         self.work.rows += staged.rows;
