@@ -16,6 +16,7 @@ use taskhub_store::{Error as StoreError, Group, PartitionKey, Section};
 use tokio::time::sleep;
 
 use crate::error::chain;
+use crate::executor::ThreadInput;
 use crate::group::{Release, Taken};
 use crate::io::Input;
 use crate::run::now;
@@ -62,6 +63,7 @@ async fn commit_groups(shared: &Arc<Shared>, to_release: &Sender<Written>) {
 }
 
 async fn write(shared: &Arc<Shared>, taken: Taken, to_release: &Sender<Written>) {
+    let ahead = Ahead(shared, taken.bytes);
     if !taken.group.sections.is_empty()
         && let Err(error) = commit(shared, &taken.group).await
     {
@@ -77,6 +79,7 @@ async fn write(shared: &Arc<Shared>, taken: Taken, to_release: &Sender<Written>)
         }
         return;
     }
+    drop(ahead);
     shared.failed_groups.store(0, Ordering::Release);
     let written = Written {
         upto: taken.upto(),
@@ -90,6 +93,20 @@ async fn write(shared: &Arc<Shared>, taken: Taken, to_release: &Sender<Written>)
         }
     } else {
         release(shared, written);
+    }
+}
+
+/// Bytes of a group that is being written. Once it is durable or lost they are not ahead of the disk any more, which
+/// threads may wait for.
+struct Ahead<'s>(&'s Shared, usize);
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        if self.0.group.settle(self.1) {
+            for link in self.0.links() {
+                link.inputs.push(ThreadInput::Room);
+            }
+        }
     }
 }
 

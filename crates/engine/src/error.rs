@@ -18,7 +18,7 @@ pub enum Error {
     #[error("the hub restarted its work while the call was under way; it may or may not have taken effect")]
     Unavailable,
     /// Not durable within the time allowed; whether it takes effect is unknown (R191).
-    #[error("the store did not confirm the call in time; it may or may not take effect")]
+    #[error("the store did not answer the call in time; it may or may not take effect")]
     TimedOut,
     /// Too much is waiting already (P8).
     #[error("the hub has {waiting} requests waiting and takes no more for the moment")]

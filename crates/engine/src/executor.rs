@@ -13,6 +13,7 @@ use taskhub_store::{Error as StoreError, ExecutionKey, Lease, decode_history, lo
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use crate::admission::Admission;
 use crate::dispatcher::Event;
 use crate::error::chain;
 use crate::group::{Batch, Release};
@@ -28,6 +29,8 @@ const ROUND_INPUTS_MAX: usize = 1024;
 /// Most times that turns beget turns within a round: an orchestration that continues as new for ever
 /// must not keep the others waiting (R93).
 const ROUND_PASSES_MAX: usize = 32;
+/// Turns begun at once, before it is looked whether the disk keeps up.
+const TURNS_AT_ONCE: usize = 8;
 /// Pauses between tries to read from a store that is out of reach.
 const READ_PAUSE_MIN: Duration = Duration::from_millis(10);
 const READ_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -47,6 +50,8 @@ pub(crate) enum ThreadInput {
     Adopt(Box<Partition<To>>, bool),
     /// These are its first outputs; told once every partition of the hub is served.
     Begin(u16, Vec<Output<To>>),
+    /// Less is ahead of the disk, for which some wait.
+    Room,
     /// Drop all partitions and say so.
     Drop(oneshot::Sender<()>),
     /// End this round, then give the partitions back.
@@ -72,6 +77,7 @@ pub(crate) struct Executor {
     shared: Arc<Shared>,
     queue: Arc<Queue<ThreadInput>>,
     inputs: VecDeque<ThreadInput>,
+    admission: Admission<To>,
     pulse: Arc<Pulse>,
     worker: Box<dyn Worker>,
     partitions: BTreeMap<u16, Partition<To>>,
@@ -100,6 +106,7 @@ impl Executor {
             shared,
             queue: link.inputs,
             inputs: VecDeque::new(),
+            admission: Admission::default(),
             pulse: link.pulse,
             worker,
             partitions: BTreeMap::new(),
@@ -151,6 +158,7 @@ impl Executor {
         while let Some(input) = self.inputs.pop_front() {
             self.take(input);
         }
+        self.admit();
         if self.has_no_room {
             self.release_free();
         } else {
@@ -166,6 +174,7 @@ impl Executor {
                 .map(|partition| partition.lease().clone())
                 .collect();
             self.drop_partitions();
+            self.admission.clear();
             let _nobody_waits = done.send(leases);
         }
         true
@@ -176,16 +185,24 @@ impl Executor {
         if self.has_no_room {
             return IDLE_MAX;
         }
-        if self.partitions.values().any(Partition::has_ready) {
+        if self.partitions.values().any(Partition::has_ready) && self.has_room() {
             return Duration::ZERO;
         }
-        let next = self.partitions.values().filter_map(Partition::next_tick).min();
+        let next = self.partitions.values().filter_map(Partition::next_tick);
+        let next = next.chain(self.admission.next_at()).min();
         next.map_or(IDLE_MAX, |at| at.since(self.shared.clock.now()).min(CLOCK_STEP_MAX))
     }
 
     fn take(&mut self, input: ThreadInput) {
         match input {
-            ThreadInput::Partition(index, input) => self.step(index, input),
+            ThreadInput::Partition(index, input) => {
+                let now = self.shared.clock.now();
+                let has_room = || self.shared.group.is_ahead(below(self.shared.group.limits().ahead_max));
+                if let Some(input) = self.admission.offer(index, input, now, has_room) {
+                    self.step(index, input);
+                }
+            }
+            ThreadInput::Room => {}
             ThreadInput::Adopt(partition, has_no_room) => {
                 self.has_no_room = has_no_room;
                 self.partitions.insert(partition.key().index, *partition);
@@ -210,8 +227,33 @@ impl Executor {
         }
     }
 
+    /// Whether the disk keeps up, so that more may be made. If not, a word comes once it does.
+    fn has_room(&self) -> bool {
+        let group = &self.shared.group;
+        group.is_ahead(below(group.limits().ahead_max))
+    }
+
+    /// Takes in what had to wait, as far as there is room for it now.
+    fn admit(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let limits = shared.group.limits();
+        // While there are no partitions, nothing would come of it.
+        while !self.partitions.is_empty()
+            && let Some((index, input)) = self
+                .admission
+                .next(shared.clock.now(), limits, |ahead| shared.group.is_ahead(ahead))
+        {
+            self.step(index, input);
+        }
+    }
+
     fn step(&mut self, index: u16, input: Input<To>) {
         if self.has_no_room && !input.adds_no_work() {
+            return;
+        }
+        if let Input::Request { to, .. } = &input
+            && !to.begin()
+        {
             return;
         }
         self.at = Some(index);
@@ -253,15 +295,29 @@ impl Executor {
             if ready.is_empty() {
                 break;
             }
-            let now = self.shared.clock.now();
             for index in ready {
-                self.at = Some(index);
-                if let Some(partition) = self.partitions.get_mut(&index) {
-                    partition.turns(now, &mut self.out);
+                if !self.begin_turns(index) {
+                    return;
                 }
-                self.carry_out(index);
             }
         }
+    }
+
+    /// Has the turns run that are ready now in a partition, some at a time. False once the disk is too far behind.
+    fn begin_turns(&mut self, index: u16) -> bool {
+        let ready = self.partitions.get(&index).map_or(0, Partition::ready);
+        for _ in 0..ready.div_ceil(TURNS_AT_ONCE) {
+            if !self.has_room() {
+                return false;
+            }
+            let now = self.shared.clock.now();
+            self.at = Some(index);
+            if let Some(partition) = self.partitions.get_mut(&index) {
+                partition.turns(now, TURNS_AT_ONCE, &mut self.out);
+            }
+            self.carry_out(index);
+        }
+        true
     }
 
     /// Gives memory back also when only reads brought it in, and reads what waits for room.
@@ -284,9 +340,8 @@ impl Executor {
             match output {
                 Output::Commit { seq, commit } => {
                     if let Some(partition) = self.partitions.get(&index) {
-                        self.pulse
-                            .batch()
-                            .push(partition.key(), partition.lease().epoch, seq, commit);
+                        let (key, epoch) = (partition.key(), partition.lease().epoch);
+                        self.pulse.push(&self.shared.group, key, epoch, seq, commit);
                     }
                 }
                 Output::Fingerprints => {
@@ -460,6 +515,11 @@ impl Report {
         self.instance_bytes += other.instance_bytes;
         self.live_bytes += other.live_bytes;
     }
+}
+
+/// Less than so much.
+fn below(most: usize) -> impl Fn(usize) -> bool {
+    move |bytes| bytes < most
 }
 
 /// What a panic said.

@@ -1,6 +1,7 @@
 //! Group commit: what the partition threads hand over gathers while the store writes the group before it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use taskhub_core::commit::Commit;
@@ -15,12 +16,19 @@ use crate::io::Reply;
 /// Most commits in one group, so that filling the next overlaps with writing this one (A34).
 pub(crate) const GROUP_COMMITS_MAX: usize = 2048;
 
+/// Bytes that a group takes beyond its first batch, and at which a batch is handed over, unless said otherwise: about
+/// what a disk takes in the time of some syncs. A single commit may be larger.
+pub(crate) const GROUP_BYTES_MAX: usize = 8 << 20;
+/// Bytes of commits ahead of the disk above which nothing is begun, unless said otherwise.
+pub(crate) const AHEAD_BYTES_MAX: usize = 64 << 20;
+
 /// What one round of a partition thread hands over: commits in causal order, and what waits for them.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) sections: Vec<Section>,
     pub(crate) releases: Vec<Release>,
     commits: usize,
+    bytes: usize,
 }
 
 /// An effect that is let go once everything handed over before it is durable (A36).
@@ -34,6 +42,7 @@ impl Batch {
     /// Adds a commit behind those of its partition.
     pub(crate) fn push(&mut self, partition: &PartitionKey, epoch: Epoch, seq: Seq, commit: Commit) {
         self.commits += 1;
+        self.bytes += commit.size();
         if let Some(last) = self.sections.last_mut()
             && last.partition == *partition
         {
@@ -48,17 +57,36 @@ impl Batch {
         });
     }
 
+    /// Bytes of its commits, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.sections.is_empty() && self.releases.is_empty()
     }
 }
 
 /// The group that is being filled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OpenGroup {
     batches: Mutex<Batches>,
     filled: Notify,
     emptied: Notify,
+    limits: Limits,
+    /// Bytes that are handed over and not durable.
+    ahead: AtomicUsize,
+    /// Whether a thread waits for fewer of them.
+    is_waited_for: AtomicBool,
+}
+
+/// How much goes together, and how much runs ahead of the disk, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A group takes so much more than its first batch; a batch is handed over once it is as large as that.
+    pub(crate) group_max: usize,
+    /// Above so much no turn is begun and nothing new is taken in.
+    pub(crate) ahead_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +110,8 @@ impl Batches {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) group: Arc<Group>,
+    /// Bytes of its commits, about.
+    pub(crate) bytes: usize,
     pub(crate) releases: Vec<Release>,
 }
 
@@ -98,6 +128,39 @@ impl Taken {
 }
 
 impl OpenGroup {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            batches: Mutex::default(),
+            filled: Notify::default(),
+            emptied: Notify::default(),
+            limits,
+            ahead: AtomicUsize::new(0),
+            is_waited_for: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Whether what is ahead of the disk is as the caller wants it. If not, all threads are woken once it has become
+    /// less.
+    pub(crate) fn is_ahead(&self, wanted: impl Fn(usize) -> bool) -> bool {
+        if wanted(self.ahead.load(Ordering::SeqCst)) {
+            return true;
+        }
+        // It may have become less between the look and the mark.
+        self.is_waited_for.store(true, Ordering::SeqCst);
+        wanted(self.ahead.load(Ordering::SeqCst))
+    }
+
+    /// So many bytes are not ahead of the disk any more: they are durable, or thrown away. Says whether somebody waits
+    /// for that.
+    pub(crate) fn settle(&self, bytes: usize) -> bool {
+        self.ahead.fetch_sub(bytes, Ordering::SeqCst);
+        self.is_waited_for.swap(false, Ordering::SeqCst)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Batches> {
         // A panic while the lock is held leaves a list of whole batches behind.
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,6 +170,7 @@ impl OpenGroup {
     pub(crate) fn hand_over(&self, batch: Batch) {
         let mut batches = self.lock();
         if !batches.is_refusing && !batches.is_closed {
+            self.ahead.fetch_add(batch.bytes, Ordering::SeqCst);
             batches.waiting.push_back(batch);
             drop(batches);
             self.filled.notify_one();
@@ -124,7 +188,7 @@ impl OpenGroup {
             {
                 let mut batches = self.lock();
                 batches.is_writing = false;
-                if let Some(taken) = take_waiting(&mut batches) {
+                if let Some(taken) = take_waiting(&mut batches, self.limits.group_max) {
                     batches.is_writing = true;
                     return Some(taken);
                 }
@@ -142,11 +206,13 @@ impl OpenGroup {
     /// Throws away what is not written, and what is still handed over until the memory it comes from is
     /// dropped (A1). Answers what waited for it.
     pub(crate) fn discard(&self) -> Vec<Release> {
-        let discarded = {
+        let discarded: VecDeque<Batch> = {
             let mut batches = self.lock();
             batches.is_refusing = true;
             std::mem::take(&mut batches.waiting)
         };
+        self.ahead
+            .fetch_sub(discarded.iter().map(Batch::bytes).sum(), Ordering::SeqCst);
         discarded.into_iter().flat_map(|batch| batch.releases).collect()
     }
 
@@ -191,19 +257,25 @@ impl OpenGroup {
     }
 }
 
-fn take_waiting(batches: &mut Batches) -> Option<Taken> {
+fn take_waiting(batches: &mut Batches, bytes_max: usize) -> Option<Taken> {
     let first = batches.waiting.pop_front()?;
     let (mut sections, mut releases, mut commits) = (first.sections, first.releases, first.commits);
+    // Behind one that is large there is room for small ones.
+    let bytes_max = first.bytes + bytes_max;
+    let mut bytes = first.bytes;
     while let Some(next) = batches.waiting.front()
         && commits + next.commits <= GROUP_COMMITS_MAX
+        && bytes + next.bytes <= bytes_max
     {
         let Some(next) = batches.waiting.pop_front() else { break };
         commits += next.commits;
+        bytes += next.bytes;
         sections.extend(next.sections);
         releases.extend(next.releases);
     }
     Some(Taken {
         group: Arc::new(Group { sections }),
+        bytes,
         releases,
     })
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use taskhub_core::event::HistoryEvent;
@@ -27,6 +27,7 @@ use crate::committer;
 use crate::dispatcher::{Capacity, Dispatcher};
 use crate::error::Error;
 use crate::executor::{Report, ThreadInput};
+use crate::group::{AHEAD_BYTES_MAX, GROUP_BYTES_MAX, Limits};
 use crate::io::{Input, Reply, Request, WaitFor};
 use crate::partition::Destination;
 pub use crate::purge::Purged;
@@ -35,7 +36,8 @@ use crate::shared::{Drain, Parts, Shared};
 use crate::worker::{Functions, Offered};
 pub use taskhub_store::HistoryBounds;
 
-/// A call not durable within this time answers "timed out", outcome unknown (R191).
+/// A read not answered within this time answers "timed out"; what would change something and is not begun within it is
+/// taken back (R191).
 pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Pauses between attempts to wait on a hub whose partitions are being read anew.
 pub(crate) const WAIT_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -63,6 +65,10 @@ pub struct Options {
     pub orchestrators_offered: Option<BTreeSet<FoldedName>>,
     /// Budget of instances in memory, in bytes; what is idle beyond it is read again when needed.
     pub memory_bytes_max: usize,
+    /// Bytes of commits that run ahead of the disk, roughly; above it no turn begins, and starts and events wait.
+    pub ahead_bytes_max: usize,
+    /// Bytes written together, roughly. A single commit may be larger.
+    pub group_bytes_max: usize,
     /// A turn that takes longer costs its thread (A33).
     pub turn_limit: Duration,
     /// Where the time comes from. It may be set back and forth: the hub goes by the steady time that is made of it.
@@ -79,6 +85,8 @@ impl Default for Options {
             activities_offered: None,
             orchestrators_offered: None,
             memory_bytes_max: 512 << 20,
+            ahead_bytes_max: AHEAD_BYTES_MAX,
+            group_bytes_max: GROUP_BYTES_MAX,
             turn_limit: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
         }
@@ -119,6 +127,7 @@ pub type Held = Box<dyn Any + Send>;
 /// Where the answer to a request goes.
 pub struct To {
     answer: oneshot::Sender<Result<Reply, StoreError>>,
+    claim: Option<Claim>,
     /// Dropped with the request.
     _held: Option<Held>,
 }
@@ -139,11 +148,27 @@ impl To {
         // A caller that went away wants no answer.
         let _nobody_listens = self.answer.send(Ok(reply));
     }
+
+    /// Whether the request is still wanted. From now on its caller waits until it is known what became of it.
+    pub(crate) fn begin(&self) -> bool {
+        self.claim.as_ref().is_none_or(Claim::take)
+    }
 }
 
 impl Destination for To {
     fn is_gone(&self) -> bool {
         self.answer.is_closed()
+    }
+}
+
+/// A request has it once: either its partition, which begins it, or its caller, who takes it back.
+#[derive(Clone, Debug, Default)]
+struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// Whether nobody had it before.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
     }
 }
 
@@ -188,6 +213,10 @@ impl Hub {
             runtime: Handle::current(),
             dispatcher: Dispatcher::new(capacity).offering(options.activities_offered.clone()),
             orchestrators_offered: Offered::new(options.orchestrators_offered.clone()),
+            limits: Limits {
+                group_max: options.group_bytes_max,
+                ahead_max: options.ahead_bytes_max.max(1),
+            },
             drains,
         }));
         let hub = Self {
@@ -217,20 +246,28 @@ impl Hub {
     ///
     /// `instance-exists` as the request's policy says (R136), and as all calls.
     pub async fn start(&self, request: StartRequest) -> Result<(), Error> {
-        self.start_holding(request, None).await
+        self.start_until(request, sleep(CALL_DEADLINE), None).await
     }
 
-    /// The same, and keeps something until the request is done with, also when the caller waits no longer.
+    /// The same, if it is begun until it is enough: otherwise it is taken back, and nothing has come of it. What is begun
+    /// is waited for until it is durable, or known to be lost. Something may be kept until the request is done with, also
+    /// when nobody waits for it any longer.
     ///
     /// # Errors
     ///
-    /// As [`Hub::start`].
-    pub async fn start_holding(&self, mut request: StartRequest, held: Option<Held>) -> Result<(), Error> {
+    /// `store-unavailable` if it was taken back, and as [`Hub::start`].
+    pub async fn start_until(
+        &self,
+        mut request: StartRequest,
+        enough: impl Future<Output = ()>,
+        held: Option<Held>,
+    ) -> Result<(), Error> {
         if let Some(registered) = self.shared.functions.orchestrator_name(&request.name) {
             request.name = registered;
         }
         let instance = request.instance.clone();
-        self.change(&instance, Request::Start(Box::new(request)), held).await
+        self.change(&instance, Request::Start(Box::new(request)), enough, held)
+            .await
     }
 
     /// The status record of an instance, absent if there is none (R12).
@@ -384,10 +421,11 @@ impl Hub {
         input: Option<Payload>,
         key: Option<IdempotencyKey>,
     ) -> Result<(), Error> {
-        self.change(instance, Request::Raise { name, input, key }, None).await
+        let raise = Request::Raise { name, input, key };
+        self.change(instance, raise, sleep(CALL_DEADLINE), None).await
     }
 
-    /// The same, and keeps something as [`Hub::start_holding`] does.
+    /// The same, and keeps something as [`Hub::start_until`] does.
     ///
     /// # Errors
     ///
@@ -399,8 +437,8 @@ impl Hub {
         key: Option<IdempotencyKey>,
         held: Held,
     ) -> Result<(), Error> {
-        self.change(instance, Request::Raise { name, input, key }, Some(held))
-            .await
+        let raise = Request::Raise { name, input, key };
+        self.change(instance, raise, sleep(CALL_DEADLINE), Some(held)).await
     }
 
     /// Ends an instance at once (A25).
@@ -538,9 +576,30 @@ impl Hub {
         self.shared.reloads.load(Ordering::Acquire)
     }
 
-    async fn change(&self, instance: &InstanceId, request: Request, held: Option<Held>) -> Result<(), Error> {
+    async fn change(
+        &self,
+        instance: &InstanceId,
+        request: Request,
+        enough: impl Future<Output = ()>,
+        held: Option<Held>,
+    ) -> Result<(), Error> {
         let answer = self.send_holding(instance, request, held)?;
-        self.receive(answer, Some(CALL_DEADLINE)).await.map(|_| ())
+        self.settle(answer, enough).await.map(|_| ())
+    }
+
+    /// What becomes of a request that changes something: taken back if it is not begun when it is enough, else known.
+    pub(crate) async fn settle(&self, mut answer: Pending, enough: impl Future<Output = ()>) -> Result<Reply, Error> {
+        tokio::select! {
+            biased;
+            reply = &mut answer.answer => return self.tell(&answer, reply),
+            () = enough => {}
+        }
+        if answer.take_back() {
+            // It was not begun, behind a disk that does not keep up: nothing has come of it, and nothing will.
+            let source = "it does not keep up with what was asked for before".into();
+            return Err(StoreError::Unavailable { source }.into());
+        }
+        self.receive(answer, None).await
     }
 
     /// A read's answer; `None` if a reload took it away.
@@ -591,10 +650,12 @@ impl Hub {
             .requests
             .fetch_add(usize::from(is_counted), Ordering::AcqRel);
         let (to, answer) = oneshot::channel();
+        let claim = request.is_change().then(Claim::default);
         let pending = Pending {
             shared: Arc::clone(&self.shared),
             instance: instance.clone(),
             is_counted,
+            claim: claim.clone(),
             answer,
         };
         if is_counted && waiting >= REQUESTS_MAX {
@@ -608,6 +669,7 @@ impl Hub {
                 request,
                 to: To {
                     answer: to,
+                    claim,
                     _held: held,
                 },
             },
@@ -622,6 +684,14 @@ impl Hub {
                 .await
                 .map_err(|_| Error::TimedOut)?,
         };
+        self.tell(&pending, answer)
+    }
+
+    fn tell(
+        &self,
+        pending: &Pending,
+        answer: Result<Result<Reply, StoreError>, oneshot::error::RecvError>,
+    ) -> Result<Reply, Error> {
         match answer {
             Ok(Err(error)) => Err(error.into()),
             Ok(Ok(Reply::Refused(refusal))) => Err(Error::Refused(refusal)),
@@ -648,7 +718,15 @@ pub(crate) struct Pending {
     shared: Arc<Shared>,
     instance: InstanceId,
     is_counted: bool,
+    claim: Option<Claim>,
     answer: oneshot::Receiver<Result<Reply, StoreError>>,
+}
+
+impl Pending {
+    /// Takes the request back, unless it is begun.
+    fn take_back(&self) -> bool {
+        self.claim.as_ref().is_some_and(Claim::take)
+    }
 }
 
 impl Drop for Pending {

@@ -188,15 +188,34 @@ impl Request {
     /// Whether it is refused while the store has no room (A43). What removes, ends or suspends instances is not,
     /// since that is how room is made, and how an operator gets by until there is some.
     pub fn adds_work(&self) -> bool {
+        self.added_bytes().is_some()
+    }
+
+    /// Whether it may change something, and is no purge, which is asked for again while the store is full (A43).
+    pub(crate) fn is_change(&self) -> bool {
         match self {
-            Self::Start(_) | Self::Raise { .. } => true,
+            Self::Start(_)
+            | Self::Raise { .. }
+            | Self::Terminate { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. } => true,
+            Self::Info | Self::Purge | Self::Wait(_) => false,
+        }
+    }
+
+    /// Bytes of payload that it adds, if it adds work.
+    pub(crate) fn added_bytes(&self) -> Option<usize> {
+        let input = match self {
+            Self::Start(start) => &start.input,
+            Self::Raise { input, .. } => input,
             Self::Info
             | Self::Terminate { .. }
             | Self::Suspend { .. }
             | Self::Resume { .. }
             | Self::Purge
-            | Self::Wait(_) => false,
-        }
+            | Self::Wait(_) => return None,
+        };
+        Some(input.as_ref().map_or(0, Payload::len))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Runs a hub: queues, turns, timers, dispatch and group commit around the pure core.
 
+mod admission;
 pub mod clock;
 mod committer;
 pub mod dispatcher;

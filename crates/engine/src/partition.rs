@@ -607,6 +607,11 @@ impl<R: Destination> Partition<R> {
         !self.ready.is_empty()
     }
 
+    /// Turns that are ready to begin.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Its name.
     pub fn key(&self) -> &PartitionKey {
         &self.key

@@ -175,7 +175,7 @@ impl Hub {
         let deadline = now() + CALL_DEADLINE;
         let mut pause = WAIT_PAUSE_MIN;
         loop {
-            match self.receive(asked.answer, Some(CALL_DEADLINE)).await {
+            match self.settle(asked.answer, sleep(CALL_DEADLINE)).await {
                 Err(Error::Unavailable) if asked.was_full || asked.was_out_of_room || self.shared.is_full() => {}
                 // The group that it was in made way. Once there are no such groups, there is not enough room for it.
                 Err(Error::Store(StoreError::Full)) if !asked.was_out_of_room => {}

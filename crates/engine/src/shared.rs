@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use taskhub_core::id::{Epoch, HubName, InstanceId};
+use taskhub_core::commit::Commit;
+use taskhub_core::id::{Epoch, HubName, InstanceId, Seq};
 use taskhub_store::{Error as StoreError, Freshness, PartitionKey, Query, Store, partition_of};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -14,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::clock::Clock;
 use crate::dispatcher::{Dispatcher, Event, Order, Token};
 use crate::executor::ThreadInput;
-use crate::group::{Batch, OpenGroup, Release};
+use crate::group::{Batch, Limits, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
 use crate::queue::Queue;
@@ -123,6 +124,18 @@ impl Pulse {
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds a commit to what is handed over, which is done at once when that is enough for a group.
+    pub(crate) fn push(&self, group: &OpenGroup, partition: &PartitionKey, epoch: Epoch, seq: Seq, commit: Commit) {
+        let is_enough = {
+            let mut batch = self.batch();
+            batch.push(partition, epoch, seq, commit);
+            batch.bytes() >= group.limits().group_max
+        };
+        if is_enough {
+            self.hand_over(group);
+        }
+    }
+
     /// Hands over what the thread has so far; nothing, once it is given up.
     pub(crate) fn hand_over(&self, group: &OpenGroup) {
         // The lock is held over the hand-over, so that a thread that was just given up cannot slip one in.
@@ -178,6 +191,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) limits: Limits,
     pub(crate) orchestrators_offered: Offered,
     pub(crate) drains: mpsc::UnboundedSender<Drain>,
 }
@@ -192,7 +206,7 @@ impl Shared {
             orchestrators_offered: parts.orchestrators_offered,
             clock: parts.clock,
             runtime: parts.runtime,
-            group: OpenGroup::default(),
+            group: OpenGroup::new(parts.limits),
             threads: RwLock::default(),
             joins: Mutex::default(),
             dispatcher: Mutex::new(parts.dispatcher),

@@ -175,7 +175,7 @@ impl Bench {
     fn round(&mut self, input: Input<Nobody>) {
         let mut out = Vec::new();
         self.partition.step(input, self.now, &mut out);
-        self.partition.turns(self.now, &mut out);
+        self.partition.turns(self.now, usize::MAX, &mut out);
         self.partition.balance(self.now, &mut out);
         self.carry_out(out);
     }

@@ -106,7 +106,7 @@ impl Config {
 /// Limits of size and time. Above each there is a clear refusal (P8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A start that is not durable by then answers "timed out" (H66).
+    /// A start that is not begun by then, behind a disk that does not keep up, is taken back and refused (H66).
     pub start_timeout: Duration,
     /// Longest wait for an instance, and longest purge by filter, of one call (H67, H90).
     pub wait_max: Duration,

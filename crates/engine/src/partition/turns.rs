@@ -6,16 +6,20 @@ use super::{
 };
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::failure;
+use taskhub_core::refusal::Refusal;
 
 /// Reads of a history for one turn that may come out too short, as one does that was overtaken by commits.
 /// More mean that the store has lost some of it.
 const GAPS_MAX: u32 = 8;
 
 impl<R: Destination> Partition<R> {
-    /// Begins every turn that is ready.
-    pub fn turns(&mut self, now: Timestamp, out: &mut Vec<Output<R>>) {
+    /// Begins turns that are ready, so many at most.
+    pub fn turns(&mut self, now: Timestamp, most: usize, out: &mut Vec<Output<R>>) {
         let now = self.advance(now);
-        while let Some(instance) = self.ready.pop_front() {
+        for _ in 0..most.min(self.ready.len()) {
+            let Some(instance) = self.ready.pop_front() else {
+                return;
+            };
             self.at = Some(instance.clone());
             let counter = self.fence_counter;
             let Some(slot) = self.memory.get_mut(&instance) else {
@@ -86,6 +90,17 @@ impl<R: Destination> Partition<R> {
                 Ok(commit) => {
                     slot.turn = None;
                     self.commit(commit, None, out);
+                }
+                Err(refusal @ Refusal::PayloadTooLarge { .. }) => {
+                    // It would ask for as much again.
+                    slot.turn = None;
+                    self.counts.failed_turns += 1;
+                    out.push(Output::Evict(instance.clone()));
+                    self.stall_for_good(
+                        instance,
+                        format!("{refusal}; ask for less at a time, or terminate it"),
+                        out,
+                    );
                 }
                 Err(refusal) => {
                     // Its token was right, so the state has moved on without the turn being taken back: that

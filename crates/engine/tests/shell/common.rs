@@ -9,6 +9,7 @@ use taskhub_core::action::{Action, ActionKind, Completion, TurnAnswer};
 use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::limits;
 use taskhub_core::message::{Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
@@ -21,6 +22,7 @@ use taskhub_store::{Capabilities, PartitionKey, Store};
 use tokio::sync::Semaphore;
 
 /// Orchestrators: `Steps` (as many activities in a row as its input says), `Wait` (an event `Go`),
+/// `Again` (for ever, with its input), `Huge` (asks for more at once than is accepted),
 /// `Panic` (no answer), `Break` (an assertion of ours), `Loop` (blocks until [`Plain::unblock`]).
 #[derive(Clone)]
 pub(crate) struct Plain {
@@ -94,10 +96,12 @@ impl Worker for PlainWorker {
         let mut steps = 0;
         let mut done = 0;
         let mut raised = false;
+        let mut input = None;
         for event in &events {
             match &event.kind {
                 EventKind::ExecutionStarted(started) => {
                     name = started.name.to_string();
+                    input.clone_from(&started.input);
                     steps = started
                         .input
                         .as_ref()
@@ -134,6 +138,25 @@ impl Worker for PlainWorker {
                     std::thread::yield_now();
                 }
                 vec![complete]
+            }
+            "Again" => vec![Action {
+                id: 0,
+                kind: ActionKind::CompleteOrchestration(Completion::ContinuedAsNew {
+                    input,
+                    version: None,
+                    carried: Vec::new(),
+                }),
+            }],
+            "Huge" => {
+                let input = Some(Payload::new(vec![b'0'; limits::PAYLOAD_BYTES_MAX]));
+                let task = || ActionKind::ScheduleTask {
+                    name: Name::stored("Step"),
+                    version: None,
+                    input: input.clone(),
+                    tags: Tags::new(),
+                };
+                let count = i32::try_from(limits::TURN_ANSWER_BYTES_MAX / limits::PAYLOAD_BYTES_MAX).unwrap();
+                (0..=count).map(|id| Action { id, kind: task() }).collect()
             }
             "Wait" if !raised => Vec::new(),
             "Steps" if done < steps => vec![schedule(done)],

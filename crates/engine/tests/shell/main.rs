@@ -8,4 +8,5 @@ mod elsewhere;
 mod failing;
 mod refused;
 mod running;
+mod slow;
 mod stopping;

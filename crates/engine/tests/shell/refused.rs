@@ -1,10 +1,10 @@
 //! An instance whose every commit the store refuses for good: it alone goes out of service.
 
-use super::common::{Plain, id, open_halves, start};
+use super::common::{Plain, id, open, open_halves, start};
 use taskhub_core::id::{InstanceId, Name};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
-use taskhub_engine::{Error, Options, WaitFor};
+use taskhub_engine::{Error, Hub, Options, WaitFor};
 use taskhub_store::blocking::Writer;
 use taskhub_store::mem::MemData;
 use taskhub_store::{Error as StoreError, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Work};
@@ -80,4 +80,35 @@ async fn the_instance_of_a_refused_commit_goes_out_of_service_and_no_other() {
         (1..=4).contains(&reloads),
         "{reloads} reloads: the same commit is not made for ever"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_asks_for_too_much_stalls_its_instance_which_can_be_ended_also_after_a_restart() {
+    let data = MemData::new();
+    let hub = open(&data, &Plain::new()).await;
+    for instance in ["one", "other"] {
+        hub.start(start(instance, "Huge", None)).await.unwrap();
+    }
+    hub.start(start("good", "Steps", Some("2"))).await.unwrap();
+    let good = hub.wait(&id("good"), WaitFor::Ended).await.unwrap();
+    assert_eq!(good.status, RuntimeStatus::Completed);
+    let stalled = async |hub: &Hub, instance: &str| loop {
+        // It may not have had its turn yet.
+        if let Some(stall) = hub.info(&id(instance)).await.unwrap().unwrap().stalled {
+            break stall;
+        }
+    };
+    let stall = stalled(&hub, "one").await;
+    assert!(stall.is_final(), "{stall:?}");
+    assert!(stall.reason.contains("at most 268435456 are accepted"), "{stall:?}");
+    hub.terminate(&id("one"), None, false).await.unwrap();
+    assert_eq!(hub.purge(&id("one")).await.unwrap().count, 1);
+    assert_eq!(hub.reloads(), 0);
+    drop(hub);
+
+    let hub = open(&data, &Plain::new()).await;
+    assert!(stalled(&hub, "other").await.is_final());
+    hub.terminate(&id("other"), None, false).await.unwrap();
+    assert_eq!(hub.purge(&id("other")).await.unwrap().count, 1);
+    assert_eq!(hub.reloads(), 0);
 }

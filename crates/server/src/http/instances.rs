@@ -16,7 +16,7 @@ use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error as EngineError, Hub, WaitFor};
-use tokio::time::timeout;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::history::{self, HistoryView};
@@ -104,14 +104,9 @@ async fn begin(asked: &Asked<'_>, body: &mut Incoming, name: &str, instance: Opt
     let instance = request.instance.clone();
     let limit = app.config.limits.start_timeout;
     // It counts until it is durable, however long the caller waits.
-    let held = Box::new(body.reserved);
-    match timeout(limit, hub.start_holding(request, Some(held))).await {
-        Ok(Ok(())) => Ok(Started { hub, instance }),
-        Err(_) | Ok(Err(EngineError::TimedOut)) => {
-            Err(Problem::start_timeout(name, instance.as_str(), limit.as_secs()))
-        }
-        Ok(Err(error)) => Err(error.into()),
-    }
+    let held: taskhub_engine::hub::Held = Box::new(body.reserved);
+    hub.start_until(request, sleep(limit), Some(held)).await?;
+    Ok(Started { hub, instance })
 }
 
 fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&str>) -> Result<StartRequest, Problem> {

@@ -77,13 +77,6 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, WRONG, what, TIMEOUT)
     }
 
-    /// A start that was not durable in time; its outcome is unknown (H66).
-    pub(crate) fn start_timeout(name: &str, instance: &str, seconds: u64) -> Self {
-        let what =
-            format!("The orchestration '{name}' with ID '{instance}' was not scheduled within {seconds} seconds.");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, WRONG, what, TIMEOUT)
-    }
-
     /// What this server cannot do yet.
     pub(crate) fn not_implemented(what: &str) -> Self {
         let message = format!("{what} is not supported by the underlying storage provider.");

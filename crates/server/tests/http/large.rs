@@ -8,6 +8,7 @@ use taskhub_samples::{Files, Purger, register};
 use taskhub_server::{Config, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::support::{HUB, Running, SURFACES, config};
 use crate::trouble::Gated;
@@ -132,27 +133,31 @@ async fn a_body_counts_until_it_is_durable_however_long_its_caller_waits() {
     let gate = Arc::clone(&store.commits);
     gate.forget_permits(1);
     let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
-    let server = Running::serve(
-        hub,
-        with_limits(|limits| {
-            limits.bodies_bytes_max = 25;
-            limits.start_timeout = Duration::from_millis(20);
-        }),
-    )
-    .await;
-    let own = format!("/api/v1/hubs/{HUB}/instances");
-    let start = async || {
-        let path = format!("{RPC}/orchestrators/Slow?scheduledStartTime=2999-01-01");
-        server.send("POST", &path, &[], "[1,2,3,4,5]").await.status.as_u16()
-    };
-    assert_eq!(
-        [start().await, start().await],
-        [500, 500],
-        "both wait, though nobody waits for them"
+    let server = Arc::new(
+        Running::serve(
+            hub,
+            with_limits(|limits| {
+                limits.bodies_bytes_max = 25;
+            }),
+        )
+        .await,
     );
-    assert_eq!(start().await, 503);
+    let own = format!("/api/v1/hubs/{HUB}/instances");
+    let path = format!("{RPC}/orchestrators/Slow?scheduledStartTime=2999-01-01");
+    let mut callers = JoinSet::new();
+    for _ in 0..3 {
+        let (caller, path) = (Arc::clone(&server), path.clone());
+        callers.spawn(async move { caller.send("POST", &path, &[], "[1,2,3,4,5]").await.status.as_u16() });
+    }
+    assert_eq!(
+        callers.join_next().await.unwrap().unwrap(),
+        503,
+        "there is room for two"
+    );
+    // The two go away, and what they asked for is still on its way to the disk.
+    callers.shutdown().await;
     let body = r#"{"name":"Slow"}"#;
     assert_eq!(server.send("POST", &own, &[], body).await.status, 429);
     gate.add_permits(1);
-    while start().await == 503 {}
+    while server.send("POST", &path, &[], "[1,2,3,4,5]").await.status == 503 {}
 }

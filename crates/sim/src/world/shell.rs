@@ -68,7 +68,7 @@ impl World {
             return Ok(());
         };
         let mut out = Vec::new();
-        partition.turns(now, &mut out);
+        partition.turns(now, usize::MAX, &mut out);
         partition.balance(now, &mut out);
         self.carry_out(index, out)
     }

@@ -87,7 +87,7 @@ impl Bench {
         self.partition.step(input, self.now, &mut out);
         let durable = Input::Durable(self.partition.last_seq());
         self.partition.step(durable, self.now, &mut out);
-        self.partition.turns(self.now, &mut out);
+        self.partition.turns(self.now, usize::MAX, &mut out);
         self.partition.balance(self.now, &mut out);
         out
     }
@@ -109,7 +109,7 @@ impl Bench {
     fn ahead(&mut self, input: Input<Nobody>) -> Vec<Output<Nobody>> {
         let mut out = Vec::new();
         self.partition.step(input, self.now, &mut out);
-        self.partition.turns(self.now, &mut out);
+        self.partition.turns(self.now, usize::MAX, &mut out);
         out
     }
 

@@ -18,7 +18,7 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 use taskhub_engine::hub::HistoryBounds;
 use taskhub_engine::{Error as EngineError, WaitFor};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after};
 use super::super::payload::Taken;
@@ -183,10 +183,8 @@ pub(super) async fn start(call: &Call<'_>, hub: &str, taken: Taken) -> Result<Re
     let request = start_request(call, body)?;
     let instance = request.instance.clone();
     let limit = call.app.config.limits.start_timeout;
-    let started = timeout(limit, hub.start_holding(request, Some(Box::new(taken.reserved))))
-        .await
-        .unwrap_or(Err(EngineError::TimedOut));
-    let is_new = match started {
+    let held: taskhub_engine::hub::Held = Box::new(taken.reserved);
+    let is_new = match hub.start_until(request, sleep(limit), Some(held)).await {
         Ok(()) => true,
         Err(EngineError::Refused(Refusal::InstanceExists { .. })) if if_exists == IfExists::Reuse => false,
         Err(error) => return Err(error.into()),
