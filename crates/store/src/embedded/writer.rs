@@ -423,8 +423,11 @@ impl Drop for SqliteWriter {
         let marked = self.at_any_rate(Room::Kept, |writer| writer.mark(false));
         let marked =
             marked.and_then(|()| keep_log(&self.connection, false).map_err(|error| self.error(error, During::Write)));
-        if let Err(error) = marked {
-            tracing::warn!(%error, "the store could not be marked as closed; its log stays");
+        match marked {
+            Ok(()) => {}
+            // The next opener finds the log, which is all that it needs.
+            Err(error @ Error::Full) => tracing::info!(%error, "the store is not marked as closed; its log stays"),
+            Err(error) => tracing::warn!(%error, "the store could not be marked as closed; its log stays"),
         }
     }
 }
