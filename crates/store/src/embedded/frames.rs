@@ -8,6 +8,7 @@
 //! a page each. A frame's checksum goes on from that of the frame before it, which stands in that frame; so a frame can be
 //! checked behind one that is damaged as well. Frames of an earlier round through the file have other salts.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -124,6 +125,32 @@ pub(super) fn look(place: &Path, page_bytes: usize) -> io::Result<Log> {
         }
         scan.frame(&frame);
     }
+}
+
+/// Numbers of the pages, from 1, that a log has a version of: what the file says of them does not count.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub(super) fn pages(place: &Path, page_bytes: usize) -> io::Result<BTreeSet<u64>> {
+    let mut pages = BTreeSet::new();
+    let file = match super::own::open(place, File::options().read(true)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(pages),
+        file => file?,
+    };
+    let mut from = BufReader::with_capacity(1 << 20, file);
+    let mut header = [0; HEADER_BYTES];
+    if read_full(&mut from, &mut header)? < HEADER_BYTES {
+        return Ok(pages);
+    }
+    let header = Header::read(&header, page_bytes);
+    let mut frame = vec![0; FRAME_BYTES + header.page_bytes];
+    while read_full(&mut from, &mut frame)? == frame.len() {
+        if (field(&frame, 8), field(&frame, 12)) == header.salts {
+            pages.insert(u64::from(field(&frame, 0)));
+        }
+    }
+    Ok(pages)
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -8,13 +8,13 @@ use std::path::Path;
 use rusqlite::Connection;
 use taskhub_core::event::EventKind;
 
-use super::folder;
 use super::hubs::{About, Hubs};
 use super::own;
 use super::reader::{history, state};
 use super::record::{INFO, InfoRow, count_sum, read_info, uint};
 use super::recovery::{OUTBOX, outbox_item};
 use super::trouble::{During, Trouble};
+use super::{folder, frames};
 use crate::HistoryBounds;
 use crate::JobReport;
 
@@ -65,10 +65,8 @@ pub(super) fn verify(
     Ok(report)
 }
 
-/// How often a page is read again that may have been written just then.
-const PAGE_TRIES: u32 = 5;
-
-/// Every page of the file has the checksum that is right for it. What is in the log has SQLite's own.
+/// Every page of the file has the checksum that is right for it. What is in the log has SQLite's own; a version in the file
+/// may then be an old one, or none: a checkpoint that a crash has cut short leaves such.
 fn pages(
     connection: &Connection,
     folder: &Path,
@@ -76,30 +74,40 @@ fn pages(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Trouble> {
     let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    let place = folder.join(folder::FILE);
+    let (place, log) = (folder.join(folder::FILE), folder.join(folder::LOG));
     let mut read = || -> std::io::Result<Vec<u64>> {
         let file = own::open(&place, File::options().read(true))?;
-        let page_bytes = u64::from(page_bytes);
+        let (bytes, page_bytes) = (page_bytes as usize, u64::from(page_bytes));
         let of = file.metadata()?.len() / page_bytes;
-        let mut page = vec![0; usize::try_from(page_bytes).unwrap_or(0)];
+        let mut page = vec![0; bytes];
+        let mut is_right = |number: u64| -> std::io::Result<bool> {
+            let offset = (number - 1) * page_bytes;
+            if taskhub_pages::is_for_locks(offset, page_bytes) {
+                return Ok(true);
+            }
+            read_at(&file, &mut page, offset)?;
+            Ok(taskhub_pages::is_right(&page, number))
+        };
         let mut wrong = Vec::new();
-        for (done, number) in (0..of).zip(1..) {
-            if done.is_multiple_of(TOLD_EVERY) {
-                let what = "pages";
+        for number in 1..=of {
+            if number % TOLD_EVERY == 1 {
+                let (what, done) = ("pages", number - 1);
                 progress(Progress { what, done, of });
             }
-            let offset = done * page_bytes;
-            let mut is_right = taskhub_pages::is_for_locks(offset, page_bytes);
-            for _ in 0..PAGE_TRIES {
-                if is_right {
-                    break;
-                }
-                read_at(&file, &mut page, offset)?;
-                is_right = taskhub_pages::is_right(&page, number);
-            }
-            if !is_right {
+            if !is_right(number)? {
                 wrong.push(number);
             }
+        }
+        // Afterwards: what was being written meanwhile is in the log, or is right by now.
+        if !wrong.is_empty() {
+            let logged = frames::pages(&log, bytes)?;
+            let mut still = Vec::new();
+            for number in wrong {
+                if !logged.contains(&number) && !is_right(number)? {
+                    still.push(number);
+                }
+            }
+            wrong = still;
         }
         Ok(wrong)
     };
