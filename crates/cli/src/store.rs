@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use taskhub_store::Error as StoreError;
-use taskhub_store::embedded::repair::{self, Saved};
+use taskhub_store::embedded::repair::{self, Accepted, Saved};
 use taskhub_store::embedded::{EmbeddedStore, Progress};
 
 use crate::args::StoreTool;
@@ -124,7 +124,10 @@ fn verify(folder: &Path, is_json: bool, screen: &mut Screen) -> Result<String> {
 fn accept(folder: &Path, screen: &mut Screen) -> Result<()> {
     let accepted = repair::accept_loss(folder).map_err(|error| failed("repair", folder, &error))?;
     screen.note(&match accepted {
-        Some(what) => format!("the store goes on without this: {what}"),
+        Some(Accepted { what, kept }) => {
+            let kept = kept.map(|kept| format!("; the log as it was is kept as {}", kept.display()));
+            format!("the store goes on without this: {what}{}", kept.unwrap_or_default())
+        }
         None => "the log lacks nothing; the store was left as it is".to_owned(),
     });
     Ok(())
@@ -141,7 +144,12 @@ fn save_to(folder: &Path, file: &Path, screen: &mut Screen) -> Result<()> {
         return Err(Stop::error(exit::CONFLICT, "output-failed", message).hint("name a file that is new"));
     }
     let beside = PathBuf::from(format!("{}.part", file.display()));
-    let mut out = io::BufWriter::new(File::create_new(&beside).map_err(named)?);
+    // For its user alone, as the store is: all payloads are in it.
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut out = io::BufWriter::new(options.open(&beside).map_err(named)?);
     let saved = save(folder, &file.display().to_string(), &mut out, screen);
     // That some were left out is no reason not to keep the others.
     if saved.as_ref().is_err_and(|stop| !stop.code.is_empty()) {
@@ -164,10 +172,13 @@ fn save(folder: &Path, to: &str, out: &mut dyn Write, screen: &mut Screen) -> Re
     for line in &lost {
         screen.warn(&format!("left out: {line}"));
     }
-    screen.note(&format!("{count} instances are in {to}, {} were left out", lost.len()));
     if lost.is_empty() {
+        screen.note(&format!("all {count} instances are in {to}"));
         return Ok(());
     }
+    screen.note(&format!(
+        "{count} instances are in {to}; what was left out is said above"
+    ));
     screen.flush()?;
     Err(Stop::silent(exit::FAILED))
 }

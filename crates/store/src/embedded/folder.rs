@@ -105,7 +105,7 @@ impl Folder {
             self.look_at_log()?;
             if migrate::is_wanted(&self.path).map_err(|trouble| self.error(trouble, During::Read))? {
                 self.held = None;
-                migrate::migrate(&self.path).map_err(|trouble| self.error(trouble, During::Write))?;
+                migrate::migrate(&self.path)?;
                 self.hold()?;
             }
         }
@@ -182,6 +182,16 @@ impl Folder {
     /// Refuses a file that lost what it held. An empty one is what a crash just after creation leaves, and is new; but
     /// the log comes after the first page, and SQLite would take away one that belongs to an empty file.
     fn refuse_emptied(&self) -> Result<(), Error> {
+        let reserve = self.path.join(super::reserve::FILE).symlink_metadata();
+        let is_there = reserve.is_ok_and(|reserve| reserve.is_file() && reserve.len() > 0);
+        if self.length("") == 0 && self.length("-wal") == 0 && is_there {
+            return Err(Error::Corrupt {
+                place: self.file(),
+                what: "it is empty or missing, and the file `reserve` beside it says that there was a store; put it back, or \
+                       remove `reserve` to begin anew"
+                    .to_owned(),
+            });
+        }
         if self.length("") == 0 && self.length("-wal") > 0 {
             return Err(Error::Corrupt {
                 place: self.file(),
@@ -307,6 +317,20 @@ pub(super) fn log_of(folder: &Path) -> io::Result<Log> {
     frames::look(&folder.join(LOG), page_bytes)
 }
 
+/// Whether the first page, which describes the file, is right in it, or there is a version of it in the log.
+pub(super) fn is_first_page_right(folder: &Path) -> io::Result<bool> {
+    let bytes = usize::try_from(PAGE_BYTES).unwrap_or(0);
+    let mut page = vec![0; bytes];
+    match own::open(&folder.join(FILE), File::options().read(true))?.read_exact(&mut page) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        read => read?,
+    }
+    if taskhub_pages::is_right(&page, 1) {
+        return Ok(true);
+    }
+    Ok(frames::pages(&folder.join(LOG), bytes)?.contains(&1))
+}
+
 /// What is lost with a log that is damaged, or that is missing although the store was not closed.
 pub(super) fn loss(folder: &Path, log: &Log) -> Option<String> {
     match log {
@@ -341,7 +365,7 @@ fn was_open(folder: &Path) -> bool {
 }
 
 /// The name by which SQLite opens a file without its log.
-fn alone(file: &Path) -> String {
+pub(super) fn alone(file: &Path) -> String {
     use std::fmt::Write as _;
     let mut name = "file:".to_owned();
     for byte in file.as_os_str().as_encoded_bytes() {

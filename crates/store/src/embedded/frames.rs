@@ -39,6 +39,9 @@ pub(super) enum Log {
     },
 }
 
+/// Rounds after which a frame that is left of one is not believed to be: each round writes over those before it.
+const ROUNDS_MAX: u32 = 1 << 16;
+
 /// A running checksum.
 type Sum = (u32, u32);
 
@@ -210,7 +213,9 @@ impl<'h> Scan<'h> {
             self.salts = salts;
         }
         let is_of_round = salts == self.salts;
-        let is_of_earlier = salts.0 != self.salts.0 && salts.1 != self.salts.1;
+        let is_other = salts.0 != self.salts.0 && salts.1 != self.salts.1;
+        // Neither zeros nor whatever else a disk makes of a frame are one of an earlier round.
+        let is_of_earlier = is_other && self.salts.0.wrapping_sub(salts.0) <= ROUNDS_MAX && field(frame, 0) > 0;
         if self.bad.is_none() && self.header.is_right && is_of_earlier && !self.is_over {
             self.is_over = true;
         }
@@ -222,9 +227,12 @@ impl<'h> Scan<'h> {
         let is_right = is_of_round && sums.is_some_and(|sums| sums.contains(&stored));
         let come_to = sums.map_or(stored, |[sum, _]| sum);
         // Also behind a frame that is damaged in just what tells its round.
-        self.before = (!is_of_earlier).then_some([stored, come_to]);
+        self.before = (!is_other).then_some([stored, come_to]);
         if self.is_over {
-            // Nothing of this round should come any more.
+            // Nothing of this round should come any more, nor anything that is of none.
+            if !is_of_earlier && !is_of_round {
+                self.bad = self.bad.or(Some(number));
+            }
             if is_right {
                 self.bad = self.bad.or(Some(number.saturating_sub(1)));
                 self.has_ended = true;
@@ -238,7 +246,7 @@ impl<'h> Scan<'h> {
         if self.bad.is_some() || !self.header.is_right {
             self.is_followed |= is_right && self.has_ended;
             let ends_group = field(frame, 4) != 0;
-            if ends_group && !is_of_earlier {
+            if ends_group && !is_other {
                 self.has_ended = true;
                 self.groups += 1;
             }
@@ -262,6 +270,10 @@ impl<'h> Scan<'h> {
             } else {
                 Log::Torn { at: 0 }
             };
+        }
+        // Its header comes with its first group.
+        if self.number == 0 {
+            return Log::Torn { at: 0 };
         }
         match self.bad {
             Some(bad) if self.is_followed => Log::Damaged { at: place(bad), groups },
@@ -348,6 +360,38 @@ mod tests {
         }
     }
 
+    /// What is behind some frame is emptied, or becomes whatever.
+    #[test]
+    fn a_log_whose_end_is_emptied_or_garbage_is_not_whole() {
+        for rounds in 1..=2 {
+            let folder = tempfile::tempdir().unwrap();
+            let (_open, place) = logged(folder.path(), rounds);
+            let whole = std::fs::read(&place).unwrap();
+            let all = rows(&whole, folder.path());
+            let changed = folder.path().join("changed");
+            let frame = FRAME_BYTES + PAGE;
+            for first in 0..(whole.len() - HEADER_BYTES) / frame {
+                for garbage in [0_u8, 0x5a, 0xff] {
+                    let mut bytes = whole.clone();
+                    let mut word = u64::from(garbage);
+                    for byte in &mut bytes[HEADER_BYTES + first * frame..] {
+                        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(word);
+                        *byte = u8::try_from(word >> 56).unwrap();
+                    }
+                    std::fs::write(&changed, &bytes).unwrap();
+                    let is_lost = rows(&bytes, folder.path()) < all;
+                    let found = look(&changed, PAGE).unwrap();
+                    assert!(
+                        !is_lost || found != Log::Whole,
+                        "frame {first}, {garbage}, {rounds} rounds"
+                    );
+                }
+            }
+            std::fs::write(&changed, &whole[..HEADER_BYTES]).unwrap();
+            assert_eq!(look(&changed, PAGE).unwrap(), Log::Torn { at: 0 }, "a header alone");
+        }
+    }
+
     #[test]
     fn a_log_that_is_cut_short_is_torn_but_between_its_frames() {
         let folder = tempfile::tempdir().unwrap();
@@ -361,6 +405,7 @@ mod tests {
             let found = look(&changed, PAGE).unwrap();
             match (length, is_between) {
                 (0, _) => assert_eq!(found, Log::Absent),
+                (HEADER_BYTES, _) => assert_eq!(found, Log::Torn { at: 0 }),
                 (_, true) => assert_eq!(found, Log::Whole, "{length}"),
                 (_, false) => assert!(matches!(found, Log::Torn { .. }), "{length}: {found:?}"),
             }

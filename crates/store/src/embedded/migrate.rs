@@ -24,8 +24,9 @@ use super::record::{
     count_sum, info_of, key_words, long_input, outbox_words, payload_sum, set_input, uint,
 };
 use super::sums::print;
-use super::trouble::Trouble;
+use super::trouble::{During, Trouble};
 use super::{log, own};
+use crate::Error;
 
 /// The new store while it is written.
 pub(super) const FILE: &str = "store.db-new";
@@ -58,7 +59,7 @@ fn step() -> Result<(), Trouble> {
         let left = STOP.get();
         if left == 0 {
             let source = "a migration was stopped by a test".into();
-            return Err(crate::Error::Unknown { source }.into());
+            return Err(Error::Unknown { source }.into());
         }
         STOP.set(left - 1);
     }
@@ -91,6 +92,12 @@ pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
         return Err(Trouble::Contradiction("the file is not a database".to_owned()));
     }
     let (application, format) = (number(APPLICATION_AT), number(FORMAT_AT));
+    let is_of_pages = format == folder::FORMAT || header.get(RESERVED_AT) == Some(&8);
+    if is_of_pages && !folder::is_first_page_right(folder).map_err(|error| unavailable(&place, &error))? {
+        let what = "page 1, which describes the store, is damaged: nothing in it can be read, and only a copy of the store \
+             helps";
+        return Err(Trouble::Contradiction(what.to_owned()));
+    }
     if application == folder::APPLICATION_ID.cast_unsigned() && format > folder::FORMAT {
         return Err(other_format(folder, format).into());
     }
@@ -98,7 +105,22 @@ pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
 }
 
 /// Writes a store of format 1 anew. The caller holds the folder.
-pub(super) fn migrate(path: &Path) -> Result<(), Trouble> {
+pub(super) fn migrate(path: &Path) -> Result<(), Error> {
+    let during = |trouble: Trouble| trouble.during(During::Write, &folder::file(path));
+    let migrated = write_anew(path).map_err(during);
+    if let Err(Error::Full) = migrated {
+        let _gone = fs::remove_file(path.join(FILE));
+        let needed = 2 * fs::metadata(path.join(folder::FILE)).map_or(0, |file| file.len());
+        tracing::error!(
+            folder = %path.display(),
+            needed,
+            "there is no room to write the store anew in format 2, which may take so many bytes beside it; it is as it was"
+        );
+    }
+    migrated
+}
+
+fn write_anew(path: &Path) -> Result<(), Trouble> {
     let (old_file, new_file) = (path.join(folder::FILE), path.join(FILE));
     step()?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -118,6 +140,7 @@ pub(super) fn migrate(path: &Path) -> Result<(), Trouble> {
     // All of it is in the file then, and the log goes away when it is closed.
     log::truncate(&old)?;
     step()?;
+    own::prepare(&new_file, true).map_err(|error| unavailable(&new_file, &error))?;
     let new = folder::connect_writer(&new_file)?;
     folder::lay_out(&new)?;
     // A crash leaves a file that nobody looks at; it is synced before it is anything else.
@@ -140,15 +163,15 @@ pub(super) fn migrate(path: &Path) -> Result<(), Trouble> {
     replace(path, &old_file, &new_file)
 }
 
-fn other_format(path: &Path, found: u32) -> crate::Error {
+fn other_format(path: &Path, found: u32) -> Error {
     if found < folder::FORMAT {
         let (place, what) = (
             folder::file(path),
             format!("it says that its format is {found}, which there never was"),
         );
-        return crate::Error::Corrupt { place, what };
+        return Error::Corrupt { place, what };
     }
-    crate::Error::Format {
+    Error::Format {
         folder: path.display().to_string(),
         found,
         known: folder::FORMAT,

@@ -29,6 +29,8 @@ pub struct SqliteReader {
     connection: Connection,
     /// For what a damaged page has kept from being read; opened when that happens.
     lenient: Option<Connection>,
+    /// What was said of it last.
+    told: String,
     folder: PathBuf,
 }
 
@@ -42,6 +44,7 @@ impl SqliteReader {
         Ok(Self {
             connection: folder::connect_reader(folder, Pages::Strict)?,
             lenient: None,
+            told: String::new(),
             folder: folder.to_owned(),
         })
     }
@@ -83,12 +86,23 @@ impl SqliteReader {
         let file = folder::file(&self.folder);
         match run(&self.connection, Pages::Strict) {
             Err(trouble) if trouble.is_of_pages() => {
-                let error = trouble.during(During::Read, &file);
-                tracing::error!(%error, "the rows that can still be read are read one by one");
+                let error = trouble.during(During::Read, &file).to_string();
+                if error != self.told {
+                    tracing::error!(error, "the rows that can still be read are read one by one");
+                    self.told = error;
+                }
             }
             result => return result.map_err(|trouble| trouble.during(During::Read, &file)),
         }
-        run(self.lenient()?, Pages::Lenient).map_err(|trouble| trouble.during(During::Read, &file))
+        let read = run(self.lenient()?, Pages::Lenient).map_err(|trouble| match trouble {
+            // As with anything that is not found in a damaged file.
+            Trouble::Told(Error::NoSuchHub { hub }) => Trouble::Contradiction(format!(
+                "{}; whether there is a hub `{hub}` cannot be told",
+                damaged_page()
+            )),
+            trouble => trouble,
+        });
+        read.map_err(|trouble| trouble.during(During::Read, &file))
     }
 }
 

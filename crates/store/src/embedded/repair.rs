@@ -34,20 +34,24 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<JobRepo
         Err(Error::Locked { .. }) => return SqliteReader::open(path)?.verify_with(progress),
         taken => taken?,
     };
-    let loss = folder::loss(path, &log);
-    let connection = connect(path)?;
+    let connection = connect(path, &log)?;
     let checked = verify::verify(&connection, path, progress);
     let mut report = checked.map_err(|trouble| folder.error(trouble, During::Read))?;
-    let place = path.join(LOG);
-    let told = match log {
-        Log::Torn { at } if loss.is_none() => Some(format!(
-            "from byte {at} on there is a group that is not whole: a crash leaves that, and so does damage in the last group"
-        )),
-        _ => loss,
-    };
-    let told = told.map(|what| format!("{}: {what}", place.display()));
-    report.problems.extend(told);
+    report.problems.extend(of_log(path, &log));
     Ok(report)
+}
+
+/// What is wrong with the log, if something is.
+fn of_log(path: &Path, log: &Log) -> Option<String> {
+    let what = match (folder::loss(path, log), log) {
+        (Some(loss), _) => loss,
+        (None, Log::Torn { at }) => format!(
+            "from byte {at} on there is a group that is not whole: a crash leaves that, and so does a log that was cut short \
+             or damaged in its last group"
+        ),
+        (None, _) => return None,
+    };
+    Some(format!("{}: {what}", path.join(LOG).display()))
 }
 
 /// An instance that is whole.
@@ -61,30 +65,38 @@ pub struct Saved {
     pub histories: Vec<(u32, Vec<HistoryEvent>)>,
 }
 
-/// Hands on every instance of a store that is whole, hub by hub; answers a line for each that is not, and for each stretch of
-/// rows that cannot be reached.
+/// Hands on every instance of a store that is whole, hub by hub; answers a line for each that is not, for each stretch of rows
+/// that cannot be reached, and for what the log has lost.
 ///
 /// # Errors
 ///
 /// `Locked` if somebody has the store; the caller's own error; else as [`verify`].
 pub fn save(path: &Path, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Result<Vec<String>, Error> {
-    let (folder, _) = take(path)?;
-    let connection = connect(path)?;
+    let (folder, log) = take(path)?;
+    let connection = connect(path, &log)?;
     let saved = Saver {
         connection: &connection,
-        lost: Vec::new(),
+        lost: of_log(path, &log).into_iter().collect(),
     }
     .all(each);
     saved.map_err(|trouble| folder.error(trouble, During::Read))
 }
 
+/// What was accepted as lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// What it is.
+    pub what: String,
+    /// Where the log is kept as it was, if there was one.
+    pub kept: Option<PathBuf>,
+}
+
 /// Has a store go on without what its log has lost, and says what that is; `None` if nothing is lost, and nothing is changed.
-/// The log as it was is kept beside the store as `store.db-wal.damaged`.
 ///
 /// # Errors
 ///
 /// `Locked` if somebody has the store, `Unavailable` if it cannot be written.
-pub fn accept_loss(path: &Path) -> Result<Option<String>, Error> {
+pub fn accept_loss(path: &Path) -> Result<Option<Accepted>, Error> {
     let (folder, log) = take(path)?;
     let Some(what) = folder::loss(path, &log) else {
         return Ok(None);
@@ -94,24 +106,7 @@ pub fn accept_loss(path: &Path) -> Result<Option<String>, Error> {
         Log::Damaged { at, .. } => at,
         Log::Absent | Log::Whole | Log::Torn { .. } => 0,
     };
-    let keep = || -> io::Result<()> {
-        if !place.try_exists()? {
-            return Ok(());
-        }
-        let kept = unused(path)?;
-        fs::copy(&place, &kept)?;
-        File::open(&kept)?.sync_all()?;
-        own::sync_folder(path)?;
-        if cut > 0 {
-            let log = own::open(&place, File::options().write(true))?;
-            log.set_len(cut)?;
-            log.sync_all()
-        } else {
-            fs::remove_file(&place)?;
-            own::sync_folder(path)
-        }
-    };
-    keep().map_err(|error| unavailable(&place, &error))?;
+    let kept = keep(path, &place, cut).map_err(|error| unavailable(&place, &error))?;
     if cut == 0 {
         // The file must not say that it was open: there is no log any more.
         let close = || -> Result<(), Trouble> {
@@ -122,7 +117,33 @@ pub fn accept_loss(path: &Path) -> Result<Option<String>, Error> {
         };
         close().map_err(|trouble| folder.error(trouble, During::Write))?;
     }
-    Ok(Some(what))
+    Ok(Some(Accepted { what, kept }))
+}
+
+/// Copies a log, and cuts it where it is damaged.
+fn keep(path: &Path, place: &Path, cut: u64) -> io::Result<Option<PathBuf>> {
+    let length = match fs::metadata(place) {
+        Ok(log) => log.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut kept = None;
+    if length > 0 {
+        let copy = unused(path)?;
+        fs::copy(place, &copy)?;
+        File::open(&copy)?.sync_all()?;
+        own::sync_folder(path)?;
+        kept = Some(copy);
+    }
+    if cut > 0 {
+        let log = own::open(place, File::options().write(true))?;
+        log.set_len(cut)?;
+        log.sync_all()?;
+    } else {
+        fs::remove_file(place)?;
+        own::sync_folder(path)?;
+    }
+    Ok(kept)
 }
 
 /// A name that the log can be kept by.
@@ -155,11 +176,18 @@ fn take(path: &Path) -> Result<(Folder, Log), Error> {
 
 /// A connection that reads what there is, whatever its pages are like. It may write the index of the log, so it is no
 /// reader to SQLite; it writes nothing else, and leaves the log as it is.
-fn connect(path: &Path) -> Result<Connection, Error> {
+fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
     let connect = || -> Result<Connection, Trouble> {
         taskhub_pages::install()?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let place = path.join(folder::FILE);
+        // Where there is no log none is made.
+        let (place, flags) = match log {
+            Log::Absent => (
+                folder::alone(&path.join(folder::FILE)).into(),
+                OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
+            ),
+            _ => (path.join(folder::FILE), OpenFlags::SQLITE_OPEN_READ_WRITE),
+        };
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags_and_vfs(place, flags, taskhub_pages::LENIENT)?;
         keep_log(&connection, true)?;
         connection.pragma_update(None, "cell_size_check", true)?;
@@ -234,8 +262,10 @@ impl Saver<'_> {
                 Ok(saved) => each(saved).map_err(|error| Error::Unavailable { source: error.into() })?,
                 Err(trouble) => {
                     let id = row.get_ref(1)?.as_str().unwrap_or("?").escape_debug().to_string();
+                    let hub = verify::hub_name(self.connection, row, 23);
+                    let what = told(trouble);
                     self.lost
-                        .push(format!("instance `{id}` (row {key}): {}", told(trouble)));
+                        .push(format!("hub `{hub}`, instance `{id}` (row {key}): {what}"));
                 }
             }
         }

@@ -68,14 +68,16 @@ CREATE INDEX instance_created ON instance (hub, created_at, id);
 CREATE INDEX instance_open ON instance (hub, status, created_at, id) WHERE status IN (0, 2, 6, 7);
 CREATE INDEX instance_bad ON instance (hub, status, created_at, id) WHERE status IN (3, 4, 5);
 
-CREATE TABLE payload (                     -- kept apart, so that a turn does not rewrite its instance's large input
+-- Kept apart, so that a turn does not rewrite its instance's large input. It has rows with numbers, unlike those below: to
+-- find a row among others by its columns, SQLite reads each one that it passes as a whole, however large.
+CREATE TABLE payload (
   inst INTEGER NOT NULL,
   place INTEGER NOT NULL,                  -- 0 custom status, 1 output, 2 input
   ordinal INTEGER NOT NULL,                -- of the execution whose input it is, else 0
   sum INTEGER NOT NULL,
   body BLOB NOT NULL,
   PRIMARY KEY (inst, place, ordinal)
-) WITHOUT ROWID, STRICT;
+) STRICT;
 
 CREATE TABLE history (
   inst INTEGER NOT NULL,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use taskhub_core::event::EventKind;
 
 use super::hubs::{About, Hubs};
@@ -258,6 +258,16 @@ fn chunks(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble
     Ok(())
 }
 
+/// Name of the hub whose row a column names, for people.
+pub(super) fn hub_name(connection: &Connection, row: &Row<'_>, column: usize) -> String {
+    let find = || -> rusqlite::Result<String> {
+        let sql = "SELECT name FROM hub WHERE hub = ?1";
+        let hub: i64 = row.get(column)?;
+        connection.prepare_cached(sql)?.query_row([hub], |row| row.get(0))
+    };
+    find().unwrap_or_else(|_| "?".to_owned())
+}
+
 /// Every instance can be loaded, and its status and its history agree on whether it has ended.
 fn instances(
     connection: &Connection,
@@ -281,7 +291,8 @@ fn instances(
         if let Some(what) = problem {
             let key: i64 = row.get(0)?;
             let id = row.get_ref(1)?.as_str().unwrap_or("?").escape_debug();
-            report.problem(format!("instance `{id}` (row {key}): {what}"));
+            let hub = hub_name(connection, row, 23);
+            report.problem(format!("hub `{hub}`, instance `{id}` (row {key}): {what}"));
         }
     }
     Ok(())

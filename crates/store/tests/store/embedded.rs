@@ -491,6 +491,10 @@ fn a_commit_that_was_not_made_from_what_is_stored_is_refused() {
     writer.seal().unwrap();
     refused_as_corrupt(&mut writer, &at(&turn, 5), "extends a history of 3 events");
     refused_as_corrupt(&mut writer, &at(&start, 5), "UNIQUE");
+    // The number of one instance, and the name of another.
+    let mut other = at(&turn, 5);
+    other.sections[0].commits[0].instance = instance("order-2");
+    refused_as_corrupt(&mut writer, &other, "is another than `order-2`");
     let stall = |state: &InstanceState, now| control::stall(state, None, now);
     owner.with(&id, stall);
     let late = owner.take_group();

@@ -80,7 +80,7 @@ fn a_newer_format_is_refused_and_left_alone() {
     let scratch = Scratch::new();
     drop(open(scratch.path()).unwrap());
     let file = scratch.path().join("store.db");
-    Connection::open(&file)
+    rusqlite::Connection::open_with_flags_and_vfs(&file, rusqlite::OpenFlags::default(), taskhub_pages::STRICT)
         .unwrap()
         .pragma_update(None, "user_version", 3)
         .unwrap();
@@ -124,6 +124,45 @@ fn a_file_that_is_no_store_is_refused_and_left_alone() {
             .unwrap();
     });
     assert!(text.contains("not one of this program"), "{text}");
+}
+
+/// The room that is kept is made when a store is, and stays when the store is lost.
+#[test]
+fn a_store_that_is_gone_is_not_begun_anew_without_a_word() {
+    for is_removed in [true, false] {
+        let scratch = Scratch::new();
+        drop(open(scratch.path()).unwrap());
+        let file = scratch.path().join("store.db");
+        if is_removed {
+            std::fs::remove_file(&file).unwrap();
+        } else {
+            std::fs::write(&file, "").unwrap();
+        }
+        let error = open(scratch.path()).unwrap_err();
+        assert!(error.to_string().contains("says that there was a store"), "{error}");
+        std::fs::remove_file(scratch.path().join("reserve")).unwrap();
+        drop(open(scratch.path()).unwrap());
+    }
+}
+
+/// The first page says what the file is; one that is damaged is not taken for that of another version.
+#[test]
+fn a_first_page_that_is_damaged_is_told_as_such() {
+    for at in [20, 60, 63, 100, 120, 4_100, 8_191] {
+        let scratch = Scratch::new();
+        drop(open(scratch.path()).unwrap());
+        let file = scratch.path().join("store.db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[at] ^= 4;
+        std::fs::write(&file, bytes).unwrap();
+        let error = open(scratch.path()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("page 1, which describes the store, is damaged"),
+            "{at}: {error}"
+        );
+    }
 }
 
 #[test]

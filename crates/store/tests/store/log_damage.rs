@@ -78,7 +78,13 @@ fn a_log_that_is_gone_or_empty_is_refused_and_the_loss_can_be_accepted() {
             assert!(why.contains("repair --accept-loss"), "{why}");
         }
         let accepted = repair::accept_loss(scratch.path()).unwrap();
-        assert!(accepted.unwrap().contains("its log is missing or empty"));
+        let accepted = accepted.unwrap();
+        assert!(
+            accepted.what.contains("its log is missing or empty"),
+            "{}",
+            accepted.what
+        );
+        assert_eq!(accepted.kept, None, "there is nothing to keep");
         // All of it was in the log.
         assert_eq!(instances(scratch.path()), Ok(0));
     }
@@ -101,7 +107,7 @@ fn a_damaged_frame_with_groups_behind_it_is_refused_and_the_loss_can_be_accepted
             "it is left alone"
         );
         let accepted = repair::accept_loss(scratch.path()).unwrap();
-        assert!(accepted.unwrap().contains("is damaged"));
+        assert!(accepted.unwrap().what.contains("is damaged"));
         let left = instances(scratch.path()).unwrap();
         assert!(left > 0 && left < INSTANCES, "{left}");
         let kept = std::fs::read(scratch.path().join("store.db-wal.damaged")).unwrap();
