@@ -189,12 +189,17 @@ pub fn continue_as_new_works_within_one_group(store: &dyn Store) {
 /// wherever a group ends (R9, R134).
 pub fn inputs_of_every_length_are_kept_over_generations(store: &dyn Store) {
     let mut owner = Owner::new(store, "Inputs", 2);
-    let input = |length: usize, round: u32| format!("{round}{}", "x".repeat(length)).into_bytes();
+    // Each execution has another one, or all have the same.
+    let inputs: [fn(usize, u32) -> Vec<u8>; 2] = [
+        |length, round| format!("{round}{}", "x".repeat(length)).into_bytes(),
+        |length, _| "x".repeat(length + 1).into_bytes(),
+    ];
     let lengths = [0, 126, 127, 128, 200, 8_190, 8_191, 8_192, 100_000];
     for (number, length) in (0..).zip(lengths) {
         // A group ends after the start of an execution, after its first turn, after both, or after neither.
-        for groups in 0..4_u8 {
+        for (groups, input) in (0..8_u8).zip(inputs.iter().cycle()) {
             let id = instance(&format!("order-{number}-{groups}"));
+            let groups = groups / 2;
             owner.start_with(&taskhub_core::message::StartRequest {
                 input: Some(Payload::new(input(length, 0))),
                 ..Owner::request(&id)
