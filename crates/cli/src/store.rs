@@ -11,7 +11,6 @@ use taskhub_store::embedded::{EmbeddedStore, Progress};
 use crate::args::StoreTool;
 use crate::durable::shape::Shape;
 use crate::durable::{compat, native};
-use crate::find::connection::Place;
 use crate::find::{self, Wishes};
 use crate::screen::Screen;
 use crate::stop::{Result, Stop, exit};
@@ -59,13 +58,8 @@ fn found(world: &World, screen: &mut Screen) -> Result<PathBuf> {
         is_for_server: true,
         ..Wishes::default()
     };
-    match find::find(world, &wishes, screen)?.place {
-        Place::Embedded { folder } => Ok(folder),
-        Place::Server { url, .. } => {
-            let message = format!("the settings name the server at {url}, and this command needs a store");
-            Err(Stop::error(exit::FAILED, "configuration", message).hint("name one with `--store DIR`"))
-        }
-    }
+    let found = find::find(world, &wishes, screen)?;
+    found.place.folder().map(Path::to_owned)
 }
 
 fn failed(what: &str, folder: &Path, error: &StoreError) -> Stop {

@@ -27,6 +27,17 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// The folder of the store, for what needs one.
+    pub(crate) fn folder(&self) -> Result<&Path> {
+        match self {
+            Self::Embedded { folder } => Ok(folder),
+            Self::Server { url, .. } => {
+                let message = format!("the settings name the server at {url}, and this command needs a store");
+                Err(Stop::error(exit::FAILED, "configuration", message).hint("name one with `--store DIR`"))
+            }
+        }
+    }
+
     /// An embedded store.
     pub(crate) fn embedded(folder: PathBuf) -> Self {
         Self::Embedded { folder }

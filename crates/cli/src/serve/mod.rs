@@ -22,7 +22,6 @@ use tokio::time::sleep;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Format, Level, Serve};
-use crate::find::connection::Place;
 use crate::find::running::{self, Notice, Project, Running};
 use crate::find::{self, Found, Wishes, hub_name};
 use crate::screen::{Colour, Screen};
@@ -66,14 +65,11 @@ pub(crate) async fn run(mode: Mode, args: &Serve, world: &World, screen: &mut Sc
     }
     let found = find_hub(mode, args, &world, screen)?;
     let temporary = temporary_folder(args)?;
-    let folder = match (&temporary, &found.place) {
-        (Some(folder), _) => folder.path().to_owned(),
-        (None, Place::Embedded { folder }) => folder.clone(),
-        (None, Place::Server { url, .. }) => {
-            let message = format!("the settings name the server at {url}, and this command needs a store");
-            return Err(Stop::error(exit::FAILED, "configuration", message).hint("name one with `--store DIR`"));
-        }
+    let folder = match &temporary {
+        Some(folder) => folder.path(),
+        None => found.place.folder()?,
     };
+    let folder = folder.to_owned();
     let served = Served::open(&Setup {
         mode,
         args,

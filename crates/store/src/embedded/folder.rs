@@ -253,26 +253,28 @@ impl Folder {
     fn identify(&self, connection: &Connection) -> Result<bool, Trouble> {
         match identify(connection)? {
             Identity::New => Ok(true),
-            Identity::Foreign => {
-                let what = "it is a database, but not one of this program".to_owned();
-                let place = self.file();
-                Err(Error::Corrupt { place, what }.into())
-            }
+            Identity::Foreign => Err(foreign()),
             Identity::Ours(FORMAT) => Ok(false),
-            Identity::Ours(found) if found > FORMAT => Err(self.newer(found).into()),
+            Identity::Ours(found) if found > FORMAT => Err(newer(&self.path, found).into()),
             Identity::Ours(found) => Err(Trouble::Contradiction(format!(
                 "it says that its format is {found}, and has the pages of format {FORMAT}"
             ))),
         }
     }
+}
 
-    fn newer(&self, found: u32) -> Error {
-        Error::Format {
-            folder: self.path.display().to_string(),
-            found,
-            known: FORMAT,
-        }
+/// Why a store of a newer format is refused.
+pub(super) fn newer(folder: &Path, found: u32) -> Error {
+    Error::Format {
+        folder: folder.display().to_string(),
+        found,
+        known: FORMAT,
     }
+}
+
+/// Why somebody else's file is.
+pub(super) fn foreign() -> Trouble {
+    Trouble::Contradiction("it is a database, but not one of this program".to_owned())
 }
 
 /// What a file says that it is.

@@ -106,19 +106,11 @@ impl Header {
 ///
 /// If it cannot be read.
 pub(super) fn look(place: &Path, page_bytes: usize) -> io::Result<Log> {
-    let file = match super::own::open(place, File::options().read(true)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Log::Absent),
-        file => file?,
+    let (mut from, header) = match open(place, page_bytes)? {
+        Opened::Absent => return Ok(Log::Absent),
+        Opened::NoHeader => return Ok(Log::Torn { at: 0 }),
+        Opened::Begun(from, header) => (from, header),
     };
-    if file.metadata()?.len() == 0 {
-        return Ok(Log::Absent);
-    }
-    let mut from = BufReader::with_capacity(1 << 20, file);
-    let mut header = [0; HEADER_BYTES];
-    if read_full(&mut from, &mut header)? < HEADER_BYTES {
-        return Ok(Log::Torn { at: 0 });
-    }
-    let header = Header::read(&header, page_bytes);
     let mut scan = Scan::new(&header);
     let mut frame = vec![0; FRAME_BYTES + header.page_bytes];
     loop {
@@ -130,6 +122,27 @@ pub(super) fn look(place: &Path, page_bytes: usize) -> io::Result<Log> {
     }
 }
 
+/// A log, read up to its first frame.
+enum Opened {
+    Absent,
+    NoHeader,
+    Begun(BufReader<File>, Header),
+}
+
+fn open(place: &Path, page_bytes: usize) -> io::Result<Opened> {
+    let file = match super::own::open(place, File::options().read(true)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Opened::Absent),
+        file => file?,
+    };
+    let mut from = BufReader::with_capacity(1 << 20, file);
+    let mut header = [0; HEADER_BYTES];
+    Ok(match read_full(&mut from, &mut header)? {
+        0 => Opened::Absent,
+        HEADER_BYTES => Opened::Begun(from, Header::read(&header, page_bytes)),
+        _ => Opened::NoHeader,
+    })
+}
+
 /// Numbers of the pages, from 1, that a log has a version of: what the file says of them does not count.
 ///
 /// # Errors
@@ -137,16 +150,9 @@ pub(super) fn look(place: &Path, page_bytes: usize) -> io::Result<Log> {
 /// If it cannot be read.
 pub(super) fn pages(place: &Path, page_bytes: usize) -> io::Result<BTreeSet<u64>> {
     let mut pages = BTreeSet::new();
-    let file = match super::own::open(place, File::options().read(true)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(pages),
-        file => file?,
-    };
-    let mut from = BufReader::with_capacity(1 << 20, file);
-    let mut header = [0; HEADER_BYTES];
-    if read_full(&mut from, &mut header)? < HEADER_BYTES {
+    let Opened::Begun(mut from, header) = open(place, page_bytes)? else {
         return Ok(pages);
-    }
-    let header = Header::read(&header, page_bytes);
+    };
     let mut frame = vec![0; FRAME_BYTES + header.page_bytes];
     while read_full(&mut from, &mut frame)? == frame.len() {
         if (field(&frame, 8), field(&frame, 12)) == header.salts {

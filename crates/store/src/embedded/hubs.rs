@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, params, params_from_iter};
 use taskhub_core::id::{Epoch, HubName, InstanceNumber, Seq};
 use taskhub_core::time::Timestamp;
 
@@ -40,10 +40,10 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// The checksum of its row.
-    pub(super) fn sum(&self) -> i64 {
+    /// Its columns, but for the checksum.
+    fn columns(&self) -> [i64; 8] {
         let Counters { next_seq, next_number } = self.counters;
-        Words::new(&[
+        [
             self.row,
             self.hub,
             i64::from(self.index),
@@ -52,43 +52,31 @@ impl Part {
             int(next_seq.0),
             int(next_number.0),
             int(self.items),
-        ])
-        .sum(&[])
+        ]
+    }
+
+    /// The checksum of its row.
+    pub(super) fn sum(&self) -> i64 {
+        Words::new(&self.columns()).sum(&[])
     }
 
     /// Writes its row.
     pub(super) fn update(&self, connection: &Connection) -> Result<usize, Trouble> {
-        let sql = "UPDATE part SET epoch = ?2, is_clean = ?3, next_seq = ?4, next_number = ?5, items = ?6, sum = ?7 \
+        let sql = "UPDATE part SET epoch = ?4, is_clean = ?5, next_seq = ?6, next_number = ?7, items = ?8, sum = ?9 \
              WHERE part = ?1";
-        let Counters { next_seq, next_number } = self.counters;
-        Ok(connection.prepare_cached(sql)?.execute(params![
-            self.row,
-            self.epoch.0,
-            self.is_clean,
-            int(next_seq.0),
-            int(next_number.0),
-            int(self.items),
-            self.sum()
-        ])?)
+        self.write(connection, sql)
     }
 
     /// Writes a row for it, where there is none.
     pub(super) fn insert(&self, connection: &Connection) -> Result<(), Trouble> {
         let sql = "INSERT INTO part (part, hub, ix, epoch, is_clean, next_seq, next_number, items, sum) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        let Counters { next_seq, next_number } = self.counters;
-        connection.prepare_cached(sql)?.execute(params![
-            self.row,
-            self.hub,
-            self.index,
-            self.epoch.0,
-            self.is_clean,
-            int(next_seq.0),
-            int(next_number.0),
-            int(self.items),
-            self.sum()
-        ])?;
-        Ok(())
+        self.write(connection, sql).map(drop)
+    }
+
+    fn write(&self, connection: &Connection, sql: &str) -> Result<usize, Trouble> {
+        let columns = self.columns().into_iter().chain([self.sum()]);
+        Ok(connection.prepare_cached(sql)?.execute(params_from_iter(columns))?)
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::borrow::Cow;
 
-use rusqlite::{CachedStatement, OptionalExtension, ToSql, params};
+use rusqlite::{CachedStatement, ToSql, params};
 use taskhub_core::id::Name;
 use taskhub_core::payload::Payload;
 use taskhub_core::status::{InstanceInfo, Stall};
 use taskhub_core::time::Timestamp;
 
 use super::fold::{Folded, Instance, Origin};
+use super::reader::info;
 use super::recent::Change;
 use super::record::{
-    Head, INFO, INPUT_ONCE_BYTES_MIN, Key, Place, Prints, Stored, column, int, is_apart, payload_print, payload_sum,
-    read_info, stall_print, write_blob,
+    Head, INPUT_ONCE_BYTES_MIN, Key, Place, Prints, Stored, column, int, is_apart, payload_print, payload_sum,
+    stall_print, write_blob,
 };
 use super::rows::{KeyCounts, Tables};
 use super::sums::{print, print_option};
@@ -22,6 +23,8 @@ pub(super) const INSERT: &str = "INSERT INTO instance (inst, hub, id, status, or
      completed_at, history_events, history_bytes, next_message, next_occurrence, waits, keys, execution, name, version, \
      stalled_at, stalled_attempts, stalled_reason, info, custom, output, input, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, \
      ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)";
+pub(super) const INSERT_PAYLOAD: &str =
+    "INSERT INTO payload (inst, place, ordinal, sum, body) VALUES (?1, ?2, ?3, ?4, ?5)";
 // Without the status, so that no index is touched.
 const UPDATE: &str = "UPDATE instance SET ordinal = ?2, updated_at = ?3, completed_at = ?4, history_events = ?5, \
      history_bytes = ?6, next_message = ?7, next_occurrence = ?8, waits = ?9, keys = ?10, sum = ?11 WHERE inst = ?1";
@@ -109,13 +112,10 @@ impl Tables<'_> {
 
     /// Changes a member of the status record that has no column; answers the fingerprint of what has none.
     fn change_blob(&self, key: Key, change: impl FnOnce(&mut InstanceInfo)) -> Result<u64, Trouble> {
-        let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
-        let mut select = self.prepare(&sql)?;
-        let found = select.query_row([key.0], |row| Ok(read_info(row))).optional()?;
-        let Some(found) = found else {
+        let Some(found) = info(self.connection, key)? else {
             return Err(Trouble::Contradiction("a row is gone that was there before".to_owned()));
         };
-        let mut info = found?.info;
+        let mut info = found.info;
         change(&mut info);
         let blob = write_blob(&info);
         self.prepare("UPDATE instance SET info = ?2 WHERE inst = ?1")?
@@ -168,12 +168,11 @@ impl Tables<'_> {
                     changed += self.prepare(sql)?.execute(params![key.0, place.number(), ordinal])?;
                 }
                 if let Some(payload) = payload.filter(|payload| is_apart(payload)) {
-                    let sql = "INSERT INTO payload (inst, place, ordinal, sum, body) VALUES (?1, ?2, ?3, ?4, ?5)";
                     let body: &[u8] = payload.bytes();
                     let sum = payload_sum(*key, place, ordinal, print(body));
-                    changed += self
-                        .prepare(sql)?
-                        .execute(params![key.0, place.number(), ordinal, sum, body])?;
+                    changed +=
+                        self.prepare(INSERT_PAYLOAD)?
+                            .execute(params![key.0, place.number(), ordinal, sum, body])?;
                 }
             }
         }

@@ -18,11 +18,12 @@ use taskhub_core::payload::Payload;
 
 use super::folder::{self, Identity, identify, unavailable};
 use super::hubs::{self, About, Counters, Part};
-use super::instance_rows::{self, insert_instance};
+use super::instance_rows::{self, INSERT_PAYLOAD, insert_instance};
 use super::record::{
     Head, INFO, INLINE_BYTES_MAX, InfoRow, KIND_MESSAGE, Key, LANE_INBOX, PendingColumns, Place, chunk_words,
     count_sum, info_of, key_words, long_input, outbox_words, payload_sum, set_input, uint,
 };
+use super::rows::{INSERT_HISTORY, INSERT_KEY, INSERT_OUTBOX, INSERT_PENDING};
 use super::sums::print;
 use super::trouble::{During, Trouble};
 use super::{log, own};
@@ -128,10 +129,7 @@ fn write_anew(path: &Path) -> Result<(), Trouble> {
     let found = identify(&old)?;
     match found {
         Identity::New | Identity::Ours(1) => {}
-        Identity::Foreign => {
-            let what = "it is a database, but not one of this program";
-            return Err(Trouble::Contradiction(what.to_owned()));
-        }
+        Identity::Foreign => return Err(folder::foreign()),
         Identity::Ours(found) => return Err(other_format(path, found).into()),
     }
     tracing::info!(folder = %path.display(), "the store has format 1 and is written anew in format 2; it is not used until that is done");
@@ -171,11 +169,7 @@ fn other_format(path: &Path, found: u32) -> Error {
         );
         return Error::Corrupt { place, what };
     }
-    Error::Format {
-        folder: path.display().to_string(),
-        found,
-        known: folder::FORMAT,
-    }
+    folder::newer(path, found)
 }
 
 /// Puts the new file in the place of the old one.
@@ -327,8 +321,7 @@ impl Copy<'_> {
         let mut old = self
             .old
             .prepare_cached("SELECT place, sum, body FROM payload WHERE inst = ?1")?;
-        let sql = "INSERT INTO payload (inst, place, ordinal, sum, body) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let mut new = self.new.prepare_cached(sql)?;
+        let mut new = self.new.prepare_cached(INSERT_PAYLOAD)?;
         let mut rows = old.query([key.0])?;
         while let Some(row) = rows.next()? {
             step()?;
@@ -351,9 +344,7 @@ impl Copy<'_> {
     fn history(&self, key: Key, current: u32, input: Option<&Payload>) -> Result<(), Trouble> {
         let sql = "SELECT ordinal, first, events, sum, body FROM history WHERE inst = ?1 ORDER BY ordinal, first";
         let mut old = self.old.prepare_cached(sql)?;
-        let sql =
-            "INSERT INTO history (inst, ordinal, first, events, is_cut, sum, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mut new = self.new.prepare_cached(sql)?;
+        let mut new = self.new.prepare_cached(INSERT_HISTORY)?;
         let mut rows = old.query([key.0])?;
         while let Some(row) = rows.next()? {
             step()?;
@@ -380,9 +371,7 @@ impl Copy<'_> {
     fn pending(&self, key: Key, input: Option<&Payload>) -> Result<(), Trouble> {
         let sql = "SELECT lane, ev, kind, due_at, deliveries, sum, body FROM pending WHERE inst = ?1 ORDER BY lane, ev";
         let mut old = self.old.prepare_cached(sql)?;
-        let sql = "INSERT INTO pending (inst, lane, ev, kind, due_at, deliveries, is_cut, sum, body) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        let mut new = self.new.prepare_cached(sql)?;
+        let mut new = self.new.prepare_cached(INSERT_PENDING)?;
         let mut rows = old.query([key.0])?;
         while let Some(row) = rows.next()? {
             step()?;
@@ -420,8 +409,7 @@ impl Copy<'_> {
         let mut old = self
             .old
             .prepare_cached("SELECT seq, key, until FROM seen_key WHERE inst = ?1")?;
-        let sql = "INSERT INTO seen_key (inst, seq, key, until, sum) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let mut new = self.new.prepare_cached(sql)?;
+        let mut new = self.new.prepare_cached(INSERT_KEY)?;
         let mut rows = old.query([key.0])?;
         while let Some(row) = rows.next()? {
             step()?;
@@ -433,12 +421,11 @@ impl Copy<'_> {
     }
 
     fn outbox(&self) -> Result<(), Trouble> {
-        let sql = "INSERT INTO outbox (part, seq, ix, sum, body) VALUES (?1, ?2, ?3, ?4, ?5)";
         self.each("SELECT part, seq, ix, sum, body FROM outbox", |row| {
             let (part, seq, index) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let body = row.get_ref(4)?.as_blob()?;
             let sum = as_before(body, row.get(3)?, outbox_words(part, seq, index).sum(body));
-            let mut insert = self.new.prepare_cached(sql)?;
+            let mut insert = self.new.prepare_cached(INSERT_OUTBOX)?;
             insert.execute(params![part, seq, index, sum, body])?;
             Ok(())
         })

@@ -17,7 +17,7 @@ use super::record::{
 };
 use super::sums::print;
 use super::trouble::{During, Trouble, damaged_page};
-use super::{folder, hubs, listing, recovery, verify};
+use super::{folder, hubs, listing, recovery, rows, verify};
 use crate::blocking::Reader;
 use crate::{
     Answer, Error, ExecutionKey, HistoryBounds, HistoryChunk, HistoryRead, Lease, PartitionKey, Query, Recovered,
@@ -83,16 +83,16 @@ impl SqliteReader {
             let snapshot = connection.unchecked_transaction()?;
             read(&snapshot, pages)
         };
-        let file = folder::file(&self.folder);
+        let file = || folder::file(&self.folder);
         match run(&self.connection, Pages::Strict) {
             Err(trouble) if trouble.is_of_pages() => {
-                let error = trouble.during(During::Read, &file).to_string();
+                let error = trouble.during(During::Read, &file()).to_string();
                 if error != self.told {
                     tracing::error!(error, "the rows that can still be read are read one by one");
                     self.told = error;
                 }
             }
-            result => return result.map_err(|trouble| trouble.during(During::Read, &file)),
+            result => return result.map_err(|trouble| trouble.during(During::Read, &file())),
         }
         let read = run(self.lenient()?, Pages::Lenient).map_err(|trouble| match trouble {
             // As with anything that is not found in a damaged file.
@@ -102,7 +102,7 @@ impl SqliteReader {
             )),
             trouble => trouble,
         });
-        read.map_err(|trouble| trouble.during(During::Read, &file))
+        read.map_err(|trouble| trouble.during(During::Read, &folder::file(&self.folder)))
     }
 }
 
@@ -329,10 +329,9 @@ pub(super) fn history(
 
 /// Refuses a history whose last events are missing. That of an execution before the last is as long as it is.
 fn ends_well(connection: &Connection, key: Key, ordinal: u32, from: u32, end: Option<u32>) -> Result<(), Trouble> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {INFO} FROM instance WHERE inst = ?1"))?;
-    let mut rows = statement.query([key.0])?;
-    let Some(row) = rows.next()? else { return Ok(()) };
-    let (_, Stored { head, .. }) = Stored::read(row)?;
+    let Some(Stored { head, .. }) = rows::stored(connection, key)? else {
+        return Ok(());
+    };
     let (there, expected) = (end.unwrap_or(0), head.history_events);
     if head.ordinal != ordinal || there == expected || (end.is_none() && from >= expected) {
         return Ok(());

@@ -126,9 +126,15 @@ impl Scan<'_> {
             "SELECT {PENDING} FROM pending WHERE inst >= ?1 AND inst < ?2 AND lane <> {LANE_INBOX} \
              AND kind <> {KIND_CHILD}"
         );
+        // Rows of an instance come one after the other.
+        let mut last: Option<(i64, Option<InstanceId>)> = None;
         let is_broken = self.rows(&sql, &["inst", "lane", "ev"], Key::range(part), |row| {
             let key = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
-            let id = self.owner(key.0)?.map(|owner| owner.id);
+            let id = match &last {
+                Some((owner, id)) if *owner == key.0 => id.clone(),
+                _ => self.owner(key.0)?.map(|owner| owner.id),
+            };
+            last = Some((key.0, id.clone()));
             items.push(match open_item(row, id.clone()) {
                 Ok(item) => item,
                 Err(trouble) => {

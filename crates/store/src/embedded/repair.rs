@@ -193,12 +193,7 @@ fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
         connection.pragma_update(None, "cell_size_check", true)?;
         match identify(&connection)? {
             Identity::Ours(FORMAT) => Ok(connection),
-            Identity::Ours(found) if found > FORMAT => Err(Error::Format {
-                folder: path.display().to_string(),
-                found,
-                known: FORMAT,
-            }
-            .into()),
+            Identity::Ours(found) if found > FORMAT => Err(folder::newer(path, found).into()),
             Identity::Ours(found) => {
                 let what = format!(
                     "it has format {found}, whose rows have no checksums; any command that opens it brings it to format \
@@ -206,10 +201,7 @@ fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
                 );
                 Err(Error::Unavailable { source: what.into() }.into())
             }
-            Identity::New | Identity::Foreign => {
-                let what = "it is a database, but not one of this program";
-                Err(Trouble::Contradiction(what.to_owned()))
-            }
+            Identity::New | Identity::Foreign => Err(folder::foreign()),
         }
     };
     connect().map_err(|trouble| trouble.during(During::Read, &folder::file(path)))

@@ -19,6 +19,13 @@ use super::trouble::Trouble;
 /// more than 1e9 bytes, and whoever reads one event must read its chunk.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
+pub(super) const INSERT_HISTORY: &str = "INSERT INTO history (inst, ordinal, first, events, is_cut, sum, body) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+pub(super) const INSERT_PENDING: &str = "INSERT INTO pending (inst, lane, ev, kind, due_at, deliveries, is_cut, sum, body) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+pub(super) const INSERT_KEY: &str = "INSERT INTO seen_key (inst, seq, key, until, sum) VALUES (?1, ?2, ?3, ?4, ?5)";
+pub(super) const INSERT_OUTBOX: &str = "INSERT INTO outbox (part, seq, ix, sum, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+
 /// Tables with rows of instances, but their own.
 const DEPENDENT: [&str; 4] = [
     "DELETE FROM payload WHERE inst = ?1",
@@ -57,7 +64,7 @@ pub(super) fn write(connection: &Connection, folded: &Folded<'_>) -> Result<(u64
 pub(super) type KeyCounts = BTreeMap<Key, u32>;
 
 pub(super) struct Tables<'c> {
-    connection: &'c Connection,
+    pub(super) connection: &'c Connection,
     rows: u64,
 }
 
@@ -90,9 +97,7 @@ impl Tables<'_> {
     fn history(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
         let mut changed = 0;
         {
-            let sql = "INSERT INTO history (inst, ordinal, first, events, is_cut, sum, body) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            let mut insert = self.prepare(sql)?;
+            let mut insert = self.prepare(INSERT_HISTORY)?;
             for (key, instance) in &folded.instances {
                 let oldest = instance.oldest();
                 if instance.continued.is_some() && oldest > 0 && matches!(instance.origin, Origin::Stored(_)) {
@@ -148,9 +153,7 @@ impl Tables<'_> {
     fn pending(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
         let mut changed = 0;
         {
-            let sql = "INSERT INTO pending (inst, lane, ev, kind, due_at, deliveries, is_cut, sum, body) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-            let mut insert = self.prepare(sql)?;
+            let mut insert = self.prepare(INSERT_PENDING)?;
             let mut insert = |columns: PendingColumns, body: &[u8]| {
                 insert.execute(params![
                     columns.key.0,
@@ -232,10 +235,10 @@ impl Tables<'_> {
                 gone = delete.execute([key.0, after.ticks()])?;
             }
             for (seq, seen) in &instance.keys {
-                let sql = "INSERT INTO seen_key (inst, seq, key, until, sum) VALUES (?1, ?2, ?3, ?4, ?5)";
                 let (text, until) = (write_key(seen), seen.until.ticks());
                 let sum = key_words(*key, *seq, until).sum(text.as_bytes());
-                self.prepare(sql)?.execute(params![key.0, seq, text, until, sum])?;
+                self.prepare(INSERT_KEY)?
+                    .execute(params![key.0, seq, text, until, sum])?;
             }
             changed += gone + instance.keys.len();
             if gone + instance.keys.len() > 0 {
@@ -258,10 +261,11 @@ impl Tables<'_> {
             changed += 1;
         }
         for ((part, seq, index), item) in &folded.outbox {
-            let sql = "INSERT INTO outbox (part, seq, ix, sum, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let body = taskhub_proto::encode_outbox_item(item);
             let sum = outbox_words(*part, *seq, *index).sum(&body);
-            changed += self.prepare(sql)?.execute(params![part, seq, index, sum, body])?;
+            changed += self
+                .prepare(INSERT_OUTBOX)?
+                .execute(params![part, seq, index, sum, body])?;
         }
         self.count(changed);
         Ok(())
