@@ -12,13 +12,16 @@ use taskhub_core::id::{HubName, InstanceId, Name};
 use taskhub_core::limits;
 use taskhub_core::message::{Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
+use taskhub_core::time::Timestamp;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
 use taskhub_engine::{Hub, Options};
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::faulty::Faults;
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemStore};
-use taskhub_store::{Capabilities, PartitionKey, Store};
+use taskhub_store::{
+    Capabilities, Error as StoreError, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Store, Work,
+};
 use tokio::sync::Semaphore;
 
 /// Orchestrators: `Steps` (as many activities in a row as its input says), `Wait` (an event `Go`),
@@ -254,3 +257,37 @@ pub(crate) const GRACE: Duration = Duration::from_mins(2);
 
 /// So long that no turn that returns is taken for one that does not, whatever else the machine has to do.
 pub(crate) const TURN_LIMIT: Duration = Duration::from_secs(5);
+
+/// A writer whose groups are looked at before they are staged, and may be refused.
+pub(crate) struct Watched<W, F>(pub(crate) W, pub(crate) F);
+
+impl<W: Writer, F: FnMut(&Group) -> Result<(), StoreError> + Send> Writer for Watched<W, F> {
+    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, StoreError> {
+        self.0.hubs(ask)
+    }
+
+    fn claim(&mut self, partitions: &[PartitionKey], now: Timestamp) -> Result<Vec<Lease>, StoreError> {
+        self.0.claim(partitions, now)
+    }
+
+    fn release(&mut self, leases: &[Lease]) -> Result<(), StoreError> {
+        self.0.release(leases)
+    }
+
+    fn stage(&mut self, group: &Group) -> Result<(), StoreError> {
+        (self.1)(group)?;
+        self.0.stage(group)
+    }
+
+    fn seal(&mut self) -> Result<(), StoreError> {
+        self.0.seal()
+    }
+
+    fn maintain(&mut self, job: Job) -> Result<JobReport, StoreError> {
+        self.0.maintain(job)
+    }
+
+    fn work(&self) -> Work {
+        self.0.work()
+    }
+}

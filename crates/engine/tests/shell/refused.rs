@@ -1,58 +1,30 @@
 //! An instance whose every commit the store refuses for good: it alone goes out of service.
 
-use super::common::{Plain, id, open, open_halves, start};
+use super::common::{Plain, Watched, id, open, open_halves, start};
 use taskhub_core::id::{InstanceId, Name};
 use taskhub_core::status::RuntimeStatus;
-use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error, Hub, Options, WaitFor};
-use taskhub_store::blocking::Writer;
 use taskhub_store::mem::MemData;
-use taskhub_store::{Error as StoreError, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Work};
+use taskhub_store::{Error as StoreError, Group};
 
 /// Refuses what changes the instance, as rows do that contradict a commit; its start is taken.
-struct Refusing<W>(W, InstanceId);
-
-impl<W: Writer> Writer for Refusing<W> {
-    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, StoreError> {
-        self.0.hubs(ask)
-    }
-
-    fn claim(&mut self, partitions: &[PartitionKey], now: Timestamp) -> Result<Vec<Lease>, StoreError> {
-        self.0.claim(partitions, now)
-    }
-
-    fn release(&mut self, leases: &[Lease]) -> Result<(), StoreError> {
-        self.0.release(leases)
-    }
-
-    fn stage(&mut self, group: &Group) -> Result<(), StoreError> {
+fn refuse(instance: InstanceId) -> impl FnMut(&Group) -> Result<(), StoreError> + Send {
+    move |group| {
         let mut commits = group.sections.iter().flat_map(|section| &section.commits);
-        if commits.any(|commit| commit.instance == self.1 && commit.update().is_some()) {
+        if commits.any(|commit| commit.instance == instance && commit.update().is_some()) {
             return Err(StoreError::Corrupt {
                 place: "the test".to_owned(),
                 what: "a row is missing".to_owned(),
             });
         }
-        self.0.stage(group)
-    }
-
-    fn seal(&mut self) -> Result<(), StoreError> {
-        self.0.seal()
-    }
-
-    fn maintain(&mut self, job: Job) -> Result<JobReport, StoreError> {
-        self.0.maintain(job)
-    }
-
-    fn work(&self) -> Work {
-        self.0.work()
+        Ok(())
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_instance_of_a_refused_commit_goes_out_of_service_and_no_other() {
     let data = MemData::new();
-    let writer = Refusing(data.writer(), id("bad"));
+    let writer = Watched(data.writer(), refuse(id("bad")));
     let hub = open_halves(writer, data.reader(), &Plain::new(), Options::default()).await;
     hub.start(start("waits", "Wait", None)).await.unwrap();
     // Its first turn may be in the group of its start, whose outcome is unknown then.

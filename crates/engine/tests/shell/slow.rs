@@ -7,13 +7,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::Poll;
 
-use super::common::{GRACE, Plain, id, open_halves, start};
+use super::common::{GRACE, Plain, Watched, id, open_halves, start};
 use taskhub_core::message::StartRequest;
-use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error, Hub, Options, WaitFor};
-use taskhub_store::blocking::Writer;
 use taskhub_store::mem::MemData;
-use taskhub_store::{Error as StoreError, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Work};
+use taskhub_store::{Error as StoreError, Group};
 
 /// Lets groups through while it is open, and remembers them.
 #[derive(Default)]
@@ -29,49 +27,24 @@ impl Gate {
         *self.is_shut.lock().unwrap() = is_shut;
         self.moved.notify_all();
     }
-}
 
-struct Slow<W>(W, Arc<Gate>);
-
-impl<W: Writer> Writer for Slow<W> {
-    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, StoreError> {
-        self.0.hubs(ask)
-    }
-
-    fn claim(&mut self, partitions: &[PartitionKey], now: Timestamp) -> Result<Vec<Lease>, StoreError> {
-        self.0.claim(partitions, now)
-    }
-
-    fn release(&mut self, leases: &[Lease]) -> Result<(), StoreError> {
-        self.0.release(leases)
-    }
-
-    fn stage(&mut self, group: &Group) -> Result<(), StoreError> {
-        let is_shut = self.1.is_shut.lock().unwrap();
-        drop(self.1.moved.wait_while(is_shut, |is_shut| *is_shut).unwrap());
+    fn pass(&self, group: &Group) {
+        let is_shut = self.is_shut.lock().unwrap();
+        drop(self.moved.wait_while(is_shut, |is_shut| *is_shut).unwrap());
         let commits = || group.sections.iter().flat_map(|section| &section.commits);
         let bytes = commits().map(taskhub_core::commit::Commit::size).sum();
         let instances = commits().map(|commit| commit.instance.to_string()).collect();
-        self.1.groups.lock().unwrap().push((bytes, instances));
-        self.0.stage(group)
-    }
-
-    fn seal(&mut self) -> Result<(), StoreError> {
-        self.0.seal()
-    }
-
-    fn maintain(&mut self, job: Job) -> Result<JobReport, StoreError> {
-        self.0.maintain(job)
-    }
-
-    fn work(&self) -> Work {
-        self.0.work()
+        self.groups.lock().unwrap().push((bytes, instances));
     }
 }
 
 async fn open(options: Options) -> (Hub, Arc<Gate>) {
     let (data, gate) = (MemData::new(), Arc::new(Gate::default()));
-    let writer = Slow(data.writer(), Arc::clone(&gate));
+    let way = Arc::clone(&gate);
+    let writer = Watched(data.writer(), move |group: &Group| {
+        way.pass(group);
+        Ok(())
+    });
     let hub = open_halves(writer, data.reader(), &Plain::new(), options).await;
     (hub, gate)
 }
