@@ -4,20 +4,21 @@
 //! While groups queue up, effects are let go by a thread of their own, so that the next group is written
 //! meanwhile. A group that nobody waits behind is not worth the way to another thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use taskhub_core::commit::Change;
 use taskhub_core::id::Seq;
-use taskhub_store::{Error as StoreError, Group, PartitionKey, Section};
+use taskhub_store::{Error as StoreError, Extent, Group, PartitionKey, Section};
 use tokio::time::sleep;
 
-use crate::error::chain;
+use crate::error::{Error, chain};
 use crate::executor::ThreadInput;
-use crate::group::{Release, Taken};
+use crate::group::{At, Batch, Release, Taken};
 use crate::io::Input;
 use crate::run::now;
 use crate::shared::{Broken, Shared};
@@ -26,6 +27,8 @@ use crate::shared::{Broken, Shared};
 const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
 /// How long one is tried again while the store is full. Who waits for it hears then that there is no room.
 const FULL_DEADLINE: Duration = Duration::from_secs(1);
+/// Commits refused in a row for damaged pages after which nothing more is tried.
+const REFUSALS_MAX: u32 = 8;
 /// Pause between such tries.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,32 +60,43 @@ pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<(), StoreError> {
 
 /// Writes groups until the hub is closed and everything handed over is written.
 async fn commit_groups(shared: &Arc<Shared>, to_release: &Sender<Written>) {
+    let mut ledger = Ledger::default();
     while let Some(taken) = shared.group.take().await {
-        write(shared, taken, to_release).await;
+        write(shared, taken, &mut ledger, to_release).await;
     }
 }
 
-async fn write(shared: &Arc<Shared>, taken: Taken, to_release: &Sender<Written>) {
+async fn write(shared: &Arc<Shared>, taken: Taken, ledger: &mut Ledger, to_release: &Sender<Written>) {
     let ahead = Ahead(shared, taken.bytes);
-    if !taken.group.sections.is_empty()
-        && let Err(error) = commit(shared, &taken.group).await
-    {
-        tracing::error!(hub = %shared.hub, error = %chain(&error), "a group could not be made durable");
-        if matches!(error, StoreError::Corrupt { .. }) {
-            find_refused(shared, &taken.group).await;
+    if !taken.group.sections.is_empty() {
+        ledger.expect(&taken.group.sections);
+        if let Err(error) = commit(shared, &taken.group).await {
+            tracing::error!(hub = %shared.hub, error = %chain(&error), "a group could not be made durable");
+            let failed = match error {
+                StoreError::Full => Some(Failed::Full),
+                StoreError::Corrupt { .. } => find_refused(shared, &taken.group, ledger).await,
+                // What was done is not known.
+                _ => None,
+            };
+            let discarded = give_up_group(shared);
+            let Some(failed) = failed else {
+                discarded.into_iter().for_each(Batch::turn_away);
+                return;
+            };
+            turn_away(taken.releases, ledger, &failed);
+            for batch in discarded {
+                ledger.expect(&batch.sections);
+                turn_away(batch.releases, ledger, &failed);
+            }
+            return;
         }
-        // Nothing that waited is let go, so nobody is told what is now forgotten (A1).
-        let mut forgotten = taken.releases;
-        forgotten.extend(give_up_group(shared));
-        if matches!(error, StoreError::Full) {
-            turn_away(forgotten);
-        }
-        return;
     }
     drop(ahead);
     shared.failed_groups.store(0, Ordering::Release);
+    let upto = taken.upto();
+    ledger.note(&upto);
     let written = Written {
-        upto: taken.upto(),
+        upto,
         _group: taken.group,
         releases: taken.releases,
     };
@@ -94,6 +108,45 @@ async fn write(shared: &Arc<Shared>, taken: Taken, to_release: &Sender<Written>)
     } else {
         release(shared, written);
     }
+}
+
+/// What the commit loop has seen of the store.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// Up to which commit each partition is durable.
+    durable: BTreeMap<u16, Seq>,
+    /// Commits refused for damaged pages since one was taken.
+    refusals: u32,
+}
+
+impl Ledger {
+    /// The commits of a partition come without a gap, so those before its first ones are durable.
+    fn expect(&mut self, sections: &[Section]) {
+        for section in sections {
+            let before = Seq(section.first_seq.0.saturating_sub(1));
+            self.durable.entry(section.partition.index).or_insert(before);
+        }
+    }
+
+    fn note(&mut self, upto: &BTreeMap<PartitionKey, Seq>) {
+        self.refusals = 0;
+        self.durable
+            .extend(upto.iter().map(|(partition, seq)| (partition.index, *seq)));
+    }
+
+    /// Whether a commit is durable; `None` if nobody has told yet.
+    fn is_durable(&self, at: &At) -> Option<bool> {
+        self.durable.get(&at.partition).map(|durable| at.seq <= *durable)
+    }
+}
+
+/// Why a group did not become durable, if that is certain.
+#[derive(Debug)]
+enum Failed {
+    /// There was no room, so nothing was done.
+    Full,
+    /// This commit was refused, if one was, and so nothing behind it was done; those before it are durable.
+    Refused(Option<(At, StoreError)>),
 }
 
 /// Bytes of a group that is being written. Once it is durable or lost they are not ahead of the disk any more, which
@@ -137,20 +190,39 @@ impl Drop for EndOfRelease<'_> {
     }
 }
 
-/// Has memory dropped; answers what waited for that which is forgotten with it.
-fn give_up_group(shared: &Shared) -> Vec<Release> {
+/// Has memory dropped; answers what is forgotten with it.
+fn give_up_group(shared: &Shared) -> VecDeque<Batch> {
     shared.failed_groups.fetch_add(1, Ordering::AcqRel);
     let forgotten = shared.group.discard();
     shared.reload.notify_one();
     forgotten
 }
 
-/// Tells callers that there was no room, and so certainly nothing was done.
-fn turn_away(forgotten: Vec<Release>) {
+/// Tells callers what became of that which they wait for, where that is certain. Nothing else is let go (A1).
+fn turn_away(forgotten: Vec<Release>, ledger: &Ledger, failed: &Failed) {
     for release in forgotten {
-        if let Release::Reply(to, _) = release {
-            to.refuse(StoreError::Full);
+        let Release::Reply(to, reply, at) = release else {
+            continue;
+        };
+        match (failed, ledger.is_durable(&at)) {
+            (_, None) => {}
+            (_, Some(true)) => to.answer(reply),
+            (Failed::Full, Some(false)) => to.refuse(StoreError::Full),
+            (Failed::Refused(Some((refused, error))), Some(false)) if *refused == at => to.refuse(again(error)),
+            (Failed::Refused(_), Some(false)) => to.refuse(Error::Displaced),
         }
+    }
+}
+
+/// The same refusal for one more caller.
+fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Corrupt { place, what, extent } => StoreError::Corrupt {
+            place: place.clone(),
+            what: what.clone(),
+            extent: *extent,
+        },
+        _ => unreachable!("only damage refuses a single commit"),
     }
 }
 
@@ -179,6 +251,8 @@ async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
                     FULL_DEADLINE
                 }
             }
+            // That is for the commit which is refused.
+            Err(StoreError::Corrupt { .. }) => return result,
             Err(error) => {
                 shared.note_failing(true);
                 if matches!(error, StoreError::Unavailable { .. }) {
@@ -197,9 +271,11 @@ async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
 }
 
 /// Finds the commit for which the store refuses a group, and has its instance set aside; without that the
-/// same group would be made again for ever. The commits before it become durable, which those who wait
-/// for them do not hear, as with any group whose outcome is unknown.
-async fn find_refused(shared: &Shared, group: &Group) {
+/// same group would be made again for ever. The commits before it become durable. Absent if what was done is not known.
+///
+/// If what refuses it is a damaged page, not even that it is set aside can be written. An instance of its own cannot be
+/// made because of such a page, or several in a row cannot be changed: then any other may meet the same.
+async fn find_refused(shared: &Shared, group: &Group, ledger: &mut Ledger) -> Option<Failed> {
     for section in &group.sections {
         for (seq, made) in (section.first_seq.0..).zip(&section.commits) {
             let alone = Group {
@@ -211,16 +287,30 @@ async fn find_refused(shared: &Shared, group: &Group) {
                 }],
             };
             match commit(shared, &Arc::new(alone)).await {
-                Ok(()) => {}
-                Err(StoreError::Corrupt { what, .. }) => {
-                    shared.broken().push(Broken {
-                        instance: Some(made.instance.clone()),
-                        what: format!("the store refuses what its rows contradict: {what}"),
-                    });
-                    return;
+                Ok(()) => ledger.note(&BTreeMap::from([(section.partition.clone(), Seq(seq))])),
+                Err(StoreError::Corrupt { place, what, extent }) => {
+                    let is_unwritable = extent == Extent::Pages;
+                    let is_new = matches!(made.change, Some(Change::Create(_)));
+                    ledger.refusals += u32::from(is_unwritable);
+                    if is_unwritable && (is_new || ledger.refusals >= REFUSALS_MAX) {
+                        shared.note_damage(&what);
+                    }
+                    if !(is_unwritable && is_new) {
+                        shared.broken().push(Broken {
+                            instance: Some(made.instance.clone()),
+                            what: format!("the store refuses to write it: {what}"),
+                            is_unwritable,
+                        });
+                    }
+                    let at = At {
+                        partition: section.partition.index,
+                        seq: Seq(seq),
+                    };
+                    return Some(Failed::Refused(Some((at, StoreError::Corrupt { place, what, extent }))));
                 }
-                Err(_) => return,
+                Err(_) => return None,
             }
         }
     }
+    Some(Failed::Refused(None))
 }

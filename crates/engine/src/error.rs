@@ -17,6 +17,10 @@ pub enum Error {
     /// The partition lost its memory while the call was under way; whether it took effect is unknown. Call again.
     #[error("the hub restarted its work while the call was under way; it may or may not have taken effect")]
     Unavailable,
+    /// Work is begun anew from the store, which refused or failed a write, and the call was not begun or was taken back.
+    /// Call again.
+    #[error("the hub restarted its work before the call was done; nothing came of it")]
+    Displaced,
     /// Not durable within the time allowed; whether it takes effect is unknown (R191).
     #[error("the store did not answer the call in time; it may or may not take effect")]
     TimedOut,
@@ -43,7 +47,7 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::Store(error) => error.code(),
-            Self::Unavailable => "store-unavailable",
+            Self::Unavailable | Self::Displaced => "store-unavailable",
             Self::Stopped => "hub-stopped",
             Self::TimedOut => "timed-out",
             Self::Overloaded { .. } | Self::TooManyHubs { .. } => "overloaded",

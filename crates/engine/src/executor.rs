@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::admission::Admission;
 use crate::dispatcher::Event;
 use crate::error::chain;
-use crate::group::{Batch, Release};
+use crate::group::{At, Batch, Release};
 use crate::hub::To;
 use crate::io::{Input, Output};
 use crate::partition::{Counts, Partition};
@@ -146,7 +146,11 @@ impl Executor {
         self.drop_partitions();
         self.worker = self.shared.functions.worker();
         self.pulse.end_all();
-        self.shared.broken().push(Broken { instance, what });
+        self.shared.broken().push(Broken {
+            instance,
+            what: format!("an assertion broke: {what}"),
+            is_unwritable: false,
+        });
         self.shared.reload.notify_one();
     }
 
@@ -251,6 +255,10 @@ impl Executor {
         if self.has_no_room && !input.adds_no_work() {
             return;
         }
+        // Inputs for a partition that is being reloaded mean nothing; whoever sent them hears of it.
+        let Some(partition) = self.partitions.get_mut(&index) else {
+            return;
+        };
         if let Input::Request { to, .. } = &input
             && !to.begin()
         {
@@ -258,10 +266,6 @@ impl Executor {
         }
         self.at = Some(index);
         let now = self.shared.clock.now();
-        // Inputs for a partition that is being reloaded mean nothing; whoever sent them hears of it.
-        let Some(partition) = self.partitions.get_mut(&index) else {
-            return;
-        };
         partition.step(input, now, &mut self.out);
         self.carry_out(index);
     }
@@ -375,7 +379,10 @@ impl Executor {
                 Output::Dispatch { seq, offer } => self.hold(index, seq, Release::Task(Event::Offer(offer))),
                 Output::Withdraw { seq, key } => self.hold(index, seq, Release::Task(Event::Withdraw(key))),
                 Output::Settled { seq, key } => self.hold(index, seq, Release::Task(Event::Settled(key))),
-                Output::Reply { seq, to, reply } => self.hold(index, seq, Release::Reply(to, reply)),
+                Output::Reply { seq, to, reply } => {
+                    let at = At { partition: index, seq };
+                    self.hold(index, seq, Release::Reply(to, reply, at));
+                }
             }
         }
         for item in turns {

@@ -10,6 +10,7 @@ use taskhub_store::{Group, PartitionKey, Section};
 use tokio::sync::Notify;
 
 use crate::dispatcher::Event;
+use crate::error::Error;
 use crate::hub::To;
 use crate::io::Reply;
 
@@ -34,8 +35,16 @@ pub(crate) struct Batch {
 /// An effect that is let go once everything handed over before it is durable (A36).
 #[derive(Debug)]
 pub(crate) enum Release {
-    Reply(To, Reply),
+    /// The answer to a caller, and the commit that it waits for.
+    Reply(To, Reply, At),
     Task(Event),
+}
+
+/// A commit, by its partition and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    pub(crate) partition: u16,
+    pub(crate) seq: Seq,
 }
 
 impl Batch {
@@ -64,6 +73,23 @@ impl Batch {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.sections.is_empty() && self.releases.is_empty()
+    }
+
+    /// Tells those who wait for its commits that nothing came of them, because no store has seen them.
+    pub(crate) fn turn_away(self) {
+        let has = |at: &At| {
+            self.sections.iter().any(|section| {
+                let numbers = section.first_seq.0..section.first_seq.0 + section.commits.len() as u64;
+                section.partition.index == at.partition && numbers.contains(&at.seq.0)
+            })
+        };
+        for release in self.releases {
+            if let Release::Reply(to, _, at) = release
+                && has(&at)
+            {
+                to.refuse(Error::Displaced);
+            }
+        }
     }
 }
 
@@ -166,15 +192,21 @@ impl OpenGroup {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a batch over. After a failed group or the end it is dropped, which tells those who wait for it.
+    /// Hands a batch over. After a failed group or the end it is dropped, and those who wait for it are told.
     pub(crate) fn hand_over(&self, batch: Batch) {
         let mut batches = self.lock();
-        if !batches.is_refusing && !batches.is_closed {
-            self.ahead.fetch_add(batch.bytes, Ordering::SeqCst);
-            batches.waiting.push_back(batch);
-            drop(batches);
-            self.filled.notify_one();
+        if batches.is_closed {
+            return;
         }
+        if batches.is_refusing {
+            drop(batches);
+            batch.turn_away();
+            return;
+        }
+        self.ahead.fetch_add(batch.bytes, Ordering::SeqCst);
+        batches.waiting.push_back(batch);
+        drop(batches);
+        self.filled.notify_one();
     }
 
     /// Accepts batches again, once no memory is left that the failed group was part of.
@@ -204,16 +236,16 @@ impl OpenGroup {
     }
 
     /// Throws away what is not written, and what is still handed over until the memory it comes from is
-    /// dropped (A1). Answers what waited for it.
-    pub(crate) fn discard(&self) -> Vec<Release> {
-        let discarded: VecDeque<Batch> = {
+    /// dropped (A1).
+    pub(crate) fn discard(&self) -> VecDeque<Batch> {
+        let discarded = {
             let mut batches = self.lock();
             batches.is_refusing = true;
             std::mem::take(&mut batches.waiting)
         };
         self.ahead
             .fetch_sub(discarded.iter().map(Batch::bytes).sum(), Ordering::SeqCst);
-        discarded.into_iter().flat_map(|batch| batch.releases).collect()
+        discarded
     }
 
     /// A group is written, and its effects are let go next: behind those of the groups before it, and by

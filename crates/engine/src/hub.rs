@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use taskhub_core::event::HistoryEvent;
@@ -16,7 +16,7 @@ use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
 use taskhub_store::{
-    Error as StoreError, ExecutionKey, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
+    Error as StoreError, ExecutionKey, Extent, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -108,6 +108,9 @@ pub enum Trouble {
     Full,
     /// Its store is out of reach, or fails.
     Failing,
+    /// The file of its store is damaged where work has to be written. Until the store is repaired and opened again only
+    /// reads are answered.
+    Damaged,
 }
 
 /// Part of a history.
@@ -126,7 +129,7 @@ pub type Held = Box<dyn Any + Send>;
 
 /// Where the answer to a request goes.
 pub struct To {
-    answer: oneshot::Sender<Result<Reply, StoreError>>,
+    answer: oneshot::Sender<Result<Reply, Error>>,
     claim: Option<Claim>,
     /// Dropped with the request.
     _held: Option<Held>,
@@ -139,9 +142,9 @@ impl std::fmt::Debug for To {
 }
 
 impl To {
-    /// Says that the store did not do it.
-    pub(crate) fn refuse(self, error: StoreError) {
-        let _nobody_listens = self.answer.send(Err(error));
+    /// Says that it was not done.
+    pub(crate) fn refuse(self, why: impl Into<Error>) {
+        let _nobody_listens = self.answer.send(Err(why.into()));
     }
 
     pub(crate) fn answer(self, reply: Reply) {
@@ -151,7 +154,7 @@ impl To {
 
     /// Whether the request is still wanted. From now on its caller waits until it is known what became of it.
     pub(crate) fn begin(&self) -> bool {
-        self.claim.as_ref().is_none_or(Claim::take)
+        self.claim.as_ref().is_none_or(Claim::begin)
     }
 }
 
@@ -159,16 +162,35 @@ impl Destination for To {
     fn is_gone(&self) -> bool {
         self.answer.is_closed()
     }
+
+    fn note_made(&self) {
+        if let Some(claim) = &self.claim {
+            claim.0.store(MADE, Ordering::Release);
+        }
+    }
 }
 
 /// A request has it once: either its partition, which begins it, or its caller, who takes it back.
 #[derive(Clone, Debug, Default)]
-struct Claim(Arc<AtomicBool>);
+struct Claim(Arc<AtomicU8>);
+
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+/// Its commit is made.
+const MADE: u8 = 2;
+const TAKEN_BACK: u8 = 3;
 
 impl Claim {
-    /// Whether nobody had it before.
-    fn take(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
+    /// Whether its partition has it from now on.
+    fn begin(&self) -> bool {
+        self.take(BEGUN)
+    }
+
+    fn take(&self, to: u8) -> bool {
+        let taken = self
+            .0
+            .compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire);
+        taken.is_ok()
     }
 }
 
@@ -568,6 +590,9 @@ impl Hub {
         if self.shared.is_full() {
             return Some(Trouble::Full);
         }
+        if self.shared.damage().is_some() {
+            return Some(Trouble::Damaged);
+        }
         self.shared.is_failing().then_some(Trouble::Failing)
     }
 
@@ -615,7 +640,7 @@ impl Hub {
             Ok(Reply::Done | Reply::Purged { .. } | Reply::Refused(_) | Reply::Unreadable(_)) => {
                 unreachable!("reads are answered with a status record")
             }
-            Err(Error::Unavailable | Error::Store(StoreError::Full)) => Ok(None),
+            Err(Error::Unavailable | Error::Displaced | Error::Store(StoreError::Full)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -642,6 +667,14 @@ impl Hub {
         }
         if self.shared.is_full() && request.adds_work() {
             return Err(StoreError::Full.into());
+        }
+        if let Some(what) = self.shared.damage().filter(|_| request.adds_work()) {
+            return Err(StoreError::Corrupt {
+                place: format!("hub `{}`", self.shared.hub),
+                what: what.to_owned(),
+                extent: Extent::Pages,
+            }
+            .into());
         }
         // A wait may last for ever, so it is no sign of overload.
         let is_counted = !matches!(request, Request::Wait(_));
@@ -690,18 +723,20 @@ impl Hub {
     fn tell(
         &self,
         pending: &Pending,
-        answer: Result<Result<Reply, StoreError>, oneshot::error::RecvError>,
+        answer: Result<Result<Reply, Error>, oneshot::error::RecvError>,
     ) -> Result<Reply, Error> {
         match answer {
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(error),
             Ok(Ok(Reply::Refused(refusal))) => Err(Error::Refused(refusal)),
             Ok(Ok(Reply::Unreadable(what))) => Err(StoreError::Corrupt {
                 place: format!("instance `{}`", pending.instance),
                 what,
+                extent: Extent::Rows,
             }
             .into()),
             Ok(Ok(reply)) => Ok(reply),
             Err(_) if self.shared.is_stopping() => Err(Error::Stopped),
+            Err(_) if pending.came_to_nothing() => Err(Error::Displaced),
             Err(_) => Err(Error::Unavailable),
         }
     }
@@ -719,13 +754,20 @@ pub(crate) struct Pending {
     instance: InstanceId,
     is_counted: bool,
     claim: Option<Claim>,
-    answer: oneshot::Receiver<Result<Reply, StoreError>>,
+    answer: oneshot::Receiver<Result<Reply, Error>>,
 }
 
 impl Pending {
     /// Takes the request back, unless it is begun.
     fn take_back(&self) -> bool {
-        self.claim.as_ref().is_some_and(Claim::take)
+        self.claim.as_ref().is_some_and(|claim| claim.take(TAKEN_BACK))
+    }
+
+    /// Whether nothing came of it, if nobody answers it any more.
+    fn came_to_nothing(&self) -> bool {
+        self.claim
+            .as_ref()
+            .is_some_and(|claim| claim.0.load(Ordering::Acquire) != MADE)
     }
 }
 

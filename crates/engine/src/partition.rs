@@ -156,6 +156,9 @@ impl Ids for IdSource {
 pub trait Destination {
     /// Whether nobody listens any more.
     fn is_gone(&self) -> bool;
+
+    /// The commit that was asked for is made. If no answer comes after that, it may or may not become durable.
+    fn note_made(&self) {}
 }
 
 impl<R: Destination> Partition<R> {

@@ -177,12 +177,18 @@ impl Hub {
         loop {
             match self.settle(asked.answer, sleep(CALL_DEADLINE)).await {
                 Err(Error::Unavailable) if asked.was_full || asked.was_out_of_room || self.shared.is_full() => {}
+                // A neighbour was refused, for what is wrong with that one alone.
+                Err(Error::Displaced) => {}
                 // The group that it was in made way. Once there are no such groups, there is not enough room for it.
                 Err(Error::Store(StoreError::Full)) if !asked.was_out_of_room => {}
                 result => return result,
             }
             if now() >= deadline {
-                return Err(StoreError::Full.into());
+                return Err(if self.shared.is_full() {
+                    StoreError::Full.into()
+                } else {
+                    Error::Displaced
+                });
             }
             sleep(pause).await;
             pause = WAIT_PAUSE_MAX.min(pause * 2);

@@ -17,7 +17,7 @@ use crate::hub::{Options, To};
 use crate::io::Output;
 use crate::partition::{Partition, Random, Setup};
 use crate::queue::Queue;
-use crate::shared::{Broken, Drain, Pulse, Shared, ThreadLink};
+use crate::shared::{Drain, Pulse, Shared, ThreadLink};
 
 /// A turn that takes longer is named in a warning (A33).
 const TURN_WARN: Duration = Duration::from_secs(1);
@@ -89,7 +89,8 @@ impl Supervisor {
     /// Whether partitions that do no work for want of room may begin: one look at a time, now and then.
     async fn finds_room(&mut self) -> bool {
         let is_purging = self.shared.purges.load(Ordering::Acquire) > 0;
-        if !self.shared.is_out_of_room() || is_purging || now() < self.next_probe || self.is_full().await {
+        let is_waiting = self.shared.is_out_of_room() && self.shared.damage().is_none();
+        if !is_waiting || is_purging || now() < self.next_probe || self.is_full().await {
             return false;
         }
         self.shared.note_room(false);
@@ -264,9 +265,9 @@ impl Supervisor {
         self.shared.group.accept();
         // What was handed over by whole rounds is consistent; a failed store has discarded it already.
         self.shared.group.flush().await;
-        let is_full = self.shared.is_full();
+        let is_idle = self.shared.is_full() || self.shared.damage().is_some();
         let mut pauses = 0;
-        while let Err(error) = self.claim_all(is_full).await {
+        while let Err(error) = self.claim_all(is_idle).await {
             if matches!(error, StoreError::NoSuchHub { .. }) {
                 tracing::error!(hub = %self.shared.hub, "the hub was deleted; its work ends here");
                 self.shared.close();
@@ -294,14 +295,14 @@ impl Supervisor {
             *count = 0;
         }
         (*count, *last) = (*count + 1, Some(now()));
-        for Broken { instance, what } in broken {
-            let Some(instance) = instance else { continue };
-            let why = format!("an assertion broke: {what}");
-            if self.set_aside.remove(&instance).is_some() || self.out_of_service.contains_key(&instance) {
+        for broken in broken {
+            let Some(instance) = broken.instance else { continue };
+            let was_set_aside = self.set_aside.remove(&instance).is_some();
+            if broken.is_unwritable || was_set_aside || self.out_of_service.contains_key(&instance) {
                 // Its turns are not what breaks, so nothing of it is touched any more.
-                self.out_of_service.insert(instance, why);
+                self.out_of_service.insert(instance, broken.what);
             } else {
-                self.set_aside.insert(instance, why);
+                self.set_aside.insert(instance, broken.what);
             }
         }
         *count

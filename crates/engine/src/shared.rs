@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use taskhub_core::commit::Commit;
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     is_out_of_room: AtomicBool,
     /// The last group did not become durable, nor anything since.
     is_failing: AtomicBool,
+    /// What is wrong with the file of the store, because of which nothing that adds work is done any more.
+    damage: OnceLock<String>,
     /// Purges under way.
     pub(crate) purges: AtomicUsize,
     /// While the store is full: shared by purges, and held alone by whatever may use no more than a share of the
@@ -171,6 +173,8 @@ pub(crate) struct Broken {
     pub(crate) instance: Option<InstanceId>,
     /// What it said.
     pub(crate) what: String,
+    /// Nothing of the instance can be written, not even that it is set aside.
+    pub(crate) is_unwritable: bool,
 }
 
 /// Asks for the end of all work.
@@ -219,6 +223,7 @@ impl Shared {
             is_full: AtomicBool::new(false),
             is_out_of_room: AtomicBool::new(false),
             is_failing: AtomicBool::new(false),
+            damage: OnceLock::new(),
             purges: AtomicUsize::new(0),
             kept_room: tokio::sync::RwLock::default(),
             drains: parts.drains,
@@ -263,6 +268,23 @@ impl Shared {
     /// Whether what was written last did not become durable.
     pub(crate) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Acquire)
+    }
+
+    /// Has nothing that adds work be done any more, because it could not be written.
+    pub(crate) fn note_damage(&self, what: &str) {
+        if self.damage.set(what.to_owned()).is_ok() {
+            tracing::error!(
+                hub = %self.hub,
+                what,
+                "the file of the store is damaged where new work has to be written; the hub answers reads, and does no work \
+                 until the store is repaired and opened again"
+            );
+        }
+    }
+
+    /// What is wrong with the file of the store, because of which nothing that adds work is done any more.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
     }
 
     pub(crate) fn partition(&self, index: u16) -> PartitionKey {
@@ -346,7 +368,7 @@ impl Shared {
         let mut events = Vec::new();
         for release in releases {
             match release {
-                Release::Reply(to, reply) => to.answer(reply),
+                Release::Reply(to, reply, _) => to.answer(reply),
                 Release::Task(event) => events.push(event),
             }
         }

@@ -7,6 +7,15 @@ use thiserror::Error as ThisError;
 
 use crate::PartitionKey;
 
+/// How far damage goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Rows, which belong to one instance or are named: others can be read and written.
+    Rows,
+    /// The file, or a page of it: whatever has to be written there is refused, whose ever it is.
+    Pages,
+}
+
 /// After any of these from `commit`, but `Full` and `Unavailable`, the owner drops the memory of every
 /// partition that is ahead of the disk, claims anew and recovers (A1, A43).
 #[derive(Debug, ThisError)]
@@ -27,7 +36,11 @@ pub enum Error {
     )]
     Full,
     #[error("the store is damaged at {place}: {what}")]
-    Corrupt { place: String, what: String },
+    Corrupt {
+        place: String,
+        what: String,
+        extent: Extent,
+    },
     #[error("no hub `{hub}` exists")]
     NoSuchHub { hub: HubName },
     #[error("hub `{hub}` exists already")]

@@ -2,7 +2,7 @@
 
 use taskhub_core::id::{Epoch, Seq};
 
-use crate::{Error, PartitionKey, Section};
+use crate::{Error, Extent, PartitionKey, Section};
 
 /// Refuses a fence that is not the current one (R190).
 pub(crate) fn check_epoch(partition: &PartitionKey, given: Epoch, current: Epoch) -> Result<(), Error> {
@@ -23,6 +23,7 @@ pub(crate) fn check_seq(section: &Section, next: Seq) -> Result<(), Error> {
     Err(Error::Corrupt {
         place: format!("partition {}", section.partition),
         what: format!("commit {} came where {next} is next", section.first_seq),
+        extent: Extent::Rows,
     })
 }
 
@@ -31,5 +32,6 @@ pub(crate) fn no_such_partition(key: &PartitionKey) -> Error {
     Error::Corrupt {
         place: format!("partition {key}"),
         what: "the hub has fewer partitions".to_owned(),
+        extent: Extent::Rows,
     }
 }

@@ -36,7 +36,7 @@ use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
-pub use error::Error;
+pub use error::{Error, Extent};
 
 /// What the methods of [`Store`] return: boxed, since they are called once per group commit.
 pub type Fut<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -87,7 +87,7 @@ pub async fn load_each(
     for instance in instances {
         states.push(match store.load(partition, std::slice::from_ref(instance)).await {
             Ok(found) => Ok(found.into_iter().flatten().next()),
-            Err(error @ Error::Corrupt { .. }) => Err(error.to_string()),
+            Err(Error::Corrupt { what, .. }) => Err(what),
             Err(error) => return Err(error),
         });
     }
@@ -319,6 +319,7 @@ impl HistoryChunk {
         taskhub_proto::decode_chunk(&self.body).map_err(|source| Error::Corrupt {
             place: format!("history chunk at event {}", self.first),
             what: source.to_string(),
+            extent: Extent::Rows,
         })
     }
 }

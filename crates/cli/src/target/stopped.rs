@@ -15,7 +15,8 @@ use taskhub_engine::io::{Reply, Request};
 use taskhub_server::token;
 use taskhub_store::embedded::EmbeddedStore;
 use taskhub_store::{
-    Error as StoreError, ExecutionKey, Freshness, HubAsk, PartitionKey, Query, Store, decode_history, partition_of,
+    Error as StoreError, ExecutionKey, Extent, Freshness, HubAsk, PartitionKey, Query, Store, decode_history,
+    partition_of,
 };
 
 use super::desk::Desk;
@@ -171,7 +172,8 @@ impl Stopped {
             Some(Reply::Refused(refusal)) => Ok(Err(refusal)),
             Some(Reply::Unreadable(what)) => {
                 let place = format!("instance `{id}`");
-                Err(failed(&StoreError::Corrupt { place, what }))
+                let extent = Extent::Rows;
+                Err(failed(&StoreError::Corrupt { place, what, extent }))
             }
             Some(Reply::Done | Reply::Purged { .. } | Reply::Info(_)) | None => Ok(Ok(())),
         }

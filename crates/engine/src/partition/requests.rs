@@ -80,6 +80,7 @@ impl<R: Destination> Partition<R> {
     ) {
         match made {
             Ok(Some(commit)) => {
+                to.note_made();
                 let seq = self.commit(commit, None, out);
                 out.push(Output::Reply { seq, to, reply: done });
             }

@@ -1,8 +1,11 @@
 //! A worker simple enough to be read at a glance, for tests of the shell around it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use taskhub_core::action::{Action, ActionKind, Completion, TurnAnswer};
@@ -14,7 +17,7 @@ use taskhub_core::message::{Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
-use taskhub_engine::{Hub, Options};
+use taskhub_engine::{Error, Hub, Options};
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::faulty::Faults;
 use taskhub_store::inline::Inline;
@@ -290,4 +293,56 @@ impl<W: Writer, F: FnMut(&Group) -> Result<(), StoreError> + Send> Writer for Wa
     fn work(&self) -> Work {
         self.0.work()
     }
+}
+
+/// Lets groups through while it is open, and remembers them.
+#[derive(Default)]
+pub(crate) struct Gate {
+    is_shut: Mutex<bool>,
+    moved: Condvar,
+    /// Of each group, the bytes and the instances of its commits.
+    pub(crate) groups: Mutex<Vec<(usize, BTreeSet<String>)>>,
+}
+
+impl Gate {
+    pub(crate) fn set(&self, is_shut: bool) {
+        *self.is_shut.lock().unwrap() = is_shut;
+        self.moved.notify_all();
+    }
+
+    pub(crate) fn pass(&self, group: &Group) {
+        let is_shut = self.is_shut.lock().unwrap();
+        drop(self.moved.wait_while(is_shut, |is_shut| *is_shut).unwrap());
+        let commits = || group.sections.iter().flat_map(|section| &section.commits);
+        let bytes = commits().map(taskhub_core::commit::Commit::size).sum();
+        let instances = commits().map(|commit| commit.instance.to_string()).collect();
+        self.groups.lock().unwrap().push((bytes, instances));
+    }
+}
+
+pub(crate) type Started<'h> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'h>>;
+
+/// Asks for starts in this order, and answers once so many instances have begun and what came of them is handed over.
+pub(crate) async fn ask(hub: &Hub, requests: Vec<StartRequest>, begun: usize) -> Vec<Started<'_>> {
+    let mut starts: Vec<Started<'_>> = requests
+        .into_iter()
+        .map(|request| Box::pin(hub.start(request)) as Started<'_>)
+        .collect();
+    poll_fn(|context| {
+        for start in &mut starts {
+            assert!(start.as_mut().poll(context).is_pending());
+        }
+        Poll::Ready(())
+    })
+    .await;
+    round(hub, begun).await;
+    starts
+}
+
+/// Waits until so many instances are there, and for the end of the round that made the last.
+pub(crate) async fn round(hub: &Hub, instances: usize) {
+    while hub.report().await.instances < instances {
+        tokio::task::yield_now().await;
+    }
+    hub.report().await;
 }

@@ -14,8 +14,8 @@ use taskhub_store::blocking::Reader;
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemReader};
 use taskhub_store::{
-    Answer, Capabilities, Error as StoreError, ExecutionKey, HistoryChunk, Lease, PARTITIONS_DEFAULT, PartitionKey,
-    Query, Recovered, partition_of,
+    Answer, Capabilities, Error as StoreError, ExecutionKey, Extent, HistoryChunk, Lease, PARTITIONS_DEFAULT,
+    PartitionKey, Query, Recovered, partition_of,
 };
 
 /// Cannot read a row of what an instance waits for, nor list status records. States it gives out: nobody
@@ -60,6 +60,7 @@ impl Reader for DamagedReader {
             Query::Page { .. } => Err(StoreError::Corrupt {
                 place: "a status record".to_owned(),
                 what: "it cannot be read".to_owned(),
+                extent: Extent::Rows,
             }),
             query => self.inner.query(query),
         }

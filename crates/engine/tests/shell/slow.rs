@@ -4,39 +4,13 @@
 use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 
-use super::common::{GRACE, Plain, Watched, id, open_halves, start};
-use taskhub_core::message::StartRequest;
+use super::common::{GRACE, Gate, Plain, Watched, ask, id, open_halves, round, start};
 use taskhub_engine::{Error, Hub, Options, WaitFor};
 use taskhub_store::mem::MemData;
 use taskhub_store::{Error as StoreError, Group};
-
-/// Lets groups through while it is open, and remembers them.
-#[derive(Default)]
-struct Gate {
-    is_shut: Mutex<bool>,
-    moved: Condvar,
-    /// Of each group, the bytes and the instances of its commits.
-    groups: Mutex<Vec<(usize, BTreeSet<String>)>>,
-}
-
-impl Gate {
-    fn set(&self, is_shut: bool) {
-        *self.is_shut.lock().unwrap() = is_shut;
-        self.moved.notify_all();
-    }
-
-    fn pass(&self, group: &Group) {
-        let is_shut = self.is_shut.lock().unwrap();
-        drop(self.moved.wait_while(is_shut, |is_shut| *is_shut).unwrap());
-        let commits = || group.sections.iter().flat_map(|section| &section.commits);
-        let bytes = commits().map(taskhub_core::commit::Commit::size).sum();
-        let instances = commits().map(|commit| commit.instance.to_string()).collect();
-        self.groups.lock().unwrap().push((bytes, instances));
-    }
-}
 
 async fn open(options: Options) -> (Hub, Arc<Gate>) {
     let (data, gate) = (MemData::new(), Arc::new(Gate::default()));
@@ -47,33 +21,6 @@ async fn open(options: Options) -> (Hub, Arc<Gate>) {
     });
     let hub = open_halves(writer, data.reader(), &Plain::new(), options).await;
     (hub, gate)
-}
-
-type Started<'h> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'h>>;
-
-/// Asks for starts in this order, and answers once so many instances have begun and what came of them is handed over.
-async fn ask(hub: &Hub, requests: Vec<StartRequest>, begun: usize) -> Vec<Started<'_>> {
-    let mut starts: Vec<Started<'_>> = requests
-        .into_iter()
-        .map(|request| Box::pin(hub.start(request)) as Started<'_>)
-        .collect();
-    poll_fn(|context| {
-        for start in &mut starts {
-            assert!(start.as_mut().poll(context).is_pending());
-        }
-        Poll::Ready(())
-    })
-    .await;
-    round(hub, begun).await;
-    starts
-}
-
-/// Waits until so many instances are there, and for the end of the round that made the last.
-async fn round(hub: &Hub, instances: usize) {
-    while hub.report().await.instances < instances {
-        tokio::task::yield_now().await;
-    }
-    hub.report().await;
 }
 
 /// An input of so many bytes that says 1.

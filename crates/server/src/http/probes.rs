@@ -37,6 +37,9 @@ pub(super) async fn ready(app: &App) -> Response {
         match hub.trouble() {
             Some(Trouble::Full) => return not_ready(&format!("the store of hub {name} has no room left")),
             Some(Trouble::Failing) => return not_ready(&format!("the store of hub {name} cannot write")),
+            Some(Trouble::Damaged) => {
+                return not_ready(&format!("the store of hub {name} is damaged and must be repaired"));
+            }
             None => {}
         }
         if !answers(&hub).await {

@@ -139,6 +139,7 @@ impl From<EngineError> for Problem {
                 TIMEOUT,
             ),
             EngineError::Unavailable
+            | EngineError::Displaced
             | EngineError::Overloaded { .. }
             | EngineError::TooManyHubs { .. }
             | EngineError::Stopped => Self::busy(error.to_string()),
@@ -153,6 +154,11 @@ impl From<EngineError> for Problem {
             ) => {
                 tracing::warn!(error = %chain(&error), "the store cannot do what a request needs");
                 Self::busy("the store cannot do it for the moment")
+            }
+            EngineError::Store(StoreError::Corrupt { what, .. }) => {
+                tracing::error!(error = %chain(&error), "a request met damage in the store");
+                let what = format!("the store is damaged: {what}");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, WRONG, what, "System.Exception")
             }
             _ => Self::unexpected(&error),
         }

@@ -15,7 +15,7 @@ use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
 use super::watch::{self, Watch};
 use super::{Options, Synchronous, migrate};
-use crate::Error;
+use crate::{Error, Extent};
 
 pub(super) const FILE: &str = "store.db";
 pub(super) const LOG: &str = "store.db-wal";
@@ -187,6 +187,7 @@ impl Folder {
         if self.length("") == 0 && self.length("-wal") == 0 && is_there {
             return Err(Error::Corrupt {
                 place: self.file(),
+                extent: Extent::Pages,
                 what: "it is empty or missing, and the file `reserve` beside it says that there was a store; put it back, or \
                        remove `reserve` to begin anew"
                     .to_owned(),
@@ -195,6 +196,7 @@ impl Folder {
         if self.length("") == 0 && self.length("-wal") > 0 {
             return Err(Error::Corrupt {
                 place: self.file(),
+                extent: Extent::Pages,
                 what: format!("it is empty or missing, and the log beside it, {FILE}-wal, is not"),
             });
         }
@@ -208,6 +210,7 @@ impl Folder {
         if let Some(what) = loss(&self.path, &log) {
             return Err(Error::Corrupt {
                 place: place.display().to_string(),
+                extent: Extent::Pages,
                 what: format!("{what}; {WAYS_ON}"),
             });
         }

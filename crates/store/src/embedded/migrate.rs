@@ -27,7 +27,7 @@ use super::rows::{INSERT_HISTORY, INSERT_KEY, INSERT_OUTBOX, INSERT_PENDING};
 use super::sums::print;
 use super::trouble::{During, Trouble};
 use super::{log, own};
-use crate::Error;
+use crate::{Error, Extent};
 
 /// The new store while it is written.
 pub(super) const FILE: &str = "store.db-new";
@@ -167,7 +167,8 @@ fn other_format(path: &Path, found: u32) -> Error {
             folder::file(path),
             format!("it says that its format is {found}, which there never was"),
         );
-        return Error::Corrupt { place, what };
+        let extent = Extent::Pages;
+        return Error::Corrupt { place, what, extent };
     }
     folder::newer(path, found)
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{ErrorCode, ffi};
 
-use crate::Error;
+use crate::{Error, Extent};
 
 /// What can go wrong inside a transaction.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ impl Trouble {
             Self::Contradiction(what) => Error::Corrupt {
                 place: file.to_owned(),
                 what,
+                extent: Extent::Rows,
             },
             Self::Sqlite(error) => from_sqlite(error, during, file),
         }
@@ -98,20 +99,20 @@ pub(super) fn damaged_page() -> String {
 }
 
 fn from_sqlite(error: rusqlite::Error, during: During, file: &str) -> Error {
-    let corrupt = |what: String| Error::Corrupt {
+    let corrupt = |what: String, extent: Extent| Error::Corrupt {
         place: file.to_owned(),
         what,
+        extent,
     };
     match &error {
         rusqlite::Error::SqliteFailure(failure, _) if failure.extended_code == taskhub_pages::DAMAGED => {
-            corrupt(damaged_page())
+            corrupt(damaged_page(), Extent::Pages)
         }
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             ErrorCode::DiskFull => Error::Full,
-            // The last: a row is there already, so the commit was not made from what is stored.
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation => {
-                corrupt(error.to_string())
-            }
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => corrupt(error.to_string(), Extent::Pages),
+            // A row is there already, so the commit was not made from what is stored.
+            ErrorCode::ConstraintViolation => corrupt(error.to_string(), Extent::Rows),
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted => {
                 Error::Unavailable { source: error.into() }
             }
@@ -119,6 +120,6 @@ fn from_sqlite(error: rusqlite::Error, during: During, file: &str) -> Error {
             _ => Error::Unknown { source: error.into() },
         },
         // A column holds another type, or a text that is none: no statement of ours writes that.
-        _ => corrupt(error.to_string()),
+        _ => corrupt(error.to_string(), Extent::Rows),
     }
 }

@@ -177,7 +177,7 @@ fn a_reader_that_meets_damage_names_the_file() {
         ordinal: 0,
     };
     let error = block_on(store.history(&key(number), 0)).unwrap_err();
-    let Error::Corrupt { place, what } = &error else {
+    let Error::Corrupt { place, what, .. } = &error else {
         panic!("{error}")
     };
     assert!(place.ends_with("store.db"), "{place}");

@@ -38,7 +38,7 @@ fn change(folder: &Path, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
 /// How many instances there are, or why the store is refused.
 fn instances(folder: &Path) -> Result<u64, String> {
     let store = EmbeddedStore::open(folder, Options::default()).map_err(|error| match error {
-        Error::Corrupt { place, what } => {
+        Error::Corrupt { place, what, .. } => {
             assert!(place.ends_with("store.db-wal"), "{place}");
             what
         }
