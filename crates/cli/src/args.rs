@@ -160,6 +160,10 @@ pub(crate) enum StoreTool {
         /// Go on without what a damaged or missing log has lost. The log is kept as `store.db-wal.damaged`.
         #[arg(long, group = "what")]
         accept_loss: bool,
+        /// Write the store anew with all that is whole, and have that take its place. What is left out is said, and the exit
+        /// code is 1 then. The file as it was is kept as `store.db.damaged`.
+        #[arg(long, group = "what")]
+        rebuild: bool,
     },
 }
 

@@ -25,17 +25,21 @@ pub(crate) fn run(tool: &StoreTool, world: &World, screen: &mut Screen) -> Resul
             store,
             export,
             accept_loss,
+            rebuild,
         } => {
             let folder = folder(store.as_deref(), world, screen)?;
             if *accept_loss {
                 accept(&folder, screen)?;
             }
-            match export.as_deref() {
-                Some("-") => save(&folder, "the standard output", &mut io::stdout().lock(), screen)?,
-                Some(file) => save_to(&folder, &world.folder.join(file), screen)?,
-                None => {}
+            let saved = match export.as_deref() {
+                Some("-") => save(&folder, "the standard output", &mut io::stdout().lock(), screen),
+                Some(file) => save_to(&folder, &world.folder.join(file), screen),
+                None => Ok(()),
+            };
+            if *rebuild && !is_failure(&saved) {
+                write_anew(&folder, screen)?;
             }
-            Ok(String::new())
+            saved.map(|()| String::new())
         }
     }
 }
@@ -127,6 +131,29 @@ fn accept(folder: &Path, screen: &mut Screen) -> Result<()> {
     Ok(())
 }
 
+/// Whether it could not be done; that something was left out is no reason not to keep the rest.
+fn is_failure(done: &Result<()>) -> bool {
+    done.as_ref().is_err_and(|stop| !stop.code.is_empty())
+}
+
+fn write_anew(folder: &Path, screen: &mut Screen) -> Result<()> {
+    let rebuilt = repair::rebuild(folder, &mut progress);
+    clear_progress();
+    let rebuilt = rebuilt.map_err(|error| failed("write anew", folder, &error))?;
+    for line in &rebuilt.left_out {
+        screen.warn(&format!("left out: {line}"));
+    }
+    let (count, kept) = (rebuilt.instances, rebuilt.kept.display());
+    screen.note(&format!(
+        "the store is written anew with {count} instances; the file as it was is kept as {kept}"
+    ));
+    if rebuilt.left_out.is_empty() {
+        return Ok(());
+    }
+    screen.flush()?;
+    Err(Stop::silent(exit::FAILED))
+}
+
 /// Saves to a file, which must be new, and is there when all is in it.
 fn save_to(folder: &Path, file: &Path, screen: &mut Screen) -> Result<()> {
     let named = |error: io::Error| {
@@ -145,8 +172,7 @@ fn save_to(folder: &Path, file: &Path, screen: &mut Screen) -> Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut out = io::BufWriter::new(options.open(&beside).map_err(named)?);
     let saved = save(folder, &file.display().to_string(), &mut out, screen);
-    // That some were left out is no reason not to keep the others.
-    if saved.as_ref().is_err_and(|stop| !stop.code.is_empty()) {
+    if is_failure(&saved) {
         let _gone = fs::remove_file(&beside);
         return saved;
     }

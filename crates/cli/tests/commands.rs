@@ -260,6 +260,18 @@ fn a_store_is_verified_and_what_is_whole_is_saved() {
     // The others come out as they were.
     assert_eq!(rest.lines().count(), 2);
     assert!(rest.lines().all(|line| saved.contains(line)));
+
+    // And go on without the one that did not.
+    let (code, _, told) = tool(&["store", "repair", "--store", &store, "--rebuild"]);
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("left out: hub `DemoHub`, instance `"), "{told}");
+    assert!(told.contains("the store is written anew with 2 instances"), "{told}");
+    let (code, shown, _) = tool(&["store", "verify", "--store", &store]);
+    assert_eq!(code, 0, "{shown}");
+    let (code, same, told) = tool(&["store", "repair", "--store", &store, "--rebuild", "--export", "-"]);
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(same, rest);
+    assert!(told.contains("store.db.damaged.2"), "{told}");
 }
 
 #[test]

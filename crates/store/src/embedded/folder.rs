@@ -446,7 +446,7 @@ pub(super) fn create(connection: &Connection) -> Result<(), Trouble> {
 
 /// Whether something in a store's folder is of the store, or of a server in front of it.
 fn is_of_store(name: &str) -> bool {
-    let files = [LOCK, PROBE, super::reserve::FILE, migrate::FILE, NOTICE];
+    let files = [LOCK, PROBE, super::reserve::FILE, super::anew::FILE, NOTICE];
     files.contains(&name)
         || name
             .strip_prefix(FILE)

@@ -130,7 +130,7 @@ pub(super) struct Counters {
 const FIRST_SEQ: Seq = Seq(1);
 
 /// Tables with rows of instances.
-const INSTANCE_TABLES: [&str; 5] = ["instance", "payload", "history", "pending", "seen_key"];
+pub(super) const INSTANCE_TABLES: [&str; 5] = ["instance", "payload", "history", "pending", "seen_key"];
 
 impl Hubs {
     pub(super) fn load(connection: &Connection) -> Result<Self, Trouble> {
@@ -165,6 +165,27 @@ impl Hubs {
             hubs.insert(name, Hub { row, info, parts });
         }
         Ok(Self(hubs))
+    }
+
+    /// The hub, by its row, that a partition belongs to.
+    pub(super) fn hub_of_part(&self, part: i64) -> Option<i64> {
+        let parts = self.0.values().flat_map(|hub| &hub.parts);
+        parts.into_iter().find(|known| known.row == part).map(|part| part.hub)
+    }
+
+    /// Writes them all to another store, whose `outbox` is written already.
+    pub(super) fn copy_to(&self, new: &Connection) -> Result<(), Trouble> {
+        for hub in self.0.values() {
+            let created_at = hub.info.created_at.ticks();
+            insert_hub(new, hub.row, &hub.info.name, hub.info.partitions, created_at)?;
+            for part in &hub.parts {
+                let sql = "SELECT count(*) FROM outbox WHERE part = ?1";
+                let items = new.query_row(sql, [part.row], |row| row.get(0))?;
+                let items = uint(items);
+                Part { items, ..part.clone() }.insert(new)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn infos(&self) -> Vec<HubInfo> {

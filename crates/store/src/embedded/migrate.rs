@@ -7,7 +7,7 @@
 //! Format 1 had no checksum of instances, of counts and of keys of rows, none of pages, and held each input twice.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{Epoch, HubName, InstanceNumber, Seq};
 use taskhub_core::payload::Payload;
 
+use super::anew::step;
 use super::folder::{self, Identity, identify, unavailable};
 use super::hubs::{self, About, Counters, Part};
 use super::instance_rows::{self, INSERT_PAYLOAD, insert_instance};
@@ -26,11 +27,9 @@ use super::record::{
 use super::rows::{INSERT_HISTORY, INSERT_KEY, INSERT_OUTBOX, INSERT_PENDING};
 use super::sums::print;
 use super::trouble::{During, Trouble};
-use super::{log, own};
+use super::{anew, log, own};
 use crate::{Error, Extent};
 
-/// The new store while it is written.
-pub(super) const FILE: &str = "store.db-new";
 /// Progress is told after so many instances.
 const TOLD_EVERY: u64 = 100_000;
 
@@ -41,42 +40,10 @@ const RESERVED_AT: usize = 20;
 const FORMAT_AT: usize = 60;
 const APPLICATION_AT: usize = 68;
 
-#[cfg(feature = "testing")]
-thread_local! {
-    static STOP: std::cell::Cell<u64> = const { std::cell::Cell::new(u64::MAX) };
-}
-
-/// Has migrations of this thread stop for good at the n-th step, as a crash would; for tests. Answers how many steps are
-/// left of those that were set before.
-#[cfg(feature = "testing")]
-pub fn stop_migration_after(steps: u64) -> u64 {
-    STOP.replace(steps)
-}
-
-/// A moment at which a crash may come.
-fn step() -> Result<(), Trouble> {
-    #[cfg(feature = "testing")]
-    {
-        let left = STOP.get();
-        if left == 0 {
-            let source = "a migration was stopped by a test".into();
-            return Err(Error::Unknown { source }.into());
-        }
-        STOP.set(left - 1);
-    }
-    Ok(())
-}
-
 /// Whether there is a store of an older format, by what the first page says; refuses what is none, or a newer one. Removes
 /// what an earlier attempt has left.
 pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
-    for name in [FILE.to_owned(), format!("{FILE}-journal")] {
-        let place = folder.join(name);
-        match fs::remove_file(&place) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unavailable(&place, &error).into()),
-            _ => {}
-        }
-    }
+    anew::remove(folder)?;
     let place = folder.join(folder::FILE);
     let mut header = Vec::new();
     let read =
@@ -110,7 +77,7 @@ pub(super) fn migrate(path: &Path) -> Result<(), Error> {
     let during = |trouble: Trouble| trouble.during(During::Write, &folder::file(path));
     let migrated = write_anew(path).map_err(during);
     if let Err(Error::Full) = migrated {
-        let _gone = fs::remove_file(path.join(FILE));
+        let _gone = fs::remove_file(path.join(anew::FILE));
         let needed = 2 * fs::metadata(path.join(folder::FILE)).map_or(0, |file| file.len());
         tracing::error!(
             folder = %path.display(),
@@ -122,7 +89,7 @@ pub(super) fn migrate(path: &Path) -> Result<(), Error> {
 }
 
 fn write_anew(path: &Path) -> Result<(), Trouble> {
-    let (old_file, new_file) = (path.join(folder::FILE), path.join(FILE));
+    let old_file = path.join(folder::FILE);
     step()?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let old = Connection::open_with_flags(&old_file, flags)?;
@@ -138,12 +105,7 @@ fn write_anew(path: &Path) -> Result<(), Trouble> {
     // All of it is in the file then, and the log goes away when it is closed.
     log::truncate(&old)?;
     step()?;
-    own::prepare(&new_file, true).map_err(|error| unavailable(&new_file, &error))?;
-    let new = folder::connect_writer(&new_file)?;
-    folder::lay_out(&new)?;
-    // A crash leaves a file that nobody looks at; it is synced before it is anything else.
-    new.pragma_update(None, "journal_mode", "OFF")?;
-    new.pragma_update(None, "synchronous", "OFF")?;
+    let new = anew::begin(path)?;
     let transaction = new.unchecked_transaction()?;
     folder::create(&transaction)?;
     if found != Identity::New {
@@ -155,10 +117,11 @@ fn write_anew(path: &Path) -> Result<(), Trouble> {
     }
     transaction.commit()?;
     step()?;
-    new.pragma_update(None, "journal_mode", "WAL")?;
-    new.close().map_err(|(_, error)| error)?;
+    anew::end(new)?;
     old.close().map_err(|(_, error)| error)?;
-    replace(path, &old_file, &new_file)
+    anew::replace(path)?;
+    tracing::info!(folder = %path.display(), "the store is of format 2 now");
+    Ok(())
 }
 
 fn other_format(path: &Path, found: u32) -> Error {
@@ -171,36 +134,6 @@ fn other_format(path: &Path, found: u32) -> Error {
         return Error::Corrupt { place, what, extent };
     }
     folder::newer(path, found)
-}
-
-/// Puts the new file in the place of the old one.
-fn replace(path: &Path, old_file: &Path, new_file: &Path) -> Result<(), Trouble> {
-    step()?;
-    for suffix in ["-wal", "-shm"] {
-        let place = path.join(format!("{}{suffix}", folder::FILE));
-        match fs::metadata(&place) {
-            // A log would be taken for one of the new file.
-            Ok(file) if suffix == "-wal" && file.len() > 0 => {
-                let what = format!("{} could not be written back into the file", place.display());
-                return Err(Trouble::Contradiction(what));
-            }
-            Ok(_) => fs::remove_file(&place).map_err(|error| unavailable(&place, &error))?,
-            Err(_) => {}
-        }
-    }
-    step()?;
-    let exchange = || -> io::Result<()> {
-        let permissions = fs::metadata(old_file)?.permissions();
-        let new = File::options().write(true).open(new_file)?;
-        new.set_permissions(permissions)?;
-        new.sync_all()?;
-        fs::rename(new_file, old_file)?;
-        own::sync_folder(path)
-    };
-    exchange().map_err(|error| unavailable(new_file, &error))?;
-    step()?;
-    tracing::info!(folder = %path.display(), "the store is of format 2 now");
-    Ok(())
 }
 
 /// Columns of format 1 in the places where those of [`INFO`] are; what it did not have is 0.
@@ -327,9 +260,7 @@ impl Copy<'_> {
         while let Some(row) = rows.next()? {
             step()?;
             let (number, body): (i64, _) = (row.get(0)?, row.get_ref(2)?.as_blob()?);
-            let place = [Place::Custom, Place::Output, Place::Input]
-                .into_iter()
-                .find(|place| place.number() == number);
+            let place = Place::ALL.into_iter().find(|place| place.number() == number);
             let Some(place) = place else {
                 return Err(Trouble::Contradiction(format!(
                     "a payload is in place {number}, which there is not"

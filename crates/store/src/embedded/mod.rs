@@ -11,6 +11,7 @@
 //! came and went nothing. Nothing here knows what a commit means beyond that; whether two states agree
 //! is core's matter, and whether two backends agree the conformance suite's.
 
+mod anew;
 mod fold;
 mod folder;
 mod frames;
@@ -21,6 +22,7 @@ mod log;
 mod migrate;
 mod own;
 mod reader;
+mod rebuild;
 mod recent;
 mod record;
 mod recovery;
@@ -50,7 +52,7 @@ use crate::{
 };
 
 #[cfg(feature = "testing")]
-pub use migrate::stop_migration_after;
+pub use anew::stop_migration_after;
 pub use reader::SqliteReader;
 #[cfg(feature = "testing")]
 pub use reserve::refuse_reserves;

@@ -260,6 +260,8 @@ pub(super) enum Place {
 }
 
 impl Place {
+    pub(super) const ALL: [Self; 3] = [Self::Custom, Self::Output, Self::Input];
+
     pub(super) fn number(self) -> i64 {
         match self {
             Self::Custom => 0,

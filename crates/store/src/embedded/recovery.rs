@@ -54,15 +54,15 @@ struct Owner {
 }
 
 /// Goes through rows of a partition.
-struct Scan<'c> {
-    connection: &'c Connection,
-    pages: Pages,
+pub(super) struct Scan<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) pages: Pages,
 }
 
 impl Scan<'_> {
     /// Hands on each row, which answers its key. Where a page keeps it from going on it goes the other way as well, from the
     /// end, and leaves out what is between; whether that was so is the answer.
-    fn rows<K: Ord>(
+    pub(super) fn rows<K: Ord>(
         &self,
         sql: &str,
         order: &[&str],

@@ -1,5 +1,6 @@
 //! What can be done with a store that is damaged, without opening it for work: looking at all of it, saving what is whole,
-//! and going on without what its log has lost. None of it changes the store but [`accept_loss`].
+//! going on with what is whole, and going on without what its log has lost. Only the last two, [`rebuild`] and
+//! [`accept_loss`], change the store.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,6 +21,8 @@ use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
 use super::writer::keep_log;
 use crate::{Error, HistoryBounds, JobReport, decode_history};
+
+pub use super::rebuild::{Rebuilt, rebuild};
 
 /// Checks a store: the structure of the file, the checksums of pages and rows, indexes against tables, counts, the log. May
 /// be done beside the process that has the store.
@@ -74,12 +77,13 @@ pub struct Saved {
 pub fn save(path: &Path, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Result<Vec<String>, Error> {
     let (folder, log) = take(path)?;
     let connection = connect(path, &log)?;
-    let saved = Saver {
-        connection: &connection,
-        lost: of_log(path, &log).into_iter().collect(),
-    }
-    .all(each);
-    saved.map_err(|trouble| folder.error(trouble, During::Read))
+    let mut save = |_, saved| match each(saved) {
+        Ok(()) => Ok(None),
+        Err(error) => Err(Error::Unavailable { source: error.into() }.into()),
+    };
+    let left_out =
+        left_out(&connection, &mut save).map(|left_out| of_log(path, &log).into_iter().chain(left_out).collect());
+    left_out.map_err(|trouble| folder.error(trouble, During::Read))
 }
 
 /// What was accepted as lost.
@@ -129,7 +133,7 @@ fn keep(path: &Path, place: &Path, cut: u64) -> io::Result<Option<PathBuf>> {
     };
     let mut kept = None;
     if length > 0 {
-        let copy = unused(path)?;
+        let copy = unused(path, LOG)?;
         fs::copy(place, &copy)?;
         File::open(&copy)?.sync_all()?;
         own::sync_folder(path)?;
@@ -146,24 +150,24 @@ fn keep(path: &Path, place: &Path, cut: u64) -> io::Result<Option<PathBuf>> {
     Ok(kept)
 }
 
-/// A name that the log can be kept by.
-fn unused(path: &Path) -> io::Result<PathBuf> {
-    let mut name = format!("{LOG}{KEPT}");
+/// A name that a file of the store can be kept by.
+pub(super) fn unused(path: &Path, file: &str) -> io::Result<PathBuf> {
+    let mut name = format!("{file}{KEPT}");
     for number in 2.. {
         let place = path.join(&name);
         if !place.try_exists()? {
             return Ok(place);
         }
-        name = format!("{LOG}{KEPT}.{number}");
+        name = format!("{file}{KEPT}.{number}");
     }
     unreachable!("there are more numbers than files")
 }
 
-/// What the name of a log that is kept ends in.
+/// What the name of a file that is kept ends in.
 pub(super) const KEPT: &str = ".damaged";
 
 /// Takes the folder of a store that is there, and looks at its log.
-fn take(path: &Path) -> Result<(Folder, Log), Error> {
+pub(super) fn take(path: &Path) -> Result<(Folder, Log), Error> {
     let place = path.join(folder::FILE);
     if let Err(error) = fs::metadata(&place) {
         return Err(unavailable(&place, &error));
@@ -176,7 +180,7 @@ fn take(path: &Path) -> Result<(Folder, Log), Error> {
 
 /// A connection that reads what there is, whatever its pages are like. It may write the index of the log, so it is no
 /// reader to SQLite; it writes nothing else, and leaves the log as it is.
-fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
+pub(super) fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
     let connect = || -> Result<Connection, Trouble> {
         taskhub_pages::install()?;
         // Where there is no log none is made.
@@ -207,13 +211,23 @@ fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
     connect().map_err(|trouble| trouble.during(During::Read, &folder::file(path)))
 }
 
+/// What is done with each instance that is whole, or why it is left out.
+pub(super) type Each<'e> = &'e mut dyn FnMut(Key, Saved) -> Result<Option<String>, Trouble>;
+
+/// Goes through the instances of a store; answers a line for each that is left out, and for each stretch of rows that cannot
+/// be reached.
+pub(super) fn left_out(connection: &Connection, each: Each<'_>) -> Result<Vec<String>, Trouble> {
+    let lost = Vec::new();
+    Saver { connection, lost }.all(each)
+}
+
 struct Saver<'c> {
     connection: &'c Connection,
     lost: Vec<String>,
 }
 
 impl Saver<'_> {
-    fn all(mut self, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Result<Vec<String>, Trouble> {
+    fn all(mut self, each: Each<'_>) -> Result<Vec<String>, Trouble> {
         let mut behind = i64::MIN;
         loop {
             let (reached, trouble) = self.walk(behind, each)?;
@@ -232,11 +246,7 @@ impl Saver<'_> {
     }
 
     /// Goes through the instances behind a key, up to the end or to what cannot be read; answers the last key.
-    fn walk(
-        &mut self,
-        behind: i64,
-        each: &mut dyn FnMut(Saved) -> io::Result<()>,
-    ) -> Result<(i64, Option<String>), Trouble> {
+    fn walk(&mut self, behind: i64, each: Each<'_>) -> Result<(i64, Option<String>), Trouble> {
         let sql = format!("SELECT {INFO} FROM instance WHERE inst > ?1 ORDER BY inst");
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query([behind])?;
@@ -250,15 +260,15 @@ impl Saver<'_> {
             };
             let key: i64 = row.get(0)?;
             reached = key;
-            match self.saved(row) {
-                Ok(saved) => each(saved).map_err(|error| Error::Unavailable { source: error.into() })?,
-                Err(trouble) => {
-                    let id = row.get_ref(1)?.as_str().unwrap_or("?").escape_debug().to_string();
-                    let hub = verify::hub_name(self.connection, row, 23);
-                    let what = told(trouble);
-                    self.lost
-                        .push(format!("hub `{hub}`, instance `{id}` (row {key}): {what}"));
-                }
+            let why = match self.saved(row) {
+                Ok(saved) => each(Key(key), saved)?,
+                Err(trouble) => Some(told(trouble)),
+            };
+            if let Some(what) = why {
+                let id = row.get_ref(1)?.as_str().unwrap_or("?").escape_debug().to_string();
+                let hub = verify::hub_name(self.connection, row, 23);
+                self.lost
+                    .push(format!("hub `{hub}`, instance `{id}` (row {key}): {what}"));
             }
         }
     }

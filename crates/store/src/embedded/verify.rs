@@ -44,9 +44,20 @@ pub(super) fn verify(
     let snapshot = connection.unchecked_transaction()?;
     let mut report = size(&snapshot)?;
     pages(&snapshot, folder, &mut report, progress)?;
+    rows(&snapshot, folder, &mut report, progress)?;
+    Ok(report)
+}
+
+/// Checks everything but the checksums of pages, which any read of a page checks.
+pub(super) fn rows(
+    snapshot: &Connection,
+    folder: &Path,
+    report: &mut JobReport,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Trouble> {
     let mut check = |run: &mut dyn FnMut(&mut JobReport) -> Result<(), Trouble>| {
         // What keeps one check from its end may leave another one to do.
-        match run(&mut report) {
+        match run(report) {
             Err(trouble) if trouble.is_of_pages() => {
                 report.problem(trouble.during(During::Read, &folder::file(folder)).to_string());
                 Ok(())
@@ -54,15 +65,14 @@ pub(super) fn verify(
             result => result,
         }
     };
-    check(&mut |report| integrity(&snapshot, report))?;
-    check(&mut |report| hubs(&snapshot, report))?;
-    check(&mut |report| counts(&snapshot, report))?;
-    check(&mut |report| counters(&snapshot, report))?;
-    check(&mut |report| chunks(&snapshot, report))?;
-    check(&mut |report| instances(&snapshot, report, progress))?;
-    check(&mut |report| outbox(&snapshot, report))?;
-    check(&mut |report| orphans(&snapshot, report))?;
-    Ok(report)
+    check(&mut |report| integrity(snapshot, report))?;
+    check(&mut |report| hubs(snapshot, report))?;
+    check(&mut |report| counts(snapshot, report))?;
+    check(&mut |report| counters(snapshot, report))?;
+    check(&mut |report| chunks(snapshot, report))?;
+    check(&mut |report| instances(snapshot, report, progress))?;
+    check(&mut |report| outbox(snapshot, report))?;
+    check(&mut |report| orphans(snapshot, report))
 }
 
 /// Every page of the file has the checksum that is right for it. What is in the log has SQLite's own; a version in the file
@@ -298,7 +308,7 @@ fn instances(
     Ok(())
 }
 
-fn instance(connection: &Connection, row: InfoRow) -> Result<Option<String>, Trouble> {
+pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<Option<String>, Trouble> {
     let key = row.key;
     let state = state(connection, row)?;
     if state.info.completed_at.is_some() != state.info.status.is_terminal() {

@@ -13,5 +13,6 @@ mod log_length;
 mod lost;
 mod mutations;
 mod own;
+mod rebuild;
 mod scratch;
 mod syncs;

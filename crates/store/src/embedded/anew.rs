@@ -1,0 +1,103 @@
+//! A store that is written anew beside the old one, and takes its place when it is whole and on disk. Until then nobody looks
+//! at it, so a crash at any moment leaves the old one.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+#[cfg(feature = "testing")]
+use crate::Error;
+
+use super::folder::{self, unavailable};
+use super::own;
+use super::trouble::Trouble;
+
+/// The new store while it is written.
+pub(super) const FILE: &str = "store.db-new";
+
+#[cfg(feature = "testing")]
+thread_local! {
+    static STOP: std::cell::Cell<u64> = const { std::cell::Cell::new(u64::MAX) };
+}
+
+/// Has migrations of this thread stop for good at the n-th step, as a crash would; for tests. Answers how many steps are
+/// left of those that were set before.
+#[cfg(feature = "testing")]
+pub fn stop_migration_after(steps: u64) -> u64 {
+    STOP.replace(steps)
+}
+
+/// A moment at which a crash may come.
+pub(super) fn step() -> Result<(), Trouble> {
+    #[cfg(feature = "testing")]
+    {
+        let left = STOP.get();
+        if left == 0 {
+            let source = "a migration was stopped by a test".into();
+            return Err(Error::Unknown { source }.into());
+        }
+        STOP.set(left - 1);
+    }
+    Ok(())
+}
+
+/// Removes what an earlier attempt has left.
+pub(super) fn remove(path: &Path) -> Result<(), Trouble> {
+    for name in [FILE.to_owned(), format!("{FILE}-journal")] {
+        let place = path.join(name);
+        match fs::remove_file(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unavailable(&place, &error).into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Begins the new file, which has no table yet.
+pub(super) fn begin(path: &Path) -> Result<Connection, Trouble> {
+    let file = path.join(FILE);
+    own::prepare(&file, true).map_err(|error| unavailable(&file, &error))?;
+    let new = folder::connect_writer(&file)?;
+    folder::lay_out(&new)?;
+    // It is synced before it is anything else.
+    new.pragma_update(None, "journal_mode", "OFF")?;
+    new.pragma_update(None, "synchronous", "OFF")?;
+    Ok(new)
+}
+
+/// Ends the new file.
+pub(super) fn end(new: Connection) -> Result<(), Trouble> {
+    new.pragma_update(None, "journal_mode", "WAL")?;
+    Ok(new.close().map_err(|(_, error)| error)?)
+}
+
+/// Puts the new file in the place of the old one.
+pub(super) fn replace(path: &Path) -> Result<(), Trouble> {
+    let (old_file, new_file) = (path.join(folder::FILE), path.join(FILE));
+    step()?;
+    for suffix in ["-wal", "-shm"] {
+        let place = path.join(format!("{}{suffix}", folder::FILE));
+        match fs::metadata(&place) {
+            // A log would be taken for one of the new file.
+            Ok(file) if suffix == "-wal" && file.len() > 0 => {
+                let what = format!("{} could not be written back into the file", place.display());
+                return Err(Trouble::Contradiction(what));
+            }
+            Ok(_) => fs::remove_file(&place).map_err(|error| unavailable(&place, &error))?,
+            Err(_) => {}
+        }
+    }
+    step()?;
+    let exchange = || -> io::Result<()> {
+        let permissions = fs::metadata(&old_file)?.permissions();
+        let new = File::options().write(true).open(&new_file)?;
+        new.set_permissions(permissions)?;
+        new.sync_all()?;
+        fs::rename(&new_file, &old_file)?;
+        own::sync_folder(path)
+    };
+    exchange().map_err(|error| unavailable(&new_file, &error))?;
+    step()
+}

@@ -1,0 +1,119 @@
+//! A damaged store is written anew with what is whole of it, and goes on.
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+use std::path::Path;
+
+use taskhub_store::conformance::{Owner, done, instance};
+use taskhub_store::embedded::{EmbeddedStore, Options, repair, stop_migration_after};
+use taskhub_store::{Error, HubAsk, Job, Store};
+
+use crate::scratch::Scratch;
+
+const INSTANCES: u64 = 40;
+
+/// A store with forty instances, one of which is damaged, as `kill -9` leaves it or as it is closed.
+fn damaged(is_closed: bool) -> Scratch {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let mut owner = Owner::new(&store, "Rebuilt", 1);
+    for number in 0..INSTANCES {
+        owner.start(&instance(&format!("order-{number}")));
+    }
+    owner.flush();
+    done(store.maintain(Job::Compact));
+    drop(owner);
+    let copy = Scratch::new();
+    if is_closed {
+        drop(store);
+    }
+    for name in ["store.db", "store.db-wal"] {
+        if scratch.path().join(name).exists() {
+            std::fs::copy(scratch.path().join(name), copy.path().join(name)).unwrap();
+        }
+    }
+    let file = copy.path().join("store.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(8).position(|text| text == b"order-17").unwrap();
+    bytes[at + 7] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    copy
+}
+
+fn rebuild(folder: &Path) -> Result<repair::Rebuilt, Error> {
+    repair::rebuild(folder, &mut |_| {})
+}
+
+fn instances(folder: &Path) -> u64 {
+    let store = EmbeddedStore::open(folder, Options::default()).unwrap();
+    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
+    let hub = done(store.hubs(&HubAsk::List)).pop().unwrap().name;
+    let counts = done(store.query(
+        &taskhub_store::Query::Counts { hub },
+        taskhub_store::Freshness::Committed,
+    ));
+    counts.into_counts().iter().map(|(_, count)| count).sum()
+}
+
+#[test]
+fn all_but_what_is_damaged_is_in_the_store_that_is_written_anew() {
+    for is_closed in [true, false] {
+        let scratch = damaged(is_closed);
+        let before = std::fs::read(scratch.path().join("store.db")).unwrap();
+        let rebuilt = rebuild(scratch.path()).unwrap();
+        assert_eq!(rebuilt.instances, INSTANCES - 1);
+        let [left_out] = rebuilt.left_out.as_slice() else {
+            panic!("{:?}", rebuilt.left_out)
+        };
+        assert!(left_out.contains("hub `Rebuilt`, instance `order-1"), "{left_out}");
+        assert!(left_out.contains("checksum"), "{left_out}");
+        assert_eq!(rebuilt.kept, scratch.path().join("store.db.damaged"));
+        let kept = std::fs::read(&rebuilt.kept).unwrap();
+        assert_eq!(kept.len(), before.len());
+        assert!(is_closed || kept != before, "the old file is marked as closed");
+        assert_eq!(instances(scratch.path()), INSTANCES - 1);
+        // A store that is whole may be written anew as well, and nothing that was kept is lost.
+        let again = rebuild(scratch.path()).unwrap();
+        assert_eq!((again.instances, again.left_out), (INSTANCES - 1, Vec::new()));
+        assert_eq!(again.kept, scratch.path().join("store.db.damaged.2"));
+        assert!(std::fs::read(&rebuilt.kept).unwrap() == kept);
+        assert_eq!(instances(scratch.path()), INSTANCES - 1);
+    }
+}
+
+/// Until the new store has the place of the old one, the old one is what there is.
+#[test]
+fn a_store_whose_rewriting_is_cut_short_is_as_it_was_or_is_new() {
+    stop_migration_after(u64::MAX);
+    rebuild(damaged(false).path()).unwrap();
+    let steps = u64::MAX - stop_migration_after(u64::MAX);
+    assert!(steps > 2, "{steps}");
+    for step in 0..steps {
+        let scratch = damaged(false);
+        stop_migration_after(step);
+        let error = rebuild(scratch.path());
+        stop_migration_after(u64::MAX);
+        assert!(error.is_err(), "{step}");
+        if let Err(Error::Unavailable { source }) = EmbeddedStore::open(scratch.path(), Options::default()) {
+            // The old one has both names; which one goes is for people to say.
+            assert!(source.to_string().contains("2 names"), "{source}");
+            std::fs::remove_file(scratch.path().join("store.db.damaged")).unwrap();
+        }
+        match rebuild(scratch.path()) {
+            Ok(rebuilt) => assert_eq!(rebuilt.instances, INSTANCES - 1),
+            Err(error) => panic!("step {step}: {error}"),
+        }
+        assert_eq!(instances(scratch.path()), INSTANCES - 1, "{step}");
+    }
+}
+
+#[test]
+fn a_store_whose_log_has_lost_something_is_left_as_it_is() {
+    let scratch = damaged(false);
+    std::fs::remove_file(scratch.path().join("store.db-wal")).unwrap();
+    let before = std::fs::read(scratch.path().join("store.db")).unwrap();
+    let error = rebuild(scratch.path()).unwrap_err();
+    assert!(error.to_string().contains("--accept-loss"), "{error}");
+    assert!(std::fs::read(scratch.path().join("store.db")).unwrap() == before);
+    repair::accept_loss(scratch.path()).unwrap().unwrap();
+    rebuild(scratch.path()).unwrap();
+}
