@@ -438,22 +438,32 @@ fn outcome(image: &Image, what: &str, folder: &Path, is_torn: bool) -> Effect {
     if run.is_told { Effect::Told } else { Effect::None }
 }
 
+/// Has as many faults happen as there are runs, on two threads.
 #[expect(clippy::print_stderr, reason = "figures for whoever asks for them")]
 fn faults(
     kind: &str,
     image: &Image,
     runs: usize,
-    mut fault: impl FnMut(&mut Random, &mut Files) -> String,
+    fault: impl Fn(&mut Random, &mut Files) -> String + Sync,
 ) -> BTreeMap<Effect, usize> {
-    let (mut tally, mut rebuilt) = (BTreeMap::new(), 0);
-    for number in 0..runs {
+    let once = |number: usize| {
         let mut random = Random(number as u64 * 77 + kind.len() as u64);
         let mut files = image.files.clone();
         let what = fault(&mut random, &mut files);
-        let (effect, is_rebuilt) = run(image, &format!("{kind} {number}: {what}"), &files);
-        rebuilt += usize::from(is_rebuilt);
-        *tally.entry(effect).or_default() += 1;
+        run(image, &format!("{kind} {number}: {what}"), &files)
+    };
+    let half = |first: usize| (first..runs).step_by(2).map(once).collect::<Vec<_>>();
+    let all = std::thread::scope(|scope| {
+        let odd = scope.spawn(|| half(1));
+        let mut all = half(0);
+        all.extend(odd.join().unwrap());
+        all
+    });
+    let mut tally = BTreeMap::new();
+    for (effect, _) in &all {
+        *tally.entry(*effect).or_default() += 1;
     }
+    let rebuilt = all.iter().filter(|(_, is_rebuilt)| *is_rebuilt).count();
     eprintln!("{kind}: {tally:?}, {rebuilt} of {runs} written anew");
     tally
 }
