@@ -41,6 +41,14 @@ pub struct InstanceState {
     pub keys: SeenKeys,
 }
 
+const MESSAGE_BYTES: usize = size_of::<(MessageNumber, Message)>();
+const OPEN_BYTES: usize = size_of::<(Occurrence, Open)>() + size_of::<(OpenClass, i32, Occurrence)>();
+
+/// Bytes of a map: a node has room for eleven entries, and all but the first are half full at least.
+const fn nodes(entries: usize, entry_bytes: usize) -> usize {
+    (1 + entries / 6) * 11 * entry_bytes
+}
+
 /// The three kinds of completion point back by ids of their own kind (R32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OpenClass {
@@ -168,6 +176,23 @@ impl InstanceState {
         if let Some(key) = &update.key {
             self.keys.add(key.clone(), update.at);
         }
+        if update.ending.is_some() {
+            self.give_back();
+        }
+    }
+
+    /// Gives back what maps keep when they are emptied: room for eleven entries each, which for an instance that has ended is
+    /// most of what it takes.
+    fn give_back(&mut self) {
+        if self.inbox.is_empty() {
+            self.inbox = BTreeMap::new();
+        }
+        if self.open.is_empty() {
+            self.open = BTreeMap::new();
+        }
+        if self.open_ids.is_empty() {
+            self.open_ids = BTreeMap::new();
+        }
     }
 
     fn apply_info(&mut self, update: &Update) {
@@ -293,11 +318,17 @@ impl InstanceState {
         self.inbox_bytes
     }
 
+    /// Bytes that a live instance takes in memory besides its payloads, roughly.
+    pub const BYTES_MIN: usize = size_of::<Self>() + nodes(0, MESSAGE_BYTES) + nodes(0, OPEN_BYTES);
+
     /// Bytes it takes in memory, roughly, for budgets; cheap, since it is asked for after every commit.
     pub fn size(&self) -> usize {
-        const MESSAGE: usize = size_of::<Message>() + 64;
-        const OPEN: usize = size_of::<Open>() + 64;
-        let rows = self.inbox.len() * MESSAGE + self.open.len() * OPEN;
+        let is_empty = self.inbox.is_empty() && self.open.is_empty();
+        let rows = if is_empty && self.info.completed_at.is_some() {
+            0
+        } else {
+            nodes(self.inbox.len(), MESSAGE_BYTES) + nodes(self.open.len(), OPEN_BYTES)
+        };
         size_of::<Self>() + self.info.size() + rows + self.waiting_bytes() + self.keys.size()
     }
 }

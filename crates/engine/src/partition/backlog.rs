@@ -5,8 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{
-    Cause, Destination, InstanceId, InstanceNumber, Occurrence, Output, Parked, Partition, Seq, Slot, Timestamp,
-    fingerprint,
+    Cause, Destination, InstanceId, InstanceNumber, InstanceState, Occurrence, Output, Parked, Partition, Seq, Slot,
+    Timestamp, fingerprint,
 };
 use crate::timers::Due;
 
@@ -36,7 +36,9 @@ pub(super) struct Backlog {
 impl Backlog {
     pub(super) fn add(&mut self, instance: InstanceId, bytes: usize) {
         // What is read has its input twice, in its record and in its start message, and is more than its payloads.
-        let bytes = bytes.saturating_mul(2).saturating_add(size_of::<Slot>());
+        let bytes = bytes
+            .saturating_mul(2)
+            .saturating_add(size_of::<Slot>() + InstanceState::BYTES_MIN);
         if self.waiting.insert(instance.clone(), Vec::new()).is_none() {
             self.order.push_back((instance, bytes));
         }

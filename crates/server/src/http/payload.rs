@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::header::EXPECT;
 use http::request::Parts;
 use http_body_util::BodyExt;
@@ -40,7 +40,7 @@ pub(crate) async fn read(app: &App, body: &mut Incoming) -> Result<Taken, Proble
         return Err(too_large());
     }
     let mut reserved = app.reserve();
-    let mut whole = BytesMut::new();
+    let mut whole = Vec::new();
     let (patience, rate) = (
         app.config.limits.body_timeout,
         app.config.limits.body_bytes_per_second_min.max(1),
@@ -63,21 +63,19 @@ pub(crate) async fn read(app: &App, body: &mut Incoming) -> Result<Taken, Proble
         let Ok(frame) = frame else {
             return Err(Problem::argument("the body of the request ended before its end"));
         };
-        let Ok(mut data) = frame.into_data() else { continue };
-        if whole.len() + data.remaining() > bytes_max {
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > bytes_max {
             return Err(too_large());
         }
-        if !reserved.grow(data.remaining()) {
+        if !reserved.grow(data.len()) {
             return Err(Problem::busy("too many large requests are being read"));
         }
-        if whole.is_empty() && body.is_end_stream() {
-            // The usual case: one frame, kept without a copy.
-            let bytes = data.copy_to_bytes(data.remaining());
-            return Ok(Taken { bytes, reserved });
-        }
-        whole.extend_from_slice(data.chunk());
+        // A copy, also of one that came at once: what shares the buffer of the connection would keep all of it in memory, as
+        // long as an instance keeps its input.
+        whole.extend_from_slice(&data);
     }
-    let bytes = whole.freeze();
+    whole.shrink_to_fit();
+    let bytes = whole.into();
     Ok(Taken { bytes, reserved })
 }
 
