@@ -57,7 +57,7 @@ impl Part {
 
     /// The checksum of its row.
     pub(super) fn sum(&self) -> i64 {
-        Words::new(&self.columns()).sum(&[])
+        Words::new(self.columns()).sum(&[])
     }
 
     /// Writes its row.
@@ -82,7 +82,7 @@ impl Part {
 
 /// The checksum of a hub's row.
 pub(super) fn hub_sum(row: i64, folded: &str, name: &str, partitions: u16, created_at: i64) -> i64 {
-    Words::new(&[row, i64::from(partitions), created_at]).sum(format!("{folded}\0{name}").as_bytes())
+    Words::new([row, i64::from(partitions), created_at]).sum(format!("{folded}\0{name}").as_bytes())
 }
 
 /// The one row about the store.
@@ -109,7 +109,7 @@ impl About {
     }
 
     pub(super) fn sum(self) -> i64 {
-        Words::new(&[i64::from(self.epoch_floor), i64::from(self.is_open)]).sum(&[])
+        Words::new([i64::from(self.epoch_floor), i64::from(self.is_open)]).sum(&[])
     }
 
     pub(super) fn write(self, connection: &Connection) -> rusqlite::Result<()> {

@@ -13,7 +13,7 @@ use taskhub_core::seen::{KeyUse, Operation, SeenKey};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
 use taskhub_core::time::Timestamp;
 
-use super::sums::{Words, print, print_option};
+use super::sums::{Words, option, print, print_option};
 use super::trouble::Trouble;
 
 /// Larger payloads of a status record have a row of their own.
@@ -141,7 +141,8 @@ impl Stored {
             head,
             prints,
         } = self;
-        let mut words = Words::new(&[
+        let [is_completed, completed_at] = option(head.completed_at.map(Timestamp::ticks));
+        let words = [
             key.0,
             *hub,
             i64::from(head.status.number()),
@@ -154,23 +155,19 @@ impl Stored {
             int(head.next_occurrence.0),
             i64::from(head.waits),
             i64::from(head.keys),
-        ]);
-        words.push_option(head.completed_at.map(Timestamp::ticks));
-        let prints = [
-            prints.id,
-            prints.execution,
-            prints.name,
-            prints.version,
-            prints.stall,
-            prints.info,
-            prints.custom,
-            prints.output,
-            prints.input,
+            is_completed,
+            completed_at,
+            prints.id.cast_signed(),
+            prints.execution.cast_signed(),
+            prints.name.cast_signed(),
+            prints.version.cast_signed(),
+            prints.stall.cast_signed(),
+            prints.info.cast_signed(),
+            prints.custom.cast_signed(),
+            prints.output.cast_signed(),
+            prints.input.cast_signed(),
         ];
-        for print in prints {
-            words.push(print.cast_signed());
-        }
-        words.sum(&[])
+        Words::new(words).sum(&[])
     }
 
     /// Reads a row of [`INFO`], and refuses it if its checksum is wrong.
@@ -210,9 +207,8 @@ pub(super) fn stall_print(since: Option<i64>, attempts: Option<u32>, reason: Opt
     if (since, attempts, reason) == (None, None, None) {
         return 0;
     }
-    let mut words = Words::new(&[]);
-    words.push_option(since);
-    words.push_option(attempts.map(i64::from));
+    let ([is_since, since], [is_counted, attempts]) = (option(since), option(attempts.map(i64::from)));
+    let words = Words::new([is_since, since, is_counted, attempts]);
     words.sum_of_print(print_option(reason)).cast_unsigned()
 }
 
@@ -414,11 +410,19 @@ pub(super) enum Pending {
 }
 
 impl PendingColumns {
-    fn words(&self) -> Words {
-        let mut words = Words::new(&[self.key.0, self.lane, self.ev, self.kind, i64::from(self.is_cut)]);
-        words.push_option(self.due_at);
-        words.push_option(self.deliveries.map(i64::from));
-        words
+    fn words(&self) -> Words<9> {
+        let [is_due, due_at] = option(self.due_at);
+        let [is_counted, deliveries] = option(self.deliveries.map(i64::from));
+        let Self {
+            key,
+            lane,
+            ev,
+            kind,
+            is_cut,
+            ..
+        } = *self;
+        let is_cut = i64::from(is_cut);
+        Words::new([key.0, lane, ev, kind, is_cut, is_due, due_at, is_counted, deliveries])
     }
 
     pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
@@ -501,8 +505,8 @@ pub(super) fn set_input(events: &mut [HistoryEvent], input: Option<&Payload>) {
 }
 
 /// The checksum of a chunk of history.
-pub(super) fn chunk_words(key: Key, ordinal: u32, first: u32, events: u32, is_cut: bool) -> Words {
-    Words::new(&[
+pub(super) fn chunk_words(key: Key, ordinal: u32, first: u32, events: u32, is_cut: bool) -> Words<5> {
+    Words::new([
         key.0,
         i64::from(ordinal),
         i64::from(first),
@@ -513,22 +517,22 @@ pub(super) fn chunk_words(key: Key, ordinal: u32, first: u32, events: u32, is_cu
 
 /// The checksum of a payload that has a row of its own, whose ordinal is that of an execution only if it is an input.
 pub(super) fn payload_sum(key: Key, place: Place, ordinal: u32, print: u64) -> i64 {
-    Words::new(&[key.0, place.number(), i64::from(ordinal)]).sum_of_print(print)
+    Words::new([key.0, place.number(), i64::from(ordinal)]).sum_of_print(print)
 }
 
 /// The checksum of a message on its way.
-pub(super) fn outbox_words(part: i64, seq: i64, index: u32) -> Words {
-    Words::new(&[part, seq, i64::from(index)])
+pub(super) fn outbox_words(part: i64, seq: i64, index: u32) -> Words<3> {
+    Words::new([part, seq, i64::from(index)])
 }
 
 /// The checksum of an idempotency key.
-pub(super) fn key_words(key: Key, seq: i64, until: i64) -> Words {
-    Words::new(&[key.0, seq, until])
+pub(super) fn key_words(key: Key, seq: i64, until: i64) -> Words<3> {
+    Words::new([key.0, seq, until])
 }
 
 /// The checksum of a count of instances in one status.
 pub(super) fn count_sum(part: i64, status: u8, n: i64) -> i64 {
-    Words::new(&[part, i64::from(status), n]).sum(&[])
+    Words::new([part, i64::from(status), n]).sum(&[])
 }
 
 /// Separates the parts of a stored key. Names have no control characters, and the key itself comes last.

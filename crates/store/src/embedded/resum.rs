@@ -45,8 +45,11 @@ fn all(file: &Connection) -> Result<(), Trouble> {
             &["part"],
             "part, hub, ix, epoch, is_clean, next_seq, next_number, items",
             |row| {
-                let words: Result<Vec<i64>, _> = (0..8).map(|column| row.get(column)).collect();
-                Ok(Words::new(&words?).sum(&[]))
+                let mut words = [0; 8];
+                for (column, word) in words.iter_mut().enumerate() {
+                    *word = row.get(column)?;
+                }
+                Ok(Words::new(words).sum(&[]))
             },
         ),
         ("instance", &["inst"], INFO, |row| {

@@ -6,40 +6,13 @@
 
 use super::trouble::Trouble;
 
-/// Numbers of a row that a sum takes in at most.
-const WORDS_MAX: usize = 28;
-
 /// The numbers of a row, in the order of its columns.
 #[derive(Debug)]
-pub(super) struct Words {
-    bytes: [u8; WORDS_MAX * 8],
-    len: usize,
-}
+pub(super) struct Words<const N: usize>([[u8; 8]; N]);
 
-impl Words {
-    pub(super) fn new(words: &[i64]) -> Self {
-        let mut all = Self {
-            bytes: [0; WORDS_MAX * 8],
-            len: 0,
-        };
-        for word in words {
-            all.push(*word);
-        }
-        all
-    }
-
-    pub(super) fn push(&mut self, word: i64) {
-        match self.bytes.get_mut(self.len..self.len + 8) {
-            Some(place) => place.copy_from_slice(&word.to_le_bytes()),
-            None => unreachable!("no row has more numbers than there is room for"),
-        }
-        self.len += 8;
-    }
-
-    /// An absent number is not the same as any that is there.
-    pub(super) fn push_option(&mut self, word: Option<i64>) {
-        self.push(i64::from(word.is_some()));
-        self.push(word.unwrap_or(0));
+impl<const N: usize> Words<N> {
+    pub(super) fn new(words: [i64; N]) -> Self {
+        Self(words.map(i64::to_le_bytes))
     }
 
     /// The sum of a row with these numbers and a body, which is empty for rows that have none.
@@ -49,8 +22,7 @@ impl Words {
 
     /// The same where only the fingerprint of the body is known.
     pub(super) fn sum_of_print(&self, print: u64) -> i64 {
-        let words = self.bytes.get(..self.len).unwrap_or(&self.bytes);
-        xxhash_rust::xxh3::xxh3_64_with_seed(words, print).cast_signed()
+        xxhash_rust::xxh3::xxh3_64_with_seed(self.0.as_flattened(), print).cast_signed()
     }
 
     /// Refuses a row whose sum is not the one that is stored.
@@ -70,4 +42,9 @@ pub(super) fn print(body: &[u8]) -> u64 {
 /// Fingerprint of a column that may be absent, which is not the same as empty.
 pub(super) fn print_option(body: Option<&[u8]>) -> u64 {
     body.map_or(0, print)
+}
+
+/// A number that may be absent, which is not the same as any that is there.
+pub(super) fn option(word: Option<i64>) -> [i64; 2] {
+    [i64::from(word.is_some()), word.unwrap_or(0)]
 }
