@@ -33,7 +33,9 @@ pub(super) type OutboxKey = (i64, i64, u32);
 #[derive(Debug, Default)]
 pub(super) struct Folded<'g> {
     /// Instances that are there afterwards, by key, so that rows are written in the order of their tables.
-    pub(super) instances: BTreeMap<Key, Instance<'g>>,
+    order: BTreeMap<Key, usize>,
+    /// At the places that `order` gives: they are large, and stay where they are put.
+    instances: Vec<Instance<'g>>,
     /// Stored instances that are not.
     pub(super) removed: BTreeMap<Key, Head>,
     pub(super) outbox: BTreeMap<OutboxKey, &'g OutboxItem>,
@@ -148,8 +150,7 @@ impl<'g> Folded<'g> {
                 if let Some(old) = creation.replaces {
                     self.remove(Key::new(part.row, old), commit, lookup)?;
                 }
-                let created = Instance::created(part.hub, seq, creation);
-                if self.instances.insert(key, created).is_some() {
+                if !self.insert(key, Instance::created(part.hub, seq, creation)) {
                     return contradiction(format!("`{}` is created twice", commit.instance));
                 }
             }
@@ -165,20 +166,41 @@ impl<'g> Folded<'g> {
     }
 
     fn instance(&mut self, key: Key, commit: &Commit, lookup: &mut Lookup<'_>) -> Result<&mut Instance<'g>, Trouble> {
-        if !self.instances.contains_key(&key) {
+        let place = if let Some(place) = self.order.get(&key) {
+            *place
+        } else {
             let stored = self.stored(key, commit, lookup)?;
-            self.instances.insert(key, Instance::stored(stored));
-        }
-        match self.instances.get_mut(&key) {
+            self.insert(key, Instance::stored(stored));
+            self.instances.len() - 1
+        };
+        match self.instances.get_mut(place) {
             Some(instance) => Ok(instance),
-            None => unreachable!("it was put in just above"),
+            None => unreachable!("each place in the order is taken"),
         }
     }
 
+    /// Whether there was none with this key.
+    fn insert(&mut self, key: Key, instance: Instance<'g>) -> bool {
+        self.instances.push(instance);
+        self.order.insert(key, self.instances.len() - 1).is_none()
+    }
+
+    /// Instances that are there afterwards, by key.
+    pub(super) fn instances(&self) -> impl ExactSizeIterator<Item = (Key, &Instance<'g>)> {
+        self.order.iter().map(|(key, place)| match self.instances.get(*place) {
+            Some(instance) => (*key, instance),
+            None => unreachable!("each place in the order is taken"),
+        })
+    }
+
     fn remove(&mut self, key: Key, commit: &Commit, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
-        let stored = match self.instances.remove(&key).map(|instance| instance.origin) {
+        let place = self.order.remove(&key);
+        let stored = match place
+            .and_then(|place| self.instances.get(place))
+            .map(|found| &found.origin)
+        {
             Some(Origin::Created { .. }) => return Ok(()),
-            Some(Origin::Stored(stored)) => stored,
+            Some(Origin::Stored(stored)) => *stored,
             None => self.stored(key, commit, lookup)?,
         };
         self.removed.insert(key, stored.head);
@@ -208,14 +230,14 @@ impl<'g> Folded<'g> {
         for (key, head) in &self.removed {
             count(*key, head.status, -1);
         }
-        for (key, instance) in &self.instances {
-            match instance.origin {
+        for (key, instance) in self.instances() {
+            match &instance.origin {
                 Origin::Stored(before) if before.head.status == instance.head.status => {}
                 Origin::Stored(before) => {
-                    count(*key, before.head.status, -1);
-                    count(*key, instance.head.status, 1);
+                    count(key, before.head.status, -1);
+                    count(key, instance.head.status, 1);
                 }
-                Origin::Created { .. } => count(*key, instance.head.status, 1),
+                Origin::Created { .. } => count(key, instance.head.status, 1),
             }
         }
         changes.retain(|_, by| *by != 0);

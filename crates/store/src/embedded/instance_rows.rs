@@ -42,7 +42,7 @@ const UPDATE_STALL: &str =
 impl Tables<'_> {
     /// Answers the rows as they are afterwards.
     pub(super) fn instances(&mut self, folded: &Folded<'_>, keys: &KeyCounts) -> Result<Vec<Change>, Trouble> {
-        let mut changes = Vec::with_capacity(folded.instances.len());
+        let mut changes = Vec::with_capacity(folded.instances().len());
         {
             let mut insert = self.prepare(INSERT)?;
             let mut update = Updates {
@@ -50,26 +50,26 @@ impl Tables<'_> {
                 status: self.prepare(UPDATE_STATUS)?,
                 end: self.prepare(UPDATE_END)?,
             };
-            for (key, instance) in &folded.instances {
+            for (key, instance) in folded.instances() {
                 let mut head = instance.head;
                 head.waits = instance.waits()?;
-                head.keys = keys.get(key).copied().unwrap_or(head.keys);
+                head.keys = keys.get(&key).copied().unwrap_or(head.keys);
                 let stored = match instance.origin {
                     Origin::Created { hub, creation } => {
                         let info = created_info(instance, &creation.info);
-                        insert_instance(&mut insert, *key, hub, &head, &info)?
+                        insert_instance(&mut insert, key, hub, &head, &info)?
                     }
                     Origin::Stored(stored) => {
-                        let prints = self.extras(*key, instance, stored.prints)?;
+                        let prints = self.extras(key, instance, stored.prints)?;
                         let stored = Stored { head, prints, ..stored };
-                        if update.execute(*key, instance, &stored)? != 1 {
+                        if update.execute(key, instance, &stored)? != 1 {
                             let what = format!("instance number {} is gone", key.number());
                             return Err(Trouble::Contradiction(what));
                         }
                         stored
                     }
                 };
-                changes.push((*key, Some(stored)));
+                changes.push((key, Some(stored)));
             }
         }
         self.count(changes.len());
@@ -127,7 +127,7 @@ impl Tables<'_> {
     /// the row of the instance is for the next one's.
     pub(super) fn keep_inputs(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
         let mut changed = 0;
-        for (key, instance) in &folded.instances {
+        for (key, instance) in folded.instances() {
             let (Some(_), Origin::Stored(stored)) = (instance.continued, instance.origin) else {
                 continue;
             };
@@ -139,7 +139,7 @@ impl Tables<'_> {
             } else {
                 let sql = "INSERT INTO payload (inst, place, ordinal, sum, body) SELECT inst, ?2, ordinal, ?3, input \
                      FROM instance WHERE inst = ?1 AND typeof(input) = 'blob' AND length(input) >= ?4";
-                let sum = payload_sum(*key, place, before.ordinal, stored.prints.input);
+                let sum = payload_sum(key, place, before.ordinal, stored.prints.input);
                 let shortest = int(INPUT_ONCE_BYTES_MIN as u64);
                 changed += self.prepare(sql)?.execute([key.0, place.number(), sum, shortest])?;
             }
@@ -156,7 +156,7 @@ impl Tables<'_> {
     /// Payloads of status records that are too large for their column.
     pub(super) fn payloads(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
         let mut changed = 0;
-        for (key, instance) in &folded.instances {
+        for (key, instance) in folded.instances() {
             for (place, payload) in changed_payloads(instance) {
                 let ordinal = if place == Place::Input {
                     instance.head.ordinal
@@ -169,7 +169,7 @@ impl Tables<'_> {
                 }
                 if let Some(payload) = payload.filter(|payload| is_apart(payload)) {
                     let body: &[u8] = payload.bytes();
-                    let sum = payload_sum(*key, place, ordinal, print(body));
+                    let sum = payload_sum(key, place, ordinal, print(body));
                     changed +=
                         self.prepare(INSERT_PAYLOAD)?
                             .execute(params![key.0, place.number(), ordinal, sum, body])?;

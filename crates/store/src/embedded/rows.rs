@@ -98,7 +98,7 @@ impl Tables<'_> {
         let mut changed = 0;
         {
             let mut insert = self.prepare(INSERT_HISTORY)?;
-            for (key, instance) in &folded.instances {
+            for (key, instance) in folded.instances() {
                 let oldest = instance.oldest();
                 if instance.continued.is_some() && oldest > 0 && matches!(instance.origin, Origin::Stored(_)) {
                     let mut delete = self.prepare("DELETE FROM history WHERE inst = ?1 AND ordinal < ?2")?;
@@ -117,7 +117,7 @@ impl Tables<'_> {
                         } else {
                             taskhub_proto::encode_chunk(events)
                         };
-                        let sum = chunk_words(*key, run.ordinal, first, count, is_cut).sum(&body);
+                        let sum = chunk_words(key, run.ordinal, first, count, is_cut).sum(&body);
                         changed += insert.execute(params![key.0, run.ordinal, first, count, is_cut, sum, &body[..]])?;
                         first += count;
                     }
@@ -133,7 +133,7 @@ impl Tables<'_> {
         let mut changed = 0;
         {
             let mut delete = self.prepare("DELETE FROM pending WHERE inst = ?1 AND lane = ?2 AND ev = ?3")?;
-            for (key, instance) in &folded.instances {
+            for (key, instance) in folded.instances() {
                 let taken = instance.taken.iter().map(|number| (LANE_INBOX, *number));
                 let closed = instance.closed.iter().map(|occurrence| (LANE_OPEN, *occurrence));
                 for (lane, ev) in taken.chain(closed) {
@@ -167,12 +167,12 @@ impl Tables<'_> {
                     body
                 ])
             };
-            for (key, instance) in &folded.instances {
+            for (key, instance) in folded.instances() {
                 for (number, message) in &instance.added {
                     let input = long_input(std::slice::from_ref(&message.event));
                     let is_cut = input.is_some_and(|input| instance.has_input(input));
                     let columns = PendingColumns {
-                        key: *key,
+                        key,
                         lane: LANE_INBOX,
                         ev: *number,
                         kind: KIND_MESSAGE,
@@ -192,7 +192,7 @@ impl Tables<'_> {
                 for (occurrence, (open, deliveries)) in &instance.opened {
                     let (kind, due_at) = open_columns(open);
                     let columns = PendingColumns {
-                        key: *key,
+                        key,
                         lane: LANE_OPEN,
                         ev: *occurrence,
                         kind,
@@ -203,7 +203,7 @@ impl Tables<'_> {
                     changed += insert(columns, &taskhub_proto::encode_open(open))?;
                 }
                 for (occurrence, count) in &instance.deliveries {
-                    changed += self.delivered(*key, *occurrence, *count)?;
+                    changed += self.delivered(key, *occurrence, *count)?;
                 }
             }
         }
@@ -228,7 +228,7 @@ impl Tables<'_> {
     /// Idempotency keys (R83); they are forgotten when the next one comes, as core does.
     fn keys(&mut self, folded: &Folded<'_>) -> Result<KeyCounts, Trouble> {
         let (mut changed, mut counts) = (0, KeyCounts::new());
-        for (key, instance) in &folded.instances {
+        for (key, instance) in folded.instances() {
             let mut gone = 0;
             if let (Some(after), Origin::Stored(_)) = (instance.keys_after, &instance.origin) {
                 let mut delete = self.prepare("DELETE FROM seen_key WHERE inst = ?1 AND until <= ?2")?;
@@ -236,14 +236,14 @@ impl Tables<'_> {
             }
             for (seq, seen) in &instance.keys {
                 let (text, until) = (write_key(seen), seen.until.ticks());
-                let sum = key_words(*key, *seq, until).sum(text.as_bytes());
+                let sum = key_words(key, *seq, until).sum(text.as_bytes());
                 self.prepare(INSERT_KEY)?
                     .execute(params![key.0, seq, text, until, sum])?;
             }
             changed += gone + instance.keys.len();
             if gone + instance.keys.len() > 0 {
                 let there = (instance.head.keys as usize + instance.keys.len()).saturating_sub(gone);
-                counts.insert(*key, u32::try_from(there).unwrap_or(u32::MAX));
+                counts.insert(key, u32::try_from(there).unwrap_or(u32::MAX));
             }
         }
         self.count(changed);
