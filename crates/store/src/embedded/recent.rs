@@ -2,6 +2,7 @@
 //! changes such an instance need not read it. Of the others, which may be any number, nothing is kept.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::record::{Key, Stored};
 
@@ -11,8 +12,30 @@ const HALF: usize = 16_384;
 /// Rows of `instance`, by their keys, in two halves: when the younger one is full it becomes the older one.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    young: HashMap<Key, Stored>,
-    old: HashMap<Key, Stored>,
+    young: Half,
+    old: Half,
+}
+
+type Half = HashMap<Key, Stored, BuildHasherDefault<Spread>>;
+
+/// Spreads keys over a table. The store gives them, so nobody can choose some that meet.
+#[derive(Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("a key is one number")
+    }
+
+    fn write_i64(&mut self, key: i64) {
+        let product = key.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Its lower half does not know the upper one of the key, which is the partition.
+        self.0 = product ^ product.rotate_right(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// What a group makes of an instance; absent if it removes it.
