@@ -50,7 +50,7 @@ impl<R> Admission<R> {
         &mut self,
         partition: u16,
         input: Input<R>,
-        now: Timestamp,
+        now: impl FnOnce() -> Timestamp,
         has_room: impl FnOnce() -> bool,
     ) -> Option<Input<R>> {
         let Input::Request { instance, request, .. } = &input else {
@@ -67,7 +67,7 @@ impl<R> Admission<R> {
                 input,
                 instance,
                 bytes,
-                since: now,
+                since: now(),
             });
         } else if !self.small.is_empty() || !has_room() {
             self.small.push_back((partition, input));
@@ -153,7 +153,7 @@ mod tests {
         let at = Timestamp::default();
         let passed = given
             .into_iter()
-            .filter_map(|input| number(&admission.offer(0, input, at, || ahead < LIMITS.ahead_max)?));
+            .filter_map(|input| number(&admission.offer(0, input, || at, || ahead < LIMITS.ahead_max)?));
         passed.collect()
     }
 

@@ -200,7 +200,7 @@ impl Executor {
     fn take(&mut self, input: ThreadInput) {
         match input {
             ThreadInput::Partition(index, input) => {
-                let now = self.shared.clock.now();
+                let now = || self.shared.clock.now();
                 let has_room = || self.shared.group.is_ahead(below(self.shared.group.limits().ahead_max));
                 if let Some(input) = self.admission.offer(index, input, now, has_room) {
                     self.step(index, input);

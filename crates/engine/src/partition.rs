@@ -31,6 +31,9 @@ mod commits;
 mod requests;
 mod turns;
 
+/// Ids for which the system is asked for random bits at once.
+const IDS_AT_ONCE: usize = 32;
+
 /// Where the random bits of new ids come from.
 #[derive(Clone, Copy, Debug)]
 pub enum Random {
@@ -130,6 +133,8 @@ enum Parked<R> {
 struct IdSource {
     /// Absent: the system's.
     seeded: Option<fastrand::Rng>,
+    /// Bits of the system that are not used yet: it is asked for those of some ids at once.
+    drawn: Vec<[u8; 16]>,
     next_instance: InstanceNumber,
 }
 
@@ -138,10 +143,15 @@ impl Ids for IdSource {
         if let Some(random) = &mut self.seeded {
             return ExecutionId::new(random.u128(..).to_be_bytes());
         }
-        let mut bytes = [0; 16];
-        match getrandom::fill(&mut bytes) {
-            Ok(()) => ExecutionId::new(bytes),
-            Err(error) => unreachable!("the system has no random bits: {error}"),
+        if self.drawn.is_empty() {
+            self.drawn.resize(IDS_AT_ONCE, [0; 16]);
+            if let Err(error) = getrandom::fill(self.drawn.as_flattened_mut()) {
+                unreachable!("the system has no random bits: {error}");
+            }
+        }
+        match self.drawn.pop() {
+            Some(bytes) => ExecutionId::new(bytes),
+            None => unreachable!("some were drawn just above"),
         }
     }
 
@@ -183,6 +193,7 @@ impl<R: Destination> Partition<R> {
                     Random::System => None,
                     Random::Seeded(seed) => Some(fastrand::Rng::with_seed(seed)),
                 },
+                drawn: Vec::new(),
                 next_instance,
             },
             fence_counter: 0,
