@@ -11,6 +11,7 @@
 //! came and went nothing. Nothing here knows what a commit means beyond that; whether two states agree
 //! is core's matter, and whether two backends agree the conformance suite's.
 
+mod beside;
 mod fold;
 mod folder;
 mod frames;

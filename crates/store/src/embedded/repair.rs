@@ -10,6 +10,7 @@ use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::HubName;
 use taskhub_core::instance::InstanceState;
 
+use super::beside;
 use super::folder::{self, FORMAT, Folder, Identity, LOG, identify, unavailable};
 use super::frames::Log;
 use super::hubs::About;
@@ -35,7 +36,8 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<JobRepo
         taken => taken?,
     };
     let connection = connect(path, &log)?;
-    let checked = verify::verify(&connection, path, progress);
+    let has_log = !matches!(log, Log::Foreign { .. });
+    let checked = verify::verify(&connection, path, has_log, progress);
     let mut report = checked.map_err(|trouble| folder.error(trouble, During::Read))?;
     report.problems.extend(of_log(path, &log));
     Ok(report)
@@ -43,7 +45,7 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<JobRepo
 
 /// What is wrong with the log, if something is.
 fn of_log(path: &Path, log: &Log) -> Option<String> {
-    let what = match (folder::loss(path, log), log) {
+    let what = match (beside::loss(path, log), log) {
         (Some(loss), _) => loss,
         (None, Log::Torn { at }) => format!(
             "from byte {at} on there is a group that is not whole: a crash leaves that, and so does a log that was cut short \
@@ -98,13 +100,13 @@ pub struct Accepted {
 /// `Locked` if somebody has the store, `Unavailable` if it cannot be written.
 pub fn accept_loss(path: &Path) -> Result<Option<Accepted>, Error> {
     let (folder, log) = take(path)?;
-    let Some(what) = folder::loss(path, &log) else {
+    let Some(what) = beside::loss(path, &log) else {
         return Ok(None);
     };
     let place = path.join(LOG);
     let cut = match log {
         Log::Damaged { at, .. } => at,
-        Log::Absent | Log::Whole | Log::Torn { .. } => 0,
+        Log::Absent | Log::Whole | Log::Torn { .. } | Log::Foreign { .. } => 0,
     };
     let kept = keep(path, &place, cut).map_err(|error| unavailable(&place, &error))?;
     if cut == 0 {
@@ -113,7 +115,8 @@ pub fn accept_loss(path: &Path) -> Result<Option<Accepted>, Error> {
             let connection = folder::connect_writer(&path.join(folder::FILE))?;
             let about = About::read(&connection)?;
             let is_open = false;
-            Ok(About { is_open, ..about }.write(&connection)?)
+            // Cut short, it leaves a log that says which one it follows.
+            Ok(About { is_open, ..about }.begin_log().write(&connection)?)
         };
         close().map_err(|trouble| folder.error(trouble, During::Write))?;
     }
@@ -170,7 +173,7 @@ fn take(path: &Path) -> Result<(Folder, Log), Error> {
     }
     let mut folder = Folder::take(path)?;
     folder.hold()?;
-    let log = folder::log_of(path).map_err(|error| unavailable(&place, &error))?;
+    let log = beside::log_of(path)?;
     Ok((folder, log))
 }
 
@@ -179,16 +182,14 @@ fn take(path: &Path) -> Result<(Folder, Log), Error> {
 fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
     let connect = || -> Result<Connection, Trouble> {
         taskhub_pages::install()?;
-        // Where there is no log none is made.
-        let (place, flags) = match log {
-            Log::Absent => (
-                folder::alone(&path.join(folder::FILE)).into(),
-                OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
-            ),
-            _ => (path.join(folder::FILE), OpenFlags::SQLITE_OPEN_READ_WRITE),
+        let connection = match log {
+            // None is made, and none is read that is not its own.
+            Log::Absent | Log::Foreign { .. } => beside::connect_alone(path, taskhub_pages::LENIENT)?,
+            Log::Whole | Log::Torn { .. } | Log::Damaged { .. } => {
+                let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                Connection::open_with_flags_and_vfs(path.join(folder::FILE), flags, taskhub_pages::LENIENT)?
+            }
         };
-        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags_and_vfs(place, flags, taskhub_pages::LENIENT)?;
         keep_log(&connection, true)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         match identify(&connection)? {

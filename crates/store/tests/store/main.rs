@@ -10,6 +10,7 @@ mod golden;
 mod listing_reads;
 mod log_damage;
 mod log_length;
+mod log_owner;
 mod lost;
 mod mutations;
 mod own;
