@@ -100,16 +100,23 @@ impl Folder {
     /// The one connection that writes, to a file that nobody else has open. Makes the tables in one that is new.
     pub(super) fn open(&mut self, options: &Options) -> Result<Connection, Error> {
         if self.held.is_none() {
-            self.refuse_emptied()?;
-            self.hold()?;
-            self.look_at_log()?;
-            if migrate::is_wanted(&self.path).map_err(|trouble| self.error(trouble, During::Read))? {
-                self.held = None;
-                migrate::migrate(&self.path)?;
-                self.hold()?;
-            }
+            // Another attempt looks at all of it again.
+            self.look().inspect_err(|_| self.held = None)?;
         }
         self.connect(options)
+    }
+
+    /// Holds the file, and looks at it and its log before SQLite does. What is of an older format is written anew.
+    fn look(&mut self) -> Result<(), Error> {
+        self.refuse_emptied()?;
+        self.hold()?;
+        self.look_at_log()?;
+        if migrate::is_wanted(&self.path).map_err(|trouble| self.error(trouble, During::Read))? {
+            self.held = None;
+            migrate::migrate(&self.path)?;
+            self.hold()?;
+        }
+        Ok(())
     }
 
     /// A look at whether its files are still there.
