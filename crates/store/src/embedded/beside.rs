@@ -110,11 +110,7 @@ enum Through {
 /// Looks through the log, and changes neither.
 fn through(path: &Path) -> Result<Through, Error> {
     let look = || -> Result<Through, Trouble> {
-        taskhub_pages::install()?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        // Pages of which the log has a version may be half written in the file.
-        let connection = Connection::open_with_flags_and_vfs(path.join(FILE), flags, taskhub_pages::LENIENT)?;
-        keep_log(&connection, true)?;
+        let connection = connect_through(path, taskhub_pages::LENIENT)?;
         if identify(&connection)? != Identity::Ours(FORMAT) {
             return Ok(Through::Nonsense);
         }
@@ -171,6 +167,16 @@ fn alone(path: &Path) -> Option<About> {
         About::read(&connection).map(Some)
     };
     read().ok().flatten()
+}
+
+/// A connection that reads a file through its log, up to what is damaged in that, and changes neither. It writes the index of
+/// the log, so to SQLite it is no reader.
+pub(super) fn connect_through(path: &Path, layer: &std::ffi::CStr) -> Result<Connection, Trouble> {
+    taskhub_pages::install()?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(path.join(FILE), flags, layer)?;
+    keep_log(&connection, true)?;
+    Ok(connection)
 }
 
 /// A connection that reads a file as if it had no log.

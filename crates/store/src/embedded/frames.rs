@@ -13,7 +13,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-const HEADER_BYTES: usize = 32;
+/// Of the log, before its first frame.
+pub(super) const HEADER_BYTES: usize = 32;
 const FRAME_BYTES: usize = 24;
 /// The header begins with this, and one more if its numbers are summed as big-endian.
 const MAGIC: u32 = 0x377f_0682;

@@ -73,6 +73,11 @@ pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
     for name in [FILE.to_owned(), format!("{FILE}-journal")] {
         let place = folder.join(name);
         match fs::remove_file(&place) {
+            Err(_) if place.is_dir() => {
+                let what = "it is a folder, and the store needs the name for a file; move it away";
+                let error = io::Error::new(io::ErrorKind::IsADirectory, what);
+                return Err(unavailable(&place, &error).into());
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unavailable(&place, &error).into()),
             _ => {}
         }
