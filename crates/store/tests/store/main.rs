@@ -14,5 +14,6 @@ mod log_owner;
 mod lost;
 mod mutations;
 mod own;
+mod pages;
 mod scratch;
 mod syncs;
