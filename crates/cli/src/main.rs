@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         log_warnings();
     }
     let mut screen = Screen::new(&world);
-    let shown = answer(command, &world).and_then(|text| {
+    let shown = answer(command, &world, &mut screen).and_then(|text| {
         screen.print(&text)?;
         Ok(screen.flush()?)
     });
@@ -129,13 +129,13 @@ impl From<Stop> for Box<Ended> {
     }
 }
 
-fn answer(command: Command, world: &World) -> Result<String, Box<Ended>> {
+fn answer(command: Command, world: &World, screen: &mut Screen) -> Result<String, Box<Ended>> {
     Ok(match command {
         Command::Demo(demo) => block_on(demo::run(demo, world))?,
         Command::Dev(args) => serve(Mode::Dev, &args, world)?,
         Command::Serve(args) => serve(Mode::Serve, &args, world)?,
         Command::Bench(bench) => block_on(async { Ok(bench::run(bench).await?) })?,
-        Command::Store(tool) => store::run(&tool, world, &mut Screen::new(world))?,
+        Command::Store(tool) => store::run(&tool, world, screen)?,
         Command::Errors { code } => errors::run(code.as_deref())?,
         Command::Shim(shim) => shim::run(&shim, world)?,
         Command::Version => version_line(),

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use taskhub_store::Error as StoreError;
-use taskhub_store::embedded::repair::{self, Accepted, Saved};
+use taskhub_store::embedded::repair::{self, Accepted, Left, Saved};
 use taskhub_store::embedded::{EmbeddedStore, Progress};
 
 use crate::args::StoreTool;
@@ -20,7 +20,10 @@ use crate::world::{World, plain};
 /// `taskhub store …`.
 pub(crate) fn run(tool: &StoreTool, world: &World, screen: &mut Screen) -> Result<String> {
     match tool {
-        StoreTool::Verify { store, json } => verify(&folder(store.as_deref(), world, screen)?, *json, screen),
+        StoreTool::Verify { store, json } => {
+            screen.errors_are_json = *json;
+            verify(&folder(store.as_deref(), world, screen)?, *json, screen)
+        }
         StoreTool::Repair {
             store,
             export,
@@ -32,14 +35,23 @@ pub(crate) fn run(tool: &StoreTool, world: &World, screen: &mut Screen) -> Resul
                 accept(&folder, screen)?;
             }
             let saved = match export.as_deref() {
-                Some("-") => save(&folder, "the standard output", &mut io::stdout().lock(), screen),
-                Some(file) => save_to(&folder, &world.folder.join(file), screen),
-                None => Ok(()),
+                Some("-") => {
+                    let mut out = io::BufWriter::new(io::stdout().lock());
+                    Some(save(&folder, "the standard output", &mut out)?)
+                }
+                Some(file) => Some(save_to(&folder, &world.folder.join(file))?),
+                None => None,
             };
-            if *rebuild && !is_failure(&saved) {
-                write_anew(&folder, screen)?;
+            // That some were left out is no reason not to go on with the others.
+            let mut is_whole = saved.is_none_or(|saved| saved.tell(screen));
+            if *rebuild {
+                is_whole &= write_anew(&folder, screen)?;
             }
-            saved.map(|()| String::new())
+            if is_whole {
+                return Ok(String::new());
+            }
+            screen.flush()?;
+            Err(Stop::silent(exit::FAILED))
         }
     }
 }
@@ -122,21 +134,19 @@ fn verify(folder: &Path, is_json: bool, screen: &mut Screen) -> Result<String> {
 fn accept(folder: &Path, screen: &mut Screen) -> Result<()> {
     let accepted = repair::accept_loss(folder).map_err(|error| failed("repair", folder, &error))?;
     screen.note(&match accepted {
-        Some(Accepted { what, kept }) => {
+        Some(Accepted { what, kept, left }) => {
             let kept = kept.map(|kept| format!("; the log as it was is kept as {}", kept.display()));
-            format!("the store goes on without this: {what}{}", kept.unwrap_or_default())
+            let left = left.map(|left| format!("; it goes on with {}", what_is_left(left)));
+            let [kept, left] = [kept, left].map(Option::unwrap_or_default);
+            format!("the store goes on without this: {what}{kept}{left}")
         }
         None => "the log lacks nothing; the store was left as it is".to_owned(),
     });
     Ok(())
 }
 
-/// Whether it could not be done; that something was left out is no reason not to keep the rest.
-fn is_failure(done: &Result<()>) -> bool {
-    done.as_ref().is_err_and(|stop| !stop.code.is_empty())
-}
-
-fn write_anew(folder: &Path, screen: &mut Screen) -> Result<()> {
+/// Writes a store anew, and says what was left out; true if nothing was.
+fn write_anew(folder: &Path, screen: &mut Screen) -> Result<bool> {
     let rebuilt = repair::rebuild(folder, &mut progress);
     clear_progress();
     let rebuilt = rebuilt.map_err(|error| failed("write anew", folder, &error))?;
@@ -147,19 +157,18 @@ fn write_anew(folder: &Path, screen: &mut Screen) -> Result<()> {
     screen.note(&format!(
         "the store is written anew with {count} instances; the file as it was is kept as {kept}"
     ));
-    if rebuilt.left_out.is_empty() {
-        return Ok(());
-    }
-    screen.flush()?;
-    Err(Stop::silent(exit::FAILED))
+    Ok(rebuilt.left_out.is_empty())
+}
+
+fn what_is_left(left: Left) -> String {
+    let Left { instances, changed_at } = left;
+    let last = changed_at.map(|at| format!(", the last change of which was at {at}"));
+    format!("{instances} instances{}", last.unwrap_or_default())
 }
 
 /// Saves to a file, which must be new, and is there when all is in it.
-fn save_to(folder: &Path, file: &Path, screen: &mut Screen) -> Result<()> {
-    let named = |error: io::Error| {
-        let message = format!("cannot write {}: {error}", file.display());
-        Stop::error(exit::FAILED, "output-failed", message)
-    };
+fn save_to(folder: &Path, file: &Path) -> Result<Export> {
+    let named = |error: io::Error| unwritten(file, &error);
     if file.symlink_metadata().is_ok() {
         let message = format!("{} exists already", file.display());
         return Err(Stop::error(exit::CONFLICT, "output-failed", message).hint("name a file that is new"));
@@ -170,37 +179,88 @@ fn save_to(folder: &Path, file: &Path, screen: &mut Screen) -> Result<()> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut out = io::BufWriter::new(options.open(&beside).map_err(named)?);
-    let saved = save(folder, &file.display().to_string(), &mut out, screen);
-    if is_failure(&saved) {
+    let part = options.open(&beside).map_err(|error| unwritten(&beside, &error))?;
+    let write = || -> Result<Export> {
+        let mut out = io::BufWriter::new(&part);
+        let saved = save(folder, &file.display().to_string(), &mut out).map_err(|trouble| match trouble {
+            Unsaved::Store(stop) => stop,
+            Unsaved::Output(error) => named(error),
+        })?;
+        part.sync_all().map_err(named)?;
+        fs::rename(&beside, file).map_err(named)?;
+        Ok(saved)
+    };
+    write().inspect_err(|_| {
         let _gone = fs::remove_file(&beside);
-        return saved;
-    }
-    out.flush().map_err(named)?;
-    out.get_ref().sync_all().map_err(named)?;
-    fs::rename(&beside, file).map_err(named)?;
-    saved
+    })
 }
 
-fn save(folder: &Path, to: &str, out: &mut dyn Write, screen: &mut Screen) -> Result<()> {
-    let mut count = 0_u64;
+fn unwritten(file: &Path, error: &io::Error) -> Stop {
+    let message = format!("cannot write {}: {error}", file.display());
+    Stop::error(exit::FAILED, "output-failed", message)
+}
+
+/// Why nothing is saved.
+enum Unsaved {
+    /// The store cannot be read.
+    Store(Stop),
+    /// What is read cannot be written.
+    Output(io::Error),
+}
+
+impl From<Unsaved> for Stop {
+    fn from(trouble: Unsaved) -> Self {
+        match trouble {
+            Unsaved::Store(stop) => stop,
+            Unsaved::Output(error) => error.into(),
+        }
+    }
+}
+
+/// What became of a store's instances.
+struct Export {
+    to: String,
+    count: u64,
+    lost: Vec<String>,
+}
+
+impl Export {
+    /// Says it when all is written; true if nothing was left out.
+    fn tell(self, screen: &mut Screen) -> bool {
+        let Self { to, count, lost } = self;
+        for line in &lost {
+            screen.warn(&format!("left out: {line}"));
+        }
+        if lost.is_empty() {
+            screen.note(&format!("all {count} instances are in {to}"));
+        } else {
+            screen.note(&format!(
+                "{count} instances are in {to}; what was left out is said above"
+            ));
+        }
+        lost.is_empty()
+    }
+}
+
+fn save(folder: &Path, to: &str, out: &mut dyn Write) -> std::result::Result<Export, Unsaved> {
+    let (mut count, mut refused) = (0_u64, None);
     let mut each = |saved: Saved| {
         count += 1;
-        writeln!(out, "{}", line(saved).compact())
+        writeln!(out, "{}", line(saved).compact()).map_err(|error| {
+            let kind = error.kind();
+            refused = Some(error);
+            kind.into()
+        })
     };
-    let lost = repair::save(folder, &mut each).map_err(|error| failed("read", folder, &error))?;
-    for line in &lost {
-        screen.warn(&format!("left out: {line}"));
+    let saved = repair::save(folder, &mut each);
+    // It ended for want of a place to write to, not because of the store.
+    if let Some(error) = refused {
+        return Err(Unsaved::Output(error));
     }
-    if lost.is_empty() {
-        screen.note(&format!("all {count} instances are in {to}"));
-        return Ok(());
-    }
-    screen.note(&format!(
-        "{count} instances are in {to}; what was left out is said above"
-    ));
-    screen.flush()?;
-    Err(Stop::silent(exit::FAILED))
+    let lost = saved.map_err(|error| Unsaved::Store(failed("read", folder, &error)))?;
+    out.flush().map_err(Unsaved::Output)?;
+    let to = to.to_owned();
+    Ok(Export { to, count, lost })
 }
 
 /// An instance with all that is known of it.

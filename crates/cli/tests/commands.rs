@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use taskhub_store::embedded::{EmbeddedStore, Options};
+
 const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
 
 fn taskhub(args: &[&str]) -> Output {
@@ -288,9 +290,22 @@ fn the_tools_of_a_store_say_what_they_need() {
     let (code, _, told) = tool(&["store", "repair", "--store", &store, "--accept-loss"]);
     assert_eq!(code, 0);
     assert!(told.contains("the log lacks nothing"), "{told}");
-    let held =
-        taskhub_store::embedded::EmbeddedStore::open(Path::new(&store), taskhub_store::embedded::Options::default())
-            .unwrap();
+    // One of another store.
+    let other = demo_store();
+    let place = Path::new(&other.1);
+    let held = EmbeddedStore::open(place, Options::default()).unwrap();
+    std::fs::copy(place.join("store.db-wal"), Path::new(&store).join("store.db-wal")).unwrap();
+    drop(held);
+    let (code, shown, _) = tool(&["store", "verify", "--store", &store]);
+    assert_eq!(code, 1, "{shown}");
+    assert!(shown.contains("the log is not this store's"), "{shown}");
+    let (code, _, told) = tool(&["store", "repair", "--store", &store, "--accept-loss"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(
+        told.contains("store.db-wal.damaged; it goes on with 3 instances, the last change"),
+        "{told}"
+    );
+    let held = EmbeddedStore::open(Path::new(&store), Options::default()).unwrap();
     // Looking is possible beside whoever has it, taking is not.
     let (code, shown, told) = tool(&["store", "verify", "--store", &store]);
     assert_eq!(code, 0, "{shown}{told}");
@@ -298,4 +313,73 @@ fn the_tools_of_a_store_say_what_they_need() {
     assert_eq!(code, 3);
     assert!(told.contains("error[store-locked]"), "{told}");
     drop(held);
+}
+
+/// With this as its standard output; exit code and standard error.
+fn tool_into(out: impl Into<Stdio>, args: &[&str]) -> (i32, String) {
+    let output = Command::new(TASKHUB).args(args).stdout(out).output().unwrap();
+    (output.status.code().unwrap(), text(&output.stderr))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_tools_of_a_store_cannot_write_is_no_success() {
+    let (folder, store) = demo_store();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let closed = || std::io::pipe().unwrap().1;
+    for args in [
+        &["store", "verify", "--store", &store][..],
+        &["store", "verify", "--store", &store, "--json"],
+        &["store", "repair", "--store", &store, "--export", "-"],
+    ] {
+        let (code, told) = tool_into(full(), args);
+        assert_eq!(code, 1, "{args:?}: {told}");
+        assert!(
+            told.contains("output-failed") && told.contains("cannot write"),
+            "{told}"
+        );
+        assert!(!told.contains("instances are in"), "{told}");
+        assert_eq!(tool_into(closed(), args), (141, String::new()), "{args:?}");
+    }
+    // A file that may not grow, as on a full disk.
+    let export = folder.path().join("all.jsonl");
+    let limited = "ulimit -f 0; exec \"$@\"";
+    let args = [
+        "-c", limited, "sh", TASKHUB, "store", "repair", "--store", &store, "--export",
+    ];
+    let output = Command::new("sh").args(args).arg(&export).output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("error[output-failed]: cannot write") && told.contains("all.jsonl"),
+        "{told}"
+    );
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["store"], "nothing is left of it");
+    // What another attempt has left is named.
+    std::fs::write(folder.path().join("all.jsonl.part"), "").unwrap();
+    let (code, _, told) = tool(&[
+        "store",
+        "repair",
+        "--store",
+        &store,
+        "--export",
+        export.to_str().unwrap(),
+    ]);
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("all.jsonl.part: "), "{told}");
+}
+
+#[test]
+fn a_check_that_is_asked_for_json_says_in_json_why_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("nowhere");
+    let (code, shown, told) = tool(&["store", "verify", "--json", "--store", nowhere.to_str().unwrap()]);
+    assert_eq!((code, shown.as_str()), (4, ""));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["error"]["code"], "file-not-found", "{told}");
+    assert_eq!(told["error"]["exitCode"], 4);
 }

@@ -48,6 +48,11 @@ pub(super) fn remove(path: &Path) -> Result<(), Trouble> {
     for name in [FILE.to_owned(), format!("{FILE}-journal")] {
         let place = path.join(name);
         match fs::remove_file(&place) {
+            Err(_) if place.is_dir() => {
+                let what = "it is a folder, and the store needs the name for a file; move it away";
+                let error = io::Error::new(io::ErrorKind::IsADirectory, what);
+                return Err(unavailable(&place, &error).into());
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unavailable(&place, &error).into()),
             _ => {}
         }

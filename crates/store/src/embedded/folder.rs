@@ -14,7 +14,7 @@ use super::own;
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
 use super::watch::{self, Watch};
-use super::{Options, Synchronous, migrate};
+use super::{Options, Synchronous, beside, migrate};
 use crate::{Error, Extent};
 
 pub(super) const FILE: &str = "store.db";
@@ -41,7 +41,7 @@ const SCHEMA: &str = include_str!("schema.sql");
 
 /// Against pages of 16 KiB a lone step takes a sixth less time and a full group writes a quarter fewer bytes. Pages
 /// of 4 KiB would save more bytes, but send history chunks above 1 KB to overflow pages.
-const PAGE_BYTES: i64 = 8 << 10;
+pub(super) const PAGE_BYTES: i64 = 8 << 10;
 
 /// Statements that are kept prepared on each connection.
 const STATEMENTS_MAX: usize = 64;
@@ -100,16 +100,23 @@ impl Folder {
     /// The one connection that writes, to a file that nobody else has open. Makes the tables in one that is new.
     pub(super) fn open(&mut self, options: &Options) -> Result<Connection, Error> {
         if self.held.is_none() {
-            self.refuse_emptied()?;
-            self.hold()?;
-            self.look_at_log()?;
-            if migrate::is_wanted(&self.path).map_err(|trouble| self.error(trouble, During::Read))? {
-                self.held = None;
-                migrate::migrate(&self.path)?;
-                self.hold()?;
-            }
+            // Another attempt looks at all of it again.
+            self.look().inspect_err(|_| self.held = None)?;
         }
         self.connect(options)
+    }
+
+    /// Holds the file, and looks at it and its log before SQLite does. What is of an older format is written anew.
+    fn look(&mut self) -> Result<(), Error> {
+        self.refuse_emptied()?;
+        self.hold()?;
+        self.look_at_log()?;
+        if migrate::is_wanted(&self.path).map_err(|trouble| self.error(trouble, During::Read))? {
+            self.held = None;
+            migrate::migrate(&self.path)?;
+            self.hold()?;
+        }
+        Ok(())
     }
 
     /// A look at whether its files are still there.
@@ -203,15 +210,15 @@ impl Folder {
         Ok(())
     }
 
-    /// Refuses a log that lacks something which was acknowledged, and says what a crash has left torn.
+    /// Refuses a log that lacks something which was acknowledged, or is not this store's, and says what a crash has left torn.
     fn look_at_log(&self) -> Result<(), Error> {
         let place = self.path.join(LOG);
-        let log = log_of(&self.path).map_err(|error| unavailable(&place, &error))?;
-        if let Some(what) = loss(&self.path, &log) {
+        let log = beside::log_of(&self.path)?;
+        if let Some(what) = beside::loss(&self.path, &log) {
             return Err(Error::Corrupt {
                 place: place.display().to_string(),
                 extent: Extent::Pages,
-                what: format!("{what}; {WAYS_ON}"),
+                what: format!("{what}; {}", beside::WAYS_ON),
             });
         }
         if let Log::Torn { at } = log {
@@ -302,26 +309,6 @@ pub(super) fn identify(connection: &Connection) -> Result<Identity, Trouble> {
     })
 }
 
-/// What can be done about a log that lacks something.
-const WAYS_ON: &str = "put the log back, or a copy of the whole store; or go on with what is left: \
-     `taskhub store repair --accept-loss`";
-
-/// What the log of a store is like.
-pub(super) fn log_of(folder: &Path) -> io::Result<Log> {
-    let mut header = [0; 18];
-    let mut file = own::open(&folder.join(FILE), File::options().read(true))?;
-    // A file that is still empty has pages as we make them.
-    let page_bytes = match file.read_exact(&mut header) {
-        // 1 stands for 65536.
-        Ok(()) => match u16::from_be_bytes([header[16], header[17]]) {
-            1 => 1 << 16,
-            bytes => usize::from(bytes),
-        },
-        Err(_) => usize::try_from(PAGE_BYTES).unwrap_or(0),
-    };
-    frames::look(&folder.join(LOG), page_bytes)
-}
-
 /// Whether the first page, which describes the file, is right in it, or there is a version of it in the log.
 pub(super) fn is_first_page_right(folder: &Path) -> io::Result<bool> {
     let bytes = usize::try_from(PAGE_BYTES).unwrap_or(0);
@@ -334,53 +321,6 @@ pub(super) fn is_first_page_right(folder: &Path) -> io::Result<bool> {
         return Ok(true);
     }
     Ok(frames::pages(&folder.join(LOG), bytes)?.contains(&1))
-}
-
-/// What is lost with a log that is damaged, or that is missing although the store was not closed.
-pub(super) fn loss(folder: &Path, log: &Log) -> Option<String> {
-    match log {
-        Log::Damaged { at, groups } => Some(format!(
-            "byte {at} begins a part of the log that is damaged, and {groups} acknowledged groups or more cannot be read \
-             from there on"
-        )),
-        // The header is on disk before anything is acknowledged.
-        Log::Absent | Log::Torn { at: 0 } if was_open(folder) => Some(
-            "the store was not closed, and its log is missing or empty: what was acknowledged since the log was last \
-             written back is lost"
-                .to_owned(),
-        ),
-        Log::Absent | Log::Whole | Log::Torn { .. } => None,
-    }
-}
-
-/// Whether the file itself, without its log, says that somebody has the store or did not close it.
-fn was_open(folder: &Path) -> bool {
-    let read = || -> Result<bool, Trouble> {
-        taskhub_pages::install()?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let place = alone(&folder.join(FILE));
-        let connection = Connection::open_with_flags_and_vfs(place, flags, taskhub_pages::STRICT)?;
-        if identify(&connection)? != Identity::Ours(FORMAT) {
-            return Ok(false);
-        }
-        Ok(About::read(&connection)?.is_open)
-    };
-    // What cannot be read now is told when the store is opened.
-    read().unwrap_or(false)
-}
-
-/// The name by which SQLite opens a file without its log.
-pub(super) fn alone(file: &Path) -> String {
-    use std::fmt::Write as _;
-    let mut name = "file:".to_owned();
-    for byte in file.as_os_str().as_encoded_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._".contains(byte) {
-            name.push(char::from(*byte));
-        } else {
-            let _infallible = write!(name, "%{byte:02X}");
-        }
-    }
-    name + "?immutable=1"
 }
 
 /// How a reader takes pages whose checksum is wrong.

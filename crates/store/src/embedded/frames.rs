@@ -13,7 +13,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-const HEADER_BYTES: usize = 32;
+/// Of the log, before its first frame.
+pub(super) const HEADER_BYTES: usize = 32;
 const FRAME_BYTES: usize = 24;
 /// The header begins with this, and one more if its numbers are summed as big-endian.
 const MAGIC: u32 = 0x377f_0682;
@@ -37,10 +38,16 @@ pub(super) enum Log {
         /// Groups from there on, as far as their frames tell.
         groups: u64,
     },
+    /// It belongs to another file, or to another time of this one.
+    Foreign {
+        /// The file has a log of its own, which is not there.
+        was_open: bool,
+    },
 }
 
-/// Rounds after which a frame that is left of one is not believed to be: each round writes over those before it.
-const ROUNDS_MAX: u32 = 1 << 16;
+/// Rounds after which a frame that is left of one is not believed to be: each round writes over those before it. The row
+/// about a store follows its log long before.
+pub(super) const ROUNDS_MAX: u32 = 1 << 16;
 
 /// A running checksum.
 type Sum = (u32, u32);
@@ -134,13 +141,27 @@ fn open(place: &Path, page_bytes: usize) -> io::Result<Opened> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Opened::Absent),
         file => file?,
     };
-    let mut from = BufReader::with_capacity(1 << 20, file);
     let mut header = [0; HEADER_BYTES];
-    Ok(match read_full(&mut from, &mut header)? {
+    Ok(match read_full(&mut &file, &mut header)? {
         0 => Opened::Absent,
-        HEADER_BYTES => Opened::Begun(from, Header::read(&header, page_bytes)),
+        HEADER_BYTES => {
+            let from = BufReader::with_capacity(1 << 20, file);
+            Opened::Begun(from, Header::read(&header, page_bytes))
+        }
         _ => Opened::NoHeader,
     })
+}
+
+/// The first salt of a log, if its header is there and right: SQLite draws it for a new log, and adds one with each round.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub(super) fn salt(place: &Path) -> io::Result<Option<u32>> {
+    let Opened::Begun(_, header) = open(place, 0)? else {
+        return Ok(None);
+    };
+    Ok(header.is_right.then_some(header.salts.0))
 }
 
 /// Numbers of the pages, from 1, that a log has a version of: what the file says of them does not count.
@@ -359,7 +380,7 @@ mod tests {
                         assert!(lost <= 1, "byte {at}, bit {bit}: {lost} groups are lost");
                     }
                     Log::Damaged { .. } => damaged += 1,
-                    Log::Absent => panic!("byte {at}"),
+                    Log::Absent | Log::Foreign { .. } => panic!("byte {at}"),
                 }
             }
             assert!(damaged > 100 && torn > 10, "{damaged} and {torn}, {rounds} rounds");

@@ -7,6 +7,7 @@ use rusqlite::{Connection, params, params_from_iter};
 use taskhub_core::id::{Epoch, HubName, InstanceNumber, Seq};
 use taskhub_core::time::Timestamp;
 
+use super::frames::ROUNDS_MAX;
 use super::record::{Key, int, uint};
 use super::sums::Words;
 use super::trouble::Trouble;
@@ -92,15 +93,16 @@ pub(super) struct About {
     pub(super) epoch_floor: u32,
     /// Somebody has the store, or had it and did not close it.
     pub(super) is_open: bool,
+    /// The first salt of the log that goes with the file, or that of an earlier round; absent until it is known.
+    pub(super) log_salt: Option<u32>,
+    /// What that was before this log was begun.
+    pub(super) log_before: Option<u32>,
 }
 
 impl About {
     pub(super) fn read(connection: &Connection) -> Result<Self, Trouble> {
-        let sql = "SELECT epoch_floor, is_open, sum FROM store";
-        let (about, sum) = connection.query_row(sql, [], |row| {
-            let (epoch_floor, is_open) = (row.get(0)?, row.get(1)?);
-            Ok((Self { epoch_floor, is_open }, row.get::<_, i64>(2)?))
-        })?;
+        let sql = "SELECT epoch_floor, is_open, log_salt, log_before, sum FROM store";
+        let (about, sum) = connection.query_row(sql, [], |row| Ok((Self::of(row)?, row.get::<_, i64>(4)?)))?;
         if about.sum() == sum {
             return Ok(about);
         }
@@ -108,14 +110,65 @@ impl About {
         Err(Trouble::Contradiction(what.to_owned()))
     }
 
+    /// From its columns.
+    pub(super) fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        // Below 0 stands for none.
+        let salt = |column| -> rusqlite::Result<_> { Ok(u32::try_from(row.get::<_, i64>(column)?).ok()) };
+        Ok(Self {
+            epoch_floor: row.get(0)?,
+            is_open: row.get(1)?,
+            log_salt: salt(2)?,
+            log_before: salt(3)?,
+        })
+    }
+
+    /// Its columns, but for the checksum.
+    fn columns(self) -> [i64; 4] {
+        let salt = |salt: Option<u32>| salt.map_or(-1, i64::from);
+        [
+            i64::from(self.epoch_floor),
+            i64::from(self.is_open),
+            salt(self.log_salt),
+            salt(self.log_before),
+        ]
+    }
+
     pub(super) fn sum(self) -> i64 {
-        Words::new([i64::from(self.epoch_floor), i64::from(self.is_open)]).sum(&[])
+        Words::new(self.columns()).sum(&[])
     }
 
     pub(super) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
-        let sql = "INSERT OR REPLACE INTO store (only, epoch_floor, is_open, sum) VALUES (1, ?1, ?2, ?3)";
-        connection.execute(sql, params![self.epoch_floor, self.is_open, self.sum()])?;
+        let sql = "INSERT OR REPLACE INTO store (only, epoch_floor, is_open, log_salt, log_before, sum) \
+             VALUES (1, ?1, ?2, ?3, ?4, ?5)";
+        let columns = self.columns().into_iter().chain([self.sum()]);
+        connection.execute(sql, params_from_iter(columns))?;
         Ok(())
+    }
+
+    /// The same, in front of a log that is yet to be begun: it says which one it follows, and its salt is not known.
+    pub(super) fn begin_log(self) -> Self {
+        Self {
+            log_salt: None,
+            log_before: self.log_salt.or(self.log_before),
+            ..self
+        }
+    }
+
+    /// The same with a log that has come to this salt.
+    pub(super) fn follow_log(self, found: u32) -> Self {
+        if self.log_salt == Some(found) {
+            return self;
+        }
+        Self {
+            log_salt: Some(found),
+            ..self.begin_log()
+        }
+    }
+
+    /// Whether its log has not come far since this was written.
+    pub(super) fn is_near(self, found: u32) -> bool {
+        self.log_salt
+            .is_some_and(|salt| found.wrapping_sub(salt) <= ROUNDS_MAX / 4)
     }
 }
 

@@ -29,6 +29,10 @@ pub(super) struct Log {
     page_bytes: i64,
     restart_bytes: i64,
     wait: Duration,
+    /// Length at the last look.
+    logged: i64,
+    /// It was begun anew since somebody asked.
+    is_anew: bool,
 }
 
 /// What a checkpoint left.
@@ -48,7 +52,15 @@ impl Log {
             page_bytes,
             restart_bytes: RESTART_BYTES,
             wait: RESTART_WAIT,
+            logged: 0,
+            is_anew: false,
         }
+    }
+
+    /// Whether it was begun anew since this was last asked, as far as its length tells: one that becomes longer than it was
+    /// at once does not show.
+    pub(super) fn has_begun_anew(&mut self) -> bool {
+        std::mem::take(&mut self.is_anew)
     }
 
     /// Called after each group, and told whether the log is so far ahead of the file that it must be written back
@@ -56,8 +68,11 @@ impl Log {
     /// space: what is in the log is durable, and the next group tries again.
     pub(super) fn keep_short(&mut self, connection: &Connection, is_ahead: bool) -> rusqlite::Result<u64> {
         let before = self.checkpoint(connection, "NOOP")?;
+        // Each group makes it longer.
+        self.is_anew |= before.logged <= self.logged;
+        self.logged = before.logged;
         if before.logged < RESTART_BYTES {
-            *self = Self::new(self.page_bytes);
+            (self.restart_bytes, self.wait) = (RESTART_BYTES, RESTART_WAIT);
         }
         let backlog = before.logged - before.done;
         if !is_ahead && backlog < BACKLOG_BYTES_MAX && before.logged < self.restart_bytes {
@@ -94,6 +109,11 @@ impl Log {
             done: done * self.page_bytes,
         })
     }
+}
+
+/// How many frames of the log there are: none where the next one begins a log whose salts may be any.
+pub(super) fn frames(connection: &Connection) -> rusqlite::Result<i64> {
+    checkpoint(connection, "NOOP", |_, logged, _| logged)
 }
 
 /// Writes the log back as far as that holds nobody up.

@@ -152,8 +152,11 @@ impl Copy<'_> {
         debug_assert_eq!(INFO.split(", ").count(), 25, "see INFO_1");
         let sql = "SELECT epoch_floor FROM store";
         let epoch_floor = self.old.query_row(sql, [], |row| row.get(0))?;
-        let is_open = false;
-        About { epoch_floor, is_open }.write(self.new)?;
+        let about = About {
+            epoch_floor,
+            ..About::default()
+        };
+        about.write(self.new)?;
         self.hubs()?;
         self.parts()?;
         self.instances()?;

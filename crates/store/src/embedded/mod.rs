@@ -12,6 +12,7 @@
 //! is core's matter, and whether two backends agree the conformance suite's.
 
 mod anew;
+mod beside;
 mod fold;
 mod folder;
 mod frames;

@@ -63,7 +63,7 @@ impl SqliteReader {
         progress: &mut dyn FnMut(verify::Progress),
     ) -> Result<crate::JobReport, Error> {
         let folder = self.folder.clone();
-        let verified = verify::verify(self.lenient()?, &folder, progress);
+        let verified = verify::verify(self.lenient()?, &folder, true, progress);
         verified.map_err(|trouble| trouble.during(During::Read, &folder::file(&folder)))
     }
 

@@ -18,7 +18,7 @@ use super::rows::INSERT_OUTBOX;
 use super::sums::print;
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
-use super::{anew, log, own};
+use super::{anew, beside, log, own};
 use crate::{Error, Extent, JobReport};
 
 /// What became of a store that was written anew.
@@ -41,7 +41,7 @@ pub struct Rebuilt {
 /// partition or the row about the store itself is damaged; `Full`; else as [`verify`](super::repair::verify). The store is as it was.
 pub fn rebuild(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Rebuilt, Error> {
     let (folder, log) = take(path)?;
-    if let Some(what) = folder::loss(path, &log) {
+    if let Some(what) = beside::loss(path, &log) {
         let place = path.join(folder::LOG).display().to_string();
         let what = format!("{what}; accept that loss first, with `taskhub store repair --accept-loss`");
         let extent = Extent::Pages;
@@ -126,9 +126,9 @@ struct Copy<'c> {
 
 impl Copy<'_> {
     fn all(&self) -> Result<(u64, Vec<String>), Trouble> {
-        let about = About::read(self.old)?;
-        let is_open = false;
-        About { is_open, ..about }.write(self.new)?;
+        let epoch_floor = About::read(self.old)?.epoch_floor;
+        let no_log = About::default();
+        About { epoch_floor, ..no_log }.write(self.new)?;
         let mut count = 0;
         let mut each = |key, saved: Saved| {
             let why = self.instance(key, &saved)?;

@@ -6,20 +6,21 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::HubName;
 use taskhub_core::instance::InstanceState;
+use taskhub_core::time::Timestamp;
 
+use super::beside;
 use super::folder::{self, FORMAT, Folder, Identity, LOG, identify, unavailable};
-use super::frames::Log;
+use super::frames::{self, Log};
 use super::hubs::About;
 use super::own;
 use super::reader::{self, SqliteReader};
-use super::record::{INFO, Key, read_info};
+use super::record::{INFO, Key, read_info, uint};
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
-use super::writer::keep_log;
 use crate::{Error, HistoryBounds, JobReport, decode_history};
 
 pub use super::rebuild::{Rebuilt, rebuild};
@@ -38,7 +39,8 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<JobRepo
         taken => taken?,
     };
     let connection = connect(path, &log)?;
-    let checked = verify::verify(&connection, path, progress);
+    let has_log = !matches!(log, Log::Foreign { .. });
+    let checked = verify::verify(&connection, path, has_log, progress);
     let mut report = checked.map_err(|trouble| folder.error(trouble, During::Read))?;
     report.problems.extend(of_log(path, &log));
     Ok(report)
@@ -46,7 +48,7 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<JobRepo
 
 /// What is wrong with the log, if something is.
 fn of_log(path: &Path, log: &Log) -> Option<String> {
-    let what = match (folder::loss(path, log), log) {
+    let what = match (beside::loss(path, log), log) {
         (Some(loss), _) => loss,
         (None, Log::Torn { at }) => format!(
             "from byte {at} on there is a group that is not whole: a crash leaves that, and so does a log that was cut short \
@@ -93,61 +95,121 @@ pub struct Accepted {
     pub what: String,
     /// Where the log is kept as it was, if there was one.
     pub kept: Option<PathBuf>,
+    /// What the store goes on with, as far as that can be read.
+    pub left: Option<Left>,
+}
+
+/// What a store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Instances, of all hubs.
+    pub instances: u64,
+    /// When the last of them changed; absent if there is none.
+    pub changed_at: Option<Timestamp>,
 }
 
 /// Has a store go on without what its log has lost, and says what that is; `None` if nothing is lost, and nothing is changed.
 ///
 /// # Errors
 ///
-/// `Locked` if somebody has the store, `Unavailable` if it cannot be written.
+/// `Locked` if somebody has the store, `Corrupt` if it could not be opened without that either, `Unavailable` if it cannot be
+/// written. Then all is as it was.
 pub fn accept_loss(path: &Path) -> Result<Option<Accepted>, Error> {
     let (folder, log) = take(path)?;
-    let Some(what) = folder::loss(path, &log) else {
+    let Some(what) = beside::loss(path, &log) else {
         return Ok(None);
     };
     let place = path.join(LOG);
     let cut = match log {
-        Log::Damaged { at, .. } => at,
-        Log::Absent | Log::Whole | Log::Torn { .. } => 0,
+        // In front of its first frame there is nothing to keep.
+        Log::Damaged { at, .. } if at > frames::HEADER_BYTES as u64 => Some(at),
+        _ => None,
     };
+    let has_row = check_rest(path, cut).map_err(|trouble| folder.error(trouble, During::Read))?;
     let kept = keep(path, &place, cut).map_err(|error| unavailable(&place, &error))?;
-    if cut == 0 {
-        // The file must not say that it was open: there is no log any more.
-        let close = || -> Result<(), Trouble> {
-            let connection = folder::connect_writer(&path.join(folder::FILE))?;
-            let about = About::read(&connection)?;
-            let is_open = false;
-            Ok(About { is_open, ..about }.write(&connection)?)
-        };
-        close().map_err(|trouble| folder.error(trouble, During::Write))?;
+    if cut.is_none()
+        && has_row
+        && let Err(trouble) = close(path)
+    {
+        if let Some(kept) = &kept {
+            fs::rename(kept, &place).map_err(|error| unavailable(kept, &error))?;
+        }
+        return Err(folder.error(trouble, During::Write));
     }
-    Ok(Some(Accepted { what, kept }))
+    let left = left(path).ok();
+    Ok(Some(Accepted { what, kept, left }))
 }
 
-/// Copies a log, and cuts it where it is damaged.
-fn keep(path: &Path, place: &Path, cut: u64) -> io::Result<Option<PathBuf>> {
+/// Whether there is a row about the store in what would be left; refuses a store that could not be opened then.
+fn check_rest(path: &Path, cut: Option<u64>) -> Result<bool, Trouble> {
+    // SQLite reads a log up to what is damaged.
+    let connect = |layer| match cut {
+        None => beside::connect_alone(path, layer),
+        Some(_) => beside::connect_through(path, layer),
+    };
+    // Pages of earlier formats have no checksums.
+    match identify(&connect(taskhub_pages::LENIENT)?)? {
+        Identity::Ours(FORMAT) => {
+            let connection = connect(taskhub_pages::STRICT)?;
+            About::read(&connection).map(|_| true)
+        }
+        Identity::Ours(found) if found > FORMAT => Err(folder::newer(path, found).into()),
+        Identity::Ours(_) => Ok(false),
+        Identity::New | Identity::Foreign => Err(folder::foreign()),
+    }
+}
+
+/// Has the file not say any more that it is open: it has no log.
+fn close(path: &Path) -> Result<(), Trouble> {
+    let connection = folder::connect_writer(&path.join(folder::FILE))?;
+    let about = About::read(&connection)?;
+    let is_open = false;
+    // Cut short, it leaves a log that says which one it follows.
+    Ok(About { is_open, ..about }.begin_log().write(&connection)?)
+}
+
+fn left(path: &Path) -> Result<Left, Error> {
+    let connection = connect(path, &beside::log_of(path)?)?;
+    let count = || -> Result<Left, Trouble> {
+        let sql = "SELECT coalesce(sum(n), 0) FROM status_count";
+        let instances = uint(connection.query_row(sql, [], |row| row.get(0))?);
+        let changed_at = connection.query_row("SELECT max(updated_at) FROM instance", [], |row| row.get(0))?;
+        let changed_at = Option::map(changed_at, Timestamp::from_ticks);
+        Ok(Left { instances, changed_at })
+    };
+    count().map_err(|trouble| trouble.during(During::Read, &folder::file(path)))
+}
+
+/// Puts a log aside, or a copy of one that is cut where it is damaged.
+fn keep(path: &Path, place: &Path, cut: Option<u64>) -> io::Result<Option<PathBuf>> {
     let length = match fs::metadata(place) {
         Ok(log) => log.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut kept = None;
-    if length > 0 {
-        let copy = unused(path, LOG)?;
-        fs::copy(place, &copy)?;
-        File::open(&copy)?.sync_all()?;
-        own::sync_folder(path)?;
-        kept = Some(copy);
+    if length == 0 {
+        return Ok(None);
     }
-    if cut > 0 {
+    let kept = unused(path, LOG)?;
+    let Some(cut) = cut else {
+        fs::rename(place, &kept)?;
+        own::sync_folder(path)?;
+        return Ok(Some(kept));
+    };
+    let copy = || -> io::Result<()> {
+        fs::copy(place, &kept)?;
+        File::open(&kept)?.sync_all()?;
+        own::sync_folder(path)?;
         let log = own::open(place, File::options().write(true))?;
         log.set_len(cut)?;
-        log.sync_all()?;
-    } else {
-        fs::remove_file(place)?;
-        own::sync_folder(path)?;
+        log.sync_all()
+    };
+    if let Err(error) = copy() {
+        // A part of a copy is none, and what it was made for has not come about.
+        let _gone = fs::remove_file(&kept);
+        return Err(error);
     }
-    Ok(kept)
+    Ok(Some(kept))
 }
 
 /// A name that a file of the store can be kept by.
@@ -174,7 +236,7 @@ pub(super) fn take(path: &Path) -> Result<(Folder, Log), Error> {
     }
     let mut folder = Folder::take(path)?;
     folder.hold()?;
-    let log = folder::log_of(path).map_err(|error| unavailable(&place, &error))?;
+    let log = beside::log_of(path)?;
     Ok((folder, log))
 }
 
@@ -182,18 +244,13 @@ pub(super) fn take(path: &Path) -> Result<(Folder, Log), Error> {
 /// reader to SQLite; it writes nothing else, and leaves the log as it is.
 pub(super) fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
     let connect = || -> Result<Connection, Trouble> {
-        taskhub_pages::install()?;
-        // Where there is no log none is made.
-        let (place, flags) = match log {
-            Log::Absent => (
-                folder::alone(&path.join(folder::FILE)).into(),
-                OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
-            ),
-            _ => (path.join(folder::FILE), OpenFlags::SQLITE_OPEN_READ_WRITE),
+        let connection = match log {
+            // None is made, and none is read that is not its own.
+            Log::Absent | Log::Foreign { .. } => beside::connect_alone(path, taskhub_pages::LENIENT)?,
+            Log::Whole | Log::Torn { .. } | Log::Damaged { .. } => {
+                beside::connect_through(path, taskhub_pages::LENIENT)?
+            }
         };
-        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags_and_vfs(place, flags, taskhub_pages::LENIENT)?;
-        keep_log(&connection, true)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         match identify(&connection)? {
             Identity::Ours(FORMAT) => Ok(connection),

@@ -32,10 +32,12 @@ type Table = (
 
 fn all(file: &Connection) -> Result<(), Trouble> {
     let tables: [Table; 10] = [
-        ("store", &["only"], "epoch_floor, is_open", |row| {
-            let (epoch_floor, is_open) = (row.get(0)?, row.get(1)?);
-            Ok(About { epoch_floor, is_open }.sum())
-        }),
+        (
+            "store",
+            &["only"],
+            "epoch_floor, is_open, log_salt, log_before",
+            |row| Ok(About::of(row)?.sum()),
+        ),
         ("hub", &["hub"], "hub, folded, name, partitions, created_at", |row| {
             let (folded, name) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
             Ok(hub_sum(row.get(0)?, folded, name, row.get(3)?, row.get(4)?))

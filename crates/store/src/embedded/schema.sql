@@ -11,6 +11,8 @@ CREATE TABLE store (
   only INTEGER PRIMARY KEY CHECK (only = 1),
   epoch_floor INTEGER NOT NULL,            -- above every epoch of a deleted hub: no fence is issued twice (A21)
   is_open INTEGER NOT NULL,                -- somebody has it, or had it and did not close it: then there must be a log
+  log_salt INTEGER NOT NULL,               -- first salt of that log, or of an earlier round of it; -1 until it is known
+  log_before INTEGER NOT NULL,             -- what that was before this log was begun
   sum INTEGER NOT NULL
 ) STRICT;
 

@@ -1,7 +1,7 @@
 //! Upkeep that looks at everything: whether what is stored twice agrees, and whether every instance can
 //! be loaded (I3, I4, I8, I12).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -35,15 +35,17 @@ pub struct Progress {
 /// Progress is told after so many of a kind.
 const TOLD_EVERY: u64 = 1_000;
 
-/// Checks the store that one snapshot shows, and the pages of the file, which may be ahead of it.
+/// Checks the store that one snapshot shows, and the pages of the file, which may be ahead of it. A log that is not the
+/// store's own (`has_log`) says nothing of pages.
 pub(super) fn verify(
     connection: &Connection,
     folder: &Path,
+    has_log: bool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<JobReport, Trouble> {
     let snapshot = connection.unchecked_transaction()?;
     let mut report = size(&snapshot)?;
-    pages(&snapshot, folder, &mut report, progress)?;
+    pages(&snapshot, (folder, has_log), &mut report, progress)?;
     rows(&snapshot, folder, &mut report, progress)?;
     Ok(report)
 }
@@ -79,7 +81,7 @@ pub(super) fn rows(
 /// may then be an old one, or none: a checkpoint that a crash has cut short leaves such.
 fn pages(
     connection: &Connection,
-    folder: &Path,
+    (folder, has_log): (&Path, bool),
     report: &mut JobReport,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Trouble> {
@@ -110,7 +112,11 @@ fn pages(
         }
         // Afterwards: what was being written meanwhile is in the log, or is right by now.
         if !wrong.is_empty() {
-            let logged = frames::pages(&log, bytes)?;
+            let logged = if has_log {
+                frames::pages(&log, bytes)?
+            } else {
+                BTreeSet::new()
+            };
             let mut still = Vec::new();
             for number in wrong {
                 if !logged.contains(&number) && !is_right(number)? {

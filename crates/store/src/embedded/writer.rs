@@ -14,7 +14,7 @@ use super::recent::{Change, Recent};
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
 use super::watch::Watch;
-use super::{Options, Synchronous, rows, verify};
+use super::{Options, Synchronous, folder, frames, rows, verify};
 use crate::blocking::Writer;
 use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Room, Work};
 
@@ -50,10 +50,20 @@ pub struct SqliteWriter {
     /// Most pages of the file.
     pages_max: i64,
     reserve: Reserve,
-    /// A write or a sync has failed, so that nobody knows what of the log is on disk.
-    is_doubtful: bool,
+    standing: Standing,
     options: Options,
     folder: Folder,
+}
+
+/// What must be done before anything is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing.
+    Marked,
+    /// The log must say which file it belongs to.
+    Unmarked,
+    /// A write or a sync has failed, so that nobody knows what of the log is on disk.
+    Doubtful,
 }
 
 /// What becomes true when the transaction is committed.
@@ -97,7 +107,7 @@ impl SqliteWriter {
             is_log_stuck: false,
             pages_max: PAGES_MAX,
             reserve,
-            is_doubtful: false,
+            standing: Standing::Unmarked,
             options,
             folder,
         };
@@ -115,7 +125,7 @@ impl SqliteWriter {
 
     /// Has the file itself say that it is open before anything is acknowledged: if its log is missing later, that is a loss.
     fn mark_open(&mut self) -> Result<(), Error> {
-        match self.at_any_rate(Room::Kept, |writer| writer.mark(true)) {
+        match self.at_any_rate(Room::Kept, Self::begin) {
             // What is written without room is written back when there is some.
             Err(Error::Full) => {
                 let place = self.folder.file();
@@ -129,11 +139,56 @@ impl SqliteWriter {
         }
     }
 
-    fn mark(&mut self, is_open: bool) -> Result<(), Error> {
-        let about = About::read(&self.connection).map_err(|trouble| self.error(trouble, During::Read))?;
-        if about.is_open == is_open {
+    /// Has the log say which file it belongs to before anything else is in it, and the file say that it is open, and what its
+    /// log is known by.
+    fn begin(&mut self) -> Result<(), Error> {
+        let about = self.about()?;
+        // Another connection, which did not begin it, has SQLite draw any salts for a log that has nothing in it.
+        let is_new =
+            !about.is_open || log::frames(&self.connection).map_err(|error| self.error(error, During::Read))? == 0;
+        self.standing = Standing::Marked;
+        if is_new {
+            let is_open = true;
+            let about = About { is_open, ..about }.begin_log();
+            let begun = self.change(|connection, _| Ok(about.write(connection)?));
+            if begun.is_err() && self.standing == Standing::Marked {
+                self.standing = Standing::Unmarked;
+            }
+            begun?;
+        }
+        if self.follow_log()? || is_new {
+            log::write_back(&self.connection).map_err(|error| self.error(error, During::Write))?;
+        }
+        Ok(())
+    }
+
+    /// Has the row about the store say how far its log has come, if it has come far; whether it has.
+    fn follow_log(&mut self) -> Result<bool, Error> {
+        let (about, found) = (self.about()?, self.log_salt()?);
+        let Some(found) = found.filter(|found| !about.is_near(*found)) else {
+            return Ok(false);
+        };
+        self.change(|connection, _| Ok(about.follow_log(found).write(connection)?))?;
+        Ok(true)
+    }
+
+    fn log_salt(&self) -> Result<Option<u32>, Error> {
+        let place = self.folder.path().join(folder::LOG);
+        frames::salt(&place).map_err(|error| folder::unavailable(&place, &error))
+    }
+
+    fn about(&self) -> Result<About, Error> {
+        About::read(&self.connection).map_err(|trouble| self.error(trouble, During::Read))
+    }
+
+    fn mark_closed(&mut self) -> Result<(), Error> {
+        let about = self.about()?;
+        if !about.is_open {
             return Ok(());
         }
+        // A part of this log, or an earlier one, is none to go on with.
+        let about = self.log_salt()?.map_or(about, |found| about.follow_log(found));
+        let is_open = false;
         self.change(|connection, _| Ok(About { is_open, ..about }.write(connection)?))?;
         log::write_back(&self.connection).map_err(|error| self.error(error, During::Write))
     }
@@ -290,7 +345,7 @@ impl SqliteWriter {
     /// system may have dropped what it could not write and take it for written: a sync of the same log would go well, and
     /// what comes behind the gap would be lost with the next power cut.
     fn settle(&mut self) -> Result<(), Error> {
-        if !self.is_doubtful {
+        if self.standing != Standing::Doubtful {
             return Ok(());
         }
         tracing::warn!(
@@ -306,14 +361,23 @@ impl SqliteWriter {
         }
         let hubs = Hubs::load(&self.connection);
         self.hubs = hubs.map_err(|trouble| self.error(trouble, During::Read))?;
-        self.is_doubtful = false;
+        self.standing = Standing::Unmarked;
         Ok(())
+    }
+
+    /// What must be so before anything is written.
+    fn be_ready(&mut self) -> Result<(), Error> {
+        self.settle()?;
+        match self.standing {
+            Standing::Marked => Ok(()),
+            Standing::Unmarked | Standing::Doubtful => self.begin(),
+        }
     }
 
     /// Runs a small change as a transaction of its own, and then remembers what became of the hubs.
     fn change<T>(&mut self, run: impl Fn(&Connection, &Hubs) -> Result<T, Trouble>) -> Result<T, Error> {
         self.abandon();
-        self.settle()?;
+        self.be_ready()?;
         let change = || -> Result<(T, Hubs, u64), Trouble> {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
             let before = self.connection.total_changes();
@@ -342,7 +406,9 @@ impl SqliteWriter {
     fn fail(&mut self, trouble: impl Into<Trouble>) -> Error {
         self.abandon();
         let error = self.error(trouble, During::Write);
-        self.is_doubtful |= matches!(error, Error::Unknown { .. });
+        if let Error::Unknown { .. } = error {
+            self.standing = Standing::Doubtful;
+        }
         self.recent.clear();
         if let Error::Full = error {
             self.write_back();
@@ -370,9 +436,20 @@ impl SqliteWriter {
                 tracing::warn!(%error, "the log could not be written back");
             }
         }
+        if self.log.has_begun_anew() {
+            self.keep_up();
+        }
+    }
+
+    /// After the log was begun anew; the next time does as well.
+    fn keep_up(&mut self) {
+        if let Err(error) = self.follow_log() {
+            tracing::warn!(%error, "the store could not note how far its log has come");
+        }
     }
 
     fn vacuum(&mut self, pages_max: u32) -> Result<(), Trouble> {
+        self.be_ready()?;
         let mut vacuum = self
             .connection
             .prepare(&format!("PRAGMA incremental_vacuum({pages_max})"))?;
@@ -412,6 +489,7 @@ impl SqliteWriter {
         let about = About::read(&self.connection)?;
         log::shorten(&self.connection, || about.write(&self.connection))?;
         (0..2).for_each(|_| self.count_sync(true));
+        self.keep_up();
         Ok(())
     }
 }
@@ -420,7 +498,7 @@ impl Drop for SqliteWriter {
     /// Marks the store as closed. Only then may SQLite remove the log.
     fn drop(&mut self) {
         self.abandon();
-        let marked = self.at_any_rate(Room::Kept, |writer| writer.mark(false));
+        let marked = self.at_any_rate(Room::Kept, Self::mark_closed);
         let marked =
             marked.and_then(|()| keep_log(&self.connection, false).map_err(|error| self.error(error, During::Write)));
         match marked {
@@ -472,7 +550,7 @@ impl Writer for SqliteWriter {
 
     fn stage(&mut self, group: &Group) -> Result<(), Error> {
         self.abandon();
-        self.settle()?;
+        self.be_ready()?;
         if group.room() == Room::Free {
             // It would use up the room that the next purge needs.
             self.regain()?;
@@ -527,7 +605,7 @@ impl Writer for SqliteWriter {
         self.abandon();
         self.settle()?;
         let report = match job {
-            Job::Verify => verify::verify(&self.connection, self.folder.path(), &mut |_| {}),
+            Job::Verify => verify::verify(&self.connection, self.folder.path(), true, &mut |_| {}),
             Job::Compact => self.compact().and_then(|()| verify::size(&self.connection)),
             Job::FindRoom => return self.find_room(),
         };

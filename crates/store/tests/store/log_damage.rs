@@ -2,10 +2,12 @@
 //! not (A18).
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use rusqlite::Connection;
 use taskhub_store::conformance::{Owner, done, instance};
-use taskhub_store::embedded::{EmbeddedStore, Options, repair};
+use taskhub_store::embedded::{EmbeddedStore, Options, fail_syncs, repair};
 use taskhub_store::{Error, HubAsk, Job, Store};
 
 use crate::scratch::Scratch;
@@ -21,11 +23,7 @@ fn killed() -> Scratch {
         owner.start(&instance(&format!("order-{number}")));
         owner.flush();
     }
-    let copy = Scratch::new();
-    for name in ["store.db", "store.db-wal"] {
-        std::fs::copy(scratch.path().join(name), copy.path().join(name)).unwrap();
-    }
-    copy
+    copied(&scratch)
 }
 
 fn change(folder: &Path, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
@@ -107,12 +105,87 @@ fn a_damaged_frame_with_groups_behind_it_is_refused_and_the_loss_can_be_accepted
             "it is left alone"
         );
         let accepted = repair::accept_loss(scratch.path()).unwrap();
-        assert!(accepted.unwrap().what.contains("is damaged"));
+        let accepted = accepted.unwrap();
+        assert!(accepted.what.contains("is damaged"));
+        let told = accepted.left.unwrap();
+        assert!(told.changed_at.is_some());
         let left = instances(scratch.path()).unwrap();
+        assert_eq!(told.instances, left);
         assert!(left > 0 && left < INSTANCES, "{left}");
         let kept = std::fs::read(scratch.path().join("store.db-wal.damaged")).unwrap();
         assert_eq!(kept, before, "what was there is kept beside the store");
     }
+}
+
+/// All files of a folder but the lock and what SQLite makes anew.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let files = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
+    let files = files.filter(|(name, _)| name != "lock" && !name.ends_with("-shm"));
+    files
+        .map(|(name, place)| (name, std::fs::read(place).unwrap()))
+        .collect()
+}
+
+/// The first frame, or the header: then there is nothing in front of it to go on with but the file.
+#[test]
+fn a_log_that_is_damaged_at_its_beginning_is_put_aside() {
+    for at in [3, 40] {
+        let scratch = killed();
+        change(scratch.path(), "store.db-wal", |log| log[at] ^= 0x10);
+        instances(scratch.path()).unwrap_err();
+        let accepted = repair::accept_loss(scratch.path()).unwrap().unwrap();
+        let left = accepted.left.unwrap();
+        assert_eq!((left.instances, left.changed_at), (0, None));
+        assert!(accepted.kept.is_some());
+        assert_eq!(
+            repair::accept_loss(scratch.path()).unwrap(),
+            None,
+            "byte {at}: once is enough"
+        );
+        assert_eq!(instances(scratch.path()), Ok(0));
+    }
+}
+
+/// What would be left could not be opened: of the file the first page, or that of the row about the store, is damaged as well.
+#[test]
+fn a_loss_that_cannot_be_accepted_leaves_all_as_it_was() {
+    const PAGE: usize = 8 << 10;
+    for at in [40, 4] {
+        let scratch = killed();
+        let root = {
+            let copy = copied(&scratch);
+            let file = Connection::open(copy.path().join("store.db")).unwrap();
+            let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'store'";
+            let root: i64 = file.query_row(sql, [], |row| row.get(0)).unwrap();
+            usize::try_from(root).unwrap()
+        };
+        change(scratch.path(), "store.db-wal", |log| log[at] ^= 0x10);
+        for page in [1, root] {
+            change(scratch.path(), "store.db", |file| file[page * PAGE - 100] ^= 0x10);
+            let before = files(scratch.path());
+            let error = repair::accept_loss(scratch.path()).unwrap_err();
+            assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+            assert_eq!(files(scratch.path()), before, "page {page}");
+            change(scratch.path(), "store.db", |file| file[page * PAGE - 100] ^= 0x10);
+        }
+        // The disk refuses what has to be written.
+        let before = files(scratch.path());
+        fail_syncs(1);
+        repair::accept_loss(scratch.path()).unwrap_err();
+        fail_syncs(0);
+        assert_eq!(files(scratch.path()), before);
+        assert!(repair::accept_loss(scratch.path()).unwrap().is_some());
+        assert_eq!(instances(scratch.path()), Ok(0));
+    }
+}
+
+fn copied(scratch: &Scratch) -> Scratch {
+    let copy = Scratch::new();
+    for name in ["store.db", "store.db-wal"] {
+        std::fs::copy(scratch.path().join(name), copy.path().join(name)).unwrap();
+    }
+    copy
 }
 
 /// Damage in the very last group cannot be told from one that was being written.

@@ -152,6 +152,24 @@ fn a_pipe_or_a_folder_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     }
 }
 
+/// A store is written anew under this name, and what an earlier attempt has left there is removed.
+#[test]
+fn a_folder_in_the_place_of_a_new_store_is_named_and_what_a_link_leads_to_is_left_alone() {
+    let scratch = Scratch::new();
+    let (folder, victim) = (scratch.path().join("store"), scratch.path().join("victim"));
+    drop(open(&folder).unwrap());
+    let place = folder.join("store.db-new");
+    fs::create_dir(&place).unwrap();
+    let why = refusal(&folder);
+    assert!(why.contains("store.db-new: it is a folder"), "{why}");
+    assert!(why.contains("move it away"), "{why}");
+    fs::remove_dir(&place).unwrap();
+    fs::create_dir(&victim).unwrap();
+    symlink(&victim, &place).unwrap();
+    drop(open(&folder).unwrap());
+    assert!(place.symlink_metadata().is_err() && victim.is_dir());
+}
+
 #[test]
 fn a_lock_that_is_held_for_reading_does_not_keep_us_out() {
     let scratch = Scratch::new();
