@@ -99,6 +99,8 @@ unsafe extern "C" fn read<const STRICT: bool>(
         let Some(number) = page_number(offset, bytes).filter(|_| code == ffi::SQLITE_OK) else {
             return code;
         };
+        #[cfg(feature = "testing")]
+        crate::testing::count_read();
         let page = slice::from_raw_parts(into.cast::<u8>(), usize::try_from(bytes).unwrap_or(0));
         if is_right(page, number) {
             return code;

@@ -1,15 +1,25 @@
-//! Faults for tests.
+//! Faults and counts for tests.
 
 use std::cell::Cell;
 
 thread_local! {
     static SYNCS: Cell<u32> = const { Cell::new(0) };
+    static PAGES_READ: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Has the next syncs of this thread fail, of files and of logs: as with a disk that reports an error once and has dropped
 /// what it could not write.
 pub fn fail_syncs(count: u32) {
     SYNCS.set(count);
+}
+
+/// Pages that this thread has read from files so far.
+pub fn pages_read() -> u64 {
+    PAGES_READ.get()
+}
+
+pub(crate) fn count_read() {
+    PAGES_READ.set(PAGES_READ.get() + 1);
 }
 
 pub(crate) fn sync_fails() -> bool {

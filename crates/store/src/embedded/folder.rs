@@ -317,9 +317,12 @@ pub(super) fn is_first_page_right(folder: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
         read => read?,
     }
-    if taskhub_pages::is_right(&page, 1) {
-        return Ok(true);
-    }
+    Ok(taskhub_pages::is_right(&page, 1) || is_first_page_logged(folder)?)
+}
+
+/// Whether there is a version of the first page in the log.
+pub(super) fn is_first_page_logged(folder: &Path) -> io::Result<bool> {
+    let bytes = usize::try_from(PAGE_BYTES).unwrap_or(0);
     Ok(frames::pages(&folder.join(LOG), bytes)?.contains(&1))
 }
 

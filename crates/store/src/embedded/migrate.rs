@@ -56,7 +56,14 @@ pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
         let bytes = header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, u32::from_be_bytes)
     };
-    if !header.starts_with(b"SQLite format 3\0") || (header.len() as u64) < HEADER_BYTES {
+    let is_database = header.starts_with(b"SQLite format 3\0");
+    if !(is_database && number(FORMAT_AT) == 1)
+        && folder::is_first_page_logged(folder).map_err(|error| unavailable(&place, &error))?
+    {
+        // What the log has of the page counts, and not what the file has.
+        return Ok(false);
+    }
+    if !is_database || (header.len() as u64) < HEADER_BYTES {
         return Err(Trouble::Contradiction("the file is not a database".to_owned()));
     }
     let (application, format) = (number(APPLICATION_AT), number(FORMAT_AT));

@@ -206,7 +206,8 @@ impl Scan<'_> {
     /// Instances of which rows were not found in a damaged file: none of them may be run by what is left.
     fn missing(&self, part: i64, items: &mut Vec<Recovered>) -> Result<(), Trouble> {
         let mut seen: BTreeMap<i64, u32> = BTreeMap::new();
-        let sql = "SELECT inst, lane, ev FROM pending WHERE inst >= ?1 AND inst < ?2";
+        // The checksum is not in the index, which may have rows that the table has not.
+        let sql = "SELECT inst, lane, ev, sum FROM pending WHERE inst >= ?1 AND inst < ?2";
         self.rows(sql, &["inst", "lane", "ev"], Key::range(part), |row| {
             let key = (row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
             *seen.entry(key.0).or_default() += 1;

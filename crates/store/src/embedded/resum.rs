@@ -97,8 +97,9 @@ fn all(file: &Connection) -> Result<(), Trouble> {
     ];
     for (table, key, columns, sum) in tables {
         let mut sums: Vec<(Vec<Value>, i64)> = Vec::new();
-        let mut select = file.prepare(&format!("SELECT {columns} FROM {table}"))?;
-        let mut keys = file.prepare(&format!("SELECT {} FROM {table}", key.join(", ")))?;
+        let order = key.join(", ");
+        let mut select = file.prepare(&format!("SELECT {columns} FROM {table} ORDER BY {order}"))?;
+        let mut keys = file.prepare(&format!("SELECT {order} FROM {table} ORDER BY {order}"))?;
         let (mut rows, mut key_rows) = (select.query([])?, keys.query([])?);
         while let (Some(row), Some(key_row)) = (rows.next()?, key_rows.next()?) {
             let key: Result<Vec<Value>, _> = (0..key.len()).map(|column| key_row.get(column)).collect();

@@ -70,8 +70,9 @@ CREATE INDEX instance_created ON instance (hub, created_at, id);
 CREATE INDEX instance_open ON instance (hub, status, created_at, id) WHERE status IN (0, 2, 6, 7);
 CREATE INDEX instance_bad ON instance (hub, status, created_at, id) WHERE status IN (3, 4, 5);
 
--- Kept apart, so that a turn does not rewrite its instance's large input. It has rows with numbers, unlike those below: to
--- find a row among others by its columns, SQLite reads each one that it passes as a whole, however large.
+-- Kept apart, so that a turn does not rewrite its instance's large input. It and the three below have rows with numbers, and
+-- an index for their keys: in a table without, SQLite reads each row that it passes on its way to another as a whole, however
+-- large. Rows are appended, so this is also faster.
 CREATE TABLE payload (
   inst INTEGER NOT NULL,
   place INTEGER NOT NULL,                  -- 0 custom status, 1 output, 2 input
@@ -90,7 +91,7 @@ CREATE TABLE history (
   sum INTEGER NOT NULL,
   body BLOB NOT NULL,
   PRIMARY KEY (inst, ordinal, first)
-) WITHOUT ROWID, STRICT;
+) STRICT;
 
 CREATE TABLE pending (
   inst INTEGER NOT NULL,
@@ -103,7 +104,7 @@ CREATE TABLE pending (
   sum INTEGER NOT NULL,
   body BLOB NOT NULL,
   PRIMARY KEY (inst, lane, ev)
-) WITHOUT ROWID, STRICT;
+) STRICT;
 
 CREATE TABLE outbox (                      -- by partition, so that purging the sender loses nothing (A29)
   part INTEGER NOT NULL,
@@ -112,7 +113,7 @@ CREATE TABLE outbox (                      -- by partition, so that purging the 
   sum INTEGER NOT NULL,
   body BLOB NOT NULL,
   PRIMARY KEY (part, seq, ix)
-) WITHOUT ROWID, STRICT;
+) STRICT;
 
 CREATE TABLE seen_key (
   inst INTEGER NOT NULL,

@@ -7,6 +7,7 @@ mod damage;
 mod embedded;
 mod folder;
 mod golden;
+mod large_rows;
 mod listing_reads;
 mod log_damage;
 mod log_length;
