@@ -60,7 +60,7 @@ pub enum ActionKind {
 
 impl ActionKind {
     /// Bytes of payload in it.
-    fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             Self::ScheduleTask { input, .. }
             | Self::CreateSubOrchestration { input, .. }

@@ -12,6 +12,7 @@ use taskhub_core::action::{Action, ActionKind};
 use taskhub_core::event::{EventKind, HistoryEvent, Parent, Tags};
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{ExecutionId, InstanceId, Name};
+use taskhub_core::limits;
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 
@@ -62,6 +63,8 @@ pub(crate) struct Ledger {
     /// Actions that no recorded event has confirmed and no answer has taken, by ascending id. Withdrawn
     /// ones are left as gaps, which keeps a search by id possible.
     made: VecDeque<(i32, Option<ActionKind>)>,
+    /// Bytes of payload in them. Above what one turn may ask for nothing is added, since the answer is refused as a whole.
+    made_bytes: usize,
     /// Timers that were committed and are not wanted any more (R48).
     cancelled: Vec<i32>,
     calls: BTreeMap<i32, Call>,
@@ -85,9 +88,15 @@ impl Ledger {
     /// Makes an action that nobody waits for.
     pub(crate) fn act(&mut self, kind: ActionKind) -> i32 {
         let id = self.next_id;
+        self.made_bytes += kind.size();
         self.next_id += 1;
         self.made.push_back((id, Some(kind)));
         id
+    }
+
+    /// Whether the turn asks for more than one may: what else it asks for need not be encoded any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.made_bytes > limits::TURN_ANSWER_BYTES_MAX
     }
 
     /// Makes an action whose completion is waited for.
@@ -193,6 +202,7 @@ impl Ledger {
         let Some(kind) = made.take() else {
             return Err(divergence::missing(id, recorded));
         };
+        self.made_bytes -= kind.size();
         // Confirmed in the order they were made, as a rule, so gaps gather at the front.
         while self.made.front().is_some_and(|(_, kind)| kind.is_none()) {
             self.made.pop_front();
@@ -206,6 +216,7 @@ impl Ledger {
             return Err(divergence::unrecorded(*id, kind));
         }
         self.made.clear();
+        self.made_bytes = 0;
         self.cancelled.clear();
         self.custom_status = None;
         Ok(())
@@ -214,6 +225,7 @@ impl Ledger {
     /// Takes what the turn asks for, in the order it was asked for. From now on it counts as committed:
     /// a turn that was not is never followed by another one on the same ledger (A22).
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
+        self.made_bytes = 0;
         let made = self.made.drain(..);
         let mut actions: Vec<Action> = made.filter_map(|(id, kind)| Some(Action { id, kind: kind? })).collect();
         let cancelled = self.cancelled.drain(..);

@@ -1,6 +1,6 @@
 //! The context of an orchestrator: everything its code may use besides its own values.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -244,7 +244,7 @@ impl OrchestrationContext {
         input: impl Serialize,
         options: impl Into<CallOptions>,
     ) -> Call<O> {
-        let input = codec::encode(&input, format_args!("the input of activity `{name}`"));
+        let input = self.encode(&input, format_args!("the input of activity `{name}`"));
         self.call(Awaited::Activity, name, input, options.into(), from_json)
     }
 
@@ -271,7 +271,7 @@ impl OrchestrationContext {
         input: impl Serialize,
         options: impl Into<CallOptions>,
     ) -> Call<O> {
-        let input = codec::encode(&input, format_args!("the input of sub-orchestration `{name}`"));
+        let input = self.encode(&input, format_args!("the input of sub-orchestration `{name}`"));
         self.call(Awaited::SubOrchestration, name, input, options.into(), from_json)
     }
 
@@ -298,7 +298,7 @@ impl OrchestrationContext {
             let message = format!("orchestrator `{name}` goes its own way, so a retry policy has nothing to answer");
             return Err(Error::new(INVALID_OPTION, message).non_retriable());
         }
-        let input = codec::encode(&input, format_args!("the input of orchestrator `{name}`"));
+        let input = self.encode(&input, format_args!("the input of orchestrator `{name}`"));
         let id = options
             .instance_id
             .clone()
@@ -319,8 +319,9 @@ impl OrchestrationContext {
     ///
     /// If the name is none, or the payload cannot be written as JSON.
     pub fn raise_event(&self, instance: &InstanceId, name: &str, payload: impl Serialize) -> Result<()> {
-        let input =
-            codec::encode(&payload, format_args!("the payload of event `{name}`")).map_err(Error::from_failure)?;
+        let input = self
+            .encode(&payload, format_args!("the payload of event `{name}`"))
+            .map_err(Error::from_failure)?;
         let action = ActionKind::SendEvent {
             instance: instance.clone(),
             name: Name::new(name)?,
@@ -328,6 +329,15 @@ impl OrchestrationContext {
         };
         self.shared.ledger.borrow_mut().act(action);
         Ok(())
+    }
+
+    /// A payload for an action. Once the turn asks for more than one may, its answer is refused, and what else it asks for is
+    /// not worth the memory and the time.
+    fn encode<T: Serialize + ?Sized>(&self, value: &T, what: impl Display + Copy) -> Result<Option<Payload>, Failure> {
+        if self.shared.ledger.borrow().is_over() {
+            return Ok(None);
+        }
+        codec::encode(value, what)
     }
 
     fn call<O>(

@@ -11,6 +11,7 @@ use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{Epoch, Fence, InstanceId, InstanceNumber, Seq};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{OutboxRef, Outcome};
+use taskhub_core::refusal::Refusal;
 use taskhub_core::status::Stall;
 use taskhub_core::time::Timestamp;
 use taskhub_core::turn::{self, Turn};
@@ -294,18 +295,23 @@ impl TestHub {
         let Some(Kept { state, .. }) = self.instances.get(id) else {
             unreachable!("a turn is of an instance that exists");
         };
-        let commit = match answer {
-            Ok(answer) => committed(turn::finish(state, &turn, answer, &mut self.ids, self.now)),
-            Err(reason) => {
-                let since = self.now;
-                let stall = Stall {
-                    since,
-                    reason,
-                    attempts: 1,
-                };
-                control::stall(state, Some(stall), self.now)
+        let (ids, now) = (&mut self.ids, self.now);
+        let made = answer.and_then(|answer| match turn::finish(state, &turn, answer, ids, now) {
+            // As the engine has it.
+            Err(refusal @ Refusal::PayloadTooLarge { .. }) => {
+                self.worker.evict(&self.partition, id);
+                Err(format!("{refusal}; ask for less at a time, or terminate it"))
             }
-        };
+            made => Ok(committed(made)),
+        });
+        let commit = made.unwrap_or_else(|reason| {
+            let stall = Stall {
+                since: now,
+                reason,
+                attempts: 1,
+            };
+            control::stall(state, Some(stall), now)
+        });
         self.apply(commit);
     }
 

@@ -544,3 +544,36 @@ fn a_fake_that_takes_longer_than_the_activity_may_is_timed_out() {
         assert_eq!((error_type, hub.now().since(before).as_secs()), (wanted, 5));
     }
 }
+
+/// A value of 30 MiB that counts how often it is encoded.
+struct Large<'c>(&'c Cell<u32>);
+
+impl serde::Serialize for Large<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        self.0.set(self.0.get() + 1);
+        to.serialize_str(&"x".repeat(30 << 20))
+    }
+}
+
+#[test]
+fn what_a_turn_asks_for_beyond_its_limit_is_not_encoded() {
+    thread_local! {
+        static ENCODED: Cell<u32> = const { Cell::new(0) };
+    }
+    let greedy = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
+        ENCODED.set(0);
+        let count = Cell::new(0);
+        let calls: Vec<_> = (0..40)
+            .map(|_| ctx.call_activity::<()>("Store", Large(&count)))
+            .collect();
+        ENCODED.set(count.get());
+        join_all(calls).await;
+        Ok(())
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Greedy", greedy));
+    let id = hub.start("Greedy", ());
+    hub.run();
+    let stall = hub.info(&id).stalled.clone().unwrap();
+    assert!(stall.reason.contains("at most 268435456"), "{stall:?}");
+    assert_eq!(ENCODED.get(), 9, "256 MiB are eight and a half");
+}
