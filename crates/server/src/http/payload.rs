@@ -14,6 +14,8 @@ use taskhub_core::json;
 use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::Error as EngineError;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 use tokio::time::timeout;
 
 use super::problem::Problem;
@@ -99,6 +101,18 @@ pub(crate) async fn pass_over(app: &App, head: &Parts, body: &mut Incoming) {
     let _given_up = timeout(app.config.limits.body_timeout, passing).await;
 }
 
+/// Payloads of more bytes take so long to look through that others must not wait for it.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// Looks through a payload; one that is large while the thread's other tasks go on elsewhere, where there is an elsewhere.
+fn apart<T>(bytes: usize, look: impl FnOnce() -> T) -> T {
+    let has_threads = || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if bytes > LARGE_BYTES && has_threads() {
+        return block_in_place(look);
+    }
+    look()
+}
+
 /// The payload a body holds; none if it is empty (H15).
 ///
 /// # Errors
@@ -108,6 +122,10 @@ pub(crate) fn of_body(body: &Bytes, unwrap: bool) -> Result<Option<Payload>, Pro
     if body.is_empty() {
         return Ok(None);
     }
+    apart(body.len(), || read_body(body, unwrap))
+}
+
+fn read_body(body: &Bytes, unwrap: bool) -> Result<Option<Payload>, Problem> {
     let text = check(body)?;
     let wrapped = if unwrap { unwrapped(&text) } else { None };
     let payload = match (wrapped, text) {
@@ -186,6 +204,10 @@ pub(crate) enum Shown<'a> {
 impl<'a> Shown<'a> {
     pub(crate) fn new(payload: Option<&'a Payload>) -> Self {
         let Some(payload) = payload else { return Self::Absent };
+        apart(payload.bytes().len(), || Self::of(payload))
+    }
+
+    fn of(payload: &'a Payload) -> Self {
         let text = String::from_utf8_lossy(payload.bytes());
         if text.trim().is_empty() {
             return Self::Text(Cow::Borrowed(""));

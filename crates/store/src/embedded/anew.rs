@@ -30,6 +30,10 @@ pub fn stop_migration_after(steps: u64) -> u64 {
 }
 
 /// A moment at which a crash may come.
+#[cfg_attr(
+    not(feature = "testing"),
+    expect(clippy::unnecessary_wraps, reason = "only a test has one fail")
+)]
 pub(super) fn step() -> Result<(), Trouble> {
     #[cfg(feature = "testing")]
     {
