@@ -24,8 +24,8 @@ const LARGE: usize = 20 << 20;
 /// What a few rows and the way to them take.
 const FEW: u64 = 100;
 
-fn large() -> Option<Payload> {
-    Some(Payload::new(vec![b'7'; LARGE]))
+fn large() -> Payload {
+    Payload::new(vec![b'7'; LARGE])
 }
 
 fn raise(owner: &mut Owner<'_>, id: &InstanceId, input: Option<Payload>) {
@@ -48,7 +48,7 @@ fn call(input: Option<Payload>) -> ActionKind {
 fn neighbours(owner: &mut Owner<'_>, ids: &[InstanceId; 3]) {
     for id in ids {
         owner.start(id);
-        let input = if *id == ids[1] { large() } else { None };
+        let input = (*id == ids[1]).then(large);
         let event = ActionKind::SendEvent {
             instance: instance("nobody"),
             name: name("Hi"),
@@ -56,9 +56,9 @@ fn neighbours(owner: &mut Owner<'_>, ids: &[InstanceId; 3]) {
         };
         owner.turn(id, vec![call(input.clone()), call(None), event]);
         if *id == ids[1] {
-            owner.answer_task(id, Outcome::Completed(large()));
-            owner.turn(id, vec![call(large())]);
-            raise(owner, id, large());
+            owner.answer_task(id, Outcome::Completed(Some(large())));
+            owner.turn(id, vec![call(Some(large()))]);
+            raise(owner, id, Some(large()));
         }
         owner.flush();
     }
