@@ -275,8 +275,9 @@ impl<R: Destination> Partition<R> {
                     instance = instance.as_ref().map(InstanceId::as_str),
                     place,
                     what,
-                    "a row of the store cannot be read; it is left as it is, and its instance is not run; \
-                     restore the store from a backup, or repair the row, and open the hub again"
+                    "store-corrupt: a row of the store cannot be read; it is left as it is, and its instance is not run; \
+                     restore the store from a backup, or go on without the instance: `taskhub store repair --rebuild`; \
+                     see `taskhub errors store-corrupt`"
                 );
                 if let Some(instance) = instance {
                     self.out_of_service

@@ -12,7 +12,7 @@ use taskhub_core::id::InstanceId;
 use taskhub_core::query::{Cursor, Filter};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::RuntimeStatus;
-use taskhub_store::{Error as StoreError, Freshness, Query};
+use taskhub_store::{Error as StoreError, Extent, Freshness, Query};
 use tokio::time::sleep;
 
 use crate::error::Error;
@@ -26,6 +26,9 @@ const PURGE_PAGE: usize = 1_000;
 /// Instances purged at once: few, because whoever calls meanwhile waits for the group they go into, and for the
 /// one after it.
 const PURGE_STEP: usize = 16;
+
+/// Instances of a step that damaged pages may keep from being purged before the whole purge ends.
+const REFUSED_MAX: u32 = 2;
 
 /// What became of a purge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +129,7 @@ impl Hub {
     /// Purges those that have ended, and counts them.
     async fn purge_step(&self, ids: &[InstanceId]) -> Result<Purged, Error> {
         let _shared = self.shared.kept_room.read().await;
-        let mut gone = purged(0, 0);
+        let (mut gone, mut refused) = (purged(0, 0), 0);
         let mut asked = Vec::with_capacity(ids.len());
         for instance in ids {
             asked.push(self.ask(instance, Request::Purge)?);
@@ -139,7 +142,14 @@ impl Hub {
                 }
                 // Purged by someone else, or started anew, since the page was read; or one that cannot be
                 // read, which is kept and keeps no other from being purged (R187).
-                Err(Error::Refused(_) | Error::Store(StoreError::Corrupt { .. })) => {}
+                Err(
+                    Error::Refused(_)
+                    | Error::Store(StoreError::Corrupt {
+                        extent: Extent::Rows, ..
+                    }),
+                ) => {}
+                // Each of these costs the others a reload.
+                Err(Error::Store(StoreError::Corrupt { .. })) if refused < REFUSED_MAX => refused += 1,
                 Err(error) => return Err(error),
             }
         }

@@ -276,8 +276,8 @@ impl Shared {
             tracing::error!(
                 hub = %self.hub,
                 what,
-                "the file of the store is damaged where new work has to be written; the hub answers reads, and does no work \
-                 until the store is repaired and opened again"
+                "store-corrupt: the file of the store is damaged where new work has to be written; the hub answers reads, and \
+                 does no work until the store is repaired and opened again; see `taskhub errors store-corrupt`"
             );
         }
     }

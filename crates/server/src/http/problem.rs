@@ -4,7 +4,7 @@
 use http::StatusCode;
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::{Error as EngineError, chain};
-use taskhub_store::Error as StoreError;
+use taskhub_store::{Error as StoreError, Extent};
 use uuid::Uuid;
 
 use super::respond::{self, Response};
@@ -155,9 +155,12 @@ impl From<EngineError> for Problem {
                 tracing::warn!(error = %chain(&error), "the store cannot do what a request needs");
                 Self::busy("the store cannot do it for the moment")
             }
-            EngineError::Store(StoreError::Corrupt { what, .. }) => {
-                tracing::error!(error = %chain(&error), "a request met damage in the store");
-                let what = format!("the store is damaged: {what}");
+            EngineError::Store(StoreError::Corrupt { what, extent, .. }) => {
+                // That of the file is said once, by whoever writes.
+                if *extent == Extent::Rows {
+                    tracing::error!(error = %chain(&error), "a request met damage in the store");
+                }
+                let what = format!("the store is damaged (store-corrupt): {what}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, WRONG, what, "System.Exception")
             }
             _ => Self::unexpected(&error),

@@ -132,6 +132,7 @@ impl Folder {
     }
 
     pub(super) fn hold(&mut self) -> Result<(), Error> {
+        super::rebuild::forget_second_name(&self.path).map_err(|error| unavailable(&self.path, &error))?;
         let beside = ["-wal", "-shm"].map(|suffix| (format!("{FILE}{suffix}"), false));
         let all = [(FILE.to_owned(), true), (super::reserve::FILE.to_owned(), false)];
         for (name, is_made) in all.into_iter().chain(beside) {
@@ -394,9 +395,10 @@ fn is_of_store(name: &str) -> bool {
         || name
             .strip_prefix(FILE)
             .is_some_and(|rest| ["", "-wal", "-shm"].contains(&rest))
-        || name
-            .strip_prefix(LOG)
-            .is_some_and(|rest| rest.starts_with(super::repair::KEPT))
+        || [FILE, LOG]
+            .into_iter()
+            .filter_map(|file| name.strip_prefix(file))
+            .any(|rest| rest.starts_with(super::repair::KEPT))
 }
 
 /// Takes the lock. One that is held by readers alone, of whom no store has any for long, is replaced: whoever could read it

@@ -266,8 +266,7 @@ impl Hubs {
 }
 
 fn parts(connection: &Connection, hub: i64) -> Result<Vec<Part>, Trouble> {
-    let sql =
-        "SELECT part, ix, epoch, is_clean, next_seq, next_number, items, sum FROM part WHERE hub = ?1 ORDER BY ix";
+    let sql = "SELECT part, ix, epoch, is_clean, next_seq, next_number, items, sum FROM part NOT INDEXED WHERE hub = ?1 ORDER BY ix";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([hub])?;
     let mut parts = Vec::new();

@@ -6,19 +6,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, params, params_from_iter};
+use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::folder::{self, Folder, Pages, unavailable};
 use super::frames::Log;
 use super::hubs::{About, Hubs, INSTANCE_TABLES};
-use super::record::{INFO, Key, Place, count_sum, payload_sum, read_info};
+use super::record::{
+    INFO, Key, PENDING, PendingRow, Place, Stored, chunk_words, count_sum, key_words, payload_sum, read_info,
+};
 use super::recovery::{OUTBOX, Scan, outbox_item};
-use super::repair::{self, Saved, connect, take, unused};
-use super::rows::INSERT_OUTBOX;
+use super::repair::{self, KEPT, connect, next_readable, saved, take, told, unused};
+use super::rows::INSERT_KEY;
 use super::sums::print;
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
-use super::{anew, beside, log, own};
+use super::{anew, beside, log, own, watch};
 use crate::{Error, Extent, JobReport};
 
 /// What became of a store that was written anew.
@@ -68,9 +70,11 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
             old,
             new: new_rows,
             hubs,
+            left_out: Vec::new(),
         }
         .all()?;
         transaction.commit()?;
+        give_back(&new)?;
         check(&new, path, progress)?;
         anew::end(new)?;
         Ok(copied)
@@ -86,7 +90,10 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
         }
         old.close().map_err(|(_, error)| error)?;
         let kept = keep(path).map_err(|error| unavailable(&path.join(folder::FILE), &error))?;
-        anew::replace(path)?;
+        anew::replace(path).inspect_err(|_| {
+            // It is done by the next opener too.
+            let _forgotten = forget_second_name(path);
+        })?;
         Ok(kept)
     };
     let kept = place().map_err(|trouble| folder.error(trouble, During::Write))?;
@@ -97,12 +104,44 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
     })
 }
 
+/// Gives back the pages of what was copied and left out then: a page that was never written has no checksum.
+fn give_back(new: &Connection) -> Result<(), Trouble> {
+    let mut vacuum = new.prepare("PRAGMA incremental_vacuum")?;
+    let mut steps = vacuum.query([])?;
+    while steps.next()?.is_some() {}
+    Ok(())
+}
+
 /// Gives the old file a second name, so that it stays when the new one gets its first.
 fn keep(path: &Path) -> io::Result<PathBuf> {
-    let kept = unused(path, folder::FILE)?;
-    fs::hard_link(path.join(folder::FILE), &kept)?;
+    let (file, kept) = (path.join(folder::FILE), unused(path, folder::FILE)?);
+    if fs::hard_link(&file, &kept).is_err() {
+        // The file system has no second names.
+        fs::copy(&file, &kept)?;
+        fs::File::open(&kept)?.sync_all()?;
+    }
     own::sync_folder(path)?;
     Ok(kept)
+}
+
+/// Takes the second name away that a file still has when it was not replaced after all: nothing is lost with a name.
+pub(super) fn forget_second_name(path: &Path) -> io::Result<()> {
+    let file = path.join(folder::FILE);
+    let Some(ours) = fs::symlink_metadata(&file).ok().and_then(|file| watch::id(&file)) else {
+        return Ok(());
+    };
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let is_kept = entry.file_name().to_str().is_some_and(|name| {
+            name.strip_prefix(folder::FILE)
+                .is_some_and(|rest| rest.starts_with(KEPT))
+        });
+        if is_kept && watch::id(&entry.metadata()?) == Some(ours) {
+            fs::remove_file(entry.path())?;
+            own::sync_folder(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a new file that is not whole: something was damaged in a way that nothing here has noticed.
@@ -118,101 +157,224 @@ fn check(new: &Connection, path: &Path, progress: &mut dyn FnMut(Progress)) -> R
     }
 }
 
+/// A table with row numbers: its columns, and whether a row is what was written.
+type Numbered = (&'static str, &'static str, fn(&Row<'_>) -> Result<(), Trouble>);
+
+const NUMBERED: [Numbered; 5] = [
+    ("instance", INFO, |row| Stored::read(row).map(drop)),
+    ("payload", "inst, place, ordinal, sum, body", |row| {
+        let number: i64 = row.get(1)?;
+        let place = Place::ALL.into_iter().find(|place| place.number() == number);
+        let print = print(row.get_ref(4)?.as_blob()?);
+        let sum = place.map(|place| Ok::<_, Trouble>(payload_sum(Key(row.get(0)?), place, row.get(2)?, print)));
+        if sum.transpose()? == Some(row.get(3)?) {
+            return Ok(());
+        }
+        Err(Trouble::Contradiction("the checksum of a payload is wrong".to_owned()))
+    }),
+    ("history", "inst, ordinal, first, events, is_cut, sum, body", |row| {
+        let words = chunk_words(Key(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+        words.check(row.get_ref(6)?.as_blob()?, row.get(5)?, "a history chunk")
+    }),
+    ("pending", PENDING, |row| PendingRow::read(row, 0).map(drop)),
+    ("outbox", OUTBOX, |row| outbox_item(row).map(drop)),
+];
+
+/// Copies what can be read, and then leaves out what is not whole. Rows are read by their numbers and not through indexes, which
+/// may be damaged as well and are made anew.
 struct Copy<'c> {
     old: &'c Connection,
     new: &'c Connection,
     hubs: Hubs,
+    left_out: Vec<String>,
 }
 
 impl Copy<'_> {
-    fn all(&self) -> Result<(u64, Vec<String>), Trouble> {
+    fn all(mut self) -> Result<(u64, Vec<String>), Trouble> {
         let epoch_floor = About::read(self.old)?.epoch_floor;
-        let no_log = About::default();
-        About { epoch_floor, ..no_log }.write(self.new)?;
-        let mut count = 0;
-        let mut each = |key, saved: Saved| {
-            let why = self.instance(key, &saved)?;
-            count += u64::from(why.is_none());
-            Ok(why)
+        let is_open = false;
+        // No log goes with it, and one that is laid beside it is not its own.
+        let log_salt = Some(
+            self.new
+                .query_row("SELECT random() & 0xffffffff", [], |row| row.get(0))?,
+        );
+        let log_before = None;
+        let about = About {
+            epoch_floor,
+            is_open,
+            log_salt,
+            log_before,
         };
-        let mut left_out = repair::left_out(self.old, &mut each)?;
-        self.outbox(&mut left_out)?;
+        about.write(self.new)?;
+        for table in &NUMBERED {
+            self.rows(table)?;
+        }
+        self.keys()?;
         self.hubs.copy_to(self.new)?;
+        let count = self.instances()?;
+        if count == 0 && !self.left_out.is_empty() {
+            let what =
+                "no instance in it can be read by its row, so that nothing would be left; the store was left as it is";
+            return Err(Trouble::Contradiction(what.to_owned()));
+        }
+        self.unseen();
+        self.orphans()?;
         self.counts()?;
-        Ok((count, left_out))
+        Ok((count, self.left_out))
     }
 
-    /// Copies the rows of an instance, or says why not.
-    fn instance(&self, key: Key, saved: &Saved) -> Result<Option<String>, Trouble> {
-        let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
-        let mut statement = self.old.prepare_cached(&sql)?;
-        let mut rows = statement.query([key.0])?;
-        let Some(row) = rows.next()? else {
-            return Ok(Some(
-                "its row is found by going through them all, and not by its number".to_owned(),
-            ));
-        };
-        let info = read_info(row)?;
-        if self.hubs.hub_of_part(key.part()) != Some(info.hub) {
-            return Ok(Some(format!("it is in no partition of hub `{}`", saved.hub)));
-        }
-        if let Some(problem) = verify::instance(self.old, info)? {
-            return Ok(Some(problem));
-        }
-        for table in INSTANCE_TABLES {
-            if !self.copy_rows(table, key)? {
-                return Ok(Some("another one has its id".to_owned()));
+    /// Copies the rows of a table that are what was written, as far as they can be reached.
+    fn rows(&mut self, table: &Numbered) -> Result<(), Trouble> {
+        let (name, columns, _) = *table;
+        let mut behind = i64::MIN;
+        loop {
+            let (reached, trouble) = self.stretch(table, behind)?;
+            let Some(trouble) = trouble else { return Ok(()) };
+            let next = next_readable(self.old, name, reached)?;
+            // Whose the others are is said when their instances are looked at.
+            if ["instance", "outbox"].contains(&name) {
+                let until = next.map(|next| format!(" and before {next}")).unwrap_or_default();
+                self.left_out
+                    .push(format!("rows of `{name}` behind {reached}{until}: {trouble}"));
             }
+            tracing::debug!(table = name, columns, reached, next, "rows cannot be reached");
+            let Some(next) = next else { return Ok(()) };
+            behind = next - 1;
         }
-        Ok(None)
     }
 
-    /// Copies the rows of an instance in a table. False if one has the place of another.
-    fn copy_rows(&self, table: &str, key: Key) -> Result<bool, Trouble> {
-        let sql = format!("SELECT * FROM {table} WHERE inst = ?1");
-        let mut from = self.old.prepare_cached(&sql)?;
-        let columns = from.column_count();
-        let values = vec!["?"; columns].join(", ");
-        let sql = format!("INSERT INTO {table} VALUES ({values})");
-        let mut into = self.new.prepare_cached(&sql)?;
-        let mut rows = from.query([key.0])?;
-        while let Some(row) = rows.next()? {
-            let values: Vec<Value> = (0..columns).map(|at| row.get(at)).collect::<rusqlite::Result<_>>()?;
-            if table == "payload" && !is_payload_whole(key, &values) {
-                // Those that the instance needs are whole.
-                continue;
-            }
-            match into.execute(params_from_iter(values)) {
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => return Ok(false),
-                copied => drop(copied?),
-            }
-        }
-        Ok(true)
-    }
-
-    fn outbox(&self, left_out: &mut Vec<String>) -> Result<(), Trouble> {
-        let scan = Scan {
-            connection: self.old,
-            pages: Pages::Lenient,
-        };
-        let sql = format!("SELECT {OUTBOX} FROM outbox WHERE part >= ?1 AND part < ?2");
-        let mut insert = self.new.prepare_cached(INSERT_OUTBOX)?;
-        let is_broken = scan.rows(&sql, &["part", "seq", "ix"], (i64::MIN, i64::MAX), |row| {
-            let key = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
-            let (part, seq, index) = key;
-            match outbox_item(row).map_err(Trouble::of_row) {
-                Ok(_) if self.hubs.hub_of_part(part).is_some() => {
-                    let (sum, body) = (row.get::<_, i64>(3)?, row.get_ref(4)?.as_blob()?);
-                    insert.execute(params![part, seq, index, sum, body])?;
-                }
-                Ok(_) => left_out.push(format!("message {seq}/{index} of partition {part}, which there is not")),
-                Err(Ok(what)) => left_out.push(format!("message {seq}/{index} of partition {part}: {what}")),
+    /// Copies rows behind a number up to the end, or to what cannot be reached.
+    fn stretch(&mut self, table: &Numbered, behind: i64) -> Result<(i64, Option<String>), Trouble> {
+        let (name, columns, check) = *table;
+        let count = columns.split(", ").count();
+        let sql = format!("SELECT {columns}, rowid FROM {name} NOT INDEXED WHERE rowid > ?1 ORDER BY rowid");
+        let mut select = self.old.prepare(&sql)?;
+        let values = vec!["?"; count].join(", ");
+        let mut insert = self
+            .new
+            .prepare(&format!("INSERT OR IGNORE INTO {name} ({columns}) VALUES ({values})"))?;
+        let mut rows = select.query([behind])?;
+        let mut reached = behind;
+        loop {
+            let row = match rows.next().map_err(Trouble::from) {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok((reached, None)),
+                Err(trouble) if trouble.is_of_pages() => return Ok((reached, Some(told(trouble)))),
+                Err(trouble) => return Err(trouble),
+            };
+            reached = row.get(count)?;
+            let is_damaged = match check(row).map_err(Trouble::of_row) {
+                Ok(()) => None,
+                Err(Ok(what)) => Some(what),
+                Err(Err(trouble)) if trouble.is_of_pages() => return Ok((reached, Some(told(trouble)))),
                 Err(Err(trouble)) => return Err(trouble),
+            };
+            match is_damaged {
+                None => {
+                    let values: rusqlite::Result<Vec<Value>> = (0..count).map(|column| row.get(column)).collect();
+                    insert.execute(params_from_iter(values?))?;
+                }
+                Some(what) if name == "instance" => self.left_out.push(repair::left_out(self.old, row, &what)),
+                Some(what) if name == "outbox" => self.left_out.push(format!("a message (row {reached}): {what}")),
+                Some(_) => {}
             }
-            Ok(key)
+        }
+    }
+
+    /// The keys have no row numbers. Instances of which some are missing are not whole.
+    fn keys(&self) -> Result<(), Trouble> {
+        let (connection, pages) = (self.old, Pages::Lenient);
+        let mut insert = self
+            .new
+            .prepare(&INSERT_KEY.replacen("INSERT", "INSERT OR IGNORE", 1))?;
+        let sql = "SELECT inst, seq, key, until, sum FROM seen_key WHERE inst >= ?1 AND inst < ?2";
+        let all = (i64::MIN, i64::MAX);
+        Scan { connection, pages }.rows(sql, &["inst", "seq"], all, |row| {
+            let place = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
+            let (text, until) = (row.get_ref(2)?.as_str(), row.get(3)?);
+            let sum: i64 = row.get(4)?;
+            if let Ok(text) = text
+                && key_words(Key(place.0), place.1, until).sum(text.as_bytes()) == sum
+            {
+                insert.execute(params![place.0, place.1, text, until, sum])?;
+            }
+            Ok(place)
         })?;
-        if is_broken {
-            left_out.push("messages on their way that cannot be reached".to_owned());
+        Ok(())
+    }
+
+    /// Leaves out the instances that are not whole; answers how many are.
+    fn instances(&mut self) -> Result<u64, Trouble> {
+        let mut keys = self.new.prepare("SELECT inst FROM instance ORDER BY inst")?;
+        let keys: Vec<i64> = keys.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
+        let mut find = self.new.prepare(&sql)?;
+        let mut count = 0;
+        for key in keys {
+            let mut rows = find.query([key])?;
+            let Some(row) = rows.next()? else { continue };
+            let Some(what) = self.damage_of(row)? else {
+                count += 1;
+                continue;
+            };
+            self.left_out.push(repair::left_out(self.new, row, &what));
+            drop(rows);
+            for table in INSTANCE_TABLES {
+                let sql = format!("DELETE FROM {table} WHERE inst = ?1");
+                self.new.prepare_cached(&sql)?.execute([key])?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// What is wrong with an instance, if something is.
+    fn damage_of(&self, row: &Row<'_>) -> Result<Option<String>, Trouble> {
+        let info = match read_info(row).and_then(|info| saved(self.new, row).map(|_| info)) {
+            Ok(info) => info,
+            Err(trouble) => return Ok(Some(trouble.of_row()?)),
+        };
+        if self.hubs.hub_of_part(info.key.part()) != Some(info.hub) {
+            return Ok(Some("it is in no partition of its hub".to_owned()));
+        }
+        verify::instance(self.new, info)
+    }
+
+    /// Names the instances whose rows cannot be reached, as far as the index of their ids tells.
+    fn unseen(&mut self) {
+        let (connection, pages) = (self.old, Pages::Lenient);
+        let sql = "SELECT hub, id, inst FROM instance INDEXED BY instance_id WHERE hub >= ?1 AND hub < ?2";
+        let mut named = Vec::new();
+        let scanned = Scan { connection, pages }.rows(sql, &["hub", "id"], (i64::MIN, i64::MAX), |row| {
+            let (hub, id, key): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            named.push((id.clone(), key));
+            Ok((hub, id))
+        });
+        if let Err(trouble) = scanned {
+            tracing::debug!(?trouble, "the ids of what is left out cannot all be told");
+        }
+        for (id, key) in named {
+            let sql = "SELECT 1 FROM instance WHERE inst = ?1";
+            let is_there = self.new.prepare_cached(sql).and_then(|mut find| find.exists([key]));
+            let mark = format!("(row {key})");
+            if is_there.is_ok_and(|is_there| !is_there) && !self.left_out.iter().any(|line| line.contains(&mark)) {
+                let id = id.escape_debug();
+                self.left_out
+                    .push(format!("instance `{id}` {mark}: its row cannot be reached"));
+            }
+        }
+    }
+
+    /// Leaves out rows of instances that are not there, and messages of partitions that are not.
+    fn orphans(&mut self) -> Result<(), Trouble> {
+        for table in INSTANCE_TABLES {
+            let sql = format!("DELETE FROM {table} WHERE inst NOT IN (SELECT inst FROM instance)");
+            self.new.execute(&sql, [])?;
+        }
+        let sql = "DELETE FROM outbox WHERE part NOT IN (SELECT part FROM part)";
+        let count = self.new.execute(sql, [])?;
+        if count > 0 {
+            self.left_out
+                .push(format!("{count} messages of partitions that are not there"));
         }
         Ok(())
     }
@@ -230,23 +392,4 @@ impl Copy<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a row of `payload` is what was written.
-fn is_payload_whole(key: Key, row: &[Value]) -> bool {
-    let [
-        _,
-        Value::Integer(place),
-        Value::Integer(ordinal),
-        Value::Integer(sum),
-        Value::Blob(body),
-    ] = row
-    else {
-        return false;
-    };
-    let place = Place::ALL.into_iter().find(|known| known.number() == *place);
-    let ordinal = u32::try_from(*ordinal);
-    place
-        .zip(ordinal.ok())
-        .is_some_and(|(place, ordinal)| payload_sum(key, place, ordinal, print(body)) == *sum)
 }

@@ -79,13 +79,11 @@ pub struct Saved {
 pub fn save(path: &Path, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Result<Vec<String>, Error> {
     let (folder, log) = take(path)?;
     let connection = connect(path, &log)?;
-    let mut save = |_, saved| match each(saved) {
-        Ok(()) => Ok(None),
-        Err(error) => Err(Error::Unavailable { source: error.into() }.into()),
+    let saver = Saver {
+        connection: &connection,
+        lost: of_log(path, &log).into_iter().collect(),
     };
-    let left_out =
-        left_out(&connection, &mut save).map(|left_out| of_log(path, &log).into_iter().chain(left_out).collect());
-    left_out.map_err(|trouble| folder.error(trouble, During::Read))
+    saver.all(each).map_err(|trouble| folder.error(trouble, During::Read))
 }
 
 /// What was accepted as lost.
@@ -268,15 +266,7 @@ pub(super) fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
     connect().map_err(|trouble| trouble.during(During::Read, &folder::file(path)))
 }
 
-/// What is done with each instance that is whole, or why it is left out.
-pub(super) type Each<'e> = &'e mut dyn FnMut(Key, Saved) -> Result<Option<String>, Trouble>;
-
-/// Goes through the instances of a store; answers a line for each that is left out, and for each stretch of rows that cannot
-/// be reached.
-pub(super) fn left_out(connection: &Connection, each: Each<'_>) -> Result<Vec<String>, Trouble> {
-    let lost = Vec::new();
-    Saver { connection, lost }.all(each)
-}
+type Each<'e> = &'e mut dyn FnMut(Saved) -> io::Result<()>;
 
 struct Saver<'c> {
     connection: &'c Connection,
@@ -289,7 +279,7 @@ impl Saver<'_> {
         loop {
             let (reached, trouble) = self.walk(behind, each)?;
             let Some(trouble) = trouble else { break };
-            let Some(next) = self.next_readable(reached)? else {
+            let Some(next) = next_readable(self.connection, "instance", reached)? else {
                 self.lost
                     .push(format!("rows of `instance` behind {reached}: {trouble}"));
                 break;
@@ -317,83 +307,83 @@ impl Saver<'_> {
             };
             let key: i64 = row.get(0)?;
             reached = key;
-            let why = match self.saved(row) {
-                Ok(saved) => each(Key(key), saved)?,
-                Err(trouble) => Some(told(trouble)),
-            };
-            if let Some(what) = why {
-                let id = row.get_ref(1)?.as_str().unwrap_or("?").escape_debug().to_string();
-                let hub = verify::hub_name(self.connection, row, 23);
-                self.lost
-                    .push(format!("hub `{hub}`, instance `{id}` (row {key}): {what}"));
+            match saved(self.connection, row) {
+                Ok(saved) => each(saved).map_err(|error| Error::Unavailable { source: error.into() })?,
+                Err(trouble) => self.lost.push(left_out(self.connection, row, &told(trouble))),
             }
         }
-    }
-
-    fn saved(&self, row: &rusqlite::Row<'_>) -> Result<Saved, Trouble> {
-        let info = read_info(row)?;
-        let (key, hub) = (info.key, self.hub(info.hub)?);
-        let state = reader::state(self.connection, info)?;
-        let mut histories = Vec::new();
-        for ordinal in self.ordinals(key)? {
-            let chunks = reader::history(self.connection, key, ordinal, (0, HistoryBounds::NONE))?;
-            histories.push((ordinal, decode_history(&chunks)?));
-        }
-        Ok(Saved { hub, state, histories })
-    }
-
-    fn hub(&self, row: i64) -> Result<HubName, Trouble> {
-        let sql = "SELECT name FROM hub WHERE hub = ?1";
-        let name: String = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row([row], |row| row.get(0))?;
-        HubName::new(&name).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))
-    }
-
-    fn ordinals(&self, key: Key) -> Result<Vec<u32>, Trouble> {
-        let sql = "SELECT DISTINCT ordinal FROM history WHERE inst = ?1 ORDER BY ordinal";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let ordinals = statement.query_map([key.0], |row| row.get(0))?;
-        Ok(ordinals.collect::<rusqlite::Result<_>>()?)
-    }
-
-    /// The first key behind one that can be read again: rows are looked for further and further away.
-    fn next_readable(&self, behind: i64) -> Result<Option<i64>, Trouble> {
-        let sql = "SELECT inst FROM instance WHERE inst > ?1 ORDER BY inst LIMIT 1";
-        let find = |from: i64| -> Result<Option<i64>, Trouble> {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let mut rows = statement.query([from])?;
-            Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
-        };
-        let from = behind.max(0);
-        let (mut unreadable, mut found) = (0, None);
-        for step in (0..62).map(|power| 1_i64 << power) {
-            match find(from.saturating_add(step)) {
-                Ok(next) => {
-                    found = next.map(|next| (step, next));
-                    break;
-                }
-                Err(trouble) if trouble.is_of_pages() => unreadable = step,
-                Err(trouble) => return Err(trouble),
-            }
-        }
-        let Some((mut readable, mut next)) = found else {
-            return Ok(None);
-        };
-        while readable - unreadable > 1 {
-            let middle = unreadable + (readable - unreadable) / 2;
-            match find(from + middle) {
-                Ok(Some(nearer)) => (readable, next) = (middle, nearer),
-                Ok(None) => break,
-                Err(_) => unreadable = middle,
-            }
-        }
-        Ok(Some(next))
     }
 }
 
-fn told(trouble: Trouble) -> String {
+/// The first row of a table behind one that can be read again: rows are looked for further and further away.
+pub(super) fn next_readable(connection: &Connection, table: &str, behind: i64) -> Result<Option<i64>, Trouble> {
+    let sql = format!("SELECT rowid FROM {table} NOT INDEXED WHERE rowid > ?1 ORDER BY rowid LIMIT 1");
+    let find = |from: i64| -> Result<Option<i64>, Trouble> {
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([from])?;
+        Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
+    };
+    let from = behind.max(0);
+    let (mut unreadable, mut found) = (0, None);
+    for step in (0..62).map(|power| 1_i64 << power) {
+        match find(from.saturating_add(step)) {
+            Ok(next) => {
+                found = next.map(|next| (step, next));
+                break;
+            }
+            Err(trouble) if trouble.is_of_pages() => unreadable = step,
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    let Some((mut readable, mut next)) = found else {
+        return Ok(None);
+    };
+    while readable - unreadable > 1 {
+        let middle = unreadable + (readable - unreadable) / 2;
+        match find(from + middle) {
+            Ok(Some(nearer)) => (readable, next) = (middle, nearer),
+            Ok(None) => break,
+            Err(_) => unreadable = middle,
+        }
+    }
+    Ok(Some(next))
+}
+
+/// The instance of a row of [`INFO`], if it is whole.
+pub(super) fn saved(connection: &Connection, row: &rusqlite::Row<'_>) -> Result<Saved, Trouble> {
+    let info = read_info(row)?;
+    let (key, hub) = (info.key, hub(connection, info.hub)?);
+    let state = reader::state(connection, info)?;
+    let mut histories = Vec::new();
+    for ordinal in ordinals(connection, key)? {
+        let chunks = reader::history(connection, key, ordinal, (0, HistoryBounds::NONE))?;
+        histories.push((ordinal, decode_history(&chunks)?));
+    }
+    Ok(Saved { hub, state, histories })
+}
+
+/// Says that the instance of a row of [`INFO`] is left out.
+pub(super) fn left_out(connection: &Connection, row: &rusqlite::Row<'_>, what: &str) -> String {
+    let id = row.get_ref(1).ok().and_then(|id| id.as_str().ok()).unwrap_or("?");
+    let (id, hub) = (id.escape_debug(), verify::hub_name(connection, row, 23));
+    let key = row.get(0).unwrap_or(0_i64);
+    format!("hub `{hub}`, instance `{id}` (row {key}): {what}")
+}
+
+fn hub(connection: &Connection, row: i64) -> Result<HubName, Trouble> {
+    let sql = "SELECT name FROM hub WHERE hub = ?1";
+    let name: String = connection.prepare_cached(sql)?.query_row([row], |row| row.get(0))?;
+    HubName::new(&name).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))
+}
+
+fn ordinals(connection: &Connection, key: Key) -> Result<Vec<u32>, Trouble> {
+    let sql = "SELECT DISTINCT ordinal FROM history WHERE inst = ?1 ORDER BY ordinal";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ordinals = statement.query_map([key.0], |row| row.get(0))?;
+    Ok(ordinals.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn told(trouble: Trouble) -> String {
     match trouble {
         Trouble::Contradiction(what) => what,
         Trouble::Sqlite(error) => error.to_string(),

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use rusqlite::Connection;
 use taskhub_store::conformance::{Owner, done, instance};
 use taskhub_store::embedded::{EmbeddedStore, Options, repair, stop_migration_after};
 use taskhub_store::{Error, HubAsk, Job, Store};
@@ -93,11 +94,8 @@ fn a_store_whose_rewriting_is_cut_short_is_as_it_was_or_is_new() {
         let error = rebuild(scratch.path());
         stop_migration_after(u64::MAX);
         assert!(error.is_err(), "{step}");
-        if let Err(Error::Unavailable { source }) = EmbeddedStore::open(scratch.path(), Options::default()) {
-            // The old one has both names; which one goes is for people to say.
-            assert!(source.to_string().contains("2 names"), "{source}");
-            std::fs::remove_file(scratch.path().join("store.db.damaged")).unwrap();
-        }
+        // It can be opened, and written anew.
+        drop(EmbeddedStore::open(scratch.path(), Options::default()).unwrap());
         match rebuild(scratch.path()) {
             Ok(rebuilt) => assert_eq!(rebuilt.instances, INSTANCES - 1),
             Err(error) => panic!("step {step}: {error}"),
@@ -116,4 +114,105 @@ fn a_store_whose_log_has_lost_something_is_left_as_it_is() {
     assert!(std::fs::read(scratch.path().join("store.db")).unwrap() == before);
     repair::accept_loss(scratch.path()).unwrap().unwrap();
     rebuild(scratch.path()).unwrap();
+}
+
+/// A crash between the second name of the old file and the first of the new one.
+#[test]
+fn a_second_name_that_a_crash_has_left_is_taken_away() {
+    let scratch = damaged(true);
+    let (file, second) = (scratch.path().join("store.db"), scratch.path().join("store.db.damaged"));
+    std::fs::hard_link(&file, &second).unwrap();
+    drop(EmbeddedStore::open(scratch.path(), Options::default()).unwrap());
+    assert!(!second.exists() && file.exists());
+    // Any other is somebody's.
+    std::fs::hard_link(&file, scratch.path().join("mine")).unwrap();
+    let error = EmbeddedStore::open(scratch.path(), Options::default()).unwrap_err();
+    assert!(format!("{error:?}").contains("2 names"), "{error:?}");
+}
+
+/// Empties the first page of a table or an index.
+fn empty(folder: &Path, name: &str) {
+    const PAGE: usize = 8 << 10;
+    let file = folder.join("store.db");
+    let connection = Connection::open(&file).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let page: i64 = connection.query_row(sql, [name], |row| row.get(0)).unwrap();
+    let page = usize::try_from(page).unwrap();
+    drop(connection);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[(page - 1) * PAGE..page * PAGE].fill(0);
+    std::fs::write(&file, bytes).unwrap();
+}
+
+fn whole() -> Scratch {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let mut owner = Owner::new(&store, "Rebuilt", 1);
+    for number in 0..INSTANCES {
+        owner.start(&instance(&format!("order-{number}")));
+    }
+    owner.flush();
+    drop(store);
+    scratch
+}
+
+#[test]
+fn an_index_that_is_damaged_costs_no_instance() {
+    let indexes = [
+        "sqlite_autoindex_pending_1",
+        "sqlite_autoindex_history_1",
+        "sqlite_autoindex_payload_1",
+        "sqlite_autoindex_outbox_1",
+        "sqlite_autoindex_part_1",
+        "instance_id",
+        "instance_created",
+        "instance_open",
+    ];
+    for index in indexes {
+        let scratch = whole();
+        empty(scratch.path(), index);
+        let rebuilt = rebuild(scratch.path()).unwrap();
+        assert_eq!(
+            (rebuilt.instances, rebuilt.left_out),
+            (INSTANCES, Vec::new()),
+            "{index}"
+        );
+        assert_eq!(instances(scratch.path()), INSTANCES, "{index}");
+    }
+}
+
+#[test]
+fn a_store_of_which_nothing_would_be_left_is_left_as_it_is() {
+    let scratch = whole();
+    empty(scratch.path(), "instance");
+    let before = std::fs::read(scratch.path().join("store.db")).unwrap();
+    let error = rebuild(scratch.path()).unwrap_err();
+    assert!(error.to_string().contains("nothing would be left"), "{error}");
+    assert!(std::fs::read(scratch.path().join("store.db")).unwrap() == before);
+    assert!(!scratch.path().join("store.db-new").exists());
+}
+
+#[test]
+fn instances_whose_rows_cannot_be_reached_are_named() {
+    let scratch = whole();
+    empty(scratch.path(), "pending");
+    // They wait for their first turn, with nothing to begin it.
+    let error = rebuild(scratch.path()).unwrap_err();
+    assert!(error.to_string().contains("nothing would be left"), "{error}");
+    let scratch = damaged(true);
+    let rebuilt = rebuild(scratch.path()).unwrap();
+    assert_eq!(rebuilt.left_out.len(), 1, "{:?}", rebuilt.left_out);
+}
+
+/// The log of the time before must not be put back.
+#[test]
+fn a_log_beside_a_store_that_was_written_anew_is_refused() {
+    let scratch = damaged(false);
+    let log = std::fs::read(scratch.path().join("store.db-wal")).unwrap();
+    rebuild(scratch.path()).unwrap();
+    std::fs::write(scratch.path().join("store.db-wal"), &log).unwrap();
+    let error = EmbeddedStore::open(scratch.path(), Options::default()).unwrap_err();
+    assert!(error.to_string().contains("is not this store's"), "{error}");
+    repair::accept_loss(scratch.path()).unwrap().unwrap();
+    assert_eq!(instances(scratch.path()), INSTANCES - 1);
 }

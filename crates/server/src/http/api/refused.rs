@@ -5,7 +5,7 @@ use http::header::RETRY_AFTER;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::{Error as EngineError, chain};
-use taskhub_store::Error as StoreError;
+use taskhub_store::{Error as StoreError, Extent};
 
 use super::super::problem::Problem;
 use super::super::respond::{self, Response};
@@ -104,6 +104,8 @@ impl From<EngineError> for Refused {
             // Too much of something that the callers can do less of (P8).
             "inbox-full" | "overloaded" => StatusCode::TOO_MANY_REQUESTS,
             "hub-stopped" | "store-unavailable" | "store-lost" | "store-full" => StatusCode::SERVICE_UNAVAILABLE,
+            // Said once in the log, by whoever writes.
+            _ if is_of_pages(&error) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => {
                 tracing::error!(error = %chain(&error), "a request failed");
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -121,6 +123,14 @@ impl From<EngineError> for Refused {
             error => Self::new(status, code, without_folder(&error.to_string())),
         }
     }
+}
+
+/// Whether a damaged page of the store's file is the matter.
+fn is_of_pages(error: &EngineError) -> bool {
+    let EngineError::Store(StoreError::Corrupt { extent, .. }) = error else {
+        return false;
+    };
+    *extent == Extent::Pages
 }
 
 /// The same text without the folder of the store's file: callers are told what is wrong, and not where the server has it,
