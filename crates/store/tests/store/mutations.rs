@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use taskhub_core::action::{ActionKind, Completion};
@@ -446,11 +447,17 @@ fn faults(
     runs: usize,
     fault: impl Fn(&mut Random, &mut Files) -> String + Sync,
 ) -> BTreeMap<Effect, usize> {
+    let done = AtomicUsize::new(0);
     let once = |number: usize| {
         let mut random = Random(number as u64 * 77 + kind.len() as u64);
         let mut files = image.files.clone();
         let what = fault(&mut random, &mut files);
-        run(image, &format!("{kind} {number}: {what}"), &files)
+        let effect = run(image, &format!("{kind} {number}: {what}"), &files);
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if done.is_multiple_of(250) {
+            eprintln!("{kind}: {done} of {runs} are done");
+        }
+        effect
     };
     let half = |first: usize| (first..runs).step_by(2).map(once).collect::<Vec<_>>();
     let all = std::thread::scope(|scope| {
