@@ -1,20 +1,20 @@
-//! What a partition reads of the work that was left, and when: a value, stepped by hand.
+//! What a partition reads of the work that was left, and when, and what it keeps: a value, stepped by hand.
 
 #![expect(clippy::unwrap_used, reason = "a broken script fails its test")]
 
 use std::collections::BTreeMap;
 
-use taskhub_core::Ids;
 use taskhub_core::action::{Action, ActionKind, Completion, TurnAnswer};
 use taskhub_core::commit::Change;
 use taskhub_core::control::{self, Started};
-use taskhub_core::event::Tags;
+use taskhub_core::event::{EventKind, Tags};
 use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{Epoch, ExecutionId, HubName, InstanceId, InstanceNumber, Name, Seq};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
+use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
+use taskhub_core::{Ids, limits};
 use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Request};
 use taskhub_engine::partition::{Destination, Partition, Random, Setup};
@@ -90,6 +90,13 @@ fn started(count: usize, bytes: usize, scheduled_start: Option<Timestamp>) -> BT
         (id(index), InstanceState::created(commit.number, creation))
     };
     (0..count).map(&mut start).collect()
+}
+
+fn complete() -> Action {
+    Action {
+        id: 0,
+        kind: ActionKind::CompleteOrchestration(Completion::Completed(None)),
+    }
 }
 
 impl Bench {
@@ -173,10 +180,17 @@ impl Bench {
 
     /// One round, as the shell makes it: an input, turns, memory.
     fn round(&mut self, input: Input<Nobody>) {
+        self.take_in(input);
+        let mut out = Vec::new();
+        self.partition.balance(self.now, &mut out);
+        self.carry_out(out);
+    }
+
+    /// A part of a round.
+    fn take_in(&mut self, input: Input<Nobody>) {
         let mut out = Vec::new();
         self.partition.step(input, self.now, &mut out);
         self.partition.turns(self.now, usize::MAX, &mut out);
-        self.partition.balance(self.now, &mut out);
         self.carry_out(out);
     }
 
@@ -188,8 +202,8 @@ impl Bench {
         });
     }
 
-    /// Answers what is asked for, ends what has a turn, and makes all of it durable.
-    fn go_on(&mut self) -> bool {
+    /// Answers what is asked for, and ends what has a turn. Whether there was any of that.
+    fn work(&mut self) -> bool {
         let (asked, turns) = (std::mem::take(&mut self.asked), std::mem::take(&mut self.turns));
         let is_done = asked.is_empty() && turns.is_empty();
         for instance in asked {
@@ -197,24 +211,52 @@ impl Bench {
             self.round(Input::of_state(instance, Epoch(1), Ok(state)));
         }
         for item in turns {
-            let complete = Action {
-                id: 0,
-                kind: ActionKind::CompleteOrchestration(Completion::Completed(None)),
-            };
-            let answer = TurnAnswer {
-                fence: item.fence,
-                actions: vec![complete],
-                custom_status: None,
-                events_processed: None,
-            };
-            self.round(Input::Turned {
-                instance: item.instance,
-                fence: item.fence,
-                outcome: TurnOutcome::Answer(answer),
-            });
+            self.answer(item, vec![complete()]);
         }
-        self.round(Input::Durable(self.partition.last_seq()));
         !is_done
+    }
+
+    fn answer(&mut self, item: TurnItem, actions: Vec<Action>) {
+        let answer = TurnAnswer {
+            fence: item.fence,
+            actions,
+            custom_status: None,
+            events_processed: None,
+        };
+        self.round(Input::Turned {
+            instance: item.instance,
+            fence: item.fence,
+            outcome: TurnOutcome::Answer(answer),
+        });
+    }
+
+    fn become_durable(&mut self) {
+        self.round(Input::Durable(self.partition.last_seq()));
+    }
+
+    /// Does all that there is to do now, and makes it durable.
+    fn go_on(&mut self) -> bool {
+        let is_any = self.work();
+        self.become_durable();
+        is_any
+    }
+
+    /// An event that an instance of this partition sent to another.
+    fn send(&mut self, index: u32, to: &InstanceId, name: &str, input: Option<&Payload>) {
+        let at = OutboxRef {
+            partition: 0,
+            seq: Seq(1),
+            index,
+        };
+        let body = OutboxBody::Event {
+            name: Name::new(name).unwrap(),
+            input: input.cloned(),
+        };
+        let target = to.clone();
+        self.round(Input::Message {
+            at,
+            item: OutboxItem { target, body },
+        });
     }
 
     fn run(&mut self) {
@@ -242,6 +284,121 @@ fn instances_above_the_whole_budget_are_read_one_after_the_other() {
     bench.run();
     assert_eq!((bench.ended, bench.reads_at_once), (50, 1));
     assert!(bench.most.0 <= 2, "{} instances in memory", bench.most.0);
+}
+
+#[test]
+fn above_the_budget_the_next_one_is_read_when_what_came_of_the_last_is_durable() {
+    let mut bench = Bench::over(started(3, 10_000, None), 5_000, Offered::default());
+    bench.begin();
+    for number in 1..=3 {
+        let instance = bench.asked.pop().unwrap();
+        let state = bench.stored.get(&instance).cloned();
+        bench.take_in(Input::of_state(instance, Epoch(1), Ok(state)));
+        // Turns run in the round that begins them.
+        let item = bench.turns.pop().unwrap();
+        bench.answer(item, vec![complete()]);
+        assert_eq!((bench.ended, bench.reads), (number, number));
+        bench.become_durable();
+    }
+}
+
+#[test]
+fn one_that_cannot_be_read_takes_no_room_from_those_behind_it() {
+    let mut bench = Bench::over(started(3, 10_000, None), 5_000, Offered::default());
+    bench.begin();
+    let damaged = bench.asked.pop().unwrap();
+    bench.round(Input::of_state(damaged, Epoch(1), Err("it is damaged".to_owned())));
+    bench.run();
+    assert_eq!((bench.ended, bench.reads), (2, 3));
+}
+
+#[test]
+fn what_is_not_durable_is_not_forgotten() {
+    let mut bench = Bench::over(started(1, 10_000, None), 0, Offered::default());
+    bench.begin();
+    assert!(bench.work() && bench.work());
+    let rounds = |bench: &mut Bench| (0..3).for_each(|_| bench.round(Input::Tick));
+    rounds(&mut bench);
+    assert_eq!((bench.ended, bench.partition.memory().0), (1, 1));
+    // Who asks hears of it when it is.
+    let mut out = Vec::new();
+    let asked = Input::Request {
+        instance: id(0),
+        request: Request::Info,
+        to: Nobody,
+    };
+    bench.partition.step(asked, START, &mut out);
+    let last = bench.partition.last_seq();
+    assert!(matches!(out[..], [Output::Reply { seq, .. }] if seq == last), "{out:?}");
+    bench.become_durable();
+    rounds(&mut bench);
+    assert_eq!(bench.partition.memory().0, 0);
+}
+
+#[test]
+fn one_that_has_ended_takes_no_more_than_its_record() {
+    const BYTES: usize = 100_000;
+    let mut bench = Bench::over(started(1, BYTES, None), 10 * BYTES, Offered::default());
+    bench.begin();
+    bench.run();
+    assert_eq!((bench.ended, bench.partition.memory().0), (1, 1));
+    assert!(bench.most.1 >= 2 * BYTES, "its start message has the input as well");
+    let bytes = bench.partition.memory().1;
+    assert!(bytes < BYTES + BYTES / 10, "{bytes} bytes in memory");
+}
+
+#[test]
+fn one_that_waits_takes_what_its_calls_take() {
+    const CALLS: i32 = 100;
+    const BYTES: usize = 1_000;
+    let mut bench = Bench::over(started(1, 1, None), usize::MAX, Offered::default());
+    bench.begin();
+    assert!(bench.work());
+    let item = bench.turns.pop().unwrap();
+    let call = |index: i32| Action {
+        id: index,
+        kind: ActionKind::ScheduleTask {
+            name: Name::new("Step").unwrap(),
+            version: None,
+            input: Some(Payload::new(vec![b'1'; BYTES])),
+            tags: Tags::new(),
+        },
+    };
+    bench.answer(item, (0..CALLS).map(call).collect());
+    let bytes = bench.partition.memory().1;
+    assert!(
+        bytes > usize::try_from(CALLS).unwrap() * BYTES,
+        "{bytes} bytes in memory"
+    );
+}
+
+/// None overtakes another that waits for room, also if it would fit.
+#[test]
+fn events_of_others_wait_in_order_for_room_in_a_full_inbox() {
+    const EVENTS: usize = 5;
+    let large = Payload::new(vec![b'1'; limits::INBOX_BYTES_MAX / EVENTS]);
+    let mut bench = Bench::over(started(1, 1, None), usize::MAX, Offered::default());
+    bench.begin();
+    assert!(bench.work());
+    // While the first turn is out its events gather.
+    let first = bench.turns.pop().unwrap();
+    let sent: Vec<String> = (0..=EVENTS).map(|number| format!("Event{number}")).collect();
+    for (index, name) in (0..).zip(&sent) {
+        let input = (*name != sent[EVENTS]).then_some(&large);
+        bench.send(index, &id(0), name, input);
+    }
+    // One that is about as large as the rest of the room, and a small one, wait.
+    assert_eq!(bench.partition.peek_unread(&id(0)), 1 + EVENTS - 1);
+    let mut received = Vec::new();
+    bench.answer(first, Vec::new());
+    while let Some(item) = bench.turns.pop() {
+        received.extend(item.new_events.iter().filter_map(|event| match &event.kind {
+            EventKind::EventRaised { name, .. } => Some(name.to_string()),
+            _ => None,
+        }));
+        bench.answer(item, Vec::new());
+    }
+    assert_eq!(received, sent);
 }
 
 #[test]

@@ -98,6 +98,10 @@ fn commits(group: &Group) -> impl Iterator<Item = &Commit> {
 
 /// A hub on a store with a damaged page, to which the commits belong that are so. The gate sees all groups.
 async fn on_damaged_page(is_there: fn(&Commit) -> bool) -> (Hub, Arc<Gate>, MemData) {
+    on_damaged_page_with(is_there, Options::default()).await
+}
+
+async fn on_damaged_page_with(is_there: fn(&Commit) -> bool, options: Options) -> (Hub, Arc<Gate>, MemData) {
     let (data, gate) = (MemData::new(), Arc::new(Gate::default()));
     let way = Arc::clone(&gate);
     let writer = Watched(data.writer(), move |group: &Group| {
@@ -113,7 +117,7 @@ async fn on_damaged_page(is_there: fn(&Commit) -> bool) -> (Hub, Arc<Gate>, MemD
     });
     let options = Options {
         partitions: 1,
-        ..Options::default()
+        ..options
     };
     let hub = open_halves(writer, data.reader(), &Plain::new(), options).await;
     (hub, gate, data)
@@ -189,6 +193,48 @@ async fn of_a_refused_group_each_caller_hears_what_became_of_its_own() {
     let info = hub.wait(&id("bad"), WaitFor::Ended).await.unwrap();
     assert_eq!(info.status, RuntimeStatus::Completed);
     assert_eq!(hub.trouble(), None);
+}
+
+/// Each commit is a group, the first ones of their partition, and its answer goes with the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_refused_group_each_caller_hears_what_became_of_its_own() {
+    let options = Options {
+        group_bytes_max: 1,
+        ..Options::default()
+    };
+    let (hub, gate, _data) = on_damaged_page_with(|commit| commit.instance.as_str() == "bad", options).await;
+    gate.set(true);
+    let starts = ask(&hub, ["bad", "behind", "last"].map(planned).into(), 3).await;
+    gate.set(false);
+    let mut told = Vec::new();
+    for answer in starts {
+        told.push(answer.await);
+    }
+    assert!(is_damage(&told[0]), "{told:?}");
+    let are_displaced = matches!(told[1..], [Err(Error::Displaced), Err(Error::Displaced)]);
+    assert!(are_displaced, "{told:?}");
+}
+
+/// As on a full disk: what is ready begins when the store is repaired and opened again.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_damaged_store_no_turn_begins() {
+    let (hub, _gate, _data) = on_damaged_page(|commit| commit.instance.as_str().starts_with("bad")).await;
+    let waits = id("waits");
+    hub.start(start("waits", "Wait", None)).await.unwrap();
+    hub.wait(&waits, WaitFor::Started).await.unwrap();
+    hub.suspend(&waits, None).await.unwrap();
+    hub.raise_event(&waits, Name::new("Go").unwrap(), None, None)
+        .await
+        .unwrap();
+    assert!(is_damage(&hub.start(planned("bad")).await));
+    done(async || hub.resume(&waits, None).await).await.unwrap();
+    let info = hub.info(&waits).await.unwrap().unwrap();
+    assert_eq!(info.status, RuntimeStatus::Running);
+    assert_eq!(
+        hub.report().await.counts.turns,
+        0,
+        "since the partitions were read anew"
+    );
 }
 
 fn is_change_of_bad(commit: &Commit) -> bool {

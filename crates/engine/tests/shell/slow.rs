@@ -6,17 +6,32 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::common::{GRACE, Gate, Plain, Watched, ask, id, open_halves, round, start};
 use taskhub_engine::{Error, Hub, Options, WaitFor};
 use taskhub_store::mem::MemData;
-use taskhub_store::{Error as StoreError, Group};
+use taskhub_store::{Error as StoreError, Group, partition_of};
+use tokio::time::timeout;
+
+/// A thread that is woken goes on long before, and one that is not sleeps for longer.
+const WOKEN: Duration = Duration::from_secs(30);
 
 async fn open(options: Options) -> (Hub, Arc<Gate>) {
+    open_losing("", options).await
+}
+
+/// Nobody knows what became of the groups with this instance.
+async fn open_losing(lost: &'static str, options: Options) -> (Hub, Arc<Gate>) {
     let (data, gate) = (MemData::new(), Arc::new(Gate::default()));
     let way = Arc::clone(&gate);
     let writer = Watched(data.writer(), move |group: &Group| {
         way.pass(group);
+        let mut commits = group.sections.iter().flat_map(|section| &section.commits);
+        if commits.any(|commit| commit.instance.as_str() == lost) {
+            let source = "the test".into();
+            return Err(StoreError::Unknown { source });
+        }
         Ok(())
     });
     let hub = open_halves(writer, data.reader(), &Plain::new(), options).await;
@@ -136,5 +151,73 @@ async fn a_start_behind_a_stuck_disk_is_taken_back_or_answered_when_it_is_durabl
     begun.await.unwrap();
     assert!(hub.info(&id("begun")).await.unwrap().is_some());
     assert_eq!(hub.info(&id("waits")).await.unwrap(), None);
+    hub.stop(GRACE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_is_not_ahead_of_the_disk_any_more() {
+    const LARGE: usize = 300_000;
+    let options = Options {
+        ahead_bytes_max: LARGE / 2,
+        partitions: 1,
+        ..Options::default()
+    };
+    let (hub, gate) = open_losing("written", options).await;
+    let input = of_bytes(LARGE);
+    gate.set(true);
+    let mut lost = ask(&hub, vec![start("written", "Wait", Some(&input))], 1).await;
+    lost.extend(ask(&hub, vec![start("behind", "Wait", Some(&input))], 2).await);
+    gate.set(false);
+    let mut told = Vec::new();
+    for start in lost {
+        told.push(start.await);
+    }
+    assert!(
+        matches!(told[..], [Err(Error::Unavailable), Err(Error::Displaced)]),
+        "{told:?}"
+    );
+    let go_on = async || while hub.start(start("next", "Wait", Some("1"))).await.is_err() {};
+    timeout(GRACE, go_on()).await.unwrap();
+    hub.stop(GRACE).await.unwrap();
+}
+
+/// The commit fills a group, so that the answer goes with the one behind it, which is thrown away.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_start_whose_answer_alone_is_thrown_away_nobody_says_that_nothing_came_of_it() {
+    let options = Options {
+        group_bytes_max: 1,
+        ..Options::default()
+    };
+    let (hub, gate) = open_losing("lost", options).await;
+    gate.set(true);
+    let lost = ask(&hub, vec![start("lost", "Wait", None)], 1).await.remove(0);
+    gate.set(false);
+    let told = lost.await;
+    assert!(matches!(told, Err(Error::Unavailable)), "{told:?}");
+}
+
+/// Nothing else comes to its thread, which would sleep for a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_that_waits_for_the_disk_goes_on_when_another_ones_work_is_written() {
+    let options = Options {
+        ahead_bytes_max: 1,
+        partitions: 2,
+        threads: 2,
+        ..Options::default()
+    };
+    let (hub, gate) = open(options).await;
+    let mut of_threads = [None, None];
+    for number in 0..100 {
+        let instance = format!("i{number}");
+        let partition = partition_of(&id(&instance), 2);
+        of_threads[usize::from(partition)] = Some(instance);
+    }
+    let [first, second] = of_threads.map(|instance| start(&instance.unwrap(), "Wait", None));
+    gate.set(true);
+    let written = ask(&hub, vec![first], 1).await.remove(0);
+    let waits = ask(&hub, vec![second], 1).await.remove(0);
+    gate.set(false);
+    written.await.unwrap();
+    timeout(WOKEN, waits).await.unwrap().unwrap();
     hub.stop(GRACE).await.unwrap();
 }
