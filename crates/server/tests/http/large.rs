@@ -91,6 +91,36 @@ async fn large_answers_wait_for_each_other_and_then_their_callers_are_sent_away(
     }
 }
 
+/// So does one that is sent while it is read, and a history beside a record that is small.
+#[tokio::test]
+async fn a_long_list_takes_room_until_it_is_sent_and_a_history_waits_for_it() {
+    let server = server_with_large_value(|limits| {
+        limits.answers_bytes_max = LARGE + LARGE / 2;
+        limits.answer_patience = Duration::from_millis(20);
+    })
+    .await;
+    let client = server.client();
+    let start = async |id: &str, value: String| {
+        let options = StartOptions::new().instance_id(id);
+        let id = client.start_new_with("WaitEvent", value, options).await.unwrap();
+        client.wait_for_start(&id).await.unwrap();
+        id
+    };
+    start("also-large", "x".repeat(LARGE)).await;
+    let told = start("told", String::new()).await;
+    client.raise_event(&told, "Told", "x".repeat(LARGE / 4)).await.unwrap();
+    let record = format!("{RPC}/instances/told");
+    let history = format!("/api/v1/hubs/{HUB}/instances/told/history?from=2");
+    while !server.call("GET", &history).await.body.contains("xxx") {}
+
+    let slow = slow_caller(&server, &format!("{RPC}/instances")).await;
+    assert_eq!(server.call("GET", &record).await.status, 202);
+    for path in [format!("{RPC}/instances/large"), record + "?showHistory=true"] {
+        assert_eq!(server.call("GET", &path).await.status, 503, "{path}");
+    }
+    drop(slow);
+}
+
 /// One that waits for room gets it, and holds nothing of what it waits with.
 #[tokio::test]
 async fn a_large_answer_is_sent_when_its_turn_comes() {

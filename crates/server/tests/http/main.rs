@@ -6,6 +6,7 @@
 
 mod access;
 mod border;
+mod damaged;
 mod large;
 mod levels;
 mod library;

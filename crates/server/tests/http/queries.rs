@@ -298,3 +298,23 @@ async fn a_list_tells_which_filter_it_could_not_read_and_a_purge_refuses_it() {
     let answer = server.send("POST", &format!("{own}/purge"), &[], body).await;
     assert_eq!((answer.status.as_u16(), &answer.json()["purged"]), (200, &0.into()));
 }
+
+/// What is stored together is read together, and no more of it is shown than is asked for.
+#[tokio::test]
+async fn a_history_is_shown_by_parts_of_the_length_that_is_asked_for() {
+    let server = Running::start(config()).await;
+    ended(&server).await;
+    let history = format!("/api/v1/hubs/{HUB}/instances/keep/history");
+    let whole = server.call("GET", &history).await.json();
+    let whole = whole["items"].as_array().unwrap();
+    assert!(whole.len() > 2);
+    for from in 0..whole.len() {
+        let part = server
+            .call("GET", &format!("{history}?limit=1&from={from}"))
+            .await
+            .json();
+        assert_eq!(part["items"].as_array().unwrap(), &whole[from..=from]);
+        let next = Some(from + 1).filter(|next| *next < whole.len());
+        assert_eq!(part["nextFrom"].as_u64(), next.map(|next| next as u64), "{part}");
+    }
+}

@@ -2,7 +2,7 @@
 //! TLS, and hubs that are opened on demand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use taskhub::{EngineError, Hub, Registry, StartOptions, Timestamp};
@@ -13,8 +13,8 @@ use taskhub_server::{Config, Error, Key, Limits, OpenHub, Opening, Server, Tls};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
 use taskhub_store::mem::MemStore;
 use taskhub_store::{
-    Answer, Capabilities, Error as StoreError, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job,
-    JobReport, Lease, PartitionKey, Query, Recovered, Store, Work,
+    Answer, Capabilities, Error as StoreError, ExecutionKey, Extent, Freshness, Fut, Group, HistoryChunk, HubAsk,
+    HubInfo, Job, JobReport, Lease, PartitionKey, Query, Recovered, Store, Work,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -35,6 +35,8 @@ pub(crate) struct Gated {
     store: MemStore,
     pub(crate) commits: Arc<Semaphore>,
     queries: Arc<Semaphore>,
+    /// A damaged page keeps what is new from being written.
+    pub(crate) is_damaged: Arc<AtomicBool>,
     /// Questions of purges that came to the gate.
     purging: Arc<AtomicUsize>,
     /// Pages that were asked for.
@@ -50,6 +52,7 @@ impl Gated {
             store: MemStore::empty(),
             commits: Arc::new(Semaphore::new(1)),
             queries: Arc::new(Semaphore::new(1)),
+            is_damaged: Arc::default(),
             purging: Arc::default(),
             pages: Arc::default(),
             pages_max: usize::MAX,
@@ -79,6 +82,13 @@ impl Store for Gated {
     fn commit(&self, group: Arc<Group>) -> Fut<'_, ()> {
         Box::pin(async move {
             let _open = self.commits.acquire().await;
+            if self.is_damaged.load(Ordering::Acquire) {
+                return Err(StoreError::Corrupt {
+                    place: "the test".to_owned(),
+                    what: "the checksum of page 7 is wrong".to_owned(),
+                    extent: Extent::Pages,
+                });
+            }
             self.store.commit(group).await
         })
     }
