@@ -361,6 +361,22 @@ fn open_work_without_a_readable_instance_keeps_no_other_from_being_recovered() {
 }
 
 #[test]
+fn a_message_that_is_missing_is_told_when_work_is_recovered() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let owner = busy(&store);
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    let sql = "DELETE FROM outbox WHERE seq = (SELECT min(seq) FROM outbox)";
+    assert_eq!(file.execute(sql, []).unwrap(), 1);
+    let found = block_on(store.recover(owner.lease(0))).unwrap();
+    let damaged: Vec<_> = found.iter().filter_map(damage_in).collect();
+    let [(None, _, what)] = damaged[..] else {
+        panic!("{damaged:?}")
+    };
+    assert_eq!(what, "of 3 messages on their way 2 are there");
+}
+
+#[test]
 fn a_listing_shows_what_is_left() {
     for damage in [
         "UPDATE instance SET info = x'07' WHERE id = 'order-2'",

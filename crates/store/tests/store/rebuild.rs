@@ -4,8 +4,15 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use taskhub_store::conformance::{Owner, done, instance};
+use taskhub_core::action::ActionKind;
+use taskhub_core::control;
+use taskhub_core::event::Tags;
+use taskhub_core::id::IdempotencyKey;
+use taskhub_core::message::StartRequest;
+use taskhub_core::payload::Payload;
+use taskhub_store::conformance::{Owner, done, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, repair, stop_migration_after};
+use taskhub_store::mem::MemStore;
 use taskhub_store::{Error, HubAsk, Job, Store};
 
 use crate::scratch::Scratch;
@@ -81,6 +88,62 @@ fn all_but_what_is_damaged_is_in_the_store_that_is_written_anew() {
     }
 }
 
+/// What an instance waits for, messages on their way, keys and counters go with it, and no epoch is given out again.
+#[test]
+fn nothing_is_lost_of_a_store_that_is_whole() {
+    let (scratch, mem) = (Scratch::new(), MemStore::empty());
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let mut gone = Owner::new(&store, "Gone", 1);
+    (0..10).for_each(|_| gone.claim());
+    let old_epoch = gone.lease(0).epoch;
+    let name_of_gone = gone.hub().clone();
+    done(store.hubs(&HubAsk::Delete { name: name_of_gone }));
+    let mut owner = Owner::new(&store, "Rebuilt", 2);
+    let key = |text: &str| IdempotencyKey::new(text).ok();
+    for number in 0..6 {
+        let id = instance(&format!("order-{number}"));
+        owner.start_with(&StartRequest {
+            input: Some(Payload::new(vec![b' '; 20_000])),
+            key: key("start"),
+            ..Owner::request(&id)
+        });
+        let call = ActionKind::ScheduleTask {
+            name: name("SayHello"),
+            version: None,
+            input: None,
+            tags: Tags::new(),
+        };
+        let timer = ActionKind::CreateTimer { fire_at: owner.now };
+        let event = ActionKind::SendEvent {
+            instance: instance("nobody"),
+            name: name("Hi"),
+            input: None,
+        };
+        owner.turn(&id, vec![call, timer, event]);
+        owner.with(&id, |state, now| {
+            control::raise_event(state, name("Go"), None, key("event").as_ref(), now).unwrap()
+        });
+    }
+    // The last ones of their partitions.
+    for number in 3..6 {
+        let id = instance(&format!("order-{number}"));
+        owner.with(&id, |state, now| control::terminate(state, None, false, now).ok());
+        owner.with(&id, |state, _| control::purge(state).ok());
+    }
+    owner.check();
+    let owner = owner.over(&mem);
+    drop(store);
+    let rebuilt = rebuild(scratch.path()).unwrap();
+    assert_eq!((rebuilt.instances, rebuilt.left_out), (3, Vec::new()));
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let mut owner = owner.over(&store);
+    owner.check();
+    owner.start(&instance("new"));
+    owner.check();
+    let again = Owner::new(&store, "Gone", 1);
+    assert!(again.lease(0).epoch > old_epoch);
+}
+
 /// Until the new store has the place of the old one, the old one is what there is.
 #[test]
 fn a_store_whose_rewriting_is_cut_short_is_as_it_was_or_is_new() {
@@ -94,6 +157,7 @@ fn a_store_whose_rewriting_is_cut_short_is_as_it_was_or_is_new() {
         let error = rebuild(scratch.path());
         stop_migration_after(u64::MAX);
         assert!(error.is_err(), "{step}");
+        assert!(!scratch.path().join("store.db-new").exists(), "{step}");
         // It can be opened, and written anew.
         drop(EmbeddedStore::open(scratch.path(), Options::default()).unwrap());
         match rebuild(scratch.path()) {
