@@ -405,7 +405,7 @@ fn events_of_others_wait_in_order_for_room_in_a_full_inbox() {
 fn small_ones_are_read_by_the_page() {
     let mut bench = Bench::over(started(1_000, 1, None), 64 << 20, Offered::default());
     bench.begin();
-    assert_eq!(bench.reads_at_once, 256);
+    assert_eq!(bench.reads_at_once, 32);
     bench.run();
     assert_eq!(bench.ended, 1_000);
 }

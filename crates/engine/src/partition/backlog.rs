@@ -11,7 +11,7 @@ use super::{
 use crate::timers::Due;
 
 /// Most reads from the backlog that are under way at once.
-const READS_MAX: usize = 256;
+const READS_MAX: usize = 32;
 /// What an instance is taken to have where nobody says how much it is, in bytes.
 const BYTES_UNKNOWN: usize = 16 << 10;
 
