@@ -44,9 +44,11 @@ pub(super) fn answer(connection: &Connection, query: &Query, pages: Pages) -> Re
             let scan = Scan::new(connection, hub, filter, after.as_ref())?;
             scan.ids((*rows_max).min(limits::PAGE_ROWS_MAX))
         }
+        // What is missing in either is taken for what does not exist.
+        Query::Counts { .. } | Query::Fingerprints { .. } if pages == Pages::Lenient => {
+            Err(Trouble::Contradiction(damaged_page()))
+        }
         Query::Counts { hub } => counts(connection, hub),
-        // An id that is missing there is taken for one that does not exist.
-        Query::Fingerprints { .. } if pages == Pages::Lenient => Err(Trouble::Contradiction(damaged_page())),
         Query::Fingerprints {
             partition,
             after,

@@ -11,7 +11,7 @@ use taskhub_core::message::Outcome;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{Owner, block_on, done, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous, repair};
-use taskhub_store::{Error, PartitionKey, Recovered, Store};
+use taskhub_store::{Error, Freshness, PartitionKey, Query, Recovered, Store};
 
 use crate::scratch::Scratch;
 
@@ -87,6 +87,20 @@ fn instances_of_which_rows_cannot_be_seen_are_named_when_work_is_recovered() {
         .collect();
     assert!((5..=9).contains(&missing.len()), "{missing:?}");
     assert_eq!(named, missing);
+}
+
+/// The page says that it has one count fewer than it has.
+#[test]
+fn counts_of_which_some_may_be_missing_are_refused() {
+    let (scratch, partition) = waiting(20);
+    let pages = leaves(scratch.path(), "status_count");
+    change(scratch.path(), pages[0], |page| {
+        let rows = u16::from_be_bytes([page[3], page[4]]) - 1;
+        page[3..5].copy_from_slice(&rows.to_be_bytes());
+    });
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let counts = block_on(store.query(&Query::Counts { hub: partition.hub }, Freshness::Committed));
+    assert!(matches!(counts, Err(Error::Corrupt { .. })), "{counts:?}");
 }
 
 #[test]
