@@ -336,7 +336,7 @@ impl Copy<'_> {
         if self.hubs.hub_of_part(info.key.part()) != Some(info.hub) {
             return Ok(Some("it is in no partition of its hub".to_owned()));
         }
-        verify::instance(self.new, info)
+        verify::instance(self.new, info).or_else(|trouble| Ok(Some(trouble.of_row()?)))
     }
 
     /// Names the instances whose rows cannot be reached, as far as the index of their ids tells.
