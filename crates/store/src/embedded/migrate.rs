@@ -24,7 +24,7 @@ use super::record::{
     Head, INFO, INLINE_BYTES_MAX, InfoRow, KIND_MESSAGE, Key, LANE_INBOX, PendingColumns, Place, chunk_words,
     count_sum, info_of, key_words, long_input, outbox_words, payload_sum, set_input, uint,
 };
-use super::rows::{INSERT_HISTORY, INSERT_KEY, INSERT_OUTBOX, INSERT_PENDING};
+use super::rows::{INSERT_COUNT, INSERT_HISTORY, INSERT_KEY, INSERT_OUTBOX, INSERT_PENDING};
 use super::sums::print;
 use super::trouble::{During, Trouble};
 use super::{anew, log, own};
@@ -376,9 +376,8 @@ impl Copy<'_> {
     fn counts(&self) -> Result<(), Trouble> {
         self.each("SELECT part, status, n FROM status_count", |row| {
             let (part, status, n) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let sql = "INSERT INTO status_count (part, status, n, sum) VALUES (?1, ?2, ?3, ?4)";
             self.new
-                .prepare_cached(sql)?
+                .prepare_cached(INSERT_COUNT)?
                 .execute(params![part, status, n, count_sum(part, status, n)])?;
             Ok(())
         })

@@ -15,8 +15,8 @@ use super::record::{
     INFO, Key, PENDING, PendingRow, Place, Stored, chunk_words, count_sum, key_words, payload_sum, read_info,
 };
 use super::recovery::{OUTBOX, Scan, outbox_item};
-use super::repair::{self, KEPT, connect, next_readable, saved, take, told, unused};
-use super::rows::INSERT_KEY;
+use super::repair::{self, Found, KEPT, connect, each_row, saved, take, unused};
+use super::rows::{INSERT_COUNT, INSERT_KEY};
 use super::sums::print;
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
@@ -223,62 +223,37 @@ impl Copy<'_> {
         Ok((count, self.left_out))
     }
 
-    /// Copies the rows of a table that are what was written, as far as they can be reached.
-    fn rows(&mut self, table: &Numbered) -> Result<(), Trouble> {
-        let (name, columns, _) = *table;
-        let mut behind = i64::MIN;
-        loop {
-            let (reached, trouble) = self.stretch(table, behind)?;
-            let Some(trouble) = trouble else { return Ok(()) };
-            let next = next_readable(self.old, name, reached)?;
-            // Whose the others are is said when their instances are looked at.
-            if ["instance", "outbox"].contains(&name) {
-                let until = next.map(|next| format!(" and before {next}")).unwrap_or_default();
-                self.left_out
-                    .push(format!("rows of `{name}` behind {reached}{until}: {trouble}"));
-            }
-            tracing::debug!(table = name, columns, reached, next, "rows cannot be reached");
-            let Some(next) = next else { return Ok(()) };
-            behind = next - 1;
-        }
-    }
-
-    /// Copies rows behind a number up to the end, or to what cannot be reached.
-    fn stretch(&mut self, table: &Numbered, behind: i64) -> Result<(i64, Option<String>), Trouble> {
-        let (name, columns, check) = *table;
+    /// Copies the rows of a table that are what was written, as far as they can be reached. Whose those of an instance are that
+    /// are not copied is said when the instances are looked at.
+    fn rows(&mut self, &(name, columns, check): &Numbered) -> Result<(), Trouble> {
         let count = columns.split(", ").count();
-        let sql = format!("SELECT {columns}, rowid FROM {name} NOT INDEXED WHERE rowid > ?1 ORDER BY rowid");
-        let mut select = self.old.prepare(&sql)?;
         let values = vec!["?"; count].join(", ");
         let mut insert = self
             .new
             .prepare(&format!("INSERT OR IGNORE INTO {name} ({columns}) VALUES ({values})"))?;
-        let mut rows = select.query([behind])?;
-        let mut reached = behind;
-        loop {
-            let row = match rows.next().map_err(Trouble::from) {
-                Ok(Some(row)) => row,
-                Ok(None) => return Ok((reached, None)),
-                Err(trouble) if trouble.is_of_pages() => return Ok((reached, Some(told(trouble)))),
-                Err(trouble) => return Err(trouble),
-            };
-            reached = row.get(count)?;
-            let is_damaged = match check(row).map_err(Trouble::of_row) {
-                Ok(()) => None,
-                Err(Ok(what)) => Some(what),
-                Err(Err(trouble)) if trouble.is_of_pages() => return Ok((reached, Some(told(trouble)))),
-                Err(Err(trouble)) => return Err(trouble),
-            };
-            match is_damaged {
-                None => {
-                    let values: rusqlite::Result<Vec<Value>> = (0..count).map(|column| row.get(column)).collect();
-                    insert.execute(params_from_iter(values?))?;
+        each_row(self.old, name, columns, &mut |found| {
+            let (number, row) = match found {
+                Found::Row(number, row) => (number, row),
+                Found::Gap(what) => {
+                    if ["instance", "outbox"].contains(&name) {
+                        self.left_out.push(what);
+                    }
+                    return Ok(());
                 }
-                Some(what) if name == "instance" => self.left_out.push(repair::left_out(self.old, row, &what)),
-                Some(what) if name == "outbox" => self.left_out.push(format!("a message (row {reached}): {what}")),
-                Some(_) => {}
+            };
+            let Err(trouble) = check(row) else {
+                let values: rusqlite::Result<Vec<Value>> = (0..count).map(|column| row.get(column)).collect();
+                insert.execute(params_from_iter(values?))?;
+                return Ok(());
+            };
+            let what = trouble.of_row()?;
+            match name {
+                "instance" => self.left_out.push(repair::left_out(self.old, row, &what)),
+                "outbox" => self.left_out.push(format!("a message (row {number}): {what}")),
+                _ => {}
             }
-        }
+            Ok(())
+        })
     }
 
     /// The keys have no row numbers. Instances of which some are missing are not whole.
@@ -383,9 +358,7 @@ impl Copy<'_> {
         let sql = "SELECT inst >> 40, status, count(*) FROM instance GROUP BY 1, 2";
         let mut counts = self.new.prepare(sql)?;
         let mut rows = counts.query([])?;
-        let mut insert = self
-            .new
-            .prepare("INSERT INTO status_count (part, status, n, sum) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut insert = self.new.prepare(INSERT_COUNT)?;
         while let Some(row) = rows.next()? {
             let (part, status, n) = (row.get(0)?, row.get(1)?, row.get(2)?);
             insert.execute(params![part, status, n, count_sum(part, status, n)])?;

@@ -79,11 +79,20 @@ pub struct Saved {
 pub fn save(path: &Path, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Result<Vec<String>, Error> {
     let (folder, log) = take(path)?;
     let connection = connect(path, &log)?;
-    let saver = Saver {
-        connection: &connection,
-        lost: of_log(path, &log).into_iter().collect(),
-    };
-    saver.all(each).map_err(|trouble| folder.error(trouble, During::Read))
+    let mut lost: Vec<String> = of_log(path, &log).into_iter().collect();
+    let saved = each_row(&connection, "instance", INFO, &mut |found| {
+        match found {
+            Found::Gap(what) => lost.push(what),
+            Found::Row(_, row) => match saved(&connection, row) {
+                Ok(saved) => each(saved).map_err(|error| Error::Unavailable { source: error.into() })?,
+                Err(trouble) => lost.push(left_out(&connection, row, &told(trouble))),
+            },
+        }
+        Ok(())
+    });
+    saved
+        .map(|()| lost)
+        .map_err(|trouble| folder.error(trouble, During::Read))
 }
 
 /// What was accepted as lost.
@@ -266,57 +275,53 @@ pub(super) fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
     connect().map_err(|trouble| trouble.during(During::Read, &folder::file(path)))
 }
 
-type Each<'e> = &'e mut dyn FnMut(Saved) -> io::Result<()>;
-
-struct Saver<'c> {
-    connection: &'c Connection,
-    lost: Vec<String>,
+/// What is met on the way through a table.
+pub(super) enum Found<'r> {
+    /// A row, and its number.
+    Row(i64, &'r rusqlite::Row<'r>),
+    /// Rows behind one number, and before another if there are more, cannot be reached.
+    Gap(String),
 }
 
-impl Saver<'_> {
-    fn all(mut self, each: Each<'_>) -> Result<Vec<String>, Trouble> {
-        let mut behind = i64::MIN;
-        loop {
-            let (reached, trouble) = self.walk(behind, each)?;
-            let Some(trouble) = trouble else { break };
-            let Some(next) = next_readable(self.connection, "instance", reached)? else {
-                self.lost
-                    .push(format!("rows of `instance` behind {reached}: {trouble}"));
-                break;
-            };
-            self.lost.push(format!(
-                "rows of `instance` behind {reached} and before {next}: {trouble}"
-            ));
-            behind = next - 1;
-        }
-        Ok(self.lost)
-    }
-
-    /// Goes through the instances behind a key, up to the end or to what cannot be read; answers the last key.
-    fn walk(&mut self, behind: i64, each: Each<'_>) -> Result<(i64, Option<String>), Trouble> {
-        let sql = format!("SELECT {INFO} FROM instance WHERE inst > ?1 ORDER BY inst");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query([behind])?;
+/// Goes through the rows of a table by their numbers, not through an index, and past those that cannot be reached. A row whose
+/// page turns out to be damaged while it is looked at counts among these.
+pub(super) fn each_row(
+    connection: &Connection,
+    table: &str,
+    columns: &str,
+    each: &mut dyn FnMut(Found<'_>) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let sql = format!("SELECT {columns}, rowid FROM {table} NOT INDEXED WHERE rowid > ?1 ORDER BY rowid");
+    let mut statement = connection.prepare(&sql)?;
+    let number = statement.column_count() - 1;
+    let mut behind = i64::MIN;
+    loop {
         let mut reached = behind;
-        loop {
-            let row = match rows.next().map_err(Trouble::from) {
-                Ok(Some(row)) => row,
-                Ok(None) => return Ok((reached, None)),
-                Err(trouble) if trouble.is_of_pages() => return Ok((reached, Some(told(trouble)))),
-                Err(trouble) => return Err(trouble),
-            };
-            let key: i64 = row.get(0)?;
-            reached = key;
-            match saved(self.connection, row) {
-                Ok(saved) => each(saved).map_err(|error| Error::Unavailable { source: error.into() })?,
-                Err(trouble) => self.lost.push(left_out(self.connection, row, &told(trouble))),
+        let mut walk = || -> Result<(), Trouble> {
+            let mut rows = statement.query([behind])?;
+            while let Some(row) = rows.next()? {
+                reached = row.get(number)?;
+                each(Found::Row(reached, row))?;
             }
-        }
+            Ok(())
+        };
+        let trouble = match walk() {
+            Ok(()) => return Ok(()),
+            Err(trouble) if trouble.is_of_pages() => told(trouble),
+            Err(trouble) => return Err(trouble),
+        };
+        let next = next_readable(connection, table, reached)?;
+        let until = next.map(|next| format!(" and before {next}")).unwrap_or_default();
+        each(Found::Gap(format!(
+            "rows of `{table}` behind {reached}{until}: {trouble}"
+        )))?;
+        let Some(next) = next else { return Ok(()) };
+        behind = next - 1;
     }
 }
 
 /// The first row of a table behind one that can be read again: rows are looked for further and further away.
-pub(super) fn next_readable(connection: &Connection, table: &str, behind: i64) -> Result<Option<i64>, Trouble> {
+fn next_readable(connection: &Connection, table: &str, behind: i64) -> Result<Option<i64>, Trouble> {
     let sql = format!("SELECT rowid FROM {table} NOT INDEXED WHERE rowid > ?1 ORDER BY rowid LIMIT 1");
     let find = |from: i64| -> Result<Option<i64>, Trouble> {
         let mut statement = connection.prepare_cached(&sql)?;
@@ -383,7 +388,7 @@ fn ordinals(connection: &Connection, key: Key) -> Result<Vec<u32>, Trouble> {
     Ok(ordinals.collect::<rusqlite::Result<_>>()?)
 }
 
-pub(super) fn told(trouble: Trouble) -> String {
+fn told(trouble: Trouble) -> String {
     match trouble {
         Trouble::Contradiction(what) => what,
         Trouble::Sqlite(error) => error.to_string(),

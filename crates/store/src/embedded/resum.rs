@@ -63,9 +63,8 @@ fn all(file: &Connection) -> Result<(), Trouble> {
             &["inst", "place", "ordinal"],
             "inst, place, ordinal, body",
             |row| {
-                let places = [Place::Custom, Place::Output, Place::Input];
                 let number: i64 = row.get(1)?;
-                let place = places.into_iter().find(|place| place.number() == number);
+                let place = Place::ALL.into_iter().find(|place| place.number() == number);
                 let Some(place) = place else { return Ok(0) };
                 let print = print(row.get_ref(3)?.as_blob()?);
                 Ok(payload_sum(Key(row.get(0)?), place, row.get(2)?, print))

@@ -24,6 +24,7 @@ pub(super) const INSERT_HISTORY: &str = "INSERT INTO history (inst, ordinal, fir
 pub(super) const INSERT_PENDING: &str = "INSERT INTO pending (inst, lane, ev, kind, due_at, deliveries, is_cut, sum, body) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 pub(super) const INSERT_KEY: &str = "INSERT INTO seen_key (inst, seq, key, until, sum) VALUES (?1, ?2, ?3, ?4, ?5)";
+pub(super) const INSERT_COUNT: &str = "INSERT INTO status_count (part, status, n, sum) VALUES (?1, ?2, ?3, ?4)";
 pub(super) const INSERT_OUTBOX: &str = "INSERT INTO outbox (part, seq, ix, sum, body) VALUES (?1, ?2, ?3, ?4, ?5)";
 
 /// Tables with rows of instances, but their own.

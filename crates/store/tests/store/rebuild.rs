@@ -19,17 +19,20 @@ use crate::scratch::Scratch;
 
 const INSTANCES: u64 = 40;
 
-/// A store with forty instances, one of which is damaged, as `kill -9` leaves it or as it is closed.
-fn damaged(is_closed: bool) -> Scratch {
-    let scratch = Scratch::new();
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
-    let mut owner = Owner::new(&store, "Rebuilt", 1);
+fn fill(store: &EmbeddedStore) {
+    let mut owner = Owner::new(store, "Rebuilt", 1);
     for number in 0..INSTANCES {
         owner.start(&instance(&format!("order-{number}")));
     }
     owner.flush();
+}
+
+/// A store with forty instances, one of which is damaged, as `kill -9` leaves it or as it is closed.
+fn damaged(is_closed: bool) -> Scratch {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    fill(&store);
     done(store.maintain(Job::Compact));
-    drop(owner);
     let copy = Scratch::new();
     if is_closed {
         drop(store);
@@ -211,11 +214,7 @@ fn empty(folder: &Path, name: &str) {
 fn whole() -> Scratch {
     let scratch = Scratch::new();
     let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
-    let mut owner = Owner::new(&store, "Rebuilt", 1);
-    for number in 0..INSTANCES {
-        owner.start(&instance(&format!("order-{number}")));
-    }
-    owner.flush();
+    fill(&store);
     drop(store);
     scratch
 }
