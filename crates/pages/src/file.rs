@@ -13,19 +13,42 @@ use crate::{DAMAGED, SUM_BYTES, is_right, note, page_number, sum};
 #[repr(C)]
 pub(crate) struct File {
     base: ffi::sqlite3_file,
+    /// Of a log, what is written and not handed to the system yet; NULL as long as nothing was. It is the file's own.
+    gathered: *mut Gathered,
+    /// Of a main file its log, of a log its main file; NULL where there is none.
+    other: *mut File,
 }
+
+/// Bytes of a log that are handed to the system at once: writes that follow each other go together, which saves two calls of
+/// the system for each page.
+///
+/// A main file does not gather: a checkpoint that readers keep from its end makes known that pages are in the file without
+/// asking the file anything after the last of them, so that what the system refuses later would be lost.
+struct Gathered {
+    offset: ffi::sqlite3_int64,
+    bytes: Vec<u8>,
+    /// What the system refused when nobody could be told; nothing more is done with the log.
+    failed: c_int,
+}
+
+/// SQLite's file for Unix takes less than 128 KiB at once.
+const GATHERED_MAX: usize = 120 << 10;
 
 /// Methods of a file that refuses damaged pages.
 pub(crate) static STRICT: ffi::sqlite3_io_methods = methods::<true>();
 /// Methods of one that hands them on.
 pub(crate) static LENIENT: ffi::sqlite3_io_methods = methods::<false>();
 
-/// A method that the system's file answers.
+/// A method that the system's file answers, once it has all that was written to it.
 macro_rules! handed_on {
     ($name:ident => $method:ident($($arg:ident: $type:ty),*), $otherwise:expr) => {
         unsafe extern "C" fn $name(file: *mut ffi::sqlite3_file, $($arg: $type),*) -> c_int {
             // SAFETY: an open file of ours; what else SQLite passes is for the system's file.
             unsafe {
+                let code = settle(file);
+                if code != ffi::SQLITE_OK {
+                    return code;
+                }
                 let inner = inner(file);
                 (*(*inner).pMethods).$method.map_or($otherwise, |method| method(inner, $($arg),*))
             }
@@ -34,17 +57,13 @@ macro_rules! handed_on {
 }
 
 /// Methods of a log, whose frames have checksums of SQLite's own.
-#[cfg(feature = "testing")]
 pub(crate) static LOG: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
     xRead: Some(read_plain),
-    xWrite: Some(write_plain),
+    xWrite: Some(gather),
     ..methods::<true>()
 };
 
-#[cfg(feature = "testing")]
 handed_on!(read_plain => xRead(into: *mut c_void, bytes: c_int, offset: ffi::sqlite3_int64), ffi::SQLITE_IOERR_READ);
-#[cfg(feature = "testing")]
-handed_on!(write_plain => xWrite(from: *const c_void, bytes: c_int, offset: ffi::sqlite3_int64), ffi::SQLITE_IOERR_WRITE);
 
 const fn methods<const STRICT: bool>() -> ffi::sqlite3_io_methods {
     ffi::sqlite3_io_methods {
@@ -71,13 +90,30 @@ const fn methods<const STRICT: bool>() -> ffi::sqlite3_io_methods {
     }
 }
 
+/// Makes ready what is ours of a file that is opened: of a log that it is the log of this main file.
+///
+/// # Safety
+///
+/// `file` points to as many bytes as our layer asks SQLite for, and `main` is NULL or an open file of ours.
+pub(crate) unsafe fn begin(file: *mut ffi::sqlite3_file, main: *mut ffi::sqlite3_file) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let own = file.cast::<File>();
+        (*own).gathered = ptr::null_mut();
+        (*own).other = main.cast();
+        if let Some(main) = (*own).other.as_mut() {
+            main.other = own;
+        }
+    }
+}
+
 /// The system's file behind one of ours.
 ///
 /// # Safety
 ///
 /// `file` points to as many bytes as our layer asks SQLite for.
 pub(crate) unsafe fn inner(file: *mut ffi::sqlite3_file) -> *mut ffi::sqlite3_file {
-    // SAFETY: the bytes of the system's file come next. Ours is one pointer long, so they are aligned as SQLite aligns.
+    // SAFETY: the bytes of the system's file come next. Ours is some pointers long, so they are aligned as SQLite aligns.
     unsafe { file.cast::<File>().add(1).cast() }
 }
 
@@ -143,6 +179,86 @@ unsafe extern "C" fn write(
     }
 }
 
+/// Keeps what is written to a log until it is known what follows it.
+unsafe extern "C" fn gather(
+    file: *mut ffi::sqlite3_file,
+    from: *const c_void,
+    bytes: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: an open log of ours; SQLite passes as many bytes as it says, and uses a file from one thread at a time.
+    unsafe {
+        let own = file.cast::<File>();
+        if (*own).gathered.is_null() {
+            let bytes = Vec::with_capacity(GATHERED_MAX);
+            let failed = ffi::SQLITE_OK;
+            (*own).gathered = Box::into_raw(Box::new(Gathered { offset, bytes, failed }));
+        }
+        let length = usize::try_from(bytes).unwrap_or(0);
+        let gathered = &mut *(*own).gathered;
+        let end = i64::try_from(gathered.bytes.len()).map(|length| gathered.offset + length);
+        if end != Ok(offset) || gathered.bytes.len() + length > GATHERED_MAX {
+            let code = settle(file);
+            if code != ffi::SQLITE_OK {
+                return code;
+            }
+        }
+        let gathered = &mut *(*own).gathered;
+        if gathered.bytes.is_empty() {
+            gathered.offset = offset;
+        }
+        let written = slice::from_raw_parts(from.cast::<u8>(), length);
+        gathered.bytes.extend_from_slice(written);
+        gathered.failed
+    }
+}
+
+/// Hands to the system what was gathered. What it does not take is lost, which SQLite is told and takes the transaction back:
+/// between the last write of a transaction and the moment that it counts there is the sync of its log.
+///
+/// # Safety
+///
+/// `file` is open and one of ours.
+unsafe fn settle(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: what is gathered belongs to the file.
+    unsafe {
+        let gathered = (*file.cast::<File>()).gathered;
+        let Some(gathered) = gathered.as_mut() else {
+            return ffi::SQLITE_OK;
+        };
+        if gathered.bytes.is_empty() || gathered.failed != ffi::SQLITE_OK {
+            return gathered.failed;
+        }
+        let inner = inner(file);
+        let Some(method) = (*(*inner).pMethods).xWrite else {
+            return ffi::SQLITE_IOERR_WRITE;
+        };
+        #[cfg(feature = "testing")]
+        crate::testing::count_write();
+        let length = c_int::try_from(gathered.bytes.len()).unwrap_or(c_int::MAX);
+        let code = method(inner, gathered.bytes.as_ptr().cast(), length, gathered.offset);
+        gathered.bytes.clear();
+        code
+    }
+}
+
+/// Hands to the system what was gathered for the log of a main file, if it has one that is open.
+///
+/// # Safety
+///
+/// `file` is an open main file of ours.
+unsafe fn settle_log(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: the log is open as long as it is known here.
+    unsafe {
+        let log = (*file.cast::<File>()).other;
+        if log.is_null() {
+            ffi::SQLITE_OK
+        } else {
+            settle(log.cast())
+        }
+    }
+}
+
 handed_on!(truncate => xTruncate(size: ffi::sqlite3_int64), ffi::SQLITE_IOERR_TRUNCATE);
 handed_on!(sync_inner => xSync(flags: c_int), ffi::SQLITE_IOERR_FSYNC);
 
@@ -164,7 +280,6 @@ handed_on!(
     shm_map => xShmMap(region: c_int, bytes: c_int, extend: c_int, out: *mut *mut c_void),
     ffi::SQLITE_IOERR_SHMMAP
 );
-handed_on!(shm_lock => xShmLock(offset: c_int, n: c_int, flags: c_int), ffi::SQLITE_IOERR_SHMLOCK);
 handed_on!(shm_unmap => xShmUnmap(delete: c_int), ffi::SQLITE_OK);
 
 /// What the system's file can do, but for reads of parts of pages, which nothing could check.
@@ -177,9 +292,28 @@ unsafe extern "C" fn device_characteristics(file: *mut ffi::sqlite3_file) -> c_i
     }
 }
 
-unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
+unsafe extern "C" fn shm_lock(file: *mut ffi::sqlite3_file, offset: c_int, n: c_int, flags: c_int) -> c_int {
     // SAFETY: an open file of ours.
     unsafe {
+        // What is left belongs to a transaction that was taken back: it may be lost, but must not come later.
+        settle_log(file);
+        let inner = inner(file);
+        let method = (*(*inner).pMethods).xShmLock;
+        method.map_or(ffi::SQLITE_IOERR_SHMLOCK, |method| method(inner, offset, n, flags))
+    }
+}
+
+/// SQLite makes known between two barriers what is in the log. Something is left of it only if SQLite was told not to sync;
+/// as it cannot be told here, a log that the system then refuses is not used any more.
+unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
+    // SAFETY: an open file of ours, whose log is open as long as it is known.
+    unsafe {
+        let code = settle_log(file);
+        if code != ffi::SQLITE_OK
+            && let Some(gathered) = (*(*file.cast::<File>()).other).gathered.as_mut()
+        {
+            gathered.failed = code;
+        }
         let inner = inner(file);
         if let Some(method) = (*(*inner).pMethods).xShmBarrier {
             method(inner);
@@ -190,11 +324,20 @@ unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
 unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
     // SAFETY: an open file of ours, used for the last time.
     unsafe {
+        let code = settle(file);
         let inner = inner(file);
         let closed = (*(*inner).pMethods)
             .xClose
             .map_or(ffi::SQLITE_OK, |method| method(inner));
+        let own = file.cast::<File>();
+        if let Some(other) = (*own).other.as_mut() {
+            other.other = ptr::null_mut();
+        }
+        if !(*own).gathered.is_null() {
+            drop(Box::from_raw((*own).gathered));
+            (*own).gathered = ptr::null_mut();
+        }
         (*file).pMethods = ptr::null();
-        closed
+        if code == ffi::SQLITE_OK { closed } else { code }
     }
 }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 thread_local! {
     static SYNCS: Cell<u32> = const { Cell::new(0) };
     static PAGES_READ: Cell<u64> = const { Cell::new(0) };
+    static WRITES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Has the next syncs of this thread fail, of files and of logs: as with a disk that reports an error once and has dropped
@@ -16,6 +17,15 @@ pub fn fail_syncs(count: u32) {
 /// Pages that this thread has read from files so far.
 pub fn pages_read() -> u64 {
     PAGES_READ.get()
+}
+
+/// Writes of logs that this thread has handed to the system so far.
+pub fn writes() -> u64 {
+    WRITES.get()
+}
+
+pub(crate) fn count_write() {
+    WRITES.set(WRITES.get() + 1);
 }
 
 pub(crate) fn count_read() {

@@ -93,7 +93,6 @@ unsafe fn below<'b>(vfs: *mut ffi::sqlite3_vfs) -> &'b Below {
 
 /// Methods of a file that is opened so; absent for those that are the system's alone.
 fn methods_of(below: &Below, flags: c_int) -> Option<&'static ffi::sqlite3_io_methods> {
-    #[cfg(feature = "testing")]
     if flags & ffi::SQLITE_OPEN_WAL != 0 {
         return Some(&file::LOG);
     }
@@ -120,11 +119,20 @@ unsafe extern "C" fn open(
         let inner = file::inner(file);
         let code = system_open(below.system, name, inner, flags, out_flags);
         // Also a file that failed to open is closed if it has methods.
-        (*file).pMethods = if (*inner).pMethods.is_null() {
-            ptr::null()
-        } else {
-            methods
-        };
+        if (*inner).pMethods.is_null() {
+            (*file).pMethods = ptr::null();
+            return code;
+        }
+        (*file).pMethods = methods;
+        let is_log = flags & ffi::SQLITE_OPEN_WAL != 0;
+        file::begin(
+            file,
+            if is_log {
+                ffi::sqlite3_database_file_object(name)
+            } else {
+                ptr::null_mut()
+            },
+        );
         code
     }
 }

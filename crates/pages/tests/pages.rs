@@ -145,3 +145,56 @@ fn what_is_changed_shrunk_and_left_in_the_log_keeps_right_checksums() {
         assert!(is_right(page, number), "page {number}");
     }
 }
+
+/// Writes of logs that a call takes.
+fn writes_of(call: impl FnOnce()) -> u64 {
+    let before = taskhub_pages::testing::writes();
+    call();
+    taskhub_pages::testing::writes() - before
+}
+
+#[test]
+fn pages_that_follow_each_other_in_the_log_are_written_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = connect(&filled(&folder), STRICT);
+    connection.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    let large = 4 << 20;
+    let pages = u64::try_from(large / PAGE).unwrap();
+    let to_log = writes_of(|| {
+        let sql = "INSERT INTO t VALUES (3000, 'larger', zeroblob(?1))";
+        connection.execute(sql, [i64::try_from(large).unwrap()]).unwrap();
+    });
+    assert!(
+        (10..pages / 20).contains(&to_log),
+        "{to_log} writes for {pages} pages, which were two for each"
+    );
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    read_all(&connection).unwrap();
+}
+
+#[test]
+fn whoever_else_reads_sees_what_is_committed_also_where_nothing_is_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = filled(&folder);
+    let (writer, reader) = (connect(&file, STRICT), connect(&file, STRICT));
+    writer.pragma_update(None, "synchronous", "OFF").unwrap();
+    for round in 1..20_i64 {
+        // With little memory the log is written while the transaction is under way, and read again by the writer itself.
+        writer
+            .pragma_update(None, "cache_size", if round % 2 == 0 { 10 } else { 2000 })
+            .unwrap();
+        let text = format!("{round} {}", "x".repeat(1000));
+        let sql = "BEGIN; UPDATE t SET name = name || '.'; UPDATE t SET body = CAST(?1 AS BLOB); COMMIT";
+        writer.execute_batch(&sql.replace("?1", &format!("'{text}'"))).unwrap();
+        let (count, least): (i64, String) = reader
+            .query_row("SELECT count(*), min(CAST(body AS TEXT)) FROM t", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        assert!(count > 600);
+        assert_eq!(least, text);
+    }
+    read_all(&reader).unwrap();
+}
