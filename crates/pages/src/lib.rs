@@ -16,7 +16,7 @@
 //! Pages in the log have no sum of this kind. They carry SQLite's own, over all that is before them in the log, which
 //! SQLite checks when it opens the log.
 //!
-//! As it sees every write it also gathers those that follow each other, so that the system is called once for many
+//! As it sees every write it also gathers those to the log that follow each other, so that the system is called once for many
 //! pages.
 //!
 //! This is the one crate in which `unsafe` is allowed: SQLite calls its functions with pointers. It knows nothing of what
