@@ -104,7 +104,7 @@ fn verify(folder: &Path, is_json: bool, screen: &mut Screen) -> Result<String> {
     clear_progress();
     let report = report.map_err(|error| failed("check", folder, &error))?;
     let place = folder.display();
-    let bytes = report.bytes.unwrap_or(0);
+    let bytes = report.bytes;
     if is_json {
         let problems = report.problems.iter().map(|problem| Shape::Text(problem.clone()));
         let shape = Shape::object([

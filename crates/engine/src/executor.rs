@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskhub_core::id::{Epoch, Fence, InstanceId, Seq};
-use taskhub_store::{Error as StoreError, ExecutionKey, Lease, decode_history, load_each};
+use taskhub_store::{Error as StoreError, ExecutionKey, HistoryRange, Lease, decode_history, load_each};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -453,7 +453,7 @@ impl Executor {
         let shared = Arc::clone(&self.shared);
         self.shared.spawn_read(async move {
             let index = execution.partition.index;
-            let Some(read) = read(&shared, || shared.store.history(&execution, 0)).await else {
+            let Some(read) = read(&shared, || shared.store.history(&execution, HistoryRange::ALL)).await else {
                 return;
             };
             let input = match read.and_then(|chunks| decode_history(&chunks)) {

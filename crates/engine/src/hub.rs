@@ -15,9 +15,7 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
-use taskhub_store::{
-    Error as StoreError, ExecutionKey, Extent, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
-};
+use taskhub_store::{Error as StoreError, ExecutionKey, Extent, PARTITIONS_DEFAULT, Selection, Store, decode_history};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
@@ -34,7 +32,7 @@ pub use crate::purge::Purged;
 use crate::run::{LOST_THREADS_MAX, Supervisor};
 use crate::shared::{Drain, Parts, Shared};
 use crate::worker::{Functions, Offered};
-pub use taskhub_store::HistoryBounds;
+pub use taskhub_store::HistoryRange;
 
 /// A read not answered within this time answers "timed out"; what would change something and is not begun within it is
 /// taken back (R191).
@@ -245,7 +243,7 @@ impl Hub {
             shared: Arc::clone(&shared),
         };
         committer::spawn(&shared)?;
-        let mut supervisor = Supervisor::new(Arc::clone(&shared), options);
+        let mut supervisor = Supervisor::new(Arc::clone(&shared), options)?;
         supervisor.start().await?;
         shared.spawn_main(supervisor.supervise(asked_to_drain));
         Ok(hub)
@@ -344,22 +342,16 @@ impl Hub {
     ///
     /// As all calls.
     pub async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryEvent>>, Error> {
-        let part = self.history_part(instance, 0, HistoryBounds::NONE).await?;
+        let part = self.history_part(instance, HistoryRange::ALL).await?;
         Ok(part.map(|part| part.events))
     }
 
-    /// Events of it from one on, at least as many as the bounds say if there are. What is stored together is read
-    /// together.
+    /// Part of it: at least as many events as the range says, if there are. What is stored together is read together.
     ///
     /// # Errors
     ///
     /// As all calls.
-    pub async fn history_part(
-        &self,
-        instance: &InstanceId,
-        from: u32,
-        bounds: HistoryBounds,
-    ) -> Result<Option<HistoryPart>, Error> {
+    pub async fn history_part(&self, instance: &InstanceId, range: HistoryRange) -> Result<Option<HistoryPart>, Error> {
         // The answer waits for the last commit it shows, so the store has all of it by now.
         let Some(info) = self.info(instance).await? else {
             return Ok(None);
@@ -373,7 +365,7 @@ impl Hub {
             number: state.number,
             ordinal,
         };
-        let chunks = self.shared.store.history_part(&execution, from, bounds).await?;
+        let chunks = self.shared.store.history(&execution, range).await?;
         Ok(Some(HistoryPart {
             events: decode_history(&chunks)?,
             bytes: chunks.iter().map(|chunk| chunk.body.len()).sum(),
@@ -402,14 +394,13 @@ impl Hub {
         rows_max: usize,
         payloads: Payloads,
     ) -> Result<Page, Error> {
-        let query = Query::Page {
+        let which = Selection {
             hub: self.shared.hub.clone(),
             filter,
             after,
             rows_max,
-            payloads,
         };
-        let mut page = self.shared.store.query(&query, Freshness::Committed).await?.into_page();
+        let mut page = self.shared.store.list(&which, payloads).await?.page;
         page.rows = page.rows.into_iter().map(|info| self.with_reason(info)).collect();
         Ok(page)
     }
@@ -420,15 +411,7 @@ impl Hub {
     ///
     /// As all calls.
     pub async fn counts(&self) -> Result<Vec<(RuntimeStatus, u64)>, Error> {
-        let query = Query::Counts {
-            hub: self.shared.hub.clone(),
-        };
-        Ok(self
-            .shared
-            .store
-            .query(&query, Freshness::Committed)
-            .await?
-            .into_counts())
+        Ok(self.shared.store.counts(&self.shared.hub).await?)
     }
 
     /// Raises an event (R77). When this returns it is durable.
@@ -561,7 +544,7 @@ impl Hub {
     pub async fn delete(&self) -> Result<(), Error> {
         self.stop(Duration::ZERO).await?;
         let name = self.shared.hub.clone();
-        self.shared.store.hubs(&HubAsk::Delete { name }).await?;
+        self.shared.store.delete_hub(&name).await?;
         Ok(())
     }
 
@@ -782,14 +765,9 @@ impl Drop for Pending {
 /// Finds the hub in the store, or creates it; answers its number of partitions.
 async fn open_hub(store: &dyn Store, name: &HubName, options: &Options) -> Result<u16, Error> {
     let find = |hubs: Vec<taskhub_store::HubInfo>| hubs.into_iter().find(|hub| hub.name == *name);
-    if let Some(found) = find(store.hubs(&HubAsk::List).await?) {
+    if let Some(found) = find(store.list_hubs().await?) {
         return Ok(found.partitions);
     }
-    let create = HubAsk::Create {
-        name: name.clone(),
-        partitions: options.partitions.max(1),
-        now: options.clock.now(),
-    };
-    store.hubs(&create).await?;
-    Ok(options.partitions.max(1))
+    let created = store.create_hub(name, options.partitions, options.clock.now()).await?;
+    Ok(created.partitions)
 }

@@ -12,7 +12,7 @@ use taskhub_core::id::InstanceId;
 use taskhub_core::query::{Cursor, Filter};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::RuntimeStatus;
-use taskhub_store::{Error as StoreError, Extent, Freshness, Query};
+use taskhub_store::{Error as StoreError, Extent, Selection};
 use tokio::time::sleep;
 
 use crate::error::Error;
@@ -208,13 +208,14 @@ impl Hub {
 
     /// Ids of a page, and where the next one begins: what is to be purged need not be read.
     async fn ids(&self, filter: Filter, after: Option<Cursor>) -> Result<(Vec<InstanceId>, Option<Cursor>), Error> {
-        let query = Query::Ids {
+        let which = Selection {
             hub: self.shared.hub.clone(),
             filter,
             after,
             rows_max: PURGE_PAGE,
         };
-        Ok(self.shared.store.query(&query, Freshness::Committed).await?.into_ids())
+        let page = self.shared.store.list_ids(&which).await?;
+        Ok((page.ids, page.next))
     }
 }
 

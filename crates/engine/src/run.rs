@@ -1,12 +1,12 @@
 //! The life of a hub's partition threads: start, reload, watchdog, stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use taskhub_core::id::InstanceId;
-use taskhub_store::{Error as StoreError, Job, Lease, Recovered};
+use taskhub_store::{Claim, Error as StoreError, Lease, NodeId, Previous, Recovered};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -45,23 +45,33 @@ pub(crate) struct Supervisor {
     lost_threads: usize,
     /// How often an assertion broke lately, and when the last one did.
     broken: (u32, Option<Instant>),
-    is_first: bool,
+    node: NodeId,
+    /// Partitions whose last owner did not give them back, so that their activities may be running, until they are
+    /// served (A35).
+    unclean: BTreeSet<u16>,
     /// When a full store is asked next whether it has room.
     next_probe: Instant,
 }
 
 impl Supervisor {
-    pub(crate) fn new(shared: Arc<Shared>, options: Options) -> Self {
-        Self {
+    /// The supervisor of a hub, which is one run of one node (P32).
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the system gives no random number.
+    pub(crate) fn new(shared: Arc<Shared>, options: Options) -> Result<Self, StoreError> {
+        let node = getrandom::u64().map_err(|source| StoreError::Unavailable { source: source.into() })?;
+        Ok(Self {
             shared,
             options,
             set_aside: BTreeMap::new(),
             out_of_service: BTreeMap::new(),
             lost_threads: 0,
             broken: (0, None),
-            is_first: true,
+            node: NodeId(node),
+            unclean: BTreeSet::new(),
             next_probe: now(),
-        }
+        })
     }
 
     /// Starts the threads and serves the partitions.
@@ -81,7 +91,7 @@ impl Supervisor {
 
     /// Asks the store whether it has no room for work (A43). Whatever else it says, work will find out.
     async fn is_full(&mut self) -> bool {
-        let found = self.shared.store.maintain(Job::FindRoom).await;
+        let found = self.shared.store.find_room().await;
         self.next_probe = now() + PROBE_PAUSE;
         matches!(found, Err(StoreError::Full))
     }
@@ -116,13 +126,19 @@ impl Supervisor {
             shared.set_out_of_room(true);
         }
         let keys: Vec<_> = (0..shared.partitions).map(|index| shared.partition(index)).collect();
-        let leases = shared.store.claim(&keys, shared.clock.now()).await?;
+        // No two nodes serve one store yet, so whoever has a partition is gone.
+        let claim = Claim::new(self.node, &keys, shared.clock.now()).steal();
+        let leases = shared.store.claim(&claim).await?.leases;
+        let unclean = leases.iter().filter(|lease| lease.previous == Previous::Other);
+        self.unclean.extend(unclean.map(|lease| lease.partition.index));
         let mut begun = Vec::new();
         for lease in leases {
             shared.dispatch(Event::Reset(lease.partition.clone()));
             begun.push(self.recover(lease, is_full).await?);
         }
-        self.is_first = false;
+        if !is_full {
+            self.unclean.clear();
+        }
         // All are served before the first says anything: a message to one that is not would be lost until
         // the next reload.
         let mut first_outputs = Vec::new();
@@ -165,7 +181,7 @@ impl Supervisor {
             set_aside,
             out_of_service: ours(&self.out_of_service),
             sweep_min: SWEEP_MIN,
-            is_first: self.is_first,
+            may_be_running: self.unclean.contains(&index),
             flaws: crate::flaw::Flaws::default(),
             lease,
         };

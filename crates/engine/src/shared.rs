@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use taskhub_core::commit::Commit;
 use taskhub_core::id::{Epoch, HubName, InstanceId, Seq};
-use taskhub_store::{Error as StoreError, Freshness, PartitionKey, Query, Store, partition_of};
+use taskhub_store::{Error as StoreError, FingerprintPage, PartitionKey, Store, partition_of};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -496,13 +496,8 @@ impl Shared {
         const PAGE: usize = 10_000;
         let mut after = None;
         loop {
-            let query = Query::Fingerprints {
-                partition: self.partition(index),
-                after,
-                rows_max: PAGE,
-            };
-            let answer = self.store.query(&query, Freshness::Committed).await;
-            let Ok(taskhub_store::Answer::Fingerprints { fingerprints, next }) = answer else {
+            let page = self.store.fingerprints(&self.partition(index), after, PAGE).await;
+            let Ok(FingerprintPage { fingerprints, next }) = page else {
                 // Without the filter every look-up of an unknown id reads the table: slower, never wrong.
                 tracing::warn!(partition = index, "the filter of ids could not be filled");
                 return;

@@ -13,7 +13,7 @@ use taskhub_engine::clock::Clock;
 use taskhub_engine::{Hub as Engine, Options};
 use taskhub_store::embedded::{EmbeddedStore, Options as StoreOptions};
 use taskhub_store::mem::MemStore;
-use taskhub_store::{Error as StoreError, HubAsk, HubInfo, Store};
+use taskhub_store::{Error as StoreError, HubInfo, Store};
 
 use crate::activity::{ActivityContext, ActivityOptions};
 use crate::client::Client;
@@ -95,7 +95,7 @@ impl Hub {
     ///
     /// Whatever the store says.
     pub async fn list_with(store: &dyn Store) -> Result<Vec<HubInfo>, HubError> {
-        let mut hubs = store.hubs(&HubAsk::List).await?;
+        let mut hubs = store.list_hubs().await?;
         hubs.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(hubs)
     }
@@ -136,7 +136,7 @@ impl Hub {
     /// `hub-not-found`, `invalid-hub-name`, or whatever the store says.
     pub async fn delete_with(store: &dyn Store, name: &str) -> Result<(), HubError> {
         let name = HubName::new(name)?;
-        store.hubs(&HubAsk::Delete { name }).await?;
+        store.delete_hub(&name).await?;
         Ok(())
     }
 

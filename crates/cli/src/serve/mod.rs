@@ -17,7 +17,7 @@ use taskhub_samples::Files;
 use taskhub_server::logs::{self, LogFormat};
 use taskhub_server::{Config, Error as ServerError, Listening, OpenHub, Opening, Reuse, Server, Tls};
 use taskhub_store::embedded::{EmbeddedStore, Watch};
-use taskhub_store::{Error as StoreError, HubAsk, Store};
+use taskhub_store::{Error as StoreError, Store};
 use tokio::time::sleep;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -351,7 +351,7 @@ async fn check_default(found: &Found, store: &dyn Store, creates_hubs: bool) -> 
     if !found.hub_is_default {
         return Ok(());
     }
-    let listed = store.hubs(&HubAsk::List).await;
+    let listed = store.list_hubs().await;
     let listed = listed.map_err(|error| Stop::from_store("the store cannot be used", &error))?;
     let hubs: Vec<&HubName> = listed.iter().map(|hub| &hub.name).collect();
     let Some(first) = hubs.first().filter(|_| !hubs.contains(&&found.hub)) else {
