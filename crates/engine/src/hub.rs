@@ -16,17 +16,16 @@ use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
 use taskhub_store::{Error as StoreError, ExecutionKey, Extent, PARTITIONS_DEFAULT, Selection, Store, decode_history};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use crate::clock::{Clock, SteadyClock, SystemClock};
-use crate::committer;
+use crate::clock::{Clock, SystemClock};
 use crate::dispatcher::{Capacity, Dispatcher};
 use crate::error::Error;
 use crate::executor::{Report, ThreadInput};
-use crate::group::{AHEAD_BYTES_MAX, GROUP_BYTES_MAX, Limits};
+use crate::group::{AHEAD_BYTES_MAX, GROUP_BYTES_MAX};
 use crate::io::{Input, Reply, Request, WaitFor};
+use crate::node::{Common, Node};
 use crate::partition::Destination;
 pub use crate::purge::Purged;
 use crate::run::{LOST_THREADS_MAX, Supervisor};
@@ -196,6 +195,9 @@ impl Claim {
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
+    node: Node,
+    /// The node is nobody else's, and is stopped with the hub.
+    owns_node: bool,
 }
 
 impl Hub {
@@ -214,36 +216,40 @@ impl Hub {
         options: Options,
         functions: Arc<dyn Functions>,
     ) -> Result<Self, Error> {
-        let options = Options {
-            clock: Arc::new(SteadyClock::new(options.clock)),
-            ..options
-        };
-        let partitions = open_hub(store.as_ref(), &name, &options).await?;
+        let node = Node::start(store, &options)?;
+        let mut hub = Self::open_on(node, name, options, functions).await?;
+        hub.owns_node = true;
+        Ok(hub)
+    }
+
+    pub(crate) async fn open_on(
+        node: Node,
+        name: HubName,
+        options: Options,
+        functions: Arc<dyn Functions>,
+    ) -> Result<Self, Error> {
+        let partitions = open_hub(node.common(), &name, &options).await?;
         let capacity = Capacity {
             overall: options.activities_max.max(1),
             by_name: options.activities_by_name.clone(),
         };
         let (drains, asked_to_drain) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(Parts {
+            node: Arc::clone(node.common()),
             hub: name,
             partitions,
-            store,
             functions,
-            clock: Arc::clone(&options.clock),
-            runtime: Handle::current(),
             dispatcher: Dispatcher::new(capacity).offering(options.activities_offered.clone()),
             orchestrators_offered: Offered::new(options.orchestrators_offered.clone()),
-            limits: Limits {
-                group_max: options.group_bytes_max,
-                ahead_max: options.ahead_bytes_max.max(1),
-            },
             drains,
         }));
+        node.common().enter(&shared);
         let hub = Self {
             shared: Arc::clone(&shared),
+            node,
+            owns_node: false,
         };
-        committer::spawn(&shared)?;
-        let mut supervisor = Supervisor::new(Arc::clone(&shared), options)?;
+        let mut supervisor = Supervisor::new(Arc::clone(&shared), options);
         supervisor.start().await?;
         shared.spawn_main(supervisor.supervise(asked_to_drain));
         Ok(hub)
@@ -256,7 +262,7 @@ impl Hub {
 
     /// Its store.
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.shared.store
+        &self.shared.node.store
     }
 
     /// Starts an instance. When this returns it is durable. It goes by the registered name of its orchestrator, as far
@@ -365,7 +371,7 @@ impl Hub {
             number: state.number,
             ordinal,
         };
-        let chunks = self.shared.store.history(&execution, range).await?;
+        let chunks = self.shared.node.store.history(&execution, range).await?;
         Ok(Some(HistoryPart {
             events: decode_history(&chunks)?,
             bytes: chunks.iter().map(|chunk| chunk.body.len()).sum(),
@@ -400,7 +406,7 @@ impl Hub {
             after,
             rows_max,
         };
-        let mut page = self.shared.store.list(&which, payloads).await?.page;
+        let mut page = self.shared.node.store.list(&which, payloads).await?.page;
         page.rows = page.rows.into_iter().map(|info| self.with_reason(info)).collect();
         Ok(page)
     }
@@ -411,7 +417,7 @@ impl Hub {
     ///
     /// As all calls.
     pub async fn counts(&self) -> Result<Vec<(RuntimeStatus, u64)>, Error> {
-        Ok(self.shared.store.counts(&self.shared.hub).await?)
+        Ok(self.shared.node.store.counts(&self.shared.hub).await?)
     }
 
     /// Raises an event (R77). When this returns it is durable.
@@ -527,7 +533,13 @@ impl Hub {
         };
         shared.close();
         // The store is free for the next opener once this hub is dropped.
-        let _late = timeout(limit, shared.ended()).await;
+        let ended = async {
+            shared.ended().await;
+            if self.owns_node {
+                self.node.stop().await;
+            }
+        };
+        let _late = timeout(limit, ended).await;
         Ok(drained?)
     }
 
@@ -544,7 +556,7 @@ impl Hub {
     pub async fn delete(&self) -> Result<(), Error> {
         self.stop(Duration::ZERO).await?;
         let name = self.shared.hub.clone();
-        self.shared.store.delete_hub(&name).await?;
+        self.shared.node.store.delete_hub(&name).await?;
         Ok(())
     }
 
@@ -570,13 +582,13 @@ impl Hub {
 
     /// What keeps it from making anything durable, as far as the last attempt tells; absent if nothing does.
     pub fn trouble(&self) -> Option<Trouble> {
-        if self.shared.is_full() {
+        if self.shared.node.is_full() {
             return Some(Trouble::Full);
         }
-        if self.shared.damage().is_some() {
+        if self.shared.node.damage().is_some() {
             return Some(Trouble::Damaged);
         }
-        self.shared.is_failing().then_some(Trouble::Failing)
+        self.shared.node.is_failing().then_some(Trouble::Failing)
     }
 
     /// How often the memory of the partitions was dropped and read anew.
@@ -634,6 +646,7 @@ impl Hub {
         let partition = self.shared.partition(self.shared.partition_of(instance));
         let states = self
             .shared
+            .node
             .store
             .load(&partition, std::slice::from_ref(instance))
             .await?;
@@ -648,10 +661,10 @@ impl Hub {
         if self.shared.is_stopping() {
             return Err(Error::Stopped);
         }
-        if self.shared.is_full() && request.adds_work() {
+        if self.shared.node.is_full() && request.adds_work() {
             return Err(StoreError::Full.into());
         }
-        if let Some(what) = self.shared.damage().filter(|_| request.adds_work()) {
+        if let Some(what) = self.shared.node.damage().filter(|_| request.adds_work()) {
             return Err(StoreError::Corrupt {
                 place: format!("hub `{}`", self.shared.hub),
                 what: what.to_owned(),
@@ -763,11 +776,12 @@ impl Drop for Pending {
 }
 
 /// Finds the hub in the store, or creates it; answers its number of partitions.
-async fn open_hub(store: &dyn Store, name: &HubName, options: &Options) -> Result<u16, Error> {
+async fn open_hub(node: &Common, name: &HubName, options: &Options) -> Result<u16, Error> {
+    let store = &node.store;
     let find = |hubs: Vec<taskhub_store::HubInfo>| hubs.into_iter().find(|hub| hub.name == *name);
     if let Some(found) = find(store.list_hubs().await?) {
         return Ok(found.partitions);
     }
-    let created = store.create_hub(name, options.partitions, options.clock.now()).await?;
+    let created = store.create_hub(name, options.partitions, node.clock.now()).await?;
     Ok(created.partitions)
 }

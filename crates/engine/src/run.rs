@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use taskhub_core::id::InstanceId;
-use taskhub_store::{Claim, Error as StoreError, Lease, NodeId, Previous, Recovered};
+use taskhub_store::{Claim, Error as StoreError, Lease, Previous, Recovered};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -45,7 +45,6 @@ pub(crate) struct Supervisor {
     lost_threads: usize,
     /// How often an assertion broke lately, and when the last one did.
     broken: (u32, Option<Instant>),
-    node: NodeId,
     /// Partitions whose last owner did not give them back, so that their activities may be running, until they are
     /// served (A35).
     unclean: BTreeSet<u16>,
@@ -54,24 +53,17 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// The supervisor of a hub, which is one run of one node (P32).
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if the system gives no random number.
-    pub(crate) fn new(shared: Arc<Shared>, options: Options) -> Result<Self, StoreError> {
-        let node = getrandom::u64().map_err(|source| StoreError::Unavailable { source: source.into() })?;
-        Ok(Self {
+    pub(crate) fn new(shared: Arc<Shared>, options: Options) -> Self {
+        Self {
             shared,
             options,
             set_aside: BTreeMap::new(),
             out_of_service: BTreeMap::new(),
             lost_threads: 0,
             broken: (0, None),
-            node: NodeId(node),
             unclean: BTreeSet::new(),
             next_probe: now(),
-        })
+        }
     }
 
     /// Starts the threads and serves the partitions.
@@ -85,32 +77,32 @@ impl Supervisor {
                 .push(link);
         }
         let is_full = self.is_full().await;
-        self.shared.note_room(is_full);
+        self.shared.node.note_room(is_full);
         self.claim_all(is_full).await
     }
 
     /// Asks the store whether it has no room for work (A43). Whatever else it says, work will find out.
     async fn is_full(&mut self) -> bool {
-        let found = self.shared.store.find_room().await;
+        let found = self.shared.node.store.find_room().await;
         self.next_probe = now() + PROBE_PAUSE;
         matches!(found, Err(StoreError::Full))
     }
 
     /// Whether partitions that do no work for want of room may begin: one look at a time, now and then.
     async fn finds_room(&mut self) -> bool {
-        let is_purging = self.shared.purges.load(Ordering::Acquire) > 0;
-        let is_waiting = self.shared.is_out_of_room() && self.shared.damage().is_none();
+        let is_purging = self.shared.node.purges.load(Ordering::Acquire) > 0;
+        let is_waiting = self.shared.is_out_of_room() && self.shared.node.damage().is_none();
         if !is_waiting || is_purging || now() < self.next_probe || self.is_full().await {
             return false;
         }
-        self.shared.note_room(false);
+        self.shared.node.note_room(false);
         true
     }
 
     fn spawn_thread(&self, number: usize) -> Result<ThreadLink, StoreError> {
         let link = ThreadLink {
             inputs: Arc::new(Queue::new()),
-            pulse: Arc::new(Pulse::default()),
+            pulse: Arc::new(Pulse::new(self.shared.number)),
         };
         let (shared, thread) = (Arc::clone(&self.shared), link.clone());
         let run = move || Executor::new(shared, thread).run();
@@ -127,8 +119,8 @@ impl Supervisor {
         }
         let keys: Vec<_> = (0..shared.partitions).map(|index| shared.partition(index)).collect();
         // No two nodes serve one store yet, so whoever has a partition is gone.
-        let claim = Claim::new(self.node, &keys, shared.clock.now()).steal();
-        let leases = shared.store.claim(&claim).await?.leases;
+        let claim = Claim::new(shared.node.id, &keys, shared.node.clock.now()).steal();
+        let leases = shared.node.store.claim(&claim).await?.leases;
         let unclean = leases.iter().filter(|lease| lease.previous == Previous::Other);
         self.unclean.extend(unclean.map(|lease| lease.partition.index));
         let mut begun = Vec::new();
@@ -161,7 +153,7 @@ impl Supervisor {
     async fn recover(&self, lease: Lease, is_full: bool) -> Result<(Partition<To>, Vec<Output<To>>), StoreError> {
         let shared = &self.shared;
         let index = lease.partition.index;
-        let mut recovered = shared.store.recover(&lease).await?;
+        let mut recovered = shared.node.store.recover(&lease).await?;
         let ours = |all: &BTreeMap<InstanceId, String>| {
             let ours = all
                 .iter()
@@ -186,7 +178,7 @@ impl Supervisor {
             lease,
         };
         let mut outputs = Vec::new();
-        let partition = Partition::recover(setup, recovered, shared.clock.now(), &mut outputs);
+        let partition = Partition::recover(setup, recovered, shared.node.clock.now(), &mut outputs);
         Ok((partition, outputs))
     }
 
@@ -230,10 +222,10 @@ impl Supervisor {
                 leases.extend(given_back);
             }
         }
-        shared.group.flush().await;
+        shared.node.group.flush(shared.number).await;
         let unkept = shared.dispatcher().answered();
         let released = if unkept == 0 {
-            shared.store.release(&leases).await
+            shared.node.store.release(&leases).await
         } else {
             // The next process must take every open call for one that may have run (A35).
             tracing::error!(hub = %shared.hub, unkept, "results of activities could not be made durable before the stop; they run again");
@@ -274,14 +266,14 @@ impl Supervisor {
         }
         // What failed may fail again at once; a pause keeps that from being all the process does.
         let broken = self.take_broken();
-        let failed = self.shared.failed_groups.load(Ordering::Acquire).saturating_sub(1);
+        let failed = self.shared.node.failed_groups.load(Ordering::Acquire).saturating_sub(1);
         sleep(PAUSE * broken.max(failed).min(PAUSES_MAX)).await;
         tracing::warn!(hub = %self.shared.hub, count, "dropping the memory of all partitions and reading them anew");
         self.drop_all().await;
-        self.shared.group.accept();
+        self.shared.node.group.accept(self.shared.number);
         // What was handed over by whole rounds is consistent; a failed store has discarded it already.
-        self.shared.group.flush().await;
-        let is_idle = self.shared.is_full() || self.shared.damage().is_some();
+        self.shared.node.group.flush(self.shared.number).await;
+        let is_idle = self.shared.node.is_full() || self.shared.node.damage().is_some();
         let mut pauses = 0;
         while let Err(error) = self.claim_all(is_idle).await {
             if matches!(error, StoreError::NoSuchHub { .. }) {
@@ -289,7 +281,7 @@ impl Supervisor {
                 self.shared.close();
                 return;
             }
-            self.shared.note_failing(true);
+            self.shared.node.note_failing(true);
             pauses = PAUSES_MAX.min(pauses + 1);
             tracing::warn!(hub = %self.shared.hub, error = %chain(&error), "the partitions cannot be claimed; trying again");
             sleep(PAUSE * pauses).await;
@@ -297,7 +289,7 @@ impl Supervisor {
                 return;
             }
         }
-        self.shared.note_failing(false);
+        self.shared.node.note_failing(false);
     }
 
     /// Sets instances aside on which assertions broke. Says how many broke lately.
@@ -338,7 +330,7 @@ impl Supervisor {
             Ok(fresh) => {
                 let mut threads = self.shared.threads.write().unwrap_or_else(PoisonError::into_inner);
                 if let Some(link) = threads.get_mut(number) {
-                    link.pulse.give_up(&self.shared.group);
+                    link.pulse.give_up(&self.shared.node.group);
                     link.inputs.close();
                     *link = fresh;
                 }

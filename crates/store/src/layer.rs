@@ -1,4 +1,4 @@
-//! A store in front of another one, for tests that change what some calls do.
+//! A store in front of another one, for whoever changes what some calls do: tests, above all.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,7 +24,6 @@ pub mod embedded;
 #[cfg(feature = "testing")]
 pub mod faulty;
 pub mod inline;
-#[cfg(feature = "testing")]
 pub mod layer;
 pub mod mem;
 

@@ -60,7 +60,7 @@ async fn is_refused(hub: &Hub) {
 }
 
 /// Starts instances until each is acknowledged, and sees all of them complete.
-async fn all_complete(hub: &Hub, count: usize, steps: &str) {
+pub(super) async fn all_complete(hub: &Hub, count: usize, steps: &str) {
     for index in 0..count {
         let instance = format!("i{index}");
         while let Err(error) = hub.start(start(&instance, "Steps", Some(steps))).await {
