@@ -7,6 +7,7 @@ mod durable;
 mod errors;
 mod files;
 mod find;
+mod hub_access;
 mod random;
 mod report;
 mod screen;
@@ -14,7 +15,7 @@ mod serve;
 mod shim;
 mod stop;
 mod store;
-mod target;
+
 mod world;
 
 use std::ffi::OsString;

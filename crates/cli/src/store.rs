@@ -12,9 +12,9 @@ use crate::args::StoreTool;
 use crate::durable::shape::Shape;
 use crate::durable::{compat, native};
 use crate::find::{self, Wishes};
+use crate::hub_access::Record;
 use crate::screen::Screen;
 use crate::stop::{Result, Stop, exit};
-use crate::target::Record;
 use crate::world::{World, plain};
 
 /// `taskhub store …`.

@@ -23,9 +23,9 @@ use tokio::task::JoinSet;
 
 use super::measure::{Reading, Spread, now};
 use super::report::{Run, to_f64};
+use crate::hub_access::http::{Answer, Ask, Http};
 use crate::report::{Result, Trouble};
 use crate::stop::Stop;
-use crate::target::http::{Answer, Ask, Http};
 
 /// An orchestrator that returns at once, and one that is started for a time that nobody lives to see.
 const STARTS: [(&str, &str); 2] = [

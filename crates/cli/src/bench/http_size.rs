@@ -15,8 +15,8 @@ use super::http::{client, serve, start, unanswered};
 use super::measure::{Spread, now};
 use super::report::{Run, to_f64};
 use super::size;
+use crate::hub_access::http::{Answer, Ask, Http};
 use crate::report::{Result, Trouble};
-use crate::target::http::{Answer, Ask, Http};
 
 /// Starts that may be under way at once; when these are not enough, the pace is what the server can take.
 const UNDER_WAY_MAX: usize = 512;

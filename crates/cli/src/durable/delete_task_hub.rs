@@ -3,9 +3,9 @@
 use super::shape::Shape;
 use super::{Form, Job};
 use crate::find::Found;
+use crate::hub_access::{self, HubSize, Intent};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{self, HubSize, Intent};
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let found = job.find()?;
@@ -24,7 +24,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     if let Some(size) = &size {
         confirm(job, size)?;
     }
-    let mut target = target::open(&found, Intent::Use).await?;
+    let mut target = hub_access::open(&found, Intent::Use).await?;
     let existed = target.delete_hub().await;
     target.close().await;
     told(job, &found, existed?)

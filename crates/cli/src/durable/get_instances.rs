@@ -6,9 +6,9 @@ use taskhub_core::status::InstanceInfo;
 
 use super::shape::Shape;
 use super::{Form, Job, compat, native};
+use crate::hub_access::{PAGE_ROWS, Record, Target};
 use crate::screen::Colour;
 use crate::stop::Result;
-use crate::target::{PAGE_ROWS, Record, Target};
 
 /// What Core Tools prints on the last page; given back it must not begin anew.
 const LAST_OF_CORE_TOOLS: &str = "bnVsbA==";

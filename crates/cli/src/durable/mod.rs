@@ -36,9 +36,9 @@ pub(crate) use completions::completions;
 
 use crate::files;
 use crate::find::{self, Found, GivenKey, Wishes, hub_name};
+use crate::hub_access::{self, Intent, Record, Target};
 use crate::screen::{Colour, Screen, When};
 use crate::stop::{Result, Stop, exit};
-use crate::target::{self, Intent, Record, Target};
 use crate::world::World;
 use grammar::{Asked, Given};
 use shape::Shape;
@@ -259,7 +259,7 @@ impl Job<'_> {
 
     /// The hub, ready for work.
     async fn open(&mut self, found: &Found, intent: Intent) -> Result<Target> {
-        let target = target::open(found, intent).await?;
+        let target = hub_access::open(found, intent).await?;
         if given_verbose(self.given) && target.has_server() {
             self.screen.tell("a server holds the store, and is asked");
         }
@@ -280,7 +280,7 @@ impl Job<'_> {
 
     /// The hub, to start something in it; it is made if need be, but not beside others by whoever named none (L24).
     async fn open_or_create(&mut self, found: &Found) -> Result<Target> {
-        let partitions = target::partitions(found)?;
+        let partitions = hub_access::partitions(found)?;
         let mut target = self.open(found, Intent::Create).await?;
         let made = match other_hubs(found, &mut target).await {
             Ok(None) => target.create_hub(partitions).await,

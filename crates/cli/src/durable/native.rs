@@ -6,7 +6,7 @@ use taskhub_core::time::Timestamp;
 
 use super::dates::in_json;
 use super::shape::Shape;
-use crate::target::Record;
+use crate::hub_access::Record;
 
 /// An instance.
 pub(crate) fn instance(hub: &HubName, record: &Record) -> Shape {

@@ -5,9 +5,9 @@ use taskhub_core::status::RuntimeStatus;
 
 use super::shape::Shape;
 use super::{Form, Interrupt, Job, dates};
+use crate::hub_access::{PAGE_ROWS, Purged, Target};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{PAGE_ROWS, Purged, Target};
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let mut filter = job.filter()?;

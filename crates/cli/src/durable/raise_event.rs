@@ -5,10 +5,10 @@ use taskhub_core::id::{IdempotencyKey, Name};
 use super::payload::Type;
 use super::shape::Shape;
 use super::{Form, Job, payload};
+use crate::hub_access::Outcome;
 use crate::random::digits;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::Outcome;
 
 pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     let given = job.given;

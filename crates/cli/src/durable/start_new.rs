@@ -10,10 +10,10 @@ use taskhub_core::time::Timestamp;
 use super::payload::Type;
 use super::{Form, Interrupt, Job, dates, payload};
 use crate::find::Found;
+use crate::hub_access::{self, Intent, Record, Target};
 use crate::random::digits;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{self, Intent, Record, Target};
 
 /// Characters that an id must not have on this surface (R1, H21).
 const FORBIDDEN: [char; 4] = ['/', '\\', '#', '?'];
@@ -251,7 +251,7 @@ async fn wait(
 
 async fn until_ended(found: &Found, id: &InstanceId, created: Option<Timestamp>) -> Result<Option<Record>> {
     loop {
-        let mut target = target::open(found, Intent::Use).await?;
+        let mut target = hub_access::open(found, Intent::Use).await?;
         let record = target.record(id).await?;
         match record.filter(|record| created.is_none_or(|created| record.info.created_at == created)) {
             Some(record) if !record.info.status.is_terminal() => target.pause(id).await?,

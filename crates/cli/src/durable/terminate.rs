@@ -7,9 +7,9 @@ use taskhub_core::status::RuntimeStatus;
 
 use super::{Form, Interrupt, Job};
 use crate::find::Found;
+use crate::hub_access::{Outcome, Target};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{Outcome, Target};
 
 /// How long an end is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);

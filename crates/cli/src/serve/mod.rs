@@ -24,9 +24,9 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::args::{Format, Level, Serve};
 use crate::find::running::{self, Notice, Project, Running};
 use crate::find::{self, Found, Wishes, hub_name};
+use crate::hub_access::Patience;
 use crate::screen::{Colour, Screen};
 use crate::stop::{Result, Stop, exit};
-use crate::target::Patience;
 use crate::world::World;
 use functions::Offer;
 
@@ -197,7 +197,7 @@ impl Served {
         } = setup;
         // What is wrong with the settings is said before anything is made.
         let (config, token) = config(setup)?;
-        let partitions = crate::target::partitions(found)?;
+        let partitions = crate::hub_access::partitions(found)?;
         let store = open_store(folder).await?;
         let watch = store.watch().clone();
         let store: Arc<dyn Store> = store;
