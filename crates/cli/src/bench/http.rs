@@ -41,10 +41,10 @@ const STARTS: [(&str, &str); 2] = [
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
-    /// Starts of each kind.
+    /// Number of starts of each kind.
     #[arg(long, default_value_t = 50_000)]
     pub(crate) count: usize,
-    /// Connections, each with one request under way.
+    /// Number of connections, each with one request at a time.
     #[arg(long, default_value_t = 256)]
     pub(crate) connections: usize,
 }

@@ -1,15 +1,38 @@
 //! `durable delete-task-hub` (cli.md §6.9).
 
+use clap::Args;
+
 use super::shape::Shape;
+use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Form, Job};
 use crate::find::Found;
 use crate::hub_access::{self, HubSize, Intent};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
 
-pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+const NO_HUB: (u8, &str) = (4, "with --strict: the task hub does not exist");
+
+const EXAMPLE: &str = "\
+Example:
+  func durable delete-task-hub --task-hub-name UserTest";
+
+/// Delete a task hub and everything in it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLE,
+    after_long_help = example_and_exits(EXAMPLE, &[DONE, FAILED, USAGE, UNAVAILABLE, NO_HUB])
+)]
+pub(crate) struct DeleteTaskHub {
+    /// Only show what would be deleted [default: false]
+    #[arg(long, value_name = "BOOL")]
+    dry_run: Option<bool>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+pub(super) async fn run(job: &mut Job<'_>, given: &DeleteTaskHub) -> Result<()> {
     let found = job.find()?;
-    job.refuse_chance(&found)?;
+    job.refuse_default_server(&found)?;
     let mut target = job.open_existing(&found).await?;
     let size = target.size(&found.hub).await;
     // While somebody thinks about the answer, the store is free for others.
@@ -18,7 +41,7 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     if size.is_none() && job.needs_what_it_names() {
         return Err(missing(&found));
     }
-    if job.given.flag("dry-run") == Some(true) {
+    if given.dry_run == Some(true) {
         return dry(job, &found, size.as_ref());
     }
     if let Some(size) = &size {

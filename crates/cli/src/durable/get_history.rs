@@ -1,21 +1,42 @@
 //! `durable get-history` (cli.md §6.3).
 
+use clap::Args;
+
 use super::shape::Shape;
-use super::{Form, Job, compat};
+use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
+use super::{Form, Job, compat, id_of};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
 
-pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+const EXAMPLE: &str = "\
+Example:
+  func durable get-history --id 0ab8c55a66644d68a3a8b220b12d209c";
+
+/// Show the history of an instance.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLE,
+    after_long_help = example_and_exits(EXAMPLE, &[DONE, FAILED, USAGE, UNAVAILABLE, NOT_FOUND])
+)]
+pub(crate) struct GetHistory {
+    #[command(flatten)]
+    subject: Subject,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+pub(super) async fn run(job: &mut Job<'_>, given: &GetHistory) -> Result<()> {
+    let id_text = &given.subject.id;
     let found = job.find()?;
     let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory")?;
     let mut target = job.open_existing(&found).await?;
-    let events = match job.id() {
+    let events = match id_of(id_text) {
         Some(id) => target.history(&id).await?,
         None => None,
     };
     target.close().await;
     let is_known = events.is_some();
-    let line = format!("Could not find an orchestration instance with id '{}'", job.id_text());
+    let line = format!("Could not find an orchestration instance with id '{id_text}'");
     if !is_known && job.form != Form::Compat {
         return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
     }

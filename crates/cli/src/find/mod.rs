@@ -75,7 +75,7 @@ pub(crate) struct Found {
     /// Whether nobody said the name (L24).
     pub(crate) hub_is_default: bool,
     /// Whether a running server is used only because it was started for this folder (L15).
-    pub(crate) is_by_chance: bool,
+    pub(crate) is_found_by_default: bool,
     /// Whether nothing said which store is meant.
     pub(crate) store_is_default: bool,
     /// The project's host.json.
@@ -166,7 +166,7 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
         hub,
         hub_is_default,
         key,
-        is_by_chance: origin == Origin::Server,
+        is_found_by_default: origin == Origin::Server,
         store_is_default: origin == Origin::Default,
         host,
         settings,
@@ -319,7 +319,7 @@ impl Search<'_> {
     /// A server or a store, of which there may be one.
     fn one_of(&self, given: (Option<&str>, Option<&str>), names: &str) -> Result<Option<Place>> {
         match given {
-            (Some(_), Some(_)) => Err(Stop::usage(format!("{names} exclude each other"))),
+            (Some(_), Some(_)) => Err(Stop::usage(format!("{names} cannot be used together"))),
             (Some(url), None) => Place::server(url).map(Some),
             (None, Some(store)) => connection::of_store_option(store, self.world).map(Some),
             (None, None) => Ok(None),
