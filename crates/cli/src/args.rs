@@ -1,4 +1,4 @@
-//! The commands and their options. One definition gives parsing, help and completions (L77); those of
+//! The commands and their options. One definition gives parsing, help, completions and the manual (L77); those of
 //! `durable` are in [`crate::durable::verbs`] and beside each verb.
 
 use std::fmt::Write as _;
@@ -49,6 +49,12 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
+    /// Print the manual page, or write one page per command.
+    Man {
+        /// Folder to write the pages to. Without it, the main page is printed.
+        #[arg(value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Print the version.
     Version,
 }
@@ -59,7 +65,7 @@ pub(crate) const GROUPS: &[(&str, &[&str])] = &[
     ("Run a server", &["dev", "serve"]),
     ("Work with instances", &["durable", "shim"]),
     ("Maintain", &["store", "bench"]),
-    ("Reference", &["errors", "completions", "version"]),
+    ("Reference", &["errors", "completions", "man", "version"]),
 ];
 
 /// The page of `taskhub help`, as a template of clap: a table of contents.

@@ -145,6 +145,7 @@ fn answer(command: Command, usage: &Usage, world: &World, screen: &mut Screen) -
         Command::Errors { code } => errors::run(code.as_deref()),
         Command::Shim(shim) => shim::run(&shim, world)?,
         Command::Completions { shell } => manual::completions(shell, &world.program())?,
+        Command::Man { dir } => manual::run(dir.as_deref(), world)?,
         Command::Version => version_line(),
     })
 }

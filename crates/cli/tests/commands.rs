@@ -145,6 +145,41 @@ fn the_name_of_a_group_alone_shows_its_page() {
     }
 }
 
+#[test]
+fn manual_pages_are_printed_or_written_for_every_command() {
+    let (code, page, _) = tool(&["man"]);
+    assert_eq!(code, 0);
+    assert!(
+        page.contains(".SH SUBCOMMANDS") && page.contains("taskhub\\-durable(1)"),
+        "{page}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("share/man1");
+    let (code, shown, told) = tool(&["man", pages.to_str().unwrap()]);
+    assert_eq!((code, shown.as_str(), told.as_str()), (0, "", ""));
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("taskhub.1").contains("taskhub\\-serve(1)"));
+    assert!(page("taskhub-store-repair.1").contains("\\-\\-accept\\-loss"));
+    let verb = page("taskhub-durable-start-new.1");
+    for part in [
+        "\\-\\-function\\-name",
+        "Exit codes:",
+        "func durable start\\-new",
+        concat!("\"taskhub ", env!("CARGO_PKG_VERSION"), "\""),
+    ] {
+        assert!(verb.contains(part), "`{part}` is missing in:\n{verb}");
+    }
+
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (code, _, told) = tool(&["man", file.join("man1").to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(
+        told.starts_with("error[output-failed]: cannot write the manual pages to "),
+        "{told}"
+    );
+}
+
 /// What bash proposes for the last word of each line.
 #[test]
 #[cfg(target_os = "linux")]
@@ -234,6 +269,7 @@ fn an_answer_that_cannot_be_written_is_no_success() {
         &["completions", "bash"],
         &["--help"],
         &["demo", "--help"],
+        &["man"],
         &["durable", "--help"],
         &["demo", "--once"],
     ] {
