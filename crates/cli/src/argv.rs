@@ -231,7 +231,20 @@ impl<'t> Walk<'t> {
         find_in(self.command, name)
     }
 
-    fn finish(self, program: &[OsString]) -> Line {
+    /// Leaves out the options of commands of which none was named: what there are is then told, not that these are unknown.
+    fn forget_early_options(&mut self) {
+        let command = self.command;
+        let is_early = |word: &OsString| {
+            let name = word.to_str().unwrap_or_default().split('=').next().unwrap_or_default();
+            find_own(command, name).is_none() && find_in(command, name).is_some()
+        };
+        self.words.retain(|word| !is_early(word));
+    }
+
+    fn finish(mut self, program: &[OsString]) -> Line {
+        if self.expects_command() {
+            self.forget_early_options();
+        }
         let mut args = program.to_vec();
         if self.page == Some(Page::Version) {
             args.push("--version".into());
@@ -248,7 +261,13 @@ impl<'t> Walk<'t> {
     }
 }
 
+/// An option of a command or of one below it.
 fn find_in<'t>(command: &'t Command, name: &str) -> Option<&'t Arg> {
+    let below = || command.get_subcommands().find_map(|command| find_in(command, name));
+    find_own(command, name).or_else(below)
+}
+
+fn find_own<'t>(command: &'t Command, name: &str) -> Option<&'t Arg> {
     let is_named = |option: &&Arg| match name.strip_prefix("--") {
         Some(long) => {
             let aliases = option.get_all_aliases().unwrap_or_default();
@@ -256,8 +275,7 @@ fn find_in<'t>(command: &'t Command, name: &str) -> Option<&'t Arg> {
         }
         None => option.get_short().is_some_and(|short| name == format!("-{short}")),
     };
-    let own = command.get_arguments().find(is_named);
-    own.or_else(|| command.get_subcommands().find_map(|command| find_in(command, name)))
+    command.get_arguments().find(is_named)
 }
 
 /// How many values an option takes at least and at most, each time it is given.
@@ -493,6 +511,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_left_for_clap_to_name() {
         check(&[
+            (&["durable", "--strict", "--frob"], &["durable", "--frob"]),
+            (&["durable", "--task-hub-name", "X", "--strict+"], &["durable"]),
             (&["durable", "frob", "--top", "3"], &["durable", "frob", "--top=3"]),
             (&["durable", "--top", "3", "frob"], &["durable", "frob", "--top=3"]),
             (

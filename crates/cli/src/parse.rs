@@ -1,8 +1,9 @@
 //! From the words of the process to a command: clap's definition in [`crate::args`], the rewriting of [`crate::argv`],
 //! and one form for what is not understood (L13).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _};
 
@@ -65,6 +66,27 @@ impl Usage {
     }
 }
 
+/// Takes any text. Help and completions propose these words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proposed(pub(crate) &'static [&'static str]);
+
+impl TypedValueParser for Proposed {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        option: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, option, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+    }
+}
+
 /// The definition of all commands, for a program called so, ready to be asked.
 pub(crate) fn tree(program: &str) -> clap::Command {
     let tree = prepared(Cli::command()).bin_name(program).max_term_width(WIDTH);
@@ -79,11 +101,12 @@ fn prepared(command: clap::Command) -> clap::Command {
     let switch = |arg: clap::Arg| {
         let names = arg.get_value_names().unwrap_or_default();
         if names.iter().any(|name| name.as_str() == SWITCH) {
-            let read = |word: &str| boolean(word).ok_or("expected true or false");
+            let read = |word: String| boolean(&word).ok_or("expected true or false");
             arg.num_args(0..=1)
                 .require_equals(true)
                 .default_missing_value("true")
-                .value_parser(read)
+                .value_parser(Proposed(&["true", "false"]).try_map(read))
+                .hide_possible_values(true)
         } else {
             arg
         }

@@ -202,6 +202,7 @@ fn bash_completes_commands_options_and_values() {
             "reuse replace-ended replace-any",
         ),
         (&["durable", "get-history", "-o", "j"], "json jsonl"),
+        (&["durable", "get-history", "--strict", "t"], "true"),
         (&["errors", "hub-n"], "hub-not-found"),
     ] {
         let mut bash = Command::new("bash");

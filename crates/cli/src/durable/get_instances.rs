@@ -6,10 +6,11 @@ use taskhub_core::query::Filter;
 use taskhub_core::status::InstanceInfo;
 
 use super::shape::Shape;
-use super::statuses::Words;
+use super::statuses::WORDS;
 use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Created, Form, Job, compat, native};
 use crate::hub_access::{PAGE_ROWS, Record, Target};
+use crate::parse::Proposed;
 use crate::screen::Colour;
 use crate::stop::Result;
 
@@ -33,7 +34,7 @@ pub(crate) struct GetInstances {
     #[command(flatten)]
     created: Created,
     /// Only instances in one of these statuses [default: all]
-    #[arg(long, value_name = "STATUS", num_args = 1.., value_parser = Words)]
+    #[arg(long, value_name = "STATUS", num_args = 1.., value_parser = Proposed(WORDS))]
     runtime_status: Vec<String>,
     /// How many instances to list, 1 to 10000.
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = top)]

@@ -5,10 +5,11 @@ use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 
 use super::shape::Shape;
-use super::statuses::Words;
+use super::statuses::WORDS;
 use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Created, Form, Interrupt, Job, dates};
 use crate::hub_access::{PAGE_ROWS, Purged, Target};
+use crate::parse::Proposed;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
 
@@ -29,7 +30,7 @@ pub(crate) struct PurgeHistory {
     #[command(flatten)]
     created: Created,
     /// Only instances in one of these ended statuses [default: all ended]
-    #[arg(long, value_name = "STATUS", num_args = 1.., value_parser = Words, hide_possible_values = true)]
+    #[arg(long, value_name = "STATUS", num_args = 1.., value_parser = Proposed(WORDS), hide_possible_values = true)]
     runtime_status: Vec<String>,
     /// Only instances of this orchestrator.
     #[arg(long)]

@@ -1,12 +1,9 @@
 //! Status words of the command line (L11).
 
-use std::ffi::OsStr;
-
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use taskhub_core::status::RuntimeStatus;
 
-/// The words, for messages and completions.
-const WORDS: [&str; 10] = [
+/// The words, for messages, help and completions.
+pub(super) const WORDS: &[&str] = &[
     "running",
     "completed",
     "continuedasnew",
@@ -18,27 +15,6 @@ const WORDS: [&str; 10] = [
     "active",
     "ended",
 ];
-
-/// Takes any text, since one may hold several words, and has completions and help name them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Words;
-
-impl TypedValueParser for Words {
-    type Value = String;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        option: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<String, clap::Error> {
-        StringValueParser::new().parse_ref(command, option, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(WORDS.into_iter().map(PossibleValue::new)))
-    }
-}
 
 /// The statuses of `--runtime-status`, in the order given, each once: one quoted word with blanks, several
 /// words, commas, or the option repeated; names in any case, numbers (R4), `active` and `ended`. Or what is wrong.
