@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::shape::Shape;
+use super::json::Json;
 use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Form, Job};
 use crate::find::Found;
@@ -66,8 +66,8 @@ fn told(job: &mut Job<'_>, found: &Found, existed: bool) -> Result<()> {
             .screen
             .say(Colour::Green, &format!("Task hub '{hub}' successfully deleted."));
     }
-    let shape = Shape::object([("hub", Shape::Text(hub.to_string())), ("existed", Shape::Bool(existed))]);
-    job.answer(&shape, None)
+    let value = Json::object([("hub", Json::Text(hub.to_string())), ("existed", Json::Bool(existed))]);
+    job.answer(&value, None)
 }
 
 fn missing(found: &Found) -> Stop {
@@ -82,15 +82,15 @@ fn dry(job: &mut Job<'_>, found: &Found, size: Option<&HubSize>) -> Result<()> {
         let line = format!("Task hub '{hub}' would be deleted, with {instances} instances, {active} active.");
         return job.screen.say(Colour::Plain, &line);
     }
-    let number = |number: u64| Shape::Number(i64::try_from(number).unwrap_or(i64::MAX));
-    let shape = Shape::object([
-        ("hub", Shape::Text(found.hub.to_string())),
-        ("existed", Shape::Bool(size.is_some())),
+    let number = |number: u64| Json::Number(i64::try_from(number).unwrap_or(i64::MAX));
+    let value = Json::object([
+        ("hub", Json::Text(found.hub.to_string())),
+        ("existed", Json::Bool(size.is_some())),
         ("instances", number(instances)),
         ("active", number(active)),
-        ("isDryRun", Shape::Bool(true)),
+        ("isDryRun", Json::Bool(true)),
     ]);
-    job.answer(&shape, None)
+    job.answer(&value, None)
 }
 
 /// Asks somebody who is there whether a hub that is at work is really meant.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::shape::Shape;
+use super::json::Json;
 use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Form, Job, compat, id_of};
 use crate::screen::Colour;
@@ -40,17 +40,17 @@ pub(super) async fn run(job: &mut Job<'_>, given: &GetHistory) -> Result<()> {
     if !is_known && job.form != Form::Compat {
         return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
     }
-    let shapes = compat::history(&events.unwrap_or_default(), shows_inputs);
+    let values = compat::history(&events.unwrap_or_default(), shows_inputs);
     match job.form {
-        Form::Compat => array(job, &shapes)?,
+        Form::Compat => array(job, &values)?,
         Form::Json => {
-            let items = Shape::Array(shapes);
-            let all = Shape::object([("items", items), ("continuationToken", Shape::Null)]);
+            let items = Json::Array(values);
+            let all = Json::object([("items", items), ("continuationToken", Json::Null)]);
             job.screen.say(Colour::Plain, &all.pretty(0))?;
         }
         Form::JsonLines => {
-            for shape in &shapes {
-                job.screen.say(Colour::Plain, &shape.compact())?;
+            for value in &values {
+                job.screen.say(Colour::Plain, &value.compact())?;
             }
         }
         Form::Ids => {}
@@ -64,14 +64,14 @@ pub(super) async fn run(job: &mut Job<'_>, given: &GetHistory) -> Result<()> {
 }
 
 /// Prints an array item by item.
-pub(super) fn array(job: &mut Job<'_>, shapes: &[Shape]) -> Result<()> {
-    if shapes.is_empty() {
+pub(super) fn array(job: &mut Job<'_>, values: &[Json]) -> Result<()> {
+    if values.is_empty() {
         return job.screen.say(Colour::Plain, "[]");
     }
-    for (index, shape) in shapes.iter().enumerate() {
+    for (index, value) in values.iter().enumerate() {
         let head = if index == 0 { "[\n  " } else { ",\n  " };
         job.screen.print(head)?;
-        job.screen.print(&shape.pretty(1))?;
+        job.screen.print(&value.pretty(1))?;
     }
     job.screen.print("\n]\n")
 }

@@ -5,7 +5,7 @@ use taskhub_core::id::HubName;
 use taskhub_core::query::Filter;
 use taskhub_core::status::InstanceInfo;
 
-use super::shape::Shape;
+use super::json::Json;
 use super::statuses::WORDS;
 use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Created, Form, Job, compat, native};
@@ -142,7 +142,7 @@ impl Printer {
         }
     }
 
-    fn native(&self, info: InstanceInfo) -> Shape {
+    fn native(&self, info: InstanceInfo) -> Json {
         let record = Record {
             info,
             history_events: 0,
@@ -156,7 +156,7 @@ impl Printer {
             Form::JsonLines | Form::Ids => Ok(()),
             Form::Json => {
                 let head = if self.is_first { "{\n  \"items\": [" } else { "\n  " };
-                let token = Shape::text(next).compact();
+                let token = Json::text(next).compact();
                 job.screen
                     .print(&format!("{head}],\n  \"continuationToken\": {token}\n}}\n"))
             }

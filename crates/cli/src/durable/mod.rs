@@ -10,12 +10,12 @@ mod delete_task_hub;
 mod get_history;
 mod get_instances;
 mod get_runtime_status;
+pub(crate) mod json;
 pub(crate) mod native;
 mod payload;
 mod purge_history;
 mod raise_event;
 mod rewind;
-pub(crate) mod shape;
 mod start_new;
 mod statuses;
 mod terminate;
@@ -33,13 +33,13 @@ use taskhub_core::time::Timestamp;
 
 use crate::argv::boolean;
 use crate::files;
-use crate::find::{self, Found, GivenKey, Wishes, hub_name};
+use crate::find::{self, Found, GivenKey, HubSelector, hub_name};
 use crate::hub_access::{self, Intent, Record, Target};
 use crate::parse::Usage;
 use crate::screen::{Colour, Screen, When};
 use crate::stop::{Result, Stop, exit};
 use crate::world::World;
-use shape::Shape;
+use json::Json;
 use verbs::{Common, Verb};
 
 /// Other hubs that a hint names, at most.
@@ -196,7 +196,7 @@ impl Job<'_> {
     /// Which hub this is about.
     fn find(&mut self) -> Result<Found> {
         let common = self.common;
-        let wishes = Wishes {
+        let selector = HubSelector {
             server: common.server.clone(),
             store: common.store.clone(),
             setting: common.connection_string_setting.clone(),
@@ -205,7 +205,7 @@ impl Job<'_> {
             key: self.key()?,
             is_for_server: false,
         };
-        find::find(self.world, &wishes, self.screen)
+        find::find(self.world, &selector, self.screen)
     }
 
     /// The key of the server: on the line, in a file, in the environment (L57).
@@ -317,12 +317,12 @@ impl Job<'_> {
     }
 
     /// An answer that is one object in our own JSON.
-    fn answer(&mut self, shape: &Shape, id: Option<&str>) -> Result<()> {
+    fn answer(&mut self, value: &Json, id: Option<&str>) -> Result<()> {
         match (self.form, id) {
             (Form::Ids, Some(id)) => self.screen.say(Colour::Plain, id),
             (Form::Ids, None) => Ok(()),
-            (Form::Json, _) => self.screen.say(Colour::Plain, &shape.pretty(0)),
-            (Form::JsonLines | Form::Compat, _) => self.screen.say(Colour::Plain, &shape.compact()),
+            (Form::Json, _) => self.screen.say(Colour::Plain, &value.pretty(0)),
+            (Form::JsonLines | Form::Compat, _) => self.screen.say(Colour::Plain, &value.compact()),
         }
     }
 

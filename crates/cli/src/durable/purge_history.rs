@@ -4,7 +4,7 @@ use clap::Args;
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 
-use super::shape::Shape;
+use super::json::Json;
 use super::statuses::WORDS;
 use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Created, Form, Interrupt, Job, dates};
@@ -110,21 +110,21 @@ fn dry(job: &mut Job<'_>, count: u64) -> Result<()> {
             .screen
             .say(Colour::Plain, &format!("Instances that would be deleted: {count}"));
     }
-    let shape = Shape::object([("matched", number(count)), ("isDryRun", Shape::Bool(true))]);
-    job.answer(&shape, None)
+    let value = Json::object([("matched", number(count)), ("isDryRun", Json::Bool(true))]);
+    job.answer(&value, None)
 }
 
-fn number(number: u64) -> Shape {
-    Shape::Number(i64::try_from(number).unwrap_or(i64::MAX))
+fn number(number: u64) -> Json {
+    Json::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn report(job: &mut Job<'_>, given: &PurgeHistory, named: &[RuntimeStatus], purged: Purged) -> Result<()> {
     if job.form != Form::Compat {
-        let shape = Shape::object([
+        let value = Json::object([
             ("instancesDeleted", number(purged.instances)),
             ("rowsDeleted", number(purged.rows)),
         ]);
-        return job.answer(&shape, None);
+        return job.answer(&value, None);
     }
     let (after, before) = job.times(&given.created)?;
     let after = dates::in_sentence(after.unwrap_or(dates::MIN));

@@ -4,8 +4,8 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use taskhub_core::id::{IdempotencyKey, Name};
 
+use super::json::Json;
 use super::payload::Type;
-use super::shape::Shape;
 use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Form, Job, id_of, payload};
 use crate::hub_access::Outcome;
@@ -88,13 +88,13 @@ pub(super) async fn run(job: &mut Job<'_>, given: &RaiseEvent) -> Result<()> {
         match job.form {
             Form::Compat => job.screen.say(Colour::Green, &line)?,
             Form::Json | Form::JsonLines | Form::Ids => {
-                let shape = Shape::object([
-                    ("hub", Shape::Text(hub.to_string())),
-                    ("instanceId", Shape::Text(id.clone())),
-                    ("eventName", Shape::Text(name)),
-                    ("delivered", Shape::Bool(discarded.is_none())),
+                let value = Json::object([
+                    ("hub", Json::Text(hub.to_string())),
+                    ("instanceId", Json::Text(id.clone())),
+                    ("eventName", Json::Text(name)),
+                    ("delivered", Json::Bool(discarded.is_none())),
                 ]);
-                job.answer(&shape, Some(&id))?;
+                job.answer(&value, Some(&id))?;
             }
         }
         job.screen.flush()?;
