@@ -156,7 +156,7 @@ pub(crate) fn key_of_file(path: &Path) -> Result<String> {
     if let Some(mode) = files::open_to_others(&file, path) {
         let path = path.display();
         let message = format!("others can read the key in {path} (mode {mode:04o})");
-        return Err(wrong(message).hint(format!("keep it to yourself: `chmod 600 {path}`")));
+        return Err(wrong(message).hint(format!("restrict access to it: `chmod 600 {path}`")));
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(unread)?;
@@ -231,7 +231,7 @@ impl Job<'_> {
     async fn open(&mut self, found: &Found, intent: Intent) -> Result<Target> {
         let target = hub_access::open(found, intent).await?;
         if self.is_verbose() && target.has_server() {
-            self.screen.tell("a server holds the store, and is asked");
+            self.screen.tell("a server uses the store; the command is sent to it");
         }
         Ok(target)
     }

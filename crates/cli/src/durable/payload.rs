@@ -63,8 +63,8 @@ pub(crate) fn doubt(value: Option<&str>, kind: Type, what: &str, type_option: &s
     let error = check(trimmed).err().filter(|_| trimmed.starts_with(['{', '[', '"']))?;
     let (line, column, reason) = (error.line(), error.column(), reason(&error));
     Some(format!(
-        "Warning: --{what} begins like JSON and is none ({line}:{column}: {reason}), so it is taken as a text; say \
-         --{type_option} string if that is meant."
+        "Warning: --{what} looks like JSON but is not valid JSON ({line}:{column}: {reason}); it is used as text. To say \
+         that text is meant, add --{type_option} string."
     ))
 }
 

@@ -394,7 +394,7 @@ impl Search<'_> {
             };
             let list = list.join(", ");
             screen.note(&format!(
-                "hint: there is no store in {here}; elsewhere runs {list} — use `--server {url}` if that is meant"
+                "hint: there is no store in {here}, but other servers are running: {list} — to use one, add `--server {url}`"
             ));
         }
         let above = self.at_project().ancestors().skip(1);
@@ -402,7 +402,7 @@ impl Search<'_> {
         if let Some(store) = above.find(|store| store.is_dir()) {
             let store = store.display();
             screen.note(&format!(
-                "hint: there is no store in {here}; the one in {store} is of another folder — use `--store {store}` if that is meant"
+                "hint: there is no store in {here}; the one in {store} belongs to another folder — to use it, add `--store {store}`"
             ));
         }
     }
