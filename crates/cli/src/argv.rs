@@ -391,6 +391,14 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_with_a_sign_is_no_value() {
+        check(&[(
+            &["durable", "terminate", "--reason", "--strict+"],
+            &["durable", "terminate", "--reason", "--strict=true"],
+        )]);
+    }
+
+    #[test]
     fn a_switch_takes_a_sign_a_word_or_nothing() {
         let status = ["durable", "get-runtime-status"];
         for (form, value) in [

@@ -334,6 +334,20 @@ mod tests {
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{page}");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn an_argument_that_is_not_text_is_named() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let mut args: Vec<OsString> = ["taskhub", "durable", "get-history", "--id"].map(OsString::from).into();
+        args.push(OsString::from_vec(b"a\xff".to_vec()));
+        let tree = tree("taskhub");
+        let line = normalise(&tree, &args);
+        let Err(Refused::Stop(stop)) = command(tree, &line) else {
+            panic!("it is not refused")
+        };
+        assert_eq!(stop.message, "the argument '--id=a\u{fffd}' is not valid UTF-8");
+    }
+
     #[test]
     fn the_nearest_word_is_proposed_and_a_far_one_is_not() {
         for (words, said) in [
