@@ -21,7 +21,7 @@ const READS: usize = 2_000;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
-    /// Instances.
+    /// Number of instances.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) count: usize,
 }
