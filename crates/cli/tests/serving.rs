@@ -514,3 +514,64 @@ fn a_server_whose_store_is_taken_away_ends_and_says_what_is_gone() {
         assert!(err.contains(&said) && err.contains(why), "{what}: {err}");
     }
 }
+
+/// Threads of a process that serve hubs and write groups.
+#[cfg(target_os = "linux")]
+fn threads_of_hubs(pid: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // One that has just ended has no name any more.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    let ours = ["commits", "releases", "partitions"];
+    let mut names: Vec<String> = names
+        .map(|name| name.trim_end().to_owned())
+        .filter(|name| ours.iter().any(|prefix| name.starts_with(prefix)))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn further_hubs_add_no_thread_and_share_syncs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(folder.path(), &["dev", "--ephemeral", "--samples", "--port", "0"]);
+    let (_, address) = server.listening();
+    let pid = server.child.id();
+    let before = threads_of_hubs(pid);
+    assert_eq!(before, ["commits", "partitions-0", "releases"]);
+    let syncs = || {
+        let (_, figures) = call(&address, "GET /metrics");
+        let line = figures
+            .lines()
+            .find(|line| line.starts_with("taskhub_store_syncs_total"));
+        line.unwrap().split(' ').next_back().unwrap().parse::<u64>().unwrap()
+    };
+    let start = |hub: usize, round: usize| {
+        let path = format!("/runtime/webhooks/durabletask/orchestrators/E1_HelloSequence/i{round}?taskHub=Hub{hub}");
+        ask(&address, &format!("POST {path}"), "")
+    };
+    // The first makes the hub.
+    for hub in 0..20 {
+        assert!(answer(&mut start(hub, 0)).0.contains("202"));
+    }
+    assert_eq!(threads_of_hubs(pid), before);
+    let syncs_of = |hubs: usize| {
+        let begin = syncs();
+        for round in 0..10 {
+            let round = 1 + round + 100 * hubs;
+            let mut starts: Vec<_> = (0..20)
+                .map(|number| start(number % hubs, round + 1_000 * number))
+                .collect();
+            for start in &mut starts {
+                assert!(answer(start).0.contains("202"));
+            }
+        }
+        syncs() - begin
+    };
+    let (one, twenty) = (syncs_of(1), syncs_of(20));
+    assert!(
+        2 * twenty <= 5 * one,
+        "200 starts took {one} syncs on one hub, {twenty} on twenty"
+    );
+    assert_eq!(server.end("-TERM"), Some(143));
+}

@@ -17,12 +17,12 @@ use taskhub_store::{Error as StoreError, Extent, Group, Section};
 use tokio::time::sleep;
 
 use crate::error::{Error, chain};
-use crate::executor::ThreadInput;
 use crate::group::{At, Batch, Release, Taken};
 use crate::io::Input;
 use crate::node::Common;
 use crate::run::now;
-use crate::shared::Broken;
+use crate::shared::{Broken, BrokenBy};
+use crate::thread::ThreadInput;
 
 /// How long a group is tried again while the store is out of reach (A43).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
@@ -61,9 +61,9 @@ impl Drop for UnderWay {
 pub(crate) fn spawn(node: &Arc<Common>) -> Result<(), StoreError> {
     let (written, to_release) = channel();
     let releasing = Arc::clone(node);
-    node.spawn_thread("releases", move || release_all(&releasing, &to_release))?;
+    node.spawn_thread("releases", usize::MAX - 1, move || release_all(&releasing, &to_release))?;
     let writing = Arc::clone(node);
-    node.spawn_thread("commits", move || {
+    node.spawn_thread("commits", usize::MAX, move || {
         let write = || writing.runtime.block_on(commit_groups(&writing, &written));
         // What breaks while a group is written leaves its outcome unknown (A1).
         while catch_unwind(AssertUnwindSafe(write)).is_err() {
@@ -183,10 +183,8 @@ struct Ahead<'n>(&'n Common, usize);
 impl Drop for Ahead<'_> {
     fn drop(&mut self) {
         if self.0.group.settle(self.1) {
-            for hub in self.0.all_hubs() {
-                for link in hub.links() {
-                    link.inputs.push(ThreadInput::Room);
-                }
+            for link in self.0.links() {
+                link.inputs.push(ThreadInput::Room);
             }
         }
     }
@@ -347,7 +345,11 @@ async fn find_refused(node: &Common, taken: &Taken, ledger: &mut Ledger) -> Opti
                         hub.broken().push(Broken {
                             instance: Some(made.instance.clone()),
                             what: format!("the store refuses to write it: {what}"),
-                            is_unwritable,
+                            by: if is_unwritable {
+                                BrokenBy::Writing
+                            } else {
+                                BrokenBy::Running
+                            },
                         });
                     }
                     return Some(Failed::Refused(Some((at, StoreError::Corrupt { place, what, extent }))));

@@ -1,4 +1,4 @@
-//! A partition thread: takes what is in its queue, runs the turns that became ready, hands the commits to
+//! A hub on a partition thread: takes in what is for its partitions, runs the turns that became ready, hands the commits to
 //! the open group, and only then passes messages on to other threads (A32, A33).
 
 use std::any::Any;
@@ -16,16 +16,13 @@ use tokio::time::sleep;
 use crate::admission::Admission;
 use crate::dispatcher::Event;
 use crate::error::chain;
-use crate::group::{At, Batch, Release};
+use crate::group::{At, Release};
 use crate::hub::To;
 use crate::io::{Input, Output};
 use crate::partition::{Counts, Partition};
-use crate::queue::Queue;
-use crate::shared::{Broken, Pulse, Shared, ThreadLink};
+use crate::shared::{Broken, BrokenBy, Made, Pulse, Shared};
 use crate::worker::{TurnItem, TurnOutcome, Worker};
 
-/// Most inputs taken in before turns begin.
-const ROUND_INPUTS_MAX: usize = 1024;
 /// Most times that turns beget turns within a round: an orchestration that continues as new for ever
 /// must not keep the others waiting (R93).
 const ROUND_PASSES_MAX: usize = 32;
@@ -35,23 +32,34 @@ const TURNS_AT_ONCE: usize = 8;
 const READ_PAUSE_MIN: Duration = Duration::from_millis(10);
 const READ_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Longest sleep of an idle thread.
-const IDLE_MAX: Duration = Duration::from_mins(1);
+pub(crate) const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// Longest sleep towards a timer: the wall clock may step forward meanwhile, which makes it due (R52).
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
 
-/// What a partition thread is told.
+/// A partition to be served from now on.
+pub(crate) struct Adopted {
+    pub(crate) hub: Arc<Shared>,
+    pub(crate) partition: Partition<To>,
+    /// As all others it does nothing that adds work, for want of room.
+    pub(crate) has_no_room: bool,
+}
+
+impl std::fmt::Debug for Adopted {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("Adopted").field(self.partition.key()).finish()
+    }
+}
+
+/// What a hub is told on one of the threads.
 #[derive(Debug)]
-pub(crate) enum ThreadInput {
+pub(crate) enum HubInput {
     /// Something for one of its partitions.
     Partition(u16, Input<To>),
-    /// Serve this partition from now on, as all others either with everything or, without room, with nothing that
-    /// adds work.
-    Adopt(Box<Partition<To>>, bool),
+    /// Serve this partition.
+    Adopt(Box<Adopted>),
     /// These are its first outputs; told once every partition of the hub is served.
     Begin(u16, Vec<Output<To>>),
-    /// Less is ahead of the disk, for which some wait.
-    Room,
     /// Drop all partitions and say so.
     Drop(oneshot::Sender<()>),
     /// End this round, then give the partitions back.
@@ -73,10 +81,9 @@ pub struct Report {
     pub live_bytes: usize,
 }
 
+/// A hub on one of the threads.
 pub(crate) struct Executor {
     shared: Arc<Shared>,
-    queue: Arc<Queue<ThreadInput>>,
-    inputs: VecDeque<ThreadInput>,
     admission: Admission<To>,
     pulse: Arc<Pulse>,
     worker: Box<dyn Worker>,
@@ -100,14 +107,12 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(shared: Arc<Shared>, link: ThreadLink) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, pulse: Arc<Pulse>) -> Self {
         let worker = shared.functions.worker();
         Self {
             shared,
-            queue: link.inputs,
-            inputs: VecDeque::new(),
             admission: Admission::default(),
-            pulse: link.pulse,
+            pulse,
             worker,
             partitions: BTreeMap::new(),
             local: VecDeque::new(),
@@ -122,20 +127,8 @@ impl Executor {
         }
     }
 
-    /// Serves until told to stop, or until nobody can tell it anything any more.
-    pub(crate) fn run(mut self) {
-        while !self.pulse.is_given_up() {
-            // After a broken assertion the memory of the thread's partitions is worth nothing. Nothing of
-            // this round was let go, so all of it can be dropped and read anew (A1).
-            match catch_unwind(AssertUnwindSafe(|| self.round())) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(panic) => self.give_up_memory(panic.as_ref()),
-            }
-        }
-    }
-
-    fn give_up_memory(&mut self, panic: &(dyn Any + Send)) {
+    /// Drops everything after a broken assertion, and has it read anew.
+    pub(crate) fn give_up_memory(&mut self, panic: &(dyn Any + Send)) {
         let what = text_of(panic).to_owned();
         let partition = self.at.take().and_then(|index| self.partitions.get(&index));
         let instance = self
@@ -149,19 +142,19 @@ impl Executor {
         self.shared.broken().push(Broken {
             instance,
             what: format!("an assertion broke: {what}"),
-            is_unwritable: false,
+            by: BrokenBy::Running,
         });
         self.shared.reload.notify_one();
     }
 
-    fn round(&mut self) -> bool {
-        let pause = self.pause();
-        if !self.queue.take(&mut self.inputs, ROUND_INPUTS_MAX, pause) {
-            return false;
-        }
-        while let Some(input) = self.inputs.pop_front() {
-            self.take(input);
-        }
+    /// The hub is closed.
+    pub(crate) fn leave(mut self) {
+        self.drop_partitions();
+        self.pulse.forget(self.shared.number);
+    }
+
+    /// Does what became possible with the inputs of a round.
+    pub(crate) fn end_round(&mut self) {
         self.admit();
         if self.has_no_room {
             self.release_free();
@@ -181,11 +174,10 @@ impl Executor {
             self.admission.clear();
             let _nobody_waits = done.send(leases);
         }
-        true
     }
 
     /// How long there is nothing to do unless something comes.
-    fn pause(&self) -> Duration {
+    pub(crate) fn pause(&self) -> Duration {
         if self.has_no_room {
             return IDLE_MAX;
         }
@@ -199,9 +191,10 @@ impl Executor {
         })
     }
 
-    fn take(&mut self, input: ThreadInput) {
+    /// Takes an input in.
+    pub(crate) fn take(&mut self, input: HubInput) {
         match input {
-            ThreadInput::Partition(index, input) => {
+            HubInput::Partition(index, input) => {
                 let now = || self.shared.node.clock.now();
                 let has_room = || {
                     self.shared
@@ -213,12 +206,12 @@ impl Executor {
                     self.step(index, input);
                 }
             }
-            ThreadInput::Room => {}
-            ThreadInput::Adopt(partition, has_no_room) => {
-                self.has_no_room = has_no_room;
-                self.partitions.insert(partition.key().index, *partition);
+            HubInput::Adopt(adopted) => {
+                self.has_no_room = adopted.has_no_room;
+                let partition = adopted.partition;
+                self.partitions.insert(partition.key().index, partition);
             }
-            ThreadInput::Begin(index, outputs) => {
+            HubInput::Begin(index, outputs) => {
                 self.out = outputs;
                 if let Some(partition) = self.partitions.get_mut(&index) {
                     partition.begin(&mut self.out);
@@ -227,12 +220,12 @@ impl Executor {
                 self.free
                     .push(Release::Task(Event::Announced(self.shared.partition(index))));
             }
-            ThreadInput::Drop(done) => {
+            HubInput::Drop(done) => {
                 self.drop_partitions();
                 let _nobody_waits = done.send(());
             }
-            ThreadInput::Drain(done) => self.draining = Some(done),
-            ThreadInput::Report(to) => {
+            HubInput::Drain(done) => self.draining = Some(done),
+            HubInput::Report(to) => {
                 let _nobody_waits = to.send(self.report());
             }
         }
@@ -352,7 +345,13 @@ impl Executor {
                 Output::Commit { seq, commit } => {
                     if let Some(partition) = self.partitions.get(&index) {
                         let (key, epoch) = (partition.key(), partition.lease().epoch);
-                        self.pulse.push(&self.shared.node.group, key, epoch, seq, commit);
+                        let made = Made {
+                            partition: key,
+                            epoch,
+                            seq,
+                            commit,
+                        };
+                        self.pulse.push(&self.shared, made);
                     }
                 }
                 Output::Fingerprints => {
@@ -413,13 +412,13 @@ impl Executor {
         if is_durable {
             self.free.push(release);
         } else {
-            self.pulse.batch().releases.push(release);
+            self.pulse.hold(self.shared.number, release);
         }
     }
 
     fn run_turn(&mut self, index: u16, item: &TurnItem) {
         self.in_worker = Some(item.instance.clone());
-        self.pulse.begin(&item.instance);
+        self.pulse.begin(self.shared.number, &item.instance);
         let outcome = self.worker.turn(item);
         self.pulse.end();
         self.in_worker = None;
@@ -437,7 +436,7 @@ impl Executor {
     /// Commits first, then the messages they cause (A33).
     fn hand_over(&mut self) {
         self.deliver_local();
-        self.pulse.hand_over(&self.shared.node.group);
+        self.pulse.hand_over(&self.shared);
         if self.pulse.is_given_up() {
             return;
         }
@@ -501,7 +500,7 @@ impl Executor {
         self.outgoing.clear();
         self.out.clear();
         self.loads.clear();
-        *self.pulse.batch() = Batch::new(self.shared.number);
+        self.pulse.forget(self.shared.number);
         self.free.clear();
     }
 

@@ -22,14 +22,15 @@ use tokio::time::{sleep, timeout};
 use crate::clock::{Clock, SystemClock};
 use crate::dispatcher::{Capacity, Dispatcher};
 use crate::error::Error;
-use crate::executor::{Report, ThreadInput};
+use crate::executor::{HubInput, Report};
 use crate::group::{AHEAD_BYTES_MAX, GROUP_BYTES_MAX};
 use crate::io::{Input, Reply, Request, WaitFor};
 use crate::node::{Common, Node};
 use crate::partition::Destination;
 pub use crate::purge::Purged;
-use crate::run::{LOST_THREADS_MAX, Supervisor};
+use crate::run::Supervisor;
 use crate::shared::{Drain, Parts, Shared};
+use crate::watchdog::LOST_THREADS_MAX;
 use crate::worker::{Functions, Offered};
 pub use taskhub_store::HistoryRange;
 
@@ -563,9 +564,7 @@ impl Hub {
     /// How the partitions are doing.
     pub async fn report(&self) -> Report {
         let mut total = Report::default();
-        for link in self.shared.links() {
-            let (to, report) = oneshot::channel();
-            link.inputs.push(ThreadInput::Report(to));
+        for report in self.shared.tell_all(HubInput::Report) {
             if let Ok(report) = report.await {
                 total.add(&report);
             }
@@ -576,7 +575,7 @@ impl Hub {
     /// Whether so many threads were lost to blocked turns, or so much of the hub itself broke, that the
     /// process had better be restarted (A33).
     pub fn is_unhealthy(&self) -> bool {
-        self.shared.lost_threads.load(Ordering::Acquire) >= LOST_THREADS_MAX
+        self.shared.node.lost_threads.load(Ordering::Acquire) >= LOST_THREADS_MAX
             || self.shared.is_broken.load(Ordering::Acquire)
     }
 

@@ -17,7 +17,9 @@ mod queue;
 mod run;
 mod shared;
 mod slot;
+mod thread;
 pub mod timers;
+mod watchdog;
 pub mod worker;
 
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! What all hubs of a process have in common: the store, the group that is open, the threads that write groups, the clock.
+//! What all hubs of a process have in common: the store, the threads that serve partitions, the group that is open, the threads
+//! that write groups, the clock.
 //!
 //! Hubs are numbered as they are opened, and a number is not used again. Whatever a partition thread hands over belongs to one
 //! hub; a group takes what is there, of whichever hub, so that one sync serves all of them. If a group fails, every hub may have
@@ -6,7 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use taskhub_core::id::HubName;
 use taskhub_store::{Error as StoreError, NodeId, Store};
@@ -19,6 +21,8 @@ use crate::error::Error;
 use crate::group::{Limits, OpenGroup};
 use crate::hub::{Hub, Options};
 use crate::shared::Shared;
+use crate::thread::{ThreadInput, ThreadLink};
+use crate::watchdog;
 use crate::worker::Functions;
 
 /// One run of one process on a store, and the place where its hubs are opened. Clones are the same node; it ends with the last
@@ -37,7 +41,7 @@ impl std::fmt::Debug for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.group.close();
+        self.0.close();
     }
 }
 
@@ -63,7 +67,15 @@ pub(crate) struct Common {
     /// While the store is full: shared by purges, and held alone by whatever may use no more than a share of the
     /// room that is kept, so that the two never meet in one group.
     pub(crate) kept_room: tokio::sync::RwLock<()>,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    /// One per partition thread; a partition is served by the one whose number is its own, modulo their count.
+    links: RwLock<Vec<ThreadLink>>,
+    /// The threads that its end waits for: the partition threads by their numbers, and those that write groups.
+    threads: Mutex<BTreeMap<usize, std::thread::JoinHandle<()>>>,
+    /// Threads left to turns that do not return (A33).
+    pub(crate) lost_threads: AtomicUsize,
+    /// How long a turn may take.
+    pub(crate) turn_limit: Duration,
+    is_closed: AtomicBool,
 }
 
 impl Node {
@@ -95,10 +107,19 @@ impl Node {
             damage: OnceLock::new(),
             purges: AtomicUsize::new(0),
             kept_room: tokio::sync::RwLock::default(),
+            links: RwLock::default(),
             threads: Mutex::default(),
+            lost_threads: AtomicUsize::new(0),
+            turn_limit: options.turn_limit,
+            is_closed: AtomicBool::new(false),
         });
         let node = Self(Arc::new(Handle(Arc::clone(&common))));
         committer::spawn(&common)?;
+        for number in 0..options.threads.max(1) {
+            let link = common.serve(number)?;
+            common.links.write().unwrap_or_else(PoisonError::into_inner).push(link);
+        }
+        common.spawn(watchdog::watch(Arc::downgrade(&common)));
         Ok(node)
     }
 
@@ -124,14 +145,14 @@ impl Node {
     /// the store open.
     pub async fn stop(&self) {
         let common = self.common();
-        common.group.close();
-        let threads = std::mem::take(&mut *common.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        join(threads).await;
+        common.close();
+        let threads = std::mem::take(&mut *common.threads());
+        join(threads.into_values().collect()).await;
     }
 }
 
 /// Waits until threads have ended.
-pub(crate) async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
+async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
     let (done, joined) = oneshot::channel();
     // Not one of the runtime's threads: that would keep the process from ending while a turn is stuck.
     let joining = std::thread::Builder::new().name("joins".to_owned()).spawn(move || {
@@ -177,12 +198,74 @@ impl Common {
         hubs.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Starts a thread that the end of the node waits for.
-    pub(crate) fn spawn_thread(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    fn threads(&self) -> MutexGuard<'_, BTreeMap<usize, std::thread::JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a thread that the end of the node waits for, in the place of the one that had its number.
+    pub(crate) fn spawn_thread(
+        &self,
+        name: &str,
+        number: usize,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
         let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         let join = started.map_err(|source| StoreError::Unavailable { source: source.into() })?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(join);
+        self.threads().insert(number, join);
         Ok(())
+    }
+
+    /// Starts a partition thread.
+    fn serve(&self, number: usize) -> Result<ThreadLink, StoreError> {
+        let link = ThreadLink::new();
+        let own = link.clone();
+        self.spawn_thread(&format!("partitions-{number}"), number, move || own.serve())?;
+        Ok(link)
+    }
+
+    /// Leaves a thread to what it is stuck in, and has a fresh one in its place. What was in its queue is dropped, which tells
+    /// whoever waits.
+    pub(crate) fn replace_thread(&self, number: usize) -> Result<(), StoreError> {
+        let fresh = self.serve(number)?;
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get_mut(number) {
+            link.pulse.give_up(&self.group);
+            link.inputs.close();
+            *link = fresh;
+        }
+        Ok(())
+    }
+
+    /// The ways to all partition threads.
+    pub(crate) fn links(&self) -> Vec<ThreadLink> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends to the thread with this number, modulo their count.
+    pub(crate) fn send_to_thread(&self, number: usize, input: ThreadInput) {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = number.checked_rem(links.len()).and_then(|number| links.get(number)) {
+            link.inputs.push(input);
+        }
+    }
+
+    /// The one place below the library that spawns tasks which nobody waits for.
+    #[expect(clippy::disallowed_methods, reason = "the shell's door to the runtime")]
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        for link in self.links() {
+            link.inputs.close();
+        }
+        self.group.close();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// Whether the partitions of a hub were claimed without room.

@@ -1,28 +1,23 @@
-//! The life of a hub's partition threads: start, reload, watchdog, stop.
+//! The life of a hub: its partitions are claimed, read anew whenever their memory is dropped, and given back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use taskhub_core::id::InstanceId;
 use taskhub_store::{Claim, Error as StoreError, Lease, Previous, Recovered};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::dispatcher::Event;
 use crate::error::chain;
-use crate::executor::{Executor, ThreadInput};
+use crate::executor::{Adopted, HubInput};
 use crate::hub::{Options, To};
 use crate::io::Output;
 use crate::partition::{Partition, Random, Setup};
-use crate::queue::Queue;
-use crate::shared::{Drain, Pulse, Shared, ThreadLink};
+use crate::shared::{BrokenBy, Drain, Shared};
 
-/// A turn that takes longer is named in a warning (A33).
-const TURN_WARN: Duration = Duration::from_secs(1);
-/// Lost threads after which the process reports itself unhealthy (A33).
-pub(crate) const LOST_THREADS_MAX: usize = 4;
 /// The first pause after trouble that may come again at once.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Bound of the growing pause, in pauses.
@@ -42,7 +37,6 @@ pub(crate) struct Supervisor {
     set_aside: BTreeMap<InstanceId, String>,
     /// Those that are not even looked at: an assertion broke again while they were set aside.
     out_of_service: BTreeMap<InstanceId, String>,
-    lost_threads: usize,
     /// How often an assertion broke lately, and when the last one did.
     broken: (u32, Option<Instant>),
     /// Partitions whose last owner did not give them back, so that their activities may be running, until they are
@@ -59,23 +53,14 @@ impl Supervisor {
             options,
             set_aside: BTreeMap::new(),
             out_of_service: BTreeMap::new(),
-            lost_threads: 0,
             broken: (0, None),
             unclean: BTreeSet::new(),
             next_probe: now(),
         }
     }
 
-    /// Starts the threads and serves the partitions.
+    /// Has the partitions served.
     pub(crate) async fn start(&mut self) -> Result<(), StoreError> {
-        for number in 0..self.options.threads.max(1) {
-            let link = self.spawn_thread(number)?;
-            self.shared
-                .threads
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(link);
-        }
         let is_full = self.is_full().await;
         self.shared.node.note_room(is_full);
         self.claim_all(is_full).await
@@ -97,17 +82,6 @@ impl Supervisor {
         }
         self.shared.node.note_room(false);
         true
-    }
-
-    fn spawn_thread(&self, number: usize) -> Result<ThreadLink, StoreError> {
-        let link = ThreadLink {
-            inputs: Arc::new(Queue::new()),
-            pulse: Arc::new(Pulse::new(self.shared.number)),
-        };
-        let (shared, thread) = (Arc::clone(&self.shared), link.clone());
-        let run = move || Executor::new(shared, thread).run();
-        self.shared.spawn_thread(&format!("partitions-{number}"), number, run)?;
-        Ok(link)
     }
 
     /// Claims every partition, which raises its epoch (A21), and has the threads serve them. While the store is full
@@ -136,7 +110,12 @@ impl Supervisor {
         let mut first_outputs = Vec::new();
         for (partition, outputs) in begun {
             let (index, epoch) = (partition.key().index, partition.lease().epoch);
-            shared.send_to_thread(usize::from(index), ThreadInput::Adopt(Box::new(partition), is_full));
+            let adopted = Adopted {
+                hub: Arc::clone(&shared),
+                partition,
+                has_no_room: is_full,
+            };
+            shared.tell(index, HubInput::Adopt(Box::new(adopted)));
             first_outputs.push((index, epoch, outputs));
         }
         if is_full {
@@ -144,7 +123,7 @@ impl Supervisor {
         }
         shared.set_out_of_room(false);
         for (index, epoch, outputs) in first_outputs {
-            shared.send_to_thread(usize::from(index), ThreadInput::Begin(index, outputs));
+            shared.tell(index, HubInput::Begin(index, outputs));
             shared.spawn_read(Arc::clone(&shared).fill_filter(index, epoch));
         }
         Ok(())
@@ -182,12 +161,11 @@ impl Supervisor {
         Ok((partition, outputs))
     }
 
-    /// Reloads whenever asked to, and watches the threads, until the hub is closed or drained. All that
+    /// Reloads whenever asked to, until the hub is closed or drained. All that
     /// happens in one task, so a drain never meets a reload half done.
     pub(crate) async fn supervise(mut self, mut drains: mpsc::UnboundedReceiver<Drain>) {
         // If this task breaks, nobody keeps the partitions served: better that callers hear of it.
         let _closing = CloseOnDrop(Arc::clone(&self.shared));
-        let mut watched = BTreeMap::new();
         loop {
             let is_asked = tokio::select! {
                 biased;
@@ -198,15 +176,13 @@ impl Supervisor {
                     return;
                 }
                 () = self.shared.reload.notified() => true,
-                () = sleep(TURN_WARN / 4) => false,
+                () = sleep(PROBE_PAUSE / 4) => false,
             };
             if self.shared.is_closed() {
                 return;
             }
-            let blocked = self.watch(&mut watched);
-            if is_asked || !blocked.is_empty() || self.finds_room().await {
-                self.reload(blocked, &drains).await;
-                watched.clear();
+            if is_asked || self.finds_room().await {
+                self.reload(&drains).await;
             }
         }
     }
@@ -215,9 +191,7 @@ impl Supervisor {
     async fn drain(&self, drain: Drain) {
         let shared = &self.shared;
         let mut leases = Vec::new();
-        for link in shared.links() {
-            let (done, drained) = oneshot::channel();
-            link.inputs.push(ThreadInput::Drain(done));
+        for drained in shared.tell_all(HubInput::Drain) {
             if let Ok(Ok(given_back)) = timeout(drain.limit, drained).await {
                 leases.extend(given_back);
             }
@@ -234,36 +208,9 @@ impl Supervisor {
         let _nobody_waits = drain.done.send(released);
     }
 
-    /// The threads that are stuck in one turn for too long. Names a slow turn once (A33).
-    fn watch(&self, watched: &mut BTreeMap<usize, Watched>) -> Vec<(usize, InstanceId)> {
-        let mut blocked = Vec::new();
-        for (number, link) in self.shared.links().into_iter().enumerate() {
-            let Some((turn, instance)) = link.pulse.running() else {
-                watched.remove(&number);
-                continue;
-            };
-            let entry = watched.entry(number).or_insert_with(|| Watched::new(turn));
-            if entry.turn != turn {
-                *entry = Watched::new(turn);
-            }
-            let age = entry.since.elapsed();
-            if age >= self.options.turn_limit {
-                blocked.push((number, instance));
-            } else if age >= TURN_WARN && !entry.is_named {
-                entry.is_named = true;
-                let seconds = age.as_secs();
-                tracing::warn!(hub = %self.shared.hub, %instance, seconds, "a turn does not return; orchestrators must not block");
-            }
-        }
-        blocked
-    }
-
     /// Drops the memory of all partitions and begins anew from the store (A1).
-    async fn reload(&mut self, blocked: Vec<(usize, InstanceId)>, drains: &mpsc::UnboundedReceiver<Drain>) {
+    async fn reload(&mut self, drains: &mpsc::UnboundedReceiver<Drain>) {
         let count = self.shared.reloads.fetch_add(1, Ordering::AcqRel) + 1;
-        for (number, instance) in blocked {
-            self.give_up(number, instance);
-        }
         // What failed may fail again at once; a pause keeps that from being all the process does.
         let broken = self.take_broken();
         let failed = self.shared.node.failed_groups.load(Ordering::Acquire).saturating_sub(1);
@@ -294,7 +241,11 @@ impl Supervisor {
 
     /// Sets instances aside on which assertions broke. Says how many broke lately.
     fn take_broken(&mut self) -> u32 {
-        let broken = std::mem::take(&mut *self.shared.broken());
+        let mut broken = std::mem::take(&mut *self.shared.broken());
+        for blocking in broken.extract_if(.., |broken| broken.by == BrokenBy::Blocking) {
+            self.set_aside
+                .extend(blocking.instance.map(|instance| (instance, blocking.what)));
+        }
         let (count, last) = &mut self.broken;
         if broken.is_empty() {
             return 0;
@@ -306,7 +257,8 @@ impl Supervisor {
         for broken in broken {
             let Some(instance) = broken.instance else { continue };
             let was_set_aside = self.set_aside.remove(&instance).is_some();
-            if broken.is_unwritable || was_set_aside || self.out_of_service.contains_key(&instance) {
+            let is_unwritable = broken.by == BrokenBy::Writing;
+            if is_unwritable || was_set_aside || self.out_of_service.contains_key(&instance) {
                 // Its turns are not what breaks, so nothing of it is touched any more.
                 self.out_of_service.insert(instance, broken.what);
             } else {
@@ -316,53 +268,10 @@ impl Supervisor {
         *count
     }
 
-    /// Leaves a thread to its turn and puts a fresh one in its place (A33).
-    fn give_up(&mut self, number: usize, instance: InstanceId) {
-        self.lost_threads += 1;
-        tracing::error!(hub = %self.shared.hub, %instance, lost = self.lost_threads, "a turn blocks its thread, which is given up");
-        let limit = self.options.turn_limit;
-        let reason = format!(
-            "a turn did not return within {limit:?}, so its thread was given up; \
-             the instance is not run any more in this process"
-        );
-        self.set_aside.insert(instance, reason);
-        match self.spawn_thread(number) {
-            Ok(fresh) => {
-                let mut threads = self.shared.threads.write().unwrap_or_else(PoisonError::into_inner);
-                if let Some(link) = threads.get_mut(number) {
-                    link.pulse.give_up(&self.shared.node.group);
-                    link.inputs.close();
-                    *link = fresh;
-                }
-            }
-            Err(error) => tracing::error!(%error, "no fresh thread could be started"),
-        }
-        self.shared.lost_threads.store(self.lost_threads, Ordering::Release);
-    }
-
     async fn drop_all(&self) {
-        for link in self.shared.links() {
-            let (done, dropped) = oneshot::channel();
-            link.inputs.push(ThreadInput::Drop(done));
+        for dropped in self.shared.tell_all(HubInput::Drop) {
             // A thread that does not answer in time is stuck; the watchdog gives it up next.
-            let _late = timeout(self.options.turn_limit, dropped).await;
-        }
-    }
-}
-
-/// A turn seen by the watchdog.
-struct Watched {
-    turn: u64,
-    since: Instant,
-    is_named: bool,
-}
-
-impl Watched {
-    fn new(turn: u64) -> Self {
-        Self {
-            turn,
-            since: now(),
-            is_named: false,
+            let _late = timeout(self.shared.node.turn_limit, dropped).await;
         }
     }
 }

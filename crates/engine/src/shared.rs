@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use taskhub_core::commit::Commit;
@@ -12,12 +12,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::dispatcher::{Dispatcher, Event, Order, Token};
-use crate::executor::ThreadInput;
+use crate::executor::HubInput;
 use crate::group::{Batch, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
-use crate::node::{Common, join};
-use crate::queue::Queue;
+use crate::node::Common;
+use crate::thread::{ThreadInput, ThreadLink};
 use crate::worker::{ActivityCall, Functions, Offered};
 
 /// The shared part of a hub.
@@ -30,12 +30,10 @@ pub(crate) struct Shared {
     pub(crate) functions: Arc<dyn Functions>,
     /// The orchestrators that run here (A51).
     pub(crate) orchestrators_offered: Offered,
-    /// One per partition thread; partition `i` is served by thread `i mod threads`.
-    pub(crate) threads: RwLock<Vec<ThreadLink>>,
-    /// What must have ended before a stop is over: the partition threads, by number, and the main tasks.
+    /// What must have ended before a stop is over.
     joins: Mutex<Joins>,
     dispatcher: Mutex<Dispatcher>,
-    /// Assertions that broke since the last reload.
+    /// Instances that broke something since the last reload.
     broken: Mutex<Vec<Broken>>,
     /// The hub closed itself because its own tasks broke.
     pub(crate) is_broken: AtomicBool,
@@ -54,49 +52,40 @@ pub(crate) struct Shared {
     /// Told when partitions must be dropped and claimed anew.
     pub(crate) reload: Notify,
     pub(crate) reloads: AtomicU64,
-    /// Threads left to turns that do not return (A33).
-    pub(crate) lost_threads: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Joins {
-    threads: BTreeMap<usize, std::thread::JoinHandle<()>>,
+    /// Word of the partition threads that they have let go of the hub.
+    left: Vec<oneshot::Receiver<()>>,
     tasks: Vec<JoinHandle<()>>,
     reads: JoinSet<()>,
 }
 
-/// The way to one partition thread.
-#[derive(Clone, Debug)]
-pub(crate) struct ThreadLink {
-    pub(crate) inputs: Arc<Queue<ThreadInput>>,
-    pub(crate) pulse: Arc<Pulse>,
-}
-
 /// Lets a watchdog see that a thread is stuck in a turn, at the cost of two counters per turn (A33).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pulse {
     /// Odd while a turn runs.
     turns: AtomicU64,
-    current: Mutex<Option<InstanceId>>,
+    /// The hub and the instance of the turn.
+    current: Mutex<Option<(u32, InstanceId)>>,
     is_given_up: AtomicBool,
-    /// What the thread will hand over when its round ends. Here, so that the commits made before a turn
+    /// What the thread will hand over of each hub when its round ends. Here, so that the commits made before a turn
     /// that blocks are not lost with it.
-    batch: Mutex<Batch>,
+    batches: Mutex<BTreeMap<u32, Batch>>,
+}
+
+/// A commit, and where it was made.
+pub(crate) struct Made<'p> {
+    pub(crate) partition: &'p PartitionKey,
+    pub(crate) epoch: Epoch,
+    pub(crate) seq: Seq,
+    pub(crate) commit: Commit,
 }
 
 impl Pulse {
-    /// The pulse of a thread of a hub.
-    pub(crate) fn new(hub: u32) -> Self {
-        Self {
-            turns: AtomicU64::new(0),
-            current: Mutex::default(),
-            is_given_up: AtomicBool::new(false),
-            batch: Mutex::new(Batch::new(hub)),
-        }
-    }
-
-    pub(crate) fn begin(&self, instance: &InstanceId) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance.clone());
+    pub(crate) fn begin(&self, hub: u32, instance: &InstanceId) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((hub, instance.clone()));
         self.turns.fetch_add(1, Ordering::Release);
     }
 
@@ -110,41 +99,63 @@ impl Pulse {
             .fetch_add(self.turns.load(Ordering::Acquire) % 2, Ordering::Release);
     }
 
-    /// The turn that runs now, by a number that no other turn of the thread has.
-    pub(crate) fn running(&self) -> Option<(u64, InstanceId)> {
+    /// The turn that runs now, by a number that no other turn of the thread has, with its hub and instance.
+    pub(crate) fn running(&self) -> Option<(u64, u32, InstanceId)> {
         let number = self.turns.load(Ordering::Acquire);
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        current.filter(|_| number % 2 == 1).map(|instance| (number, instance))
+        let (hub, instance) = current.filter(|_| number % 2 == 1)?;
+        Some((number, hub, instance))
     }
 
-    pub(crate) fn batch(&self) -> MutexGuard<'_, Batch> {
-        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn batches(&self) -> MutexGuard<'_, BTreeMap<u32, Batch>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a commit to what is handed over, which is done at once when that is enough for a group.
-    pub(crate) fn push(&self, group: &OpenGroup, partition: &PartitionKey, epoch: Epoch, seq: Seq, commit: Commit) {
+    pub(crate) fn push(&self, hub: &Shared, made: Made<'_>) {
         let is_enough = {
-            let mut batch = self.batch();
-            batch.push(partition, epoch, seq, commit);
-            batch.bytes() >= group.limits().group_max
+            let mut batches = self.batches();
+            let batch = batches.entry(hub.number).or_insert_with(|| Batch::new(hub.number));
+            batch.push(made.partition, made.epoch, made.seq, made.commit);
+            batch.bytes() >= hub.node.group.limits().group_max
         };
         if is_enough {
-            self.hand_over(group);
+            self.hand_over(hub);
         }
     }
 
-    /// Hands over what the thread has so far; nothing, once it is given up.
-    pub(crate) fn hand_over(&self, group: &OpenGroup) {
+    /// Has an effect wait for what the hub hands over.
+    pub(crate) fn hold(&self, hub: u32, release: Release) {
+        let mut batches = self.batches();
+        let batch = batches.entry(hub).or_insert_with(|| Batch::new(hub));
+        batch.releases.push(release);
+    }
+
+    /// Throws away what is not handed over of a hub.
+    pub(crate) fn forget(&self, hub: u32) {
+        self.batches().remove(&hub);
+    }
+
+    /// Hands over what the thread has so far of a hub; nothing, once it is given up.
+    pub(crate) fn hand_over(&self, hub: &Shared) {
         // The lock is held over the hand-over, so that a thread that was just given up cannot slip one in.
-        let mut batch = self.batch();
-        if !self.is_given_up() && !batch.is_empty() {
-            group.hand_over(batch.take());
+        let mut batches = self.batches();
+        if let Some(batch) = batches.get_mut(&hub.number)
+            && !self.is_given_up()
+            && !batch.is_empty()
+        {
+            hub.node.group.hand_over(batch.take());
         }
     }
 
     /// Hands over what the thread made before the turn it is stuck in, and accepts nothing more from it.
     pub(crate) fn give_up(&self, group: &OpenGroup) {
-        self.hand_over(group);
+        let mut batches = self.batches();
+        for batch in std::mem::take(&mut *batches).into_values() {
+            if !batch.is_empty() {
+                group.hand_over(batch);
+            }
+        }
         self.is_given_up.store(true, Ordering::Release);
     }
 
@@ -161,15 +172,25 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// An assertion that broke.
+/// An instance that costs others their memory.
 #[derive(Debug)]
 pub(crate) struct Broken {
     /// The instance whose work broke it, as far as that is known.
     pub(crate) instance: Option<InstanceId>,
     /// What it said.
     pub(crate) what: String,
+    pub(crate) by: BrokenBy,
+}
+
+/// What broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrokenBy {
+    /// An assertion, or what the store refuses of it.
+    Running,
     /// Nothing of the instance can be written, not even that it is set aside.
-    pub(crate) is_unwritable: bool,
+    Writing,
+    /// A turn did not return.
+    Blocking,
 }
 
 /// Asks for the end of all work.
@@ -201,7 +222,6 @@ impl Shared {
             partitions: parts.partitions,
             functions: parts.functions,
             orchestrators_offered: parts.orchestrators_offered,
-            threads: RwLock::default(),
             joins: Mutex::default(),
             dispatcher: Mutex::new(parts.dispatcher),
             broken: Mutex::default(),
@@ -214,7 +234,6 @@ impl Shared {
             requests: AtomicUsize::new(0),
             reload: Notify::new(),
             reloads: AtomicU64::new(0),
-            lost_threads: AtomicUsize::new(0),
         }
     }
 
@@ -253,13 +272,18 @@ impl Shared {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Ends the threads and tasks. What waits for an answer hears that there is none.
+    /// Ends its work. What waits for an answer hears that there is none.
     pub(crate) fn close(&self) {
         self.is_stopping.store(true, Ordering::Release);
-        self.is_closed.store(true, Ordering::Release);
-        for link in self.links() {
-            link.inputs.close();
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let left = self.node.links().into_iter().map(|link| {
+            let (done, left) = oneshot::channel();
+            link.inputs.push(ThreadInput::Leave(self.number, done));
+            left
+        });
+        self.joins().left.extend(left);
         self.node.leave(self.number);
         self.reload.notify_one();
     }
@@ -281,19 +305,26 @@ impl Shared {
     /// Sends an input to the thread of a partition. Nobody there means that the hub is stopping or the
     /// thread was just given up: what matters of the input is durable, or its sender hears of the loss.
     pub(crate) fn send(&self, index: u16, input: Input<To>) {
-        self.send_to_thread(usize::from(index), ThreadInput::Partition(index, input));
+        self.tell(index, HubInput::Partition(index, input));
     }
 
-    /// Sends to the thread with this number, modulo their count.
-    pub(crate) fn send_to_thread(&self, number: usize, input: ThreadInput) {
-        let threads = self.threads.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = number.checked_rem(threads.len()).and_then(|number| threads.get(number)) {
-            link.inputs.push(input);
-        }
+    /// Tells the hub something on the thread that serves this partition.
+    pub(crate) fn tell(&self, index: u16, input: HubInput) {
+        self.node
+            .send_to_thread(usize::from(index), ThreadInput::Hub(self.number, input));
     }
 
-    pub(crate) fn links(&self) -> Vec<ThreadLink> {
-        self.threads.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Tells it something on every thread.
+    pub(crate) fn tell_all<T>(
+        &self,
+        mut input: impl FnMut(oneshot::Sender<T>) -> HubInput,
+    ) -> Vec<oneshot::Receiver<T>> {
+        let tell = |link: ThreadLink| {
+            let (to, answer) = oneshot::channel();
+            link.inputs.push(ThreadInput::Hub(self.number, input(to)));
+            answer
+        };
+        self.node.links().into_iter().map(tell).collect()
     }
 
     pub(crate) fn broken(&self) -> MutexGuard<'_, Vec<Broken>> {
@@ -383,36 +414,21 @@ impl Shared {
         self.joins().tasks.push(self.node.runtime.spawn(task));
     }
 
-    /// Starts a thread that a stop waits for.
-    pub(crate) fn spawn_thread(
-        &self,
-        name: &str,
-        number: usize,
-        run: impl FnOnce() + Send + 'static,
-    ) -> Result<(), StoreError> {
-        let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-        let join = started.map_err(|source| StoreError::Unavailable { source: source.into() })?;
-        self.join_later(number, join);
-        Ok(())
-    }
-
-    /// Has a stop wait for this thread in the place of the one that had its number; that one, given up, may
-    /// never end.
-    fn join_later(&self, number: usize, thread: std::thread::JoinHandle<()>) {
-        self.joins().threads.insert(number, thread);
-    }
-
     fn joins(&self) -> MutexGuard<'_, Joins> {
         self.joins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the threads, the main tasks and the reads have ended, which they do once the hub is closed.
+    /// Waits until the threads have let go of it, and the main tasks and the reads have ended, which they do once it is
+    /// closed.
     pub(crate) async fn ended(&self) {
-        let (threads, tasks) = {
+        let (left, tasks) = {
             let mut joins = self.joins();
-            (std::mem::take(&mut joins.threads), std::mem::take(&mut joins.tasks))
+            (std::mem::take(&mut joins.left), std::mem::take(&mut joins.tasks))
         };
-        join(threads.into_values().collect()).await;
+        for left in left {
+            // One that is stuck in a turn never says so, and is given up.
+            let _given_up = left.await;
+        }
         for task in tasks {
             let _panicked = task.await;
         }

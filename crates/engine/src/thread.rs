@@ -1,0 +1,115 @@
+//! A partition thread of a node: it takes what is in its queue and has the hubs whose partitions it serves work on it.
+//!
+//! A hub costs no thread. Each has an [executor](crate::executor) here, and what breaks in one of them costs that hub its memory
+//! alone. A turn that does not return keeps all of them waiting, so that the node gives the thread up (A33).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::executor::{Executor, HubInput, IDLE_MAX};
+use crate::queue::Queue;
+use crate::shared::Pulse;
+
+/// Most inputs taken in before turns begin.
+const ROUND_INPUTS_MAX: usize = 1024;
+
+/// What a partition thread is told.
+#[derive(Debug)]
+pub(crate) enum ThreadInput {
+    /// Something for a hub, by its number.
+    Hub(u32, HubInput),
+    /// A hub is closed: drop what there is of it, and say so.
+    Leave(u32, oneshot::Sender<()>),
+    /// Less is ahead of the disk, for which some wait.
+    Room,
+}
+
+/// The way to one partition thread.
+#[derive(Clone, Debug)]
+pub(crate) struct ThreadLink {
+    pub(crate) inputs: Arc<Queue<ThreadInput>>,
+    pub(crate) pulse: Arc<Pulse>,
+}
+
+impl ThreadLink {
+    pub(crate) fn new() -> Self {
+        Self {
+            inputs: Arc::new(Queue::new()),
+            pulse: Arc::new(Pulse::default()),
+        }
+    }
+
+    /// Serves until told to stop, or until nobody can tell it anything any more.
+    pub(crate) fn serve(self) {
+        let mut thread = PartitionThread {
+            link: self,
+            inputs: VecDeque::new(),
+            hubs: BTreeMap::new(),
+        };
+        while !thread.link.pulse.is_given_up() && thread.round() {}
+    }
+}
+
+struct PartitionThread {
+    link: ThreadLink,
+    inputs: VecDeque<ThreadInput>,
+    hubs: BTreeMap<u32, Executor>,
+}
+
+impl PartitionThread {
+    fn round(&mut self) -> bool {
+        let pause = self.hubs.values().map(Executor::pause).min().unwrap_or(IDLE_MAX);
+        if !self.link.inputs.take(&mut self.inputs, ROUND_INPUTS_MAX, pause) {
+            return false;
+        }
+        let mut told = BTreeSet::new();
+        while let Some(input) = self.inputs.pop_front() {
+            match input {
+                ThreadInput::Hub(hub, input) => {
+                    told.insert(hub);
+                    self.take(hub, input);
+                }
+                ThreadInput::Leave(hub, done) => {
+                    if let Some(executor) = self.hubs.remove(&hub) {
+                        executor.leave();
+                    }
+                    let _nobody_waits = done.send(());
+                }
+                ThreadInput::Room => told.extend(self.hubs.keys()),
+            }
+        }
+        let due = self.hubs.iter().filter(|(_, hub)| hub.pause() == Duration::ZERO);
+        told.extend(due.map(|(number, _)| *number));
+        for hub in told {
+            if self.link.pulse.is_given_up() {
+                break;
+            }
+            self.work(hub, Executor::end_round);
+        }
+        true
+    }
+
+    fn take(&mut self, hub: u32, input: HubInput) {
+        if let HubInput::Adopt(adopted) = &input {
+            let pulse = &self.link.pulse;
+            let new = || Executor::new(Arc::clone(&adopted.hub), Arc::clone(pulse));
+            self.hubs.entry(hub).or_insert_with(new);
+        }
+        // What is for a hub that is not here is dropped, which tells whoever waits.
+        self.work(hub, |executor| executor.take(input));
+    }
+
+    /// Has a hub do something. After a broken assertion the memory of its partitions here is worth nothing. Nothing of
+    /// this round was let go, so all of it can be dropped and read anew (A1).
+    fn work(&mut self, hub: u32, work: impl FnOnce(&mut Executor)) {
+        if let Some(executor) = self.hubs.get_mut(&hub)
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(executor)))
+        {
+            executor.give_up_memory(panic.as_ref());
+        }
+    }
+}
