@@ -300,7 +300,7 @@ impl fmt::Display for Awaited {
 /// ```
 /// # use taskhub::{OrchestrationContext, Result};
 /// async fn pay(ctx: OrchestrationContext, order: String) -> Result<String> {
-///     match ctx.call_activity::<String>("Charge", &order).await {
+///     match ctx.call_activity::<String, _>("Charge", &order).await {
 ///         Err(failed) if failed.error_type() == "CardDeclined" => Ok("declined".to_owned()),
 ///         receipt => Ok(receipt?),
 ///     }

@@ -23,8 +23,8 @@
 //!     .activity("E1_SayHello", say_hello)
 //!     .in_memory() // or open(".taskhub"), which keeps it on disk
 //!     .await?;
-//! let id = hub.client().start_new("E1_HelloSequence", ()).await?;
-//! let greetings: Vec<String> = hub.client().wait_for_completion(&id).await?;
+//! let hello = hub.client().start("E1_HelloSequence", ()).await?;
+//! let greetings: Vec<String> = hello.wait().await?;
 //! assert_eq!(greetings.len(), 3);
 //! # Ok(())
 //! # }
@@ -33,8 +33,10 @@
 //! * [`OrchestrationContext`] is what an orchestrator works with; [`join_all`], [`select`] and their
 //!   siblings await several of its calls at once.
 //! * [`ActivityContext`] is what an activity knows of its call, [`RetryPolicy`] how often it is repeated.
-//! * [`Hub`] runs them, [`Client`] starts, queries and steers instances; [`Hub::list`] and [`Hub::delete`] look
-//!   after the hubs of a store.
+//! * [`Activity`], [`Orchestrator`] and [`Event`] are names with types, for a constant that ties a caller to its callee;
+//!   plain text names them too.
+//! * [`Hub`] runs them, [`Client`] starts and queries instances, [`Instance`] is a handle on one. [`Store`] is what
+//!   several hubs share; [`Hub::list`] and [`Hub::delete`] look after those in a folder.
 //! * [`testing::TestHub`] runs them in a test, under a virtual clock, and replays every turn.
 //!
 //! What it is not: a way to make any future durable. An orchestrator must be deterministic and await
@@ -51,28 +53,39 @@ mod finite;
 mod guid;
 mod hub;
 mod hub_error;
+mod instance;
 mod ledger;
 mod log;
 mod management;
+pub mod names;
+mod options;
 mod orchestrator;
 mod registry;
 mod replay;
 mod retry;
 mod reveal;
+mod store;
 mod task;
 pub mod testing;
 pub mod worker;
 
 pub use activity::{ActivityContext, ActivityOptions};
-pub use client::{Client, StartOptions, Status, StatusFilter, StatusOptions, WeakClient};
+pub use client::{Client, GetStatus, Instances, Raise, Start, Status, Steer, Terminate, WeakClient};
+pub use codec::{FromPayload, IntoPayload, Raw};
 pub use error::{Error, Failure, Result, TaskFailed};
 pub use hub::{Hub, HubBuilder, STOP_PERIOD};
 pub use hub_error::HubError;
+pub use instance::{Instance, IntoInstanceId};
 pub use management::{CheckStatusOptions, CheckStatusResponse, ClientBinding, HttpManagementPayload};
-pub use orchestrator::{CallOptions, ContinueOptions, OrchestrationContext};
+pub use names::{Activity, Event, Orchestrator};
+pub use options::Detached;
+pub use orchestrator::{NextExecution, OrchestrationContext};
 pub use registry::{IntoError, Registry};
 pub use retry::{RetryAttempt, RetryPolicy};
-pub use task::{Call, EventWait, EventWaitFor, First, Timer, join, join_all, select, select_all, try_join_all};
+pub use store::{OpenStore, Store};
+pub use task::{
+    Call, EventWait, EventWaitFor, First, SubOrchestrationCall, Timer, join, join_all, select, select_all, try_join_all,
+};
 pub use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 pub use taskhub_core::id::{ExecutionId, HubName, InstanceId};
 pub use taskhub_core::message::{ReusePolicy, StartRequest};
@@ -84,7 +97,7 @@ pub use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 pub use taskhub_core::time::Timestamp;
 pub use taskhub_engine::Error as EngineError;
 pub use taskhub_engine::clock::Clock;
-pub use taskhub_store::{HubInfo, Store};
+pub use taskhub_store::HubInfo;
 pub use tracing::Level;
 pub use uuid::Uuid;
 pub use worker::OnNonDeterminism;
@@ -102,6 +115,8 @@ mod guide {
     mod activities {}
     #[doc = include_str!("../../../docs/guide/testing.md")]
     mod testing {}
+    #[doc = include_str!("../../../docs/guide/clients.md")]
+    mod clients {}
     #[doc = include_str!("../../../docs/guide/hubs.md")]
     mod hubs {}
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskhub::{CheckStatusOptions, CheckStatusResponse, ClientBinding, Hub, InstanceId, StartOptions};
+use taskhub::{CheckStatusOptions, CheckStatusResponse, ClientBinding, Hub, Instance, InstanceId};
 
 use crate::support::{Running, SURFACES, config};
 
@@ -53,8 +53,8 @@ async fn waiting_answers_with_output_status_or_links() {
         retry_interval: Duration::ZERO,
     };
     let start = async |name: &str, input: &str| client.start_new(name, input).await.unwrap();
-    let get = async |id: &InstanceId| server.call("GET", &format!("{WEBHOOK}/instances/{id}")).await.body;
-    let wait = async |id: &InstanceId, options| {
+    let get = async |id: &Instance| server.call("GET", &format!("{WEBHOOK}/instances/{id}")).await.body;
+    let wait = async |id: &Instance, options| {
         let waited = client
             .wait_for_completion_or_create_check_status_response(id, options)
             .await;
@@ -84,7 +84,7 @@ async fn waiting_answers_with_output_status_or_links() {
         Some(payload.status_query_get_uri.as_str())
     );
 
-    client.terminate(&endless, "enough, \"really\"").await.unwrap();
+    client.terminate(&endless).reason("enough, \"really\"").await.unwrap();
     let response = wait(&endless, now).await;
     assert_eq!(response.status, 200);
     assert_eq!(response.body, get(&endless).await);
@@ -117,12 +117,8 @@ async fn an_interval_above_the_wait_is_refused_before_anything_is_asked() {
 #[tokio::test]
 async fn an_activity_sends_the_links_of_its_instance_away() {
     let server = served().await;
-    let options = StartOptions::new().instance_id("announced");
-    let id = server
-        .client()
-        .start_new_with("AnnounceInstance", (), options)
-        .await
-        .unwrap();
+    let start = server.client().start("AnnounceInstance", ()).id("announced");
+    let id = start.await.unwrap();
     let sent: serde_json::Value = server.client().wait_for_completion(&id).await.unwrap();
     assert_eq!(sent["id"], "announced");
     let url = sent["payload"]["statusQueryGetUri"].as_str().unwrap();
