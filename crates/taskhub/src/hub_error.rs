@@ -150,6 +150,10 @@ pub enum HubError {
     #[cfg(feature = "signal")]
     #[error("cannot listen to the signals that end the process: {0}")]
     Signal(#[source] std::io::Error),
+    /// The hub cannot be served.
+    #[cfg(feature = "server")]
+    #[error(transparent)]
+    Server(#[from] taskhub_server::Error),
     /// The instance that was waited for failed.
     #[error("instance `{id}` failed: {failure}")]
     Failed {
@@ -192,6 +196,8 @@ impl HubError {
             Self::NotServed => "not-served",
             #[cfg(feature = "signal")]
             Self::Signal(_) => "signal-unavailable",
+            #[cfg(feature = "server")]
+            Self::Server(error) => error.code(),
             Self::Failed { .. } => "instance-failed",
             Self::Terminated { .. } => "instance-terminated",
         }

@@ -64,6 +64,8 @@ mod registry;
 mod replay;
 mod retry;
 mod reveal;
+#[cfg(feature = "server")]
+mod serve;
 mod store;
 mod task;
 pub mod testing;
@@ -82,6 +84,8 @@ pub use options::Detached;
 pub use orchestrator::{NextExecution, OrchestrationContext};
 pub use registry::{IntoError, Registry};
 pub use retry::{RetryAttempt, RetryPolicy};
+#[cfg(feature = "server")]
+pub use serve::Served;
 pub use store::{OpenStore, Store};
 pub use task::{
     Call, EventWait, EventWaitFor, First, SubOrchestrationCall, Timer, join, join_all, select, select_all, try_join_all,
@@ -102,9 +106,18 @@ pub use tracing::Level;
 pub use uuid::Uuid;
 pub use worker::OnNonDeterminism;
 
+/// How a hub is served, see [`Hub::serve`]. With the feature `server`.
+#[cfg(feature = "server")]
+pub mod server {
+    pub use taskhub_server::{Config, Error, Key, Limits, LinkPrefix, PORT_DEFAULT, Reuse, Tls, logs};
+}
+
 /// The README and the guide, compiled and run.
 #[cfg(doctest)]
 mod guide {
+    #[cfg(feature = "server")]
+    #[doc = include_str!("../../../docs/guide/http.md")]
+    mod http {}
     #[doc = include_str!("../../../README.md")]
     mod readme {}
     #[doc = include_str!("../../../docs/guide/orchestrators.md")]
