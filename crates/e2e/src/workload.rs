@@ -87,9 +87,9 @@ impl Job {
     pub fn start(self, client: &Client) -> Start {
         let (start, number) = (client.start(JOB, self), self.number);
         if self.has_key() {
-            start.key(&format!("start-{number}"))
+            start.key(format!("start-{number}"))
         } else {
-            start.id(&format!("job-{number}"))
+            start.id(format!("job-{number}"))
         }
     }
 

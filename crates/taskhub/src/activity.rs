@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::{ACTIVITY_TIMEOUT, PANIC, panic_message};
 use crate::hub_error::HubError;
-use crate::instance::IntoInstanceId;
+use crate::instance::ToInstanceId;
 use crate::management::{Front, HttpManagementPayload};
 use crate::registry::{ActivityEntry, ActivityFn};
 use crate::retry;
@@ -102,9 +102,9 @@ impl ActivityContext {
     /// `not-served` if the hub was not told of a server, see [`Hub::set_client_binding`](crate::Hub::set_client_binding).
     pub fn create_http_management_payload(
         &self,
-        instance: impl IntoInstanceId,
+        instance: impl ToInstanceId,
     ) -> Result<HttpManagementPayload, HubError> {
-        Ok(self.front.get()?.payload(&instance.into_instance_id()?))
+        Ok(self.front.get()?.payload(&instance.to_instance_id()?))
     }
 
     pub(crate) fn cancellation(&self) -> Cancellation {

@@ -2,6 +2,7 @@
 //!
 //! What can be said besides what must be is said on a builder, which is awaited.
 
+mod check;
 mod start;
 mod status;
 mod steer;
@@ -17,10 +18,11 @@ use taskhub_engine::{Hub as Engine, WaitFor};
 
 use crate::codec::{self, FromPayload, IntoPayload};
 use crate::hub_error::HubError;
-use crate::instance::{Instance, IntoInstanceId};
-use crate::management::{CheckStatusOptions, CheckStatusResponse, Front, HttpManagementPayload};
+use crate::instance::{Instance, ToInstanceId};
+use crate::management::{CheckStatusResponse, Front, HttpManagementPayload};
 use crate::names::{RaiseEvent, StartOrchestrator};
 
+pub use check::CheckStatus;
 pub use start::Start;
 pub use status::{GetStatus, Instances, Status};
 pub use steer::{Raise, Steer, Terminate};
@@ -109,8 +111,8 @@ impl Client {
     /// # Errors
     ///
     /// `invalid-instance-id`.
-    pub fn instance(&self, id: impl IntoInstanceId) -> Result<Instance, HubError> {
-        Ok(Instance::new(self, id.into_instance_id()?))
+    pub fn instance(&self, id: impl ToInstanceId) -> Result<Instance, HubError> {
+        Ok(Instance::new(self, id.to_instance_id()?))
     }
 
     /// The status record of an instance; absent if there is none. [`GetStatus`] has what else can be asked for.
@@ -118,7 +120,7 @@ impl Client {
     /// # Errors
     ///
     /// Awaiting it gives `invalid-instance-id` or the hub's trouble.
-    pub fn get_status(&self, instance: impl IntoInstanceId) -> GetStatus {
+    pub fn get_status(&self, instance: impl ToInstanceId) -> GetStatus {
         GetStatus::new(self.whose(instance))
     }
 
@@ -146,7 +148,7 @@ impl Client {
     /// `payload-too-large`, `payload-too-deep`, a payload that cannot be written as JSON, or the hub's trouble.
     pub fn raise_event<T: IntoPayload>(
         &self,
-        instance: impl IntoInstanceId,
+        instance: impl ToInstanceId,
         name: impl RaiseEvent<T>,
         payload: T,
     ) -> Raise {
@@ -158,7 +160,7 @@ impl Client {
     /// # Errors
     ///
     /// Awaiting it gives `instance-not-found`, `instance-not-live`, `invalid-instance-id`, or the hub's trouble.
-    pub fn terminate(&self, instance: impl IntoInstanceId) -> Terminate {
+    pub fn terminate(&self, instance: impl ToInstanceId) -> Terminate {
         Terminate::new(self.whose(instance))
     }
 
@@ -167,7 +169,7 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::terminate`].
-    pub fn suspend(&self, instance: impl IntoInstanceId) -> Steer {
+    pub fn suspend(&self, instance: impl ToInstanceId) -> Steer {
         Steer::suspend(self.whose(instance))
     }
 
@@ -176,12 +178,12 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::terminate`].
-    pub fn resume(&self, instance: impl IntoInstanceId) -> Steer {
+    pub fn resume(&self, instance: impl ToInstanceId) -> Steer {
         Steer::resume(self.whose(instance))
     }
 
-    fn whose(&self, instance: impl IntoInstanceId) -> Whose {
-        Ok((self.clone(), instance.into_instance_id()?))
+    fn whose(&self, instance: impl ToInstanceId) -> Whose {
+        Ok((self.clone(), instance.to_instance_id()?))
     }
 
     /// Waits until an instance has begun, and answers its status record. To give up earlier, drop the future.
@@ -189,11 +191,8 @@ impl Client {
     /// # Errors
     ///
     /// `instance-not-found`, or the hub's trouble.
-    pub async fn wait_for_start(&self, instance: impl IntoInstanceId) -> Result<InstanceInfo, HubError> {
-        Ok(self
-            .engine
-            .wait(&instance.into_instance_id()?, WaitFor::Started)
-            .await?)
+    pub async fn wait_for_start(&self, instance: impl ToInstanceId) -> Result<InstanceInfo, HubError> {
+        Ok(self.engine.wait(&instance.to_instance_id()?, WaitFor::Started).await?)
     }
 
     /// Waits until an instance has ended, however it ended, and answers its status record.
@@ -201,8 +200,8 @@ impl Client {
     /// # Errors
     ///
     /// `instance-not-found`, or the hub's trouble.
-    pub async fn wait_for_end(&self, instance: impl IntoInstanceId) -> Result<InstanceInfo, HubError> {
-        Ok(self.engine.wait(&instance.into_instance_id()?, WaitFor::Ended).await?)
+    pub async fn wait_for_end(&self, instance: impl ToInstanceId) -> Result<InstanceInfo, HubError> {
+        Ok(self.engine.wait(&instance.to_instance_id()?, WaitFor::Ended).await?)
     }
 
     /// Waits until an instance has completed, and answers its result.
@@ -211,7 +210,7 @@ impl Client {
     ///
     /// [`HubError::Failed`] and [`HubError::Terminated`] if it ended so, a result that is no `T`, and as
     /// [`Client::wait_for_end`].
-    pub async fn wait_for_completion<T: FromPayload>(&self, instance: impl IntoInstanceId) -> Result<T, HubError> {
+    pub async fn wait_for_completion<T: FromPayload>(&self, instance: impl ToInstanceId) -> Result<T, HubError> {
         let info = self.wait_for_end(instance).await?;
         let id = info.instance;
         match info.status {
@@ -238,9 +237,9 @@ impl Client {
     /// `not-served` if the hub was not told of a server, see [`Hub::set_client_binding`](crate::Hub::set_client_binding).
     pub fn create_http_management_payload(
         &self,
-        instance: impl IntoInstanceId,
+        instance: impl ToInstanceId,
     ) -> Result<HttpManagementPayload, HubError> {
-        Ok(self.front.get()?.payload(&instance.into_instance_id()?))
+        Ok(self.front.get()?.payload(&instance.to_instance_id()?))
     }
 
     /// The answer of an HTTP function that has started an instance: 202, with where to ask for it and when.
@@ -248,7 +247,7 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::create_http_management_payload`].
-    pub fn create_check_status_response(&self, instance: impl IntoInstanceId) -> Result<CheckStatusResponse, HubError> {
+    pub fn create_check_status_response(&self, instance: impl ToInstanceId) -> Result<CheckStatusResponse, HubError> {
         Ok(CheckStatusResponse::pending(
             &self.create_http_management_payload(instance)?,
         ))
@@ -256,29 +255,14 @@ impl Client {
 
     /// The answer of an HTTP function that waits for an instance: its output if it completes in time, its
     /// status if it ends otherwise, with 500 if it failed, and as
-    /// [`Client::create_check_status_response`] if it takes longer.
+    /// [`Client::create_check_status_response`] if it takes longer. [`CheckStatus`] has the times.
     ///
     /// # Errors
     ///
-    /// `invalid-argument` if the interval is longer than the wait, as
+    /// Awaiting it gives `invalid-argument` if the interval is longer than the wait, or as
     /// [`Client::create_http_management_payload`], `instance-not-found`, or the hub's trouble.
-    pub async fn wait_for_completion_or_create_check_status_response(
-        &self,
-        instance: impl IntoInstanceId,
-        options: CheckStatusOptions,
-    ) -> Result<CheckStatusResponse, HubError> {
-        options.check()?;
-        let instance = instance.into_instance_id()?;
-        let pending = self.create_check_status_response(&instance)?;
-        match tokio::time::timeout(options.timeout, self.wait_for_end(&instance)).await {
-            Ok(ended) => Ok(CheckStatusResponse::ended(&ended?)),
-            // The last look decides. A wait for no time at all has not even heard the answer of the first one.
-            Err(_) => match self.engine.info(&instance).await? {
-                Some(info) if info.status.is_terminal() => Ok(CheckStatusResponse::ended(&info)),
-                Some(_) => Ok(pending),
-                None => Err(HubError::InstanceNotFound { id: instance }),
-            },
-        }
+    pub fn wait_for_completion_or_create_check_status_response(&self, instance: impl ToInstanceId) -> CheckStatus {
+        CheckStatus::new(self.whose(instance))
     }
 
     /// Removes an ended instance and everything about it; says how many went, 0 or 1 (R129). Many are removed by
@@ -287,8 +271,8 @@ impl Client {
     /// # Errors
     ///
     /// `instance-live` if it has not ended, `invalid-instance-id`, or the hub's trouble.
-    pub async fn purge_instance_history(&self, instance: impl IntoInstanceId) -> Result<u64, HubError> {
-        Ok(self.engine.purge(&instance.into_instance_id()?).await?.count)
+    pub async fn purge_instance_history(&self, instance: impl ToInstanceId) -> Result<u64, HubError> {
+        Ok(self.engine.purge(&instance.to_instance_id()?).await?.count)
     }
 }
 

@@ -276,6 +276,7 @@ impl fmt::Debug for Error {
 
 /// What an orchestrator waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Awaited {
     /// An activity.
     Activity,

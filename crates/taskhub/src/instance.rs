@@ -13,42 +13,42 @@ use crate::names::RaiseEvent;
 
 /// What says which instance is meant: an id, its text, or the handle.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not the id of an instance")]
-pub trait IntoInstanceId {
+pub trait ToInstanceId {
     /// The id.
     ///
     /// # Errors
     ///
-    /// `invalid-instance-id` if a text is none.
-    fn into_instance_id(self) -> Result<InstanceId, Refusal>;
+    /// `invalid-instance-id` if a text cannot be one.
+    fn to_instance_id(&self) -> Result<InstanceId, Refusal>;
 }
 
-impl IntoInstanceId for InstanceId {
-    fn into_instance_id(self) -> Result<InstanceId, Refusal> {
-        Ok(self)
-    }
-}
-
-impl IntoInstanceId for &InstanceId {
-    fn into_instance_id(self) -> Result<InstanceId, Refusal> {
+impl ToInstanceId for InstanceId {
+    fn to_instance_id(&self) -> Result<InstanceId, Refusal> {
         Ok(self.clone())
     }
 }
 
-impl IntoInstanceId for &Instance {
-    fn into_instance_id(self) -> Result<InstanceId, Refusal> {
+impl ToInstanceId for Instance {
+    fn to_instance_id(&self) -> Result<InstanceId, Refusal> {
         Ok(self.id.clone())
     }
 }
 
-impl IntoInstanceId for &str {
-    fn into_instance_id(self) -> Result<InstanceId, Refusal> {
+impl ToInstanceId for str {
+    fn to_instance_id(&self) -> Result<InstanceId, Refusal> {
         InstanceId::new(self)
     }
 }
 
-impl IntoInstanceId for &String {
-    fn into_instance_id(self) -> Result<InstanceId, Refusal> {
+impl ToInstanceId for String {
+    fn to_instance_id(&self) -> Result<InstanceId, Refusal> {
         InstanceId::new(self)
+    }
+}
+
+impl<T: ToInstanceId + ?Sized> ToInstanceId for &T {
+    fn to_instance_id(&self) -> Result<InstanceId, Refusal> {
+        (**self).to_instance_id()
     }
 }
 

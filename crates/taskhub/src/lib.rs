@@ -72,13 +72,13 @@ pub mod testing;
 pub mod worker;
 
 pub use activity::{ActivityContext, ActivityOptions};
-pub use client::{Client, GetStatus, Instances, Raise, Start, Status, Steer, Terminate, WeakClient};
+pub use client::{CheckStatus, Client, GetStatus, Instances, Raise, Start, Status, Steer, Terminate, WeakClient};
 pub use codec::{FromPayload, IntoPayload, Raw};
 pub use error::{Error, Failure, Result, TaskFailed};
 pub use hub::{Hub, HubBuilder, STOP_PERIOD};
 pub use hub_error::HubError;
-pub use instance::{Instance, IntoInstanceId};
-pub use management::{CheckStatusOptions, CheckStatusResponse, ClientBinding, HttpManagementPayload};
+pub use instance::{Instance, ToInstanceId};
+pub use management::{CheckStatusResponse, ClientBinding, HttpManagementPayload};
 pub use names::{Activity, Event, Orchestrator};
 pub use options::Detached;
 pub use orchestrator::{NextExecution, OrchestrationContext};
@@ -91,7 +91,7 @@ pub use task::{
     Call, EventWait, EventWaitFor, First, SubOrchestrationCall, Timer, join, join_all, select, select_all, try_join_all,
 };
 pub use taskhub_core::event::{EventKind, HistoryEvent, Tags};
-pub use taskhub_core::id::{ExecutionId, HubName, InstanceId};
+pub use taskhub_core::id::{ExecutionId, HubName, IdempotencyKey, InstanceId};
 pub use taskhub_core::message::{ReusePolicy, StartRequest};
 pub use taskhub_core::ncrontab::{InvalidNcrontab, Ncrontab};
 pub use taskhub_core::payload::Payload;

@@ -9,7 +9,7 @@ use taskhub_core::failure::Failure;
 use taskhub_core::id::{InstanceId, Name};
 
 use crate::error::{Error, INVALID_NAME, INVALID_OPTION, Result};
-use crate::instance::IntoInstanceId;
+use crate::instance::ToInstanceId;
 use crate::ledger::Shared;
 use crate::retry::ATTEMPT;
 
@@ -43,20 +43,20 @@ pub(crate) fn set_version(kind: &mut ActionKind, name: &str) -> Result<(), Failu
     Ok(())
 }
 
-pub(crate) fn set_tag(kind: &mut ActionKind, key: &str, value: &str) -> Result<(), Failure> {
+pub(crate) fn set_tag(kind: &mut ActionKind, key: String, value: String) -> Result<(), Failure> {
     if key == ATTEMPT {
         let message = format!("the label `{ATTEMPT}` tells attempts of a retry policy apart, so give another name");
         return Err(Failure::new(INVALID_OPTION, message).non_retriable());
     }
     if let ActionKind::ScheduleTask { tags, .. } | ActionKind::CreateSubOrchestration { tags, .. } = kind {
-        tags.insert(key.to_owned(), value.to_owned());
+        tags.insert(key, value);
     }
     Ok(())
 }
 
 /// Gives the instance that is to be started an id, and gives that back.
-pub(crate) fn set_id(kind: &mut ActionKind, id: impl IntoInstanceId) -> Result<InstanceId, Failure> {
-    let id = id.into_instance_id().map_err(invalid)?;
+pub(crate) fn set_id(kind: &mut ActionKind, id: impl ToInstanceId) -> Result<InstanceId, Failure> {
+    let id = id.to_instance_id().map_err(invalid)?;
     id.check_new().map_err(invalid)?;
     if let ActionKind::CreateSubOrchestration { instance, .. } = kind {
         *instance = Some(id.clone());
@@ -104,7 +104,7 @@ impl Detached {
     }
 
     /// Gives the instance an id.
-    pub fn id(self, id: impl IntoInstanceId) -> Self {
+    pub fn id(self, id: impl ToInstanceId) -> Self {
         Self(self.0.and_then(|mut made| {
             let given = &mut made.instance;
             set(&made.shared, made.id, "id", |kind| {
@@ -122,13 +122,13 @@ impl Detached {
     }
 
     /// Runs it under a version.
-    pub fn version(self, version: &str) -> Self {
-        self.set("version", |kind| set_version(kind, version))
+    pub fn version(self, version: impl Into<String>) -> Self {
+        self.set("version", |kind| set_version(kind, &version.into()))
     }
 
     /// Adds a label.
-    pub fn tag(self, key: &str, value: &str) -> Self {
-        self.set("tag", |kind| set_tag(kind, key, value))
+    pub fn tag(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.set("tag", |kind| set_tag(kind, key.into(), value.into()))
     }
 
     fn set(self, option: &str, change: impl FnOnce(&mut ActionKind) -> Result<(), Failure>) -> Self {

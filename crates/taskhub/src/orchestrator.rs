@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::codec::{self, FromPayload, IntoPayload, Raw};
 use crate::error::{Awaited, Error, Result};
 use crate::guid;
-use crate::instance::IntoInstanceId;
+use crate::instance::ToInstanceId;
 use crate::ledger::{Continue, Identity, Shared};
 use crate::names::{AwaitEvent, CallActivity, CallOrchestrator, RaiseEvent, StartOrchestrator};
 use crate::options::{self, Detached};
@@ -48,8 +48,8 @@ pub struct NextExecution {
 
 impl NextExecution {
     /// Goes on under another version.
-    pub fn version(mut self, version: &str) -> Self {
-        self.version = Some(version.to_owned());
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
         self
     }
 
@@ -195,8 +195,8 @@ impl OrchestrationContext {
         let input = self.encode(input, format_args!("the input of orchestrator `{name}`"));
         let guids = self.shared.ledger.borrow().guids;
         let made = action(&self.shared.identity, Awaited::SubOrchestration, name, input).and_then(|mut action| {
-            let id = options::set_id(&mut action, &self.new_guid().simple().to_string())?;
-            options::set_tag(&mut action, FIRE_AND_FORGET, "true")?;
+            let id = options::set_id(&mut action, self.new_guid().simple().to_string())?;
+            options::set_tag(&mut action, FIRE_AND_FORGET.to_owned(), "true".to_owned())?;
             Ok((action, id))
         });
         match made {
@@ -215,7 +215,7 @@ impl OrchestrationContext {
     /// If the name or the id is invalid, or the payload cannot be written as JSON.
     pub fn raise_event<T: IntoPayload>(
         &self,
-        instance: impl IntoInstanceId,
+        instance: impl ToInstanceId,
         name: impl RaiseEvent<T>,
         payload: T,
     ) -> Result<()> {
@@ -224,7 +224,7 @@ impl OrchestrationContext {
             .encode(payload, format_args!("the payload of event `{name}`"))
             .map_err(Error::from_failure)?;
         let action = ActionKind::SendEvent {
-            instance: instance.into_instance_id()?,
+            instance: instance.to_instance_id()?,
             name: Name::new(name)?,
             input,
         };

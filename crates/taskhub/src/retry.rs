@@ -57,6 +57,7 @@ pub struct RetryPolicy {
 
 /// A failed attempt, as a retry handler sees it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct RetryAttempt<'a> {
     /// Attempts made so far, this one included.
     pub attempt: u32,

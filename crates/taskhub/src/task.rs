@@ -21,7 +21,7 @@ use taskhub_core::time::Timestamp;
 use crate::codec::{self, FromPayload, Raw};
 use crate::error::{Awaited, TaskFailed};
 use crate::events::payload_of;
-use crate::instance::IntoInstanceId;
+use crate::instance::ToInstanceId;
 use crate::ledger::{Shared, wake};
 use crate::options;
 use crate::orchestrator::OrchestrationContext;
@@ -135,14 +135,14 @@ impl<T, K> Call<T, K> {
     }
 
     /// Runs under a version. By default an activity runs under that of its orchestrator (R76).
-    pub fn version(mut self, version: &str) -> Self {
-        self.set("version", |kind| options::set_version(kind, version));
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.set("version", |kind| options::set_version(kind, &version.into()));
         self
     }
 
     /// Adds a label.
-    pub fn tag(mut self, key: &str, value: &str) -> Self {
-        self.set("tag", |kind| options::set_tag(kind, key, value));
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.set("tag", |kind| options::set_tag(kind, key.into(), value.into()));
         self
     }
 
@@ -190,7 +190,7 @@ impl<T, K> Call<T, K> {
 
 impl<T> SubOrchestrationCall<T> {
     /// Gives the sub-orchestration an id; each attempt has the same.
-    pub fn id(mut self, id: impl IntoInstanceId) -> Self {
+    pub fn id(mut self, id: impl ToInstanceId) -> Self {
         self.set("id", |kind| options::set_id(kind, id).map(|_| ()));
         self
     }

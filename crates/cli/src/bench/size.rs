@@ -53,7 +53,7 @@ pub(super) async fn start(client: &Client, name: &'static str, count: usize, end
                     return Ok::<_, taskhub::HubError>(());
                 }
                 let start = client.start(name, if ends { Some(0) } else { None });
-                let id = start.id(&format!("p{index}")).await?;
+                let id = start.id(format!("p{index}")).await?;
                 if ends {
                     client.wait_for_end(&id).await?;
                 } else {

@@ -64,7 +64,7 @@ async fn work(client: &Client, number: u32) -> Result<()> {
     acked("purged");
 
     // One that runs: when it has ended, nothing is left to write.
-    let whole = client.start(JOB, job).id(&format!("whole-{number}")).await?;
+    let whole = client.start(JOB, job).id(format!("whole-{number}")).await?;
     client.raise_event(&whole, EVENT, number).await?;
     let answer: u64 = client.wait_for_completion(&whole).await?;
     acked("completed");

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Answer, Client};
 use crate::codec;
 use crate::hub_error::HubError;
-use crate::instance::{Instance, IntoInstanceId};
+use crate::instance::{Instance, ToInstanceId};
 
 /// A start, made by awaiting it; see [`Client::start`].
 #[derive(Debug)]
@@ -46,20 +46,20 @@ impl Start {
     }
 
     /// The id of the instance; a random one unless said otherwise.
-    pub fn id(mut self, id: impl IntoInstanceId) -> Self {
-        self.id = Some(id.into_instance_id());
+    pub fn id(mut self, id: impl ToInstanceId) -> Self {
+        self.id = Some(id.to_instance_id());
         self
     }
 
     /// The version to run under (R159).
-    pub fn version(mut self, version: &str) -> Self {
-        self.version = Some(version.to_owned());
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
         self
     }
 
     /// Adds a label.
-    pub fn tag(mut self, key: &str, value: &str) -> Self {
-        self.tags.insert(key.to_owned(), value.to_owned());
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.insert(key.into(), value.into());
         self
     }
 
@@ -80,8 +80,8 @@ impl Start {
     /// whose answer was lost can be repeated. With a key and no id, the id is derived from the key (R139, A31). A key
     /// stands for one start of one instance: with another orchestrator or input the start is refused with
     /// `idempotency-conflict`. It is kept when the id is started again, and forgotten when the instance is purged.
-    pub fn key(mut self, key: &str) -> Self {
-        self.key = Some(key.to_owned());
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
         self
     }
 

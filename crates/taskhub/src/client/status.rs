@@ -155,14 +155,14 @@ impl Instances {
     }
 
     /// Of this orchestrator; the case of its name does not matter.
-    pub fn name(mut self, name: &str) -> Self {
-        self.filter.name = Some(name.to_owned());
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.filter.name = Some(name.into());
         self
     }
 
     /// With an id that starts so.
-    pub fn id_prefix(mut self, prefix: &str) -> Self {
-        self.filter.id_prefix = Some(prefix.to_owned());
+    pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.filter.id_prefix = Some(prefix.into());
         self
     }
 

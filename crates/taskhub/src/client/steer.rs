@@ -34,8 +34,8 @@ impl Raise {
     /// An idempotency key: makes a repetition succeed without effect for 24 hours, however many keys come meanwhile; each
     /// takes some 200 bytes of memory until then (R83). Keys of events and of starts are apart. An event with another
     /// name or payload under the same key is refused with `idempotency-conflict`.
-    pub fn key(mut self, key: &str) -> Self {
-        self.key = Some(key.to_owned());
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
         self
     }
 
@@ -81,8 +81,8 @@ impl Terminate {
     }
 
     /// Why; it becomes the output of the instance.
-    pub fn reason(mut self, reason: &str) -> Self {
-        self.reason = Some(Payload::text(reason));
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(Payload::text(&reason.into()));
         self
     }
 
@@ -133,8 +133,8 @@ impl Steer {
     }
 
     /// Why; it is in the history.
-    pub fn reason(mut self, reason: &str) -> Self {
-        self.reason = Some(Payload::text(reason));
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(Payload::text(&reason.into()));
         self
     }
 

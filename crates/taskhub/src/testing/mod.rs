@@ -113,6 +113,7 @@ pub struct TestHub {
 
 /// An activity call that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ActivityRecord {
     /// The instance that made it.
     pub instance: InstanceId,

@@ -297,7 +297,7 @@ async fn children_end_with_their_parent_if_it_is_said() {
     let client = hub.client();
     for (id, is_recursive) in [("spared", false), ("ended", true)] {
         let parent = client.start("Parent", ()).id(id).await.unwrap();
-        let child = client.instance(&format!("{id}-child")).unwrap();
+        let child = client.instance(format!("{id}-child")).unwrap();
         while child.status().await.unwrap().is_none() {
             tokio::task::yield_now().await;
         }

@@ -20,7 +20,6 @@ async fn main() -> Result<()> {
         .open("sample-hub") // the folder where it stays
         .await?;
     let hello = hub.client().start("E1_HelloSequence", ()).await?;
-    let greetings: Vec<String> = hello.wait().await?;
-    println!("{greetings:?}");
+    println!("{:?}", hello.wait::<Vec<String>>().await?);
     Ok(())
 }
