@@ -299,12 +299,20 @@ mod tests {
             let (code, text) = (refusal.code(), refusal.to_string());
             for error in [HubError::from(refusal.clone()), EngineError::from(refusal).into()] {
                 assert_eq!((error.code(), error.to_string()), (code, text.clone()));
+                assert_eq!(matches!(error, HubError::Invalid(_)), code == "invalid-name");
             }
         }
-        for error in [EngineError::Stopped, EngineError::TimedOut, EngineError::Displaced] {
+        let busy = EngineError::Overloaded { waiting: 3 };
+        for error in [
+            EngineError::Stopped,
+            EngineError::TimedOut,
+            busy,
+            EngineError::Displaced,
+        ] {
             let (code, text) = (error.code(), error.to_string());
             let error = HubError::from(error);
             assert_eq!((error.code(), error.to_string()), (code, text));
+            assert_eq!(matches!(error, HubError::Unavailable(_)), code == "store-unavailable");
         }
         let hub = HubName::new("Orders").unwrap();
         let locked = StoreError::Locked {
@@ -315,6 +323,7 @@ mod tests {
             let (code, text) = (error.code(), error.to_string());
             let error = HubError::from(error);
             assert_eq!((error.code(), error.to_string()), (code, text));
+            assert!(!matches!(error, HubError::Store(_)));
         }
     }
 

@@ -88,9 +88,13 @@ pub use retry::{RetryAttempt, RetryPolicy};
 pub use serve::Served;
 pub use store::{OpenStore, Store};
 pub use task::{
-    Call, EventWait, EventWaitFor, First, SubOrchestrationCall, Timer, join, join_all, select, select_all, try_join_all,
+    Call, EventWait, EventWaitFor, First, OfActivity, OfSubOrchestration, SubOrchestrationCall, Timer, join, join_all,
+    select, select_all, try_join_all,
 };
-pub use taskhub_core::event::{EventKind, HistoryEvent, Tags};
+/// What an event says. Kinds are added as the engine grows: match with a wildcard.
+#[doc(inline)]
+pub use taskhub_core::event::EventKind;
+pub use taskhub_core::event::{HistoryEvent, Tags};
 pub use taskhub_core::id::{ExecutionId, HubName, IdempotencyKey, InstanceId};
 pub use taskhub_core::message::{ReusePolicy, StartRequest};
 pub use taskhub_core::ncrontab::{InvalidNcrontab, Ncrontab};

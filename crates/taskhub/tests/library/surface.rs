@@ -5,7 +5,7 @@ use std::time::Duration;
 use taskhub::testing::TestHub;
 use taskhub::{
     Activity, ActivityContext, Error, Event, EventKind, Hub, HubError, InstanceId, OrchestrationContext, Orchestrator,
-    Registry, Result, RetryPolicy, RuntimeStatus, STOP_PERIOD, Store, join_all, try_join_all,
+    Registry, Result, RetryPolicy, ReusePolicy, RuntimeStatus, STOP_PERIOD, Store, Timestamp, join_all, try_join_all,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -170,6 +170,21 @@ fn each_attempt_has_the_options_that_were_set_before_and_after_its_policy() {
         matches!(&event.kind, EventKind::TaskScheduled { version: Some(version), .. } if version.as_str() == "7")
     });
     assert_eq!(versions.count(), 2);
+}
+
+#[test]
+fn the_time_for_retries_runs_from_the_call_however_late_it_is_awaited() {
+    let mut hub = echoing(async |ctx| {
+        let policy = || RetryPolicy::new(9, SECOND).retry_timeout(SECOND * 10);
+        let early = ctx.call_activity::<String, _>("Fails", ()).retry(policy());
+        ctx.create_timer(SECOND * 20).await;
+        let late = ctx.call_activity::<String, _>("Fails", ()).retry(policy());
+        let (early, late) = (early.await.unwrap_err(), late.await.unwrap_err());
+        Ok(format!("{} {}", early.attempts(), late.attempts()))
+    });
+    hub.fake_activity("Fails", |(): ()| Err::<String, _>("no"));
+    let attempts = hub.run_orchestrator::<String, _>("Run", ()).unwrap();
+    assert_eq!(attempts, "1 9");
 }
 
 #[test]
@@ -346,6 +361,38 @@ async fn an_error_is_a_variant_with_what_its_handler_needs() {
     assert_eq!(client.instance("").unwrap_err().code(), "invalid-instance-id");
     hub.stop(STOP_PERIOD).await.unwrap();
     assert!(matches!(client.start("Waiting", ()).await, Err(HubError::Stopped)));
+}
+
+#[tokio::test]
+async fn a_start_says_version_labels_time_and_what_becomes_of_an_old_instance() {
+    let told = async |ctx: OrchestrationContext, (): ()| -> Result<String> {
+        let version = ctx.version().unwrap_or_default().to_owned();
+        ctx.set_custom_status(format!("{version} {:?}", ctx.tags()))?;
+        Ok(ctx.wait_for_external_event("Go").await?)
+    };
+    let hub = Hub::builder("Starts").orchestrator("Told", told).in_memory();
+    let client = hub.await.unwrap().client();
+    let first = client.start("Told", ()).id("a-1").version("7").tag("kind", "gift");
+    let first = first.await.unwrap();
+    let status = async |id: &str| client.get_status(id).await.unwrap().unwrap().info;
+    while status("a-1").await.custom_status.is_none() {
+        tokio::task::yield_now().await;
+    }
+    let shown = status("a-1").await.custom_status.unwrap().to_text();
+    assert_eq!(shown, r#""7 {\"kind\": \"gift\"}""#);
+    // A live instance is replaced if the start says so, and an ended one is not if it says that.
+    let again = client.start("Told", ()).id(&first).reuse(ReusePolicy::ReplaceAny);
+    again.await.unwrap().terminate().await.unwrap();
+    let kept = client
+        .start("Told", ())
+        .id("a-1")
+        .reuse(ReusePolicy::Replace(Vec::new()));
+    assert_eq!(kept.await.unwrap_err().code(), "instance-exists");
+    client.start("Told", ()).id("b-1").at(Timestamp::MAX).await.unwrap();
+    assert_eq!(status("b-1").await.status, RuntimeStatus::Pending);
+    let listed = client.instances().id_prefix("a-").await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].instance.as_str(), "a-1");
 }
 
 #[tokio::test]
