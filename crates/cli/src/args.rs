@@ -1,16 +1,21 @@
-//! The command line: one definition per option gives parsing, help and completions.
+//! The commands and their options. One definition gives parsing, help, completions and the manual (L77); those of
+//! `durable` are in [`crate::durable::verbs`] and beside each verb.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::bench::Bench;
+use crate::durable::verbs::Durable;
+use crate::errors;
 
 /// Durable execution in a task hub you host yourself.
 #[derive(Debug, Parser)]
-#[command(name = "taskhub", version, about, disable_help_subcommand = true)]
+#[command(name = "taskhub", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -18,150 +23,190 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run three sample orchestrations, show what was written, and serve the hub until Ctrl-C.
+    /// Run three sample orchestrations, show what was stored, and serve the hub until Ctrl-C.
     Demo(Demo),
-    /// Serve this project, with its data in .taskhub.
+    /// Serve the project in this folder, with its data in .taskhub.
     Dev(Serve),
-    /// Serve a store for production.
+    /// Serve a store in production.
     Serve(Serve),
+    Durable(Durable),
+    /// Check a store for damage, and recover what is intact.
+    #[command(subcommand, arg_required_else_help = true)]
+    Store(StoreTool),
     /// Measure this machine, with every step synced to disk.
     Bench(Bench),
-    /// Look at a store that may be damaged, and save what is whole.
-    #[command(subcommand)]
-    Store(StoreTool),
-    /// Explain an error, or list all.
+    /// Explain an error code, or list all of them.
     Errors {
-        /// The word in `error[...]`.
+        /// The code in `error[...]`. Without it, all codes are listed.
+        #[arg(value_parser = PossibleValuesParser::new(errors::codes()), hide_possible_values = true)]
         code: Option<String>,
     },
-    /// Put a `func` on the path that runs `func durable` here and hands everything else on.
-    #[command(subcommand)]
+    /// Install a `func` that runs `func durable` here and passes everything else on.
+    #[command(subcommand, arg_required_else_help = true)]
     Shim(Shim),
-    /// Print the version.
-    Version,
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: Shell,
     },
+    /// Print the manual page, or write one page per command.
+    Man {
+        /// Folder to write the pages to. Without it, the main page is printed.
+        #[arg(value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Print the version.
+    Version,
+}
+
+/// The groups of `taskhub help`.
+pub(crate) const GROUPS: &[(&str, &[&str])] = &[
+    ("Get started", &["demo"]),
+    ("Run a server", &["dev", "serve"]),
+    ("Work with instances", &["durable", "shim"]),
+    ("Maintain", &["store", "bench"]),
+    ("Reference", &["errors", "completions", "man", "version"]),
+];
+
+/// The page of `taskhub help`, as a template of clap: a table of contents.
+pub(crate) fn contents(tree: &clap::Command) -> String {
+    let mut page = "{about}\n\n{usage-heading} {usage}\n".to_owned();
+    for (group, names) in GROUPS {
+        // Writing to a text cannot fail.
+        let _ok = write!(page, "\n{group}:\n");
+        for command in names.iter().filter_map(|name| tree.find_subcommand(name)) {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let _ok = writeln!(page, "  {:<12} {about}", command.get_name());
+        }
+    }
+    page + "\nOptions:\n{options}\n\nRun `taskhub help <command>` for the options of a command.\n"
 }
 
 /// Options of `dev` and `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Port to listen on; 0 takes any that is free. [default: 7071]
-    #[arg(long, short)]
+    /// Port to listen on; 0 takes any free port [default: 7071]
+    #[arg(long, short, value_parser = port)]
     pub(crate) port: Option<u16>,
-    /// Address to listen on; others than loopback need keys, or --no-auth. [default: 127.0.0.1]
+    /// Address to listen on; any but loopback needs keys, or --no-auth [default: 127.0.0.1]
     #[arg(long)]
     pub(crate) address: Option<IpAddr>,
-    /// Origin of all links, such as `https://hub.example.org`; without it the setting TASKHUB_PUBLIC_URL. [default: as the
-    /// server was called, for functions its address]
+    /// Origin of all links, such as https://hub.example.org [default: the setting TASKHUB_PUBLIC_URL, else the host that
+    /// the request was sent to; in links made by functions, the server's address]
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
-    /// Hosts, with or without a port, by which callers without a key may call the server besides localhost and its address.
+    /// Further host names, with or without a port, that requests without a key may use. Always allowed: localhost and
+    /// the server's own addresses.
     #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
     pub(crate) allow_host: Vec<String>,
-    /// Origins such as `https://app.example.org` whose pages may use the server in a browser.
+    /// Origins such as https://app.example.org whose pages may call the server from a browser.
     #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',')]
     pub(crate) cors: Vec<String>,
-    /// Folder of the store. [default for dev: .taskhub]
+    /// Folder of the store [default for dev: .taskhub]
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
-    /// The task hub. [default: host.json, DurableFunctionsHub]
+    /// Name of the task hub [default: from host.json, else DurableFunctionsHub]
     #[arg(long, short = 'H', visible_alias = "task-hub-name", value_name = "NAME")]
     pub(crate) hub: Option<String>,
-    /// Whether a start creates a task hub that does not exist. [default: true for dev, false for serve]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    /// Whether starting an instance creates its task hub if it does not exist [default: true for dev, false for serve]
+    #[arg(long, value_name = "BOOL")]
     pub(crate) auto_create_hubs: Option<bool>,
-    /// Folder of the project, with host.json and local.settings.json.
+    /// Folder of the project, which holds host.json and local.settings.json [default: searched upwards]
     #[arg(long, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
-    /// Forget everything at the end.
+    /// Keep the data in a temporary folder, and delete it at the end.
     #[arg(long)]
     pub(crate) ephemeral: bool,
-    /// Run the sample functions in the server; those that look at files see what is below DIR alone. [default of DIR: the
+    /// Run the sample functions in the server. Those that read files see only what is below DIR [default for DIR: the
     /// project]
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
     pub(crate) samples: Option<PathBuf>,
-    /// Write the addresses to this file as JSON when all is ready.
+    /// Write the addresses to this file, as JSON, when the server is ready.
     #[arg(long, value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,
-    /// File with the system key; without it TASKHUB_KEY.
+    /// File that holds the system key [default: the key in TASKHUB_KEY]
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// File with the master key; without it TASKHUB_MASTER_KEY.
+    /// File that holds the master key [default: the key in TASKHUB_MASTER_KEY]
     #[arg(long, value_name = "FILE")]
     pub(crate) master_key_file: Option<PathBuf>,
-    /// Serve other machines without keys.
+    /// Serve other machines without asking for keys.
     #[arg(long)]
     pub(crate) no_auth: bool,
-    /// Answer programs on this machine without a key although there are keys.
+    /// Serve programs on this machine without a key although there are keys. Do not use this behind a reverse proxy on
+    /// the same machine: every caller would look local.
     #[arg(long)]
     pub(crate) rpc_open_loopback: bool,
-    /// Certificate in PEM; the server then speaks HTTPS.
+    /// Certificate in PEM format; the server then uses HTTPS.
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Option<PathBuf>,
-    /// Private key of the certificate, in PEM.
+    /// Private key of the certificate, in PEM format.
     #[arg(long, value_name = "FILE")]
     pub(crate) cert_key: Option<PathBuf>,
-    /// Form of log lines. [default: text for dev, json for serve]
+    /// Format of log lines [default: text for dev, json for serve]
     #[arg(long)]
     pub(crate) log_format: Option<Format>,
-    /// What is logged.
+    /// Least severe messages to log.
     #[arg(long, default_value = "info")]
     pub(crate) log_level: Level,
 }
 
-/// Form of log lines.
+fn port(text: &str) -> Result<u16, &'static str> {
+    text.parse().map_err(|_| "expected a port number from 0 to 65535")
+}
+
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// One line of text for people.
     Text,
-    /// For tools.
+    /// One JSON object per line for tools.
     Json,
 }
 
-/// What is logged.
+/// Least severe messages to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
-    /// What broke.
+    /// Failures.
     Error,
-    /// Also what is wrong.
+    /// Also warnings.
     Warn,
-    /// Also what happens.
+    /// Also life-cycle events.
     Info,
-    /// Also every call.
+    /// Also every request.
     Debug,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreTool {
-    /// Check a store: checksums, structure, indexes, counts, log. Changes nothing, and may be done beside a server. The
-    /// exit code is 1 if something is wrong.
+    /// Check a store: checksums, structure, indexes, counts and log.
+    ///
+    /// Changes nothing, and can run beside a server. The exit code is 1 if the store is damaged.
     Verify {
-        /// Folder of the store. [default: as `durable` finds it]
+        /// Folder of the store [default: the store that `durable` would use]
         #[arg(long, value_name = "DIR")]
         store: Option<String>,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Save what is whole in a store, or have it go on without what its log has lost. Nobody else may have it.
+    /// Export or rebuild what is intact in a damaged store, or accept the loss of its log.
+    ///
+    /// No other process may have the store open. At least one of the options is needed.
     #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
     Repair {
-        /// Folder of the store. [default: as `durable` finds it]
+        /// Folder of the store [default: the store that `durable` would use]
         #[arg(long, value_name = "DIR")]
         store: Option<String>,
-        /// Write every instance that is whole, with its history, to this new file as JSON lines; `-` is the standard
-        /// output. The exit code is 1 if some were left out.
+        /// Write every intact instance, with its history, to this new file as JSON lines; `-` is standard output. The
+        /// exit code is 1 if instances were left out.
         #[arg(long, value_name = "FILE", group = "what")]
         export: Option<String>,
-        /// Go on without what a damaged or missing log has lost. The log is kept as `store.db-wal.damaged`.
+        /// Continue without what was lost with a damaged or missing log. The log is kept as `store.db-wal.damaged`.
         #[arg(long, group = "what")]
         accept_loss: bool,
-        /// Write the store anew with all that is whole, and have that take its place. What is left out is said, and the exit
-        /// code is 1 then. The file as it was is kept as `store.db.damaged`.
+        /// Replace the store by a new one with everything that is intact. What is left out is listed, and the exit code
+        /// is 1 then. The old file is kept as `store.db.damaged`.
         #[arg(long, group = "what")]
         rebuild: bool,
     },
@@ -169,25 +214,25 @@ pub(crate) enum StoreTool {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Shim {
-    /// Put it there.
+    /// Install the `func`.
     Install {
-        /// The folder; that of this program unless said otherwise.
+        /// Folder of the `func` [default: the folder of this program]
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    /// Take it away.
+    /// Remove the `func`.
     Remove {
-        /// The folder; that of this program unless said otherwise.
+        /// Folder of the `func` [default: the folder of this program]
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    /// Say which `func` is on the path.
+    /// Show which `func` programs are on the path.
     Status,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// End after the run.
+    /// Exit after the run instead of serving the hub.
     #[arg(long)]
     pub(crate) once: bool,
     /// Keep the store in this folder instead of a temporary one.

@@ -18,7 +18,7 @@ use crate::Ended;
 use crate::args::Demo;
 use crate::bench::open_store;
 use crate::report::Result;
-use crate::serve::{Served, Signals};
+use crate::serve::{RunningServer, Signals};
 use crate::world::World;
 
 /// Name of the demo's hub.
@@ -57,7 +57,7 @@ async fn serve(
     signals: Signals,
 ) -> crate::stop::Result<()> {
     let hub = crate::find::hub_name::check(HUB)?;
-    let served = Served::of_demo(store, home, files, &hub).await?;
+    let served = RunningServer::of_demo(store, home, files, &hub).await?;
     let (_running, _notice) = served.announce(None, world)?;
     let url = format!("http://{}", served.address());
     let instances = format!("{url}/runtime/webhooks/durabletask/instances");

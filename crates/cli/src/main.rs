@@ -1,12 +1,16 @@
 //! The binary `taskhub`: reads the command line, runs one command, prints its answer.
 
 mod args;
+mod argv;
 mod bench;
 mod demo;
 mod durable;
 mod errors;
 mod files;
 mod find;
+mod hub_access;
+mod manual;
+mod parse;
 mod random;
 mod report;
 mod screen;
@@ -14,16 +18,14 @@ mod serve;
 mod shim;
 mod stop;
 mod store;
-mod target;
 mod world;
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use args::{Cli, Command};
-use clap::{Args, CommandFactory, FromArgMatches};
-use clap_complete::Shell;
+use args::Command;
+use durable::verbs::Durable;
+use parse::{Asked, Refused, Usage};
 use report::Trouble;
 use screen::Screen;
 use serve::Mode;
@@ -33,32 +35,30 @@ use world::World;
 
 fn main() -> ExitCode {
     let world = World::of_this_process();
-    survive_file_limits();
-    if let Some(code) = durable_context(&world) {
-        return ExitCode::from(code);
-    }
-    let parsed = if world.is_func() {
-        match shim::hand_on(&world, &mut Screen::new(&world)) {
-            HandedOn::Done(code) => return ExitCode::from(code),
-            HandedOn::Dev { called, options } => parse_start(&called, options),
-        }
-    } else {
-        parse(world.args.iter().cloned())
-    };
-    let command = match parsed {
-        Ok(command) => command,
-        Err(told) => return ExitCode::from(tell(&told, &world)),
-    };
-    if !matches!(command, Command::Dev(_) | Command::Serve(_)) {
-        log_warnings();
-    }
+    ignore_sigxfsz();
     let mut screen = Screen::new(&world);
-    let shown = answer(command, &world, &mut screen).and_then(|text| {
+    let asked = match read(&world, &mut screen) {
+        Ok(asked) => asked,
+        Err(code) => return ExitCode::from(code),
+    };
+    let answered = match asked {
+        Asked::Page(page) => Ok(page),
+        Asked::Run(command, usage) => {
+            if !matches!(*command, Command::Dev(_) | Command::Serve(_)) {
+                log_warnings();
+            }
+            answer(*command, &usage, &world, &mut screen)
+        }
+    };
+    let shown = answered.and_then(|text| {
         screen.print(&text)?;
         Ok(screen.flush()?)
     });
     ExitCode::from(match shown.map_err(|ended| *ended) {
-        Ok(()) => 0,
+        Ok(()) => {
+            screen.release();
+            0
+        }
         Err(Ended::Trouble(trouble)) => {
             let _closed = write!(std::io::stderr(), "{trouble}");
             exit::UNAVAILABLE
@@ -67,10 +67,36 @@ fn main() -> ExitCode {
     })
 }
 
+/// What the words of this process ask for, or the exit code if they ask for nothing that is done here.
+fn read(world: &World, screen: &mut Screen) -> Result<Asked, u8> {
+    let tree = parse::tree(&world.program());
+    let mut line = argv::normalise(&tree, &world.args);
+    let mut called = None;
+    if world.is_func() && line.path.first().is_none_or(|word| word != "durable") {
+        match shim::hand_on(world, screen) {
+            HandedOn::Done(code) => return Err(code),
+            HandedOn::Same(name) => line = argv::normalise(&tree, &[world.program().into(), name.into()]),
+            HandedOn::Dev { called: words, options } => called = Some((words, options)),
+        }
+    }
+    screen.errors_are_json = parse::wants_json(&line, world);
+    let asked = match called {
+        Some((called, options)) => parse::start(&called, &options),
+        None => parse::command(tree, &line),
+    };
+    asked.map_err(|refused| match refused {
+        Refused::Group(page) => {
+            screen.tell(page.trim_end());
+            exit::USAGE
+        }
+        Refused::Stop(stop) => screen.end(&stop),
+    })
+}
+
 /// Has a write beyond the limit on the size of files (`ulimit -f`) fail, as one to a full disk does. The signal that comes
 /// with it would end the process without a word; once somebody has listened to it, it does not, even when the listener
 /// and its runtime are gone.
-fn survive_file_limits() {
+fn ignore_sigxfsz() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -81,31 +107,6 @@ fn survive_file_limits() {
         };
         // Where one cannot listen, all else still works.
         let _heard = listen();
-    }
-}
-
-/// The whole tree: what `durable` takes is said in tables of its own.
-fn tree() -> clap::Command {
-    Cli::command().subcommand(durable::completions())
-}
-
-fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    let matches = tree().try_get_matches_from(args)?;
-    Ok(Cli::from_arg_matches(&matches)?.command)
-}
-
-/// The options of `func start`, as it was called, which is `dev`.
-fn parse_start(called: &str, options: Vec<OsString>) -> Result<Command, clap::Error> {
-    let start = args::Serve::augment_args(clap::Command::new("start").bin_name(called));
-    let matches = start.no_binary_name(true).try_get_matches_from(options)?;
-    Ok(Command::Dev(args::Serve::from_arg_matches(&matches)?))
-}
-
-/// Shows the help that was asked for, or what is not understood; answers the exit code.
-fn tell(told: &clap::Error, world: &World) -> u8 {
-    match told.print() {
-        Err(error) if !told.use_stderr() => Screen::new(world).end(&error.into()),
-        _ => u8::try_from(told.exit_code()).unwrap_or(exit::USAGE),
     }
 }
 
@@ -129,17 +130,23 @@ impl From<Stop> for Box<Ended> {
     }
 }
 
-fn answer(command: Command, world: &World, screen: &mut Screen) -> Result<String, Box<Ended>> {
+fn answer(command: Command, usage: &Usage, world: &World, screen: &mut Screen) -> Result<String, Box<Ended>> {
     Ok(match command {
         Command::Demo(demo) => block_on(demo::run(demo, world))?,
         Command::Dev(args) => serve(Mode::Dev, &args, world)?,
         Command::Serve(args) => serve(Mode::Serve, &args, world)?,
-        Command::Bench(bench) => block_on(async { Ok(bench::run(bench).await?) })?,
+        Command::Durable(Durable { verb: None }) => manual::page(&world.program(), "durable"),
+        Command::Durable(Durable { verb: Some(verb) }) => {
+            durable::run(world, &verb, usage, screen)?;
+            String::new()
+        }
         Command::Store(tool) => store::run(&tool, world, screen)?,
-        Command::Errors { code } => errors::run(code.as_deref())?,
+        Command::Bench(bench) => block_on(async { Ok(bench::run(bench).await?) })?,
+        Command::Errors { code } => errors::run(code.as_deref()),
         Command::Shim(shim) => shim::run(&shim, world)?,
+        Command::Completions { shell } => manual::completions(shell, &world.program())?,
+        Command::Man { dir } => manual::run(dir.as_deref(), world)?,
         Command::Version => version_line(),
-        Command::Completions { shell } => completions(shell, &world.program())?,
     })
 }
 
@@ -158,12 +165,6 @@ fn log_warnings() {
         .init();
 }
 
-fn completions(shell: Shell, program: &str) -> report::Result<String> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut tree(), program, &mut script);
-    Ok(String::from_utf8(script)?)
-}
-
 fn block_on<T>(work: impl Future<Output = Result<T, Box<Ended>>>) -> Result<T, Box<Ended>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(Trouble::from)?;
@@ -176,37 +177,4 @@ fn block_on<T>(work: impl Future<Output = Result<T, Box<Ended>>>) -> Result<T, B
 /// What `version` prints.
 pub(crate) fn version_line() -> String {
     format!("taskhub {}\n", env!("CARGO_PKG_VERSION"))
-}
-
-/// Runs the words of the `durable` context, which have a grammar of their own (L6); `None` if these are others.
-fn durable_context(world: &World) -> Option<u8> {
-    let args = world.args.get(1..).unwrap_or_default();
-    let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    if !is_durable(&words) {
-        return None;
-    }
-    log_warnings();
-    let mut screen = Screen::new(world);
-    let unreadable = args.iter().find(|arg| arg.to_str().is_none());
-    if let Some(arg) = unreadable.map(OsString::as_os_str) {
-        let stop = Stop::usage(format!("`{}` is not UTF-8", arg.display()));
-        return Some(screen.end(&stop));
-    }
-    Some(durable::run(world, &words, &mut screen))
-}
-
-/// Whether the first word, or the one behind `help`, is `durable`; options of every verb may come before it.
-fn is_durable(words: &[String]) -> bool {
-    let mut plain = words.iter().filter(|word| !word.starts_with('-'));
-    match plain.next() {
-        Some(first) if first.eq_ignore_ascii_case("help") => plain
-            .next()
-            .is_some_and(|second| second.eq_ignore_ascii_case("durable")),
-        Some(first) if first.eq_ignore_ascii_case("durable") => true,
-        // The value of an option of every verb: `--task-hub-name Other durable …`.
-        Some(_) if words.first().is_some_and(|first| first.starts_with("--")) => {
-            words.iter().any(|word| word.eq_ignore_ascii_case("durable"))
-        }
-        _ => false,
-    }
 }

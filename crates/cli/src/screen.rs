@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Stderr, Stdout, Write};
 
+use clap::ValueEnum;
+
 use crate::stop::{Result, Stop};
 use crate::world::World;
 
@@ -32,9 +34,9 @@ impl Colour {
 }
 
 /// When to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
-    /// Where somebody looks.
+    /// On terminals.
     Auto,
     /// Always.
     Always,

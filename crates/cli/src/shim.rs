@@ -40,7 +40,7 @@ fn place(dir: Option<&Path>, world: &World) -> Result<PathBuf> {
     if folder.is_dir() {
         Ok(folder.join(NAME))
     } else {
-        Err(failed(&format!("{} is no folder", folder.display())))
+        Err(failed(&format!("{} is not a folder", folder.display())))
     }
 }
 
@@ -138,6 +138,8 @@ fn next(world: &World) -> Option<PathBuf> {
 pub(crate) enum HandedOn {
     /// It is done.
     Done(u8),
+    /// It means the same as this word of ours.
+    Same(&'static str),
     /// There is no Core Tools to start a host: our own server does it.
     Dev {
         /// The words it was called with.
@@ -157,7 +159,7 @@ pub(crate) fn hand_on(world: &World, screen: &mut Screen) -> HandedOn {
     let words = match (nth(0).as_deref(), nth(1).as_deref()) {
         (Some("start"), _) => 1,
         (Some("host"), Some("start")) => 2,
-        _ => return HandedOn::Done(alone(world, screen)),
+        _ => return alone(args, screen),
     };
     let (words, options) = args.split_at(words);
     let words = words.iter().map(|word| word.to_string_lossy());
@@ -203,23 +205,19 @@ fn dev_options(args: &[OsString]) -> Vec<OsString> {
 }
 
 /// Where there is no other `func`, it is said what this one is for.
-fn alone(world: &World, screen: &mut Screen) -> u8 {
-    let args = world.args.get(1..).unwrap_or_default();
-    let words: Vec<_> = args
-        .iter()
-        .map(|arg| arg.to_string_lossy().to_ascii_lowercase())
-        .collect();
+fn alone(args: &[OsString], screen: &mut Screen) -> HandedOn {
+    let words = args.iter().map(|arg| arg.to_string_lossy().to_ascii_lowercase());
+    let words: Vec<_> = words.collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let stop = match words.as_slice() {
-        [] | ["help" | "--help" | "-h" | "-?"] => return crate::durable::run(world, &["durable".to_owned()], screen),
-        ["version" | "--version" | "-v"] => return crate::durable::run(world, &["--version".to_owned()], screen),
+    match words.as_slice() {
+        [] | ["help" | "--help" | "-h" | "-?"] => HandedOn::Same("durable"),
+        ["version" | "--version" | "-v"] => HandedOn::Same("version"),
         [first, ..] => {
             let message =
                 format!("this `func` only offers durable commands; install Azure Functions Core Tools for `{first}`");
-            Stop::plain(exit::FAILED, "failed", message)
+            HandedOn::Done(screen.end(&Stop::plain(exit::FAILED, "failed", message)))
         }
-    };
-    screen.end(&stop)
+    }
 }
 
 /// Becomes the other program, so that its exit code is ours.

@@ -9,12 +9,12 @@ use taskhub_store::embedded::repair::{self, Accepted, Left, Saved};
 use taskhub_store::embedded::{EmbeddedStore, Progress};
 
 use crate::args::StoreTool;
-use crate::durable::shape::Shape;
+use crate::durable::json::Json;
 use crate::durable::{compat, native};
-use crate::find::{self, Wishes};
+use crate::find::{self, HubSelector};
+use crate::hub_access::Record;
 use crate::screen::Screen;
 use crate::stop::{Result, Stop, exit};
-use crate::target::Record;
 use crate::world::{World, plain};
 
 /// `taskhub store …`.
@@ -70,11 +70,11 @@ fn folder(store: Option<&str>, world: &World, screen: &mut Screen) -> Result<Pat
 }
 
 fn found(world: &World, screen: &mut Screen) -> Result<PathBuf> {
-    let wishes = Wishes {
+    let selector = HubSelector {
         is_for_server: true,
-        ..Wishes::default()
+        ..HubSelector::default()
     };
-    let found = find::find(world, &wishes, screen)?;
+    let found = find::find(world, &selector, screen)?;
     found.place.folder().map(Path::to_owned)
 }
 
@@ -104,15 +104,15 @@ fn verify(folder: &Path, is_json: bool, screen: &mut Screen) -> Result<String> {
     clear_progress();
     let report = report.map_err(|error| failed("check", folder, &error))?;
     let place = folder.display();
-    let bytes = report.bytes.unwrap_or(0);
+    let bytes = report.bytes;
     if is_json {
-        let problems = report.problems.iter().map(|problem| Shape::Text(problem.clone()));
-        let shape = Shape::object([
-            ("store", Shape::Text(place.to_string())),
-            ("bytes", Shape::Number(i64::try_from(bytes).unwrap_or(i64::MAX))),
-            ("problems", Shape::Array(problems.collect())),
+        let problems = report.problems.iter().map(|problem| Json::Text(problem.clone()));
+        let value = Json::object([
+            ("store", Json::Text(place.to_string())),
+            ("bytes", Json::Number(i64::try_from(bytes).unwrap_or(i64::MAX))),
+            ("problems", Json::Array(problems.collect())),
         ]);
-        screen.print(&(shape.pretty(0) + "\n"))?;
+        screen.print(&(value.pretty(0) + "\n"))?;
     } else {
         for problem in &report.problems {
             screen.print(&format!("{problem}\n"))?;
@@ -264,7 +264,7 @@ fn save(folder: &Path, to: &str, out: &mut dyn Write) -> std::result::Result<Exp
 }
 
 /// An instance with all that is known of it.
-fn line(saved: Saved) -> Shape {
+fn line(saved: Saved) -> Json {
     let Saved { hub, state, histories } = saved;
     let unread: Vec<_> = state.inbox.values().map(|message| message.event.clone()).collect();
     let record = Record {
@@ -273,15 +273,15 @@ fn line(saved: Saved) -> Shape {
         info: state.info,
     };
     let generations = histories.into_iter().map(|(ordinal, events)| {
-        Shape::object([
-            ("generation", Shape::Number(i64::from(ordinal) + 1)),
-            ("events", Shape::Array(compat::history(&events, true))),
+        Json::object([
+            ("generation", Json::Number(i64::from(ordinal) + 1)),
+            ("events", Json::Array(compat::history(&events, true))),
         ])
     });
-    let mut shape = native::instance(&hub, &record);
-    if let Shape::Object(members) = &mut shape {
-        members.push(("histories".to_owned(), Shape::Array(generations.collect())));
-        members.push(("unread".to_owned(), Shape::Array(compat::history(&unread, true))));
+    let mut value = native::instance(&hub, &record);
+    if let Json::Object(members) = &mut value {
+        members.push(("histories".to_owned(), Json::Array(generations.collect())));
+        members.push(("unread".to_owned(), Json::Array(compat::history(&unread, true))));
     }
-    shape
+    value
 }

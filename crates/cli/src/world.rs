@@ -75,8 +75,8 @@ impl World {
     }
 
     /// A path as the working directory understands it.
-    pub(crate) fn path(&self, text: &str) -> PathBuf {
-        plain(&self.folder.join(text))
+    pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        plain(&self.folder.join(path))
     }
 
     /// Where running servers leave word of themselves (L27): the user's runtime folder, or a folder of the

@@ -113,17 +113,106 @@ fn completions_are_for_the_program_as_it_was_called() {
 fn what_is_not_understood_is_named_and_exits_with_2() {
     for (args, named) in [
         (&["demmo"][..], "demmo"),
-        (&["demo", "--kep"], "--kep"),
+        (&["demo", "--kep"], "did you mean `--keep`?"),
         (&["completions", "csh"], "csh"),
-        (&[], "Usage"),
+        (&["store", "verify", "--jsno"], "did you mean `--json`?"),
+        (&["serve", "--port", "many"], "expected a port number from 0 to 65535"),
     ] {
-        let output = taskhub(args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let (code, shown, told) = tool(args);
+        assert_eq!((code, shown.as_str()), (2, ""), "{args:?}");
+        let [error, usage, hint] = told.lines().collect::<Vec<_>>()[..] else {
+            panic!("{args:?}: {told}")
+        };
+        assert!(error.starts_with("error[usage]: ") && error.contains(named), "{told}");
+        assert!(usage.starts_with("usage: taskhub "), "{told}");
         assert!(
-            text(&output.stderr).contains(named),
-            "{args:?}: {}",
-            text(&output.stderr)
+            hint.starts_with("hint: run `taskhub ") && hint.ends_with(" --help`"),
+            "{told}"
         );
+    }
+}
+
+#[test]
+fn the_name_of_a_group_alone_shows_its_page() {
+    for (args, named) in [
+        (&[][..], "Work with instances:"),
+        (&["store"], "verify"),
+        (&["shim"], "install"),
+    ] {
+        let (code, shown, told) = tool(args);
+        assert_eq!((code, shown.as_str()), (2, ""), "{args:?}");
+        assert!(told.contains("Usage: taskhub ") && told.contains(named), "{told}");
+    }
+}
+
+#[test]
+fn manual_pages_are_printed_or_written_for_every_command() {
+    let (code, page, _) = tool(&["man"]);
+    assert_eq!(code, 0);
+    assert!(
+        page.contains(".SH SUBCOMMANDS") && page.contains("taskhub\\-durable(1)"),
+        "{page}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("share/man1");
+    let (code, shown, told) = tool(&["man", pages.to_str().unwrap()]);
+    assert_eq!((code, shown.as_str(), told.as_str()), (0, "", ""));
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("taskhub.1").contains("taskhub\\-serve(1)"));
+    assert!(page("taskhub-store-repair.1").contains("\\-\\-accept\\-loss"));
+    let verb = page("taskhub-durable-start-new.1");
+    for part in [
+        "\\-\\-function\\-name",
+        "Exit codes:",
+        "func durable start\\-new",
+        concat!("\"taskhub ", env!("CARGO_PKG_VERSION"), "\""),
+    ] {
+        assert!(verb.contains(part), "`{part}` is missing in:\n{verb}");
+    }
+
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (code, _, told) = tool(&["man", file.join("man1").to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(
+        told.starts_with("error[output-failed]: cannot write the manual pages to "),
+        "{told}"
+    );
+}
+
+/// What bash proposes for the last word of each line.
+#[test]
+#[cfg(target_os = "linux")]
+fn bash_completes_commands_options_and_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("taskhub.bash");
+    std::fs::write(&script, taskhub(&["completions", "bash"]).stdout).unwrap();
+    let ask = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+               _taskhub taskhub \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"; echo \"${COMPREPLY[@]}\"";
+    for (words, proposed) in [
+        (&["du"][..], "durable"),
+        (&["durable", "get-"], "get-runtime-status get-history get-instances"),
+        (
+            &["durable", "get-instances", "--cr"],
+            "--created-after --created-before",
+        ),
+        (&["durable", "get-instances", "--runtime-status", "r"], "running"),
+        (
+            &["durable", "start-new", "--if-exists", "re"],
+            "reuse replace-ended replace-any",
+        ),
+        (&["durable", "get-history", "-o", "j"], "json jsonl"),
+        (&["durable", "get-history", "--strict", "t"], "true"),
+        (&["errors", "hub-n"], "hub-not-found"),
+    ] {
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", ask, "bash"])
+            .arg(&script)
+            .arg("taskhub")
+            .args(words);
+        let output = bash.output().unwrap();
+        let shown = text(&output.stdout);
+        assert_eq!(shown.trim_end(), proposed, "{words:?}: {}", text(&output.stderr));
     }
 }
 
@@ -181,6 +270,7 @@ fn an_answer_that_cannot_be_written_is_no_success() {
         &["completions", "bash"],
         &["--help"],
         &["demo", "--help"],
+        &["man"],
         &["durable", "--help"],
         &["demo", "--once"],
     ] {

@@ -590,7 +590,7 @@ fn commands_give_back_what_they_take_also_when_they_are_refused() {
     use taskhub_core::id::HubName;
     use taskhub_core::time::Timestamp;
     use taskhub_store::embedded::{EmbeddedStore, Options};
-    use taskhub_store::{PartitionKey, Store as _};
+    use taskhub_store::{Claim, Lease, NodeId, PartitionKey, Previous, Store as _};
     let folder = tempfile::tempdir().unwrap();
     let start = ["durable", "start-new", "--function-name", "F", "--id", "one", "--input"];
     for (args, code) in [
@@ -611,8 +611,10 @@ fn commands_give_back_what_they_take_also_when_they_are_refused() {
         let keys: Vec<_> = (0..taskhub_store::PARTITIONS_DEFAULT).map(key).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let leases = store.claim(&keys, Timestamp::from_ticks(0)).await.unwrap();
-            assert!(leases.iter().all(|lease| lease.is_clean), "{args:?}");
+            let claim = Claim::new(NodeId(1), &keys, Timestamp::from_ticks(0));
+            let leases = store.claim(&claim).await.unwrap().leases;
+            let is_clean = |lease: &Lease| lease.previous == Previous::Nobody;
+            assert!(leases.iter().all(is_clean), "{args:?}");
             store.release(&leases).await.unwrap();
         });
     }

@@ -308,7 +308,7 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
         let output = patiently(scratch.path(), &[&["durable"], &START[..]].concat());
         let said = text(&output);
         assert_ne!(output.status.code(), Some(124), "{name}: {said}");
-        assert_eq!(said.contains("it is no regular file"), is_told, "{name}: {said}");
+        assert_eq!(said.contains("not a regular file"), is_told, "{name}: {said}");
     }
     let scratch = scratch();
     make_pipe(&scratch.path().join("key"));
@@ -319,7 +319,7 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("cannot read the key in") && said.contains("it is no regular file"),
+        said.contains("cannot read the key in") && said.contains("not a regular file"),
         "{said}"
     );
 }

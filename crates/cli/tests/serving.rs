@@ -115,7 +115,7 @@ fn a_server_needs_no_home_that_it_may_write_to() {
     server.listening();
     let list = ["durable", "get-instances", "-o", "ids", "--verbose"];
     let output = command(folder.path(), &list).env("HOME", &home).output().unwrap();
-    assert!(text(&output.stderr).ends_with("a server holds the store, and is asked\n"));
+    assert!(text(&output.stderr).ends_with("a server uses the store; the command is sent to it\n"));
     assert_eq!(server.end("-TERM"), Some(143));
 }
 

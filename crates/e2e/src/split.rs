@@ -5,13 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use taskhub_core::commit::{Change, Commit, Update};
-use taskhub_core::id::{InstanceId, Seq};
-use taskhub_core::instance::InstanceState;
-use taskhub_core::time::Timestamp;
-use taskhub_store::{
-    Answer, Capabilities, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease,
-    PartitionKey, Query, Recovered, Section, Store, Work,
-};
+use taskhub_core::id::Seq;
+use taskhub_store::layer::Layer;
+use taskhub_store::{Fut, Group, Lease, PartitionKey, Recovered, Section, Store};
 
 /// How long it is between the halves, measured by the first of them: most kills come then, on any machine.
 const GAP: u32 = 5;
@@ -121,28 +117,9 @@ impl<S> fmt::Debug for SplitStore<S> {
     }
 }
 
-impl<S: Store> Store for SplitStore<S> {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            is_group_atomic: false,
-            ..self.inner.capabilities()
-        }
-    }
-
-    fn work(&self) -> Work {
-        self.inner.work()
-    }
-
-    fn hubs<'a>(&'a self, ask: &'a HubAsk) -> Fut<'a, Vec<HubInfo>> {
-        self.inner.hubs(ask)
-    }
-
-    fn claim<'a>(&'a self, partitions: &'a [PartitionKey], now: Timestamp) -> Fut<'a, Vec<Lease>> {
-        self.inner.claim(partitions, now)
-    }
-
-    fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()> {
-        self.inner.release(leases)
+impl<S: Store> Layer for SplitStore<S> {
+    fn below(&self) -> &dyn Store {
+        &self.inner
     }
 
     fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>> {
@@ -167,25 +144,5 @@ impl<S: Store> Store for SplitStore<S> {
             tokio::time::sleep(begun.elapsed() * GAP).await;
             self.inner.commit(Arc::new(second)).await
         })
-    }
-
-    fn load<'a>(
-        &'a self,
-        partition: &'a PartitionKey,
-        instances: &'a [InstanceId],
-    ) -> Fut<'a, Vec<Option<InstanceState>>> {
-        self.inner.load(partition, instances)
-    }
-
-    fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>> {
-        self.inner.history(of, from)
-    }
-
-    fn query<'a>(&'a self, query: &'a Query, freshness: Freshness) -> Fut<'a, Answer> {
-        self.inner.query(query, freshness)
-    }
-
-    fn maintain(&self, job: Job) -> Fut<'_, JobReport> {
-        self.inner.maintain(job)
     }
 }

@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use taskhub_core::commit::Change;
 use taskhub_core::id::Seq;
-use taskhub_store::{Error as StoreError, Extent, Group, PartitionKey, Section};
+use taskhub_store::{Error as StoreError, Extent, Group, Section};
 use tokio::time::sleep;
 
 use crate::error::{Error, chain};
 use crate::executor::ThreadInput;
 use crate::group::{At, Batch, Release, Taken};
 use crate::io::Input;
+use crate::node::Common;
 use crate::run::now;
-use crate::shared::{Broken, Shared};
+use crate::shared::Broken;
 
 /// How long a group is tried again while the store is out of reach (A43).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
@@ -29,6 +30,8 @@ const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
 const FULL_DEADLINE: Duration = Duration::from_secs(1);
 /// Commits refused in a row for damaged pages after which nothing more is tried.
 const REFUSALS_MAX: u32 = 8;
+/// Partitions that are remembered before those of closed hubs are forgotten.
+const LEDGER_MAX: usize = 4_096;
 /// Pause between such tries.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,107 +39,131 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 struct Written {
     /// Kept to be dropped by whoever lets its effects go.
     _group: Arc<Group>,
-    releases: Vec<Release>,
-    upto: BTreeMap<PartitionKey, Seq>,
+    releases: Vec<(u32, Vec<Release>)>,
+    upto: Vec<At>,
+    under_way: UnderWay,
+}
+
+/// Batches of a group, each by its hub, which are done with when this is dropped, however that comes.
+struct UnderWay {
+    node: Arc<Common>,
+    hubs: Vec<u32>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.node.group.end(std::mem::take(&mut self.hubs));
+    }
 }
 
 /// Starts the thread that writes groups, which is one of its own because a store may block it, and the one
 /// that lets their effects go.
-pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<(), StoreError> {
+pub(crate) fn spawn(node: &Arc<Common>) -> Result<(), StoreError> {
     let (written, to_release) = channel();
-    let releasing = Arc::clone(shared);
-    shared.spawn_thread("releases", usize::MAX - 1, move || {
-        release_all(&releasing, &to_release);
-    })?;
-    let hub = Arc::clone(shared);
-    shared.spawn_thread("commits", usize::MAX, move || {
+    let releasing = Arc::clone(node);
+    node.spawn_thread("releases", move || release_all(&releasing, &to_release))?;
+    let writing = Arc::clone(node);
+    node.spawn_thread("commits", move || {
+        let write = || writing.runtime.block_on(commit_groups(&writing, &written));
         // What breaks while a group is written leaves its outcome unknown (A1).
-        while catch_unwind(AssertUnwindSafe(|| hub.runtime.block_on(commit_groups(&hub, &written)))).is_err() {
-            tracing::error!(hub = %hub.hub, "an assertion broke while a group was written");
-            drop(give_up_group(&hub));
+        while catch_unwind(AssertUnwindSafe(write)).is_err() {
+            tracing::error!("an assertion broke while a group was written");
+            drop(give_up_group(&writing));
         }
     })
 }
 
-/// Writes groups until the hub is closed and everything handed over is written.
-async fn commit_groups(shared: &Arc<Shared>, to_release: &Sender<Written>) {
+/// Writes groups until the node is closed and everything handed over is written.
+async fn commit_groups(node: &Arc<Common>, to_release: &Sender<Written>) {
     let mut ledger = Ledger::default();
-    while let Some(taken) = shared.group.take().await {
-        write(shared, taken, &mut ledger, to_release).await;
+    while let Some(taken) = node.group.take().await {
+        write(node, taken, &mut ledger, to_release).await;
     }
 }
 
-async fn write(shared: &Arc<Shared>, taken: Taken, ledger: &mut Ledger, to_release: &Sender<Written>) {
-    let ahead = Ahead(shared, taken.bytes);
+async fn write(node: &Arc<Common>, taken: Taken, ledger: &mut Ledger, to_release: &Sender<Written>) {
+    let ahead = Ahead(node, taken.bytes);
+    let under_way = UnderWay {
+        node: Arc::clone(node),
+        hubs: taken.releases.iter().map(|(hub, _)| *hub).collect(),
+    };
     if !taken.group.sections.is_empty() {
-        ledger.expect(&taken.group.sections);
-        if let Err(error) = commit(shared, &taken.group).await {
-            tracing::error!(hub = %shared.hub, error = %chain(&error), "a group could not be made durable");
+        ledger.expect(node, taken.hubs.iter().copied().zip(&taken.group.sections));
+        if let Err(error) = commit(node, &taken.group).await {
+            tracing::error!(error = %chain(&error), "a group could not be made durable");
             let failed = match error {
                 StoreError::Full => Some(Failed::Full),
-                StoreError::Corrupt { .. } => find_refused(shared, &taken.group, ledger).await,
+                StoreError::Corrupt { .. } => find_refused(node, &taken, ledger).await,
                 // What was done is not known.
                 _ => None,
             };
-            let discarded = give_up_group(shared);
+            let discarded = give_up_group(node);
             let Some(failed) = failed else {
                 discarded.into_iter().for_each(Batch::turn_away);
                 return;
             };
-            turn_away(taken.releases, ledger, &failed);
+            for (_, releases) in taken.releases {
+                turn_away(releases, ledger, &failed);
+            }
             for batch in discarded {
-                ledger.expect(&batch.sections);
+                ledger.expect(node, batch.sections.iter().map(|section| (batch.hub, section)));
                 turn_away(batch.releases, ledger, &failed);
             }
             return;
         }
     }
     drop(ahead);
-    shared.failed_groups.store(0, Ordering::Release);
+    node.failed_groups.store(0, Ordering::Release);
     let upto = taken.upto();
     ledger.note(&upto);
     let written = Written {
         upto,
         _group: taken.group,
         releases: taken.releases,
+        under_way,
     };
-    if shared.group.begin_release() {
+    if node.group.begin_release() {
         if let Err(unsent) = to_release.send(written) {
             // The other thread is gone; the order is the same.
-            release(shared, unsent.0);
+            release(node, unsent.0);
         }
     } else {
-        release(shared, written);
+        release(node, written);
     }
 }
 
 /// What the commit loop has seen of the store.
 #[derive(Debug, Default)]
 struct Ledger {
-    /// Up to which commit each partition is durable.
-    durable: BTreeMap<u16, Seq>,
+    /// Up to which commit each partition, by its hub and number, is durable.
+    durable: BTreeMap<(u32, u16), Seq>,
     /// Commits refused for damaged pages since one was taken.
     refusals: u32,
 }
 
 impl Ledger {
     /// The commits of a partition come without a gap, so those before its first ones are durable.
-    fn expect(&mut self, sections: &[Section]) {
-        for section in sections {
+    fn expect<'g>(&mut self, node: &Common, sections: impl IntoIterator<Item = (u32, &'g Section)>) {
+        if self.durable.len() > LEDGER_MAX {
+            self.durable.retain(|(hub, _), _| node.hub(*hub).is_some());
+        }
+        for (hub, section) in sections {
             let before = Seq(section.first_seq.0.saturating_sub(1));
-            self.durable.entry(section.partition.index).or_insert(before);
+            self.durable.entry((hub, section.partition.index)).or_insert(before);
         }
     }
 
-    fn note(&mut self, upto: &BTreeMap<PartitionKey, Seq>) {
+    fn note(&mut self, upto: &[At]) {
         self.refusals = 0;
         self.durable
-            .extend(upto.iter().map(|(partition, seq)| (partition.index, *seq)));
+            .extend(upto.iter().map(|at| ((at.hub, at.partition), at.seq)));
     }
 
     /// Whether a commit is durable; `None` if nobody has told yet.
     fn is_durable(&self, at: &At) -> Option<bool> {
-        self.durable.get(&at.partition).map(|durable| at.seq <= *durable)
+        self.durable
+            .get(&(at.hub, at.partition))
+            .map(|durable| at.seq <= *durable)
     }
 }
 
@@ -151,38 +178,49 @@ enum Failed {
 
 /// Bytes of a group that is being written. Once it is durable or lost they are not ahead of the disk any more, which
 /// threads may wait for.
-struct Ahead<'s>(&'s Shared, usize);
+struct Ahead<'n>(&'n Common, usize);
 
 impl Drop for Ahead<'_> {
     fn drop(&mut self) {
         if self.0.group.settle(self.1) {
-            for link in self.0.links() {
-                link.inputs.push(ThreadInput::Room);
+            for hub in self.0.all_hubs() {
+                for link in hub.links() {
+                    link.inputs.push(ThreadInput::Room);
+                }
             }
         }
     }
 }
 
-fn release_all(shared: &Arc<Shared>, to_release: &Receiver<Written>) {
+fn release_all(node: &Arc<Common>, to_release: &Receiver<Written>) {
     while let Ok(written) = to_release.recv() {
-        if catch_unwind(AssertUnwindSafe(|| release(shared, written))).is_err() {
-            tracing::error!(hub = %shared.hub, "an assertion broke while the effects of a group were let go");
-            shared.reload.notify_one();
+        if catch_unwind(AssertUnwindSafe(|| release(node, written))).is_err() {
+            tracing::error!("an assertion broke while the effects of a group were let go");
+            for hub in node.all_hubs() {
+                hub.reload.notify_one();
+            }
         }
     }
 }
 
-/// Lets go what waited for a group.
-fn release(shared: &Arc<Shared>, written: Written) {
-    let _ended = EndOfRelease(shared);
-    shared.release(written.releases);
-    for (partition, seq) in written.upto {
-        shared.send(partition.index, Input::Durable(seq));
+/// Lets go what waited for a group. A hub that is closed by now wants nothing of it.
+fn release(node: &Common, written: Written) {
+    let _under_way = written.under_way;
+    let _ended = EndOfRelease(node);
+    for (hub, releases) in written.releases {
+        if let Some(hub) = node.hub(hub) {
+            hub.release(releases);
+        }
+    }
+    for at in written.upto {
+        if let Some(hub) = node.hub(at.hub) {
+            hub.send(at.partition, Input::Durable(at.seq));
+        }
     }
 }
 
 /// Says that the effects of a group are let go, also when that breaks.
-struct EndOfRelease<'s>(&'s Shared);
+struct EndOfRelease<'n>(&'n Common);
 
 impl Drop for EndOfRelease<'_> {
     fn drop(&mut self) {
@@ -190,11 +228,14 @@ impl Drop for EndOfRelease<'_> {
     }
 }
 
-/// Has memory dropped; answers what is forgotten with it.
-fn give_up_group(shared: &Shared) -> VecDeque<Batch> {
-    shared.failed_groups.fetch_add(1, Ordering::AcqRel);
-    let forgotten = shared.group.discard();
-    shared.reload.notify_one();
+/// Has the memory of all hubs dropped; answers what is forgotten with it.
+fn give_up_group(node: &Common) -> VecDeque<Batch> {
+    node.failed_groups.fetch_add(1, Ordering::AcqRel);
+    let hubs = node.all_hubs();
+    let forgotten = node.group.discard(hubs.iter().map(|hub| hub.number));
+    for hub in hubs {
+        hub.reload.notify_one();
+    }
     forgotten
 }
 
@@ -227,25 +268,25 @@ fn again(error: &StoreError) -> StoreError {
 }
 
 /// Commits a group; a store that is full or out of reach is tried again for a while (A43).
-async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
+async fn commit(node: &Common, group: &Arc<Group>) -> Result<(), StoreError> {
     let began = now();
     let mut has_waited = false;
     loop {
-        let result = shared.store.commit(Arc::clone(group)).await;
+        let result = node.store.commit(Arc::clone(group)).await;
         let patience = match &result {
             Ok(()) => {
                 // Without that it is known already.
                 if has_waited {
-                    shared.note_failing(false);
+                    node.note_failing(false);
                 }
-                if has_waited && !shared.is_out_of_room() {
-                    shared.note_room(false);
+                if has_waited && !node.is_out_of_room() {
+                    node.note_room(false);
                 }
                 return result;
             }
             Err(StoreError::Full) => {
-                shared.note_room(true);
-                if shared.is_out_of_room() {
+                node.note_room(true);
+                if node.is_out_of_room() {
                     Duration::ZERO
                 } else {
                     FULL_DEADLINE
@@ -254,7 +295,7 @@ async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
             // That is for the commit which is refused.
             Err(StoreError::Corrupt { .. }) => return result,
             Err(error) => {
-                shared.note_failing(true);
+                node.note_failing(true);
                 if matches!(error, StoreError::Unavailable { .. }) {
                     COMMIT_DEADLINE
                 } else {
@@ -275,8 +316,8 @@ async fn commit(shared: &Shared, group: &Arc<Group>) -> Result<(), StoreError> {
 ///
 /// If what refuses it is a damaged page, not even that it is set aside can be written. An instance of its own cannot be
 /// made because of such a page, or several in a row cannot be changed: then any other may meet the same.
-async fn find_refused(shared: &Shared, group: &Group, ledger: &mut Ledger) -> Option<Failed> {
-    for section in &group.sections {
+async fn find_refused(node: &Common, taken: &Taken, ledger: &mut Ledger) -> Option<Failed> {
+    for (hub, section) in taken.hubs.iter().zip(&taken.group.sections) {
         for (seq, made) in (section.first_seq.0..).zip(&section.commits) {
             let alone = Group {
                 sections: vec![Section {
@@ -286,26 +327,29 @@ async fn find_refused(shared: &Shared, group: &Group, ledger: &mut Ledger) -> Op
                     commits: vec![made.clone()],
                 }],
             };
-            match commit(shared, &Arc::new(alone)).await {
-                Ok(()) => ledger.note(&BTreeMap::from([(section.partition.clone(), Seq(seq))])),
+            let at = At {
+                hub: *hub,
+                partition: section.partition.index,
+                seq: Seq(seq),
+            };
+            match commit(node, &Arc::new(alone)).await {
+                Ok(()) => ledger.note(&[at]),
                 Err(StoreError::Corrupt { place, what, extent }) => {
                     let is_unwritable = extent == Extent::Pages;
                     let is_new = matches!(made.change, Some(Change::Create(_)));
                     ledger.refusals += u32::from(is_unwritable);
                     if is_unwritable && (is_new || ledger.refusals >= REFUSALS_MAX) {
-                        shared.note_damage(&what);
+                        node.note_damage(&what);
                     }
-                    if !(is_unwritable && is_new) {
-                        shared.broken().push(Broken {
+                    if !(is_unwritable && is_new)
+                        && let Some(hub) = node.hub(*hub)
+                    {
+                        hub.broken().push(Broken {
                             instance: Some(made.instance.clone()),
                             what: format!("the store refuses to write it: {what}"),
                             is_unwritable,
                         });
                     }
-                    let at = At {
-                        partition: section.partition.index,
-                        seq: Seq(seq),
-                    };
                     return Some(Failed::Refused(Some((at, StoreError::Corrupt { place, what, extent }))));
                 }
                 Err(_) => return None,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskhub_core::id::{Epoch, Fence, InstanceId, Seq};
-use taskhub_store::{Error as StoreError, ExecutionKey, Lease, decode_history, load_each};
+use taskhub_store::{Error as StoreError, ExecutionKey, HistoryRange, Lease, decode_history, load_each};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -194,14 +194,21 @@ impl Executor {
         }
         let next = self.partitions.values().filter_map(Partition::next_tick);
         let next = next.chain(self.admission.next_at()).min();
-        next.map_or(IDLE_MAX, |at| at.since(self.shared.clock.now()).min(CLOCK_STEP_MAX))
+        next.map_or(IDLE_MAX, |at| {
+            at.since(self.shared.node.clock.now()).min(CLOCK_STEP_MAX)
+        })
     }
 
     fn take(&mut self, input: ThreadInput) {
         match input {
             ThreadInput::Partition(index, input) => {
-                let now = || self.shared.clock.now();
-                let has_room = || self.shared.group.is_ahead(below(self.shared.group.limits().ahead_max));
+                let now = || self.shared.node.clock.now();
+                let has_room = || {
+                    self.shared
+                        .node
+                        .group
+                        .is_ahead(below(self.shared.node.group.limits().ahead_max))
+                };
                 if let Some(input) = self.admission.offer(index, input, now, has_room) {
                     self.step(index, input);
                 }
@@ -233,19 +240,19 @@ impl Executor {
 
     /// Whether the disk keeps up, so that more may be made. If not, a word comes once it does.
     fn has_room(&self) -> bool {
-        let group = &self.shared.group;
+        let group = &self.shared.node.group;
         group.is_ahead(below(group.limits().ahead_max))
     }
 
     /// Takes in what had to wait, as far as there is room for it now.
     fn admit(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let limits = shared.group.limits();
+        let limits = shared.node.group.limits();
         // While there are no partitions, nothing would come of it.
         while !self.partitions.is_empty()
-            && let Some((index, input)) = self
-                .admission
-                .next(shared.clock.now(), limits, |ahead| shared.group.is_ahead(ahead))
+            && let Some((index, input)) = self.admission.next(shared.node.clock.now(), limits, |ahead| {
+                shared.node.group.is_ahead(ahead)
+            })
         {
             self.step(index, input);
         }
@@ -265,7 +272,7 @@ impl Executor {
             return;
         }
         self.at = Some(index);
-        let now = self.shared.clock.now();
+        let now = self.shared.node.clock.now();
         partition.step(input, now, &mut self.out);
         self.carry_out(index);
     }
@@ -283,7 +290,7 @@ impl Executor {
     }
 
     fn tick(&mut self) {
-        let now = self.shared.clock.now();
+        let now = self.shared.node.clock.now();
         let due = self.partitions_that(|partition| partition.next_tick().is_some_and(|at| at <= now));
         for index in due {
             self.step(index, Input::Tick);
@@ -314,7 +321,7 @@ impl Executor {
             if !self.has_room() {
                 return false;
             }
-            let now = self.shared.clock.now();
+            let now = self.shared.node.clock.now();
             self.at = Some(index);
             if let Some(partition) = self.partitions.get_mut(&index) {
                 partition.turns(now, TURNS_AT_ONCE, &mut self.out);
@@ -327,7 +334,7 @@ impl Executor {
     /// Gives memory back also when only reads brought it in, and reads what waits for room.
     fn balance(&mut self) {
         for index in self.partitions_that(Partition::needs_balance) {
-            let now = self.shared.clock.now();
+            let now = self.shared.node.clock.now();
             self.at = None;
             if let Some(partition) = self.partitions.get_mut(&index) {
                 partition.balance(now, &mut self.out);
@@ -345,7 +352,7 @@ impl Executor {
                 Output::Commit { seq, commit } => {
                     if let Some(partition) = self.partitions.get(&index) {
                         let (key, epoch) = (partition.key(), partition.lease().epoch);
-                        self.pulse.push(&self.shared.group, key, epoch, seq, commit);
+                        self.pulse.push(&self.shared.node.group, key, epoch, seq, commit);
                     }
                 }
                 Output::Fingerprints => {
@@ -380,7 +387,12 @@ impl Executor {
                 Output::Withdraw { seq, key } => self.hold(index, seq, Release::Task(Event::Withdraw(key))),
                 Output::Settled { seq, key } => self.hold(index, seq, Release::Task(Event::Settled(key))),
                 Output::Reply { seq, to, reply } => {
-                    let at = At { partition: index, seq };
+                    let hub = self.shared.number;
+                    let at = At {
+                        hub,
+                        partition: index,
+                        seq,
+                    };
                     self.hold(index, seq, Release::Reply(to, reply, at));
                 }
             }
@@ -425,7 +437,7 @@ impl Executor {
     /// Commits first, then the messages they cause (A33).
     fn hand_over(&mut self) {
         self.deliver_local();
-        self.pulse.hand_over(&self.shared.group);
+        self.pulse.hand_over(&self.shared.node.group);
         if self.pulse.is_given_up() {
             return;
         }
@@ -453,7 +465,7 @@ impl Executor {
         let shared = Arc::clone(&self.shared);
         self.shared.spawn_read(async move {
             let index = execution.partition.index;
-            let Some(read) = read(&shared, || shared.store.history(&execution, 0)).await else {
+            let Some(read) = read(&shared, || shared.node.store.history(&execution, HistoryRange::ALL)).await else {
                 return;
             };
             let input = match read.and_then(|chunks| decode_history(&chunks)) {
@@ -489,7 +501,7 @@ impl Executor {
         self.outgoing.clear();
         self.out.clear();
         self.loads.clear();
-        *self.pulse.batch() = Batch::default();
+        *self.pulse.batch() = Batch::new(self.shared.number);
         self.free.clear();
     }
 
@@ -539,7 +551,11 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 /// Reads states, and tells the partition.
 async fn load(shared: Arc<Shared>, index: u16, epoch: Epoch, instances: Vec<InstanceId>) {
     let partition = shared.partition(index);
-    let Some(states) = read(&shared, || load_each(shared.store.as_ref(), &partition, &instances)).await else {
+    let Some(states) = read(&shared, || {
+        load_each(shared.node.store.as_ref(), &partition, &instances)
+    })
+    .await
+    else {
         return;
     };
     let states = states.unwrap_or_else(|error| instances.iter().map(|_| Err(error.to_string())).collect());

@@ -1,6 +1,6 @@
 //! Group commit: what the partition threads hand over gathers while the store writes the group before it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,9 +23,11 @@ pub(crate) const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Bytes of commits ahead of the disk above which nothing is begun, unless said otherwise.
 pub(crate) const AHEAD_BYTES_MAX: usize = 64 << 20;
 
-/// What one round of a partition thread hands over: commits in causal order, and what waits for them.
-#[derive(Debug, Default)]
+/// What one round of a partition thread hands over of a hub: commits in causal order, and what waits for them.
+#[derive(Debug)]
 pub(crate) struct Batch {
+    /// Number of the hub.
+    pub(crate) hub: u32,
     pub(crate) sections: Vec<Section>,
     pub(crate) releases: Vec<Release>,
     commits: usize,
@@ -43,11 +45,30 @@ pub(crate) enum Release {
 /// A commit, by its partition and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct At {
+    /// Number of the hub.
+    pub(crate) hub: u32,
     pub(crate) partition: u16,
     pub(crate) seq: Seq,
 }
 
 impl Batch {
+    /// Nothing yet of a hub.
+    pub(crate) fn new(hub: u32) -> Self {
+        Self {
+            hub,
+            sections: Vec::new(),
+            releases: Vec::new(),
+            commits: 0,
+            bytes: 0,
+        }
+    }
+
+    /// What there is, and nothing stays.
+    pub(crate) fn take(&mut self) -> Self {
+        let nothing = Self::new(self.hub);
+        std::mem::replace(self, nothing)
+    }
+
     /// Adds a commit behind those of its partition.
     pub(crate) fn push(&mut self, partition: &PartitionKey, epoch: Epoch, seq: Seq, commit: Commit) {
         self.commits += 1;
@@ -118,17 +139,25 @@ pub(crate) struct Limits {
 #[derive(Debug, Default)]
 struct Batches {
     waiting: VecDeque<Batch>,
-    /// A group has failed: what was made on top of it must not become durable (R188).
-    is_refusing: bool,
-    is_writing: bool,
+    /// Hubs whose memory is not dropped since a group has failed: what was made on top of it must not become durable (R188).
+    refused: BTreeSet<u32>,
+    /// Hubs that are open.
+    open: BTreeSet<u32>,
+    /// Batches of each hub that are handed over and not done with: neither let go nor lost.
+    under_way: BTreeMap<u32, usize>,
     /// Groups that are written, and whose effects are not let go yet.
     releasing: usize,
     is_closed: bool,
 }
 
 impl Batches {
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && !self.is_writing && self.releasing == 0
+    fn end(&mut self, hub: u32) {
+        if let Some(count) = self.under_way.get_mut(&hub) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.under_way.remove(&hub);
+            }
+        }
     }
 }
 
@@ -136,20 +165,24 @@ impl Batches {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) group: Arc<Group>,
+    /// The hub of each section.
+    pub(crate) hubs: Vec<u32>,
     /// Bytes of its commits, about.
     pub(crate) bytes: usize,
-    pub(crate) releases: Vec<Release>,
+    /// What waits for it, by batches and their hubs.
+    pub(crate) releases: Vec<(u32, Vec<Release>)>,
 }
 
 impl Taken {
-    /// Up to which commit each partition in it becomes durable.
-    pub(crate) fn upto(&self) -> BTreeMap<PartitionKey, Seq> {
-        let last = |section: &Section| Seq(section.first_seq.0 + section.commits.len() as u64 - 1);
-        self.group
-            .sections
-            .iter()
-            .map(|section| (section.partition.clone(), last(section)))
-            .collect()
+    /// The last commit in it of each partition.
+    pub(crate) fn upto(&self) -> Vec<At> {
+        let mut upto: BTreeMap<(u32, u16), Seq> = BTreeMap::new();
+        for (hub, section) in self.hubs.iter().zip(&self.group.sections) {
+            let last = Seq(section.first_seq.0 + section.commits.len() as u64 - 1);
+            upto.insert((*hub, section.partition.index), last);
+        }
+        let at = |((hub, partition), seq)| At { hub, partition, seq };
+        upto.into_iter().map(at).collect()
     }
 }
 
@@ -192,26 +225,39 @@ impl OpenGroup {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a batch over. After a failed group or the end it is dropped, and those who wait for it are told.
+    /// Hands a batch over. After a failed group or the end of its hub it is dropped, and those who wait for it are told.
     pub(crate) fn hand_over(&self, batch: Batch) {
         let mut batches = self.lock();
-        if batches.is_closed {
+        if batches.is_closed || !batches.open.contains(&batch.hub) {
             return;
         }
-        if batches.is_refusing {
+        if batches.refused.contains(&batch.hub) {
             drop(batches);
             batch.turn_away();
             return;
         }
         self.ahead.fetch_add(batch.bytes, Ordering::SeqCst);
+        *batches.under_way.entry(batch.hub).or_default() += 1;
         batches.waiting.push_back(batch);
         drop(batches);
         self.filled.notify_one();
     }
 
-    /// Accepts batches again, once no memory is left that the failed group was part of.
-    pub(crate) fn accept(&self) {
-        self.lock().is_refusing = false;
+    /// Accepts batches of a hub again, once no memory of it is left that the failed group was part of.
+    pub(crate) fn accept(&self, hub: u32) {
+        self.lock().refused.remove(&hub);
+    }
+
+    /// Accepts batches of a hub from now on.
+    pub(crate) fn enter(&self, hub: u32) {
+        self.lock().open.insert(hub);
+    }
+
+    /// Accepts nothing more of a hub; what it has handed over is still written.
+    pub(crate) fn leave(&self, hub: u32) {
+        let mut batches = self.lock();
+        batches.open.remove(&hub);
+        batches.refused.remove(&hub);
     }
 
     /// Waits for batches and takes those that go into one group; `None` once closed and empty.
@@ -219,13 +265,8 @@ impl OpenGroup {
         loop {
             {
                 let mut batches = self.lock();
-                batches.is_writing = false;
                 if let Some(taken) = take_waiting(&mut batches, self.limits.group_max) {
-                    batches.is_writing = true;
                     return Some(taken);
-                }
-                if batches.is_idle() {
-                    self.emptied.notify_waiters();
                 }
                 if batches.is_closed {
                     return None;
@@ -235,14 +276,19 @@ impl OpenGroup {
         }
     }
 
-    /// Throws away what is not written, and what is still handed over until the memory it comes from is
+    /// Throws away what is not written, and what these hubs still hand over until the memory it comes from is
     /// dropped (A1).
-    pub(crate) fn discard(&self) -> VecDeque<Batch> {
+    pub(crate) fn discard(&self, hubs: impl IntoIterator<Item = u32>) -> VecDeque<Batch> {
         let discarded = {
             let mut batches = self.lock();
-            batches.is_refusing = true;
-            std::mem::take(&mut batches.waiting)
+            batches.refused.extend(hubs);
+            let discarded = std::mem::take(&mut batches.waiting);
+            for batch in &discarded {
+                batches.end(batch.hub);
+            }
+            discarded
         };
+        self.emptied.notify_waiters();
         self.ahead
             .fetch_sub(discarded.iter().map(Batch::bytes).sum(), Ordering::SeqCst);
         discarded
@@ -258,15 +304,19 @@ impl OpenGroup {
 
     /// The effects of a group are let go.
     pub(crate) fn end_release(&self) {
-        let mut batches = self.lock();
-        batches.releasing -= 1;
-        if batches.is_idle() {
-            self.emptied.notify_waiters();
-        }
+        self.lock().releasing -= 1;
     }
 
-    /// Waits until everything handed over is written, and its effects are let go.
-    pub(crate) async fn flush(&self) {
+    /// Batches of these hubs, one for each time that one is named, are done with.
+    pub(crate) fn end(&self, hubs: impl IntoIterator<Item = u32>) {
+        let mut batches = self.lock();
+        hubs.into_iter().for_each(|hub| batches.end(hub));
+        drop(batches);
+        self.emptied.notify_waiters();
+    }
+
+    /// Waits until everything that a hub has handed over is written, and its effects are let go.
+    pub(crate) async fn flush(&self, hub: u32) {
         loop {
             let emptied = self.emptied.notified();
             let mut emptied = std::pin::pin!(emptied);
@@ -274,7 +324,7 @@ impl OpenGroup {
             emptied.as_mut().enable();
             {
                 let batches = self.lock();
-                if batches.is_idle() {
+                if !batches.under_way.contains_key(&hub) {
                     return;
                 }
             }
@@ -291,10 +341,11 @@ impl OpenGroup {
 
 fn take_waiting(batches: &mut Batches, bytes_max: usize) -> Option<Taken> {
     let first = batches.waiting.pop_front()?;
-    let (mut sections, mut releases, mut commits) = (first.sections, first.releases, first.commits);
     // Behind one that is large there is room for small ones.
     let bytes_max = first.bytes + bytes_max;
-    let mut bytes = first.bytes;
+    let (mut commits, mut bytes) = (first.commits, first.bytes);
+    let mut hubs = vec![first.hub; first.sections.len()];
+    let (mut sections, mut releases) = (first.sections, vec![(first.hub, first.releases)]);
     while let Some(next) = batches.waiting.front()
         && commits + next.commits <= GROUP_COMMITS_MAX
         && bytes + next.bytes <= bytes_max
@@ -302,11 +353,13 @@ fn take_waiting(batches: &mut Batches, bytes_max: usize) -> Option<Taken> {
         let Some(next) = batches.waiting.pop_front() else { break };
         commits += next.commits;
         bytes += next.bytes;
+        hubs.resize(hubs.len() + next.sections.len(), next.hub);
         sections.extend(next.sections);
-        releases.extend(next.releases);
+        releases.push((next.hub, next.releases));
     }
     Some(Taken {
         group: Arc::new(Group { sections }),
+        hubs,
         bytes,
         releases,
     })

@@ -15,26 +15,23 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
-use taskhub_store::{
-    Error as StoreError, ExecutionKey, Extent, Freshness, HubAsk, PARTITIONS_DEFAULT, Query, Store, decode_history,
-};
-use tokio::runtime::Handle;
+use taskhub_store::{Error as StoreError, ExecutionKey, Extent, PARTITIONS_DEFAULT, Selection, Store, decode_history};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use crate::clock::{Clock, SteadyClock, SystemClock};
-use crate::committer;
+use crate::clock::{Clock, SystemClock};
 use crate::dispatcher::{Capacity, Dispatcher};
 use crate::error::Error;
 use crate::executor::{Report, ThreadInput};
-use crate::group::{AHEAD_BYTES_MAX, GROUP_BYTES_MAX, Limits};
+use crate::group::{AHEAD_BYTES_MAX, GROUP_BYTES_MAX};
 use crate::io::{Input, Reply, Request, WaitFor};
+use crate::node::{Common, Node};
 use crate::partition::Destination;
 pub use crate::purge::Purged;
 use crate::run::{LOST_THREADS_MAX, Supervisor};
 use crate::shared::{Drain, Parts, Shared};
 use crate::worker::{Functions, Offered};
-pub use taskhub_store::HistoryBounds;
+pub use taskhub_store::HistoryRange;
 
 /// A read not answered within this time answers "timed out"; what would change something and is not begun within it is
 /// taken back (R191).
@@ -198,6 +195,9 @@ impl Claim {
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
+    node: Node,
+    /// The node is nobody else's, and is stopped with the hub.
+    owns_node: bool,
 }
 
 impl Hub {
@@ -216,35 +216,39 @@ impl Hub {
         options: Options,
         functions: Arc<dyn Functions>,
     ) -> Result<Self, Error> {
-        let options = Options {
-            clock: Arc::new(SteadyClock::new(options.clock)),
-            ..options
-        };
-        let partitions = open_hub(store.as_ref(), &name, &options).await?;
+        let node = Node::start(store, &options)?;
+        let mut hub = Self::open_on(node, name, options, functions).await?;
+        hub.owns_node = true;
+        Ok(hub)
+    }
+
+    pub(crate) async fn open_on(
+        node: Node,
+        name: HubName,
+        options: Options,
+        functions: Arc<dyn Functions>,
+    ) -> Result<Self, Error> {
+        let partitions = open_hub(node.common(), &name, &options).await?;
         let capacity = Capacity {
             overall: options.activities_max.max(1),
             by_name: options.activities_by_name.clone(),
         };
         let (drains, asked_to_drain) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(Parts {
+            node: Arc::clone(node.common()),
             hub: name,
             partitions,
-            store,
             functions,
-            clock: Arc::clone(&options.clock),
-            runtime: Handle::current(),
             dispatcher: Dispatcher::new(capacity).offering(options.activities_offered.clone()),
             orchestrators_offered: Offered::new(options.orchestrators_offered.clone()),
-            limits: Limits {
-                group_max: options.group_bytes_max,
-                ahead_max: options.ahead_bytes_max.max(1),
-            },
             drains,
         }));
+        node.common().enter(&shared);
         let hub = Self {
             shared: Arc::clone(&shared),
+            node,
+            owns_node: false,
         };
-        committer::spawn(&shared)?;
         let mut supervisor = Supervisor::new(Arc::clone(&shared), options);
         supervisor.start().await?;
         shared.spawn_main(supervisor.supervise(asked_to_drain));
@@ -258,7 +262,7 @@ impl Hub {
 
     /// Its store.
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.shared.store
+        &self.shared.node.store
     }
 
     /// Starts an instance. When this returns it is durable. It goes by the registered name of its orchestrator, as far
@@ -344,22 +348,16 @@ impl Hub {
     ///
     /// As all calls.
     pub async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryEvent>>, Error> {
-        let part = self.history_part(instance, 0, HistoryBounds::NONE).await?;
+        let part = self.history_part(instance, HistoryRange::ALL).await?;
         Ok(part.map(|part| part.events))
     }
 
-    /// Events of it from one on, at least as many as the bounds say if there are. What is stored together is read
-    /// together.
+    /// Part of it: at least as many events as the range says, if there are. What is stored together is read together.
     ///
     /// # Errors
     ///
     /// As all calls.
-    pub async fn history_part(
-        &self,
-        instance: &InstanceId,
-        from: u32,
-        bounds: HistoryBounds,
-    ) -> Result<Option<HistoryPart>, Error> {
+    pub async fn history_part(&self, instance: &InstanceId, range: HistoryRange) -> Result<Option<HistoryPart>, Error> {
         // The answer waits for the last commit it shows, so the store has all of it by now.
         let Some(info) = self.info(instance).await? else {
             return Ok(None);
@@ -373,7 +371,7 @@ impl Hub {
             number: state.number,
             ordinal,
         };
-        let chunks = self.shared.store.history_part(&execution, from, bounds).await?;
+        let chunks = self.shared.node.store.history(&execution, range).await?;
         Ok(Some(HistoryPart {
             events: decode_history(&chunks)?,
             bytes: chunks.iter().map(|chunk| chunk.body.len()).sum(),
@@ -402,14 +400,13 @@ impl Hub {
         rows_max: usize,
         payloads: Payloads,
     ) -> Result<Page, Error> {
-        let query = Query::Page {
+        let which = Selection {
             hub: self.shared.hub.clone(),
             filter,
             after,
             rows_max,
-            payloads,
         };
-        let mut page = self.shared.store.query(&query, Freshness::Committed).await?.into_page();
+        let mut page = self.shared.node.store.list(&which, payloads).await?.page;
         page.rows = page.rows.into_iter().map(|info| self.with_reason(info)).collect();
         Ok(page)
     }
@@ -420,15 +417,7 @@ impl Hub {
     ///
     /// As all calls.
     pub async fn counts(&self) -> Result<Vec<(RuntimeStatus, u64)>, Error> {
-        let query = Query::Counts {
-            hub: self.shared.hub.clone(),
-        };
-        Ok(self
-            .shared
-            .store
-            .query(&query, Freshness::Committed)
-            .await?
-            .into_counts())
+        Ok(self.shared.node.store.counts(&self.shared.hub).await?)
     }
 
     /// Raises an event (R77). When this returns it is durable.
@@ -544,7 +533,13 @@ impl Hub {
         };
         shared.close();
         // The store is free for the next opener once this hub is dropped.
-        let _late = timeout(limit, shared.ended()).await;
+        let ended = async {
+            shared.ended().await;
+            if self.owns_node {
+                self.node.stop().await;
+            }
+        };
+        let _late = timeout(limit, ended).await;
         Ok(drained?)
     }
 
@@ -561,7 +556,7 @@ impl Hub {
     pub async fn delete(&self) -> Result<(), Error> {
         self.stop(Duration::ZERO).await?;
         let name = self.shared.hub.clone();
-        self.shared.store.hubs(&HubAsk::Delete { name }).await?;
+        self.shared.node.store.delete_hub(&name).await?;
         Ok(())
     }
 
@@ -587,13 +582,13 @@ impl Hub {
 
     /// What keeps it from making anything durable, as far as the last attempt tells; absent if nothing does.
     pub fn trouble(&self) -> Option<Trouble> {
-        if self.shared.is_full() {
+        if self.shared.node.is_full() {
             return Some(Trouble::Full);
         }
-        if self.shared.damage().is_some() {
+        if self.shared.node.damage().is_some() {
             return Some(Trouble::Damaged);
         }
-        self.shared.is_failing().then_some(Trouble::Failing)
+        self.shared.node.is_failing().then_some(Trouble::Failing)
     }
 
     /// How often the memory of the partitions was dropped and read anew.
@@ -651,6 +646,7 @@ impl Hub {
         let partition = self.shared.partition(self.shared.partition_of(instance));
         let states = self
             .shared
+            .node
             .store
             .load(&partition, std::slice::from_ref(instance))
             .await?;
@@ -665,10 +661,10 @@ impl Hub {
         if self.shared.is_stopping() {
             return Err(Error::Stopped);
         }
-        if self.shared.is_full() && request.adds_work() {
+        if self.shared.node.is_full() && request.adds_work() {
             return Err(StoreError::Full.into());
         }
-        if let Some(what) = self.shared.damage().filter(|_| request.adds_work()) {
+        if let Some(what) = self.shared.node.damage().filter(|_| request.adds_work()) {
             return Err(StoreError::Corrupt {
                 place: format!("hub `{}`", self.shared.hub),
                 what: what.to_owned(),
@@ -780,16 +776,12 @@ impl Drop for Pending {
 }
 
 /// Finds the hub in the store, or creates it; answers its number of partitions.
-async fn open_hub(store: &dyn Store, name: &HubName, options: &Options) -> Result<u16, Error> {
+async fn open_hub(node: &Common, name: &HubName, options: &Options) -> Result<u16, Error> {
+    let store = &node.store;
     let find = |hubs: Vec<taskhub_store::HubInfo>| hubs.into_iter().find(|hub| hub.name == *name);
-    if let Some(found) = find(store.hubs(&HubAsk::List).await?) {
+    if let Some(found) = find(store.list_hubs().await?) {
         return Ok(found.partitions);
     }
-    let create = HubAsk::Create {
-        name: name.clone(),
-        partitions: options.partitions.max(1),
-        now: options.clock.now(),
-    };
-    store.hubs(&create).await?;
-    Ok(options.partitions.max(1))
+    let created = store.create_hub(name, options.partitions, node.clock.now()).await?;
+    Ok(created.partitions)
 }

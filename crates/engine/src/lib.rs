@@ -10,6 +10,7 @@ pub mod flaw;
 mod group;
 pub mod hub;
 pub mod io;
+mod node;
 pub mod partition;
 mod purge;
 mod queue;
@@ -25,6 +26,7 @@ pub use error::{Error, chain};
 pub use executor::Report;
 pub use hub::{Hub, Options, Trouble};
 pub use io::WaitFor;
+pub use node::Node;
 
 /// Pause before the delivery after `attempts` failed ones: 1 s, doubling, at most 5 min (R184).
 fn backoff(attempts: u32) -> Duration {

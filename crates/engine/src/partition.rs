@@ -60,8 +60,8 @@ pub struct Setup {
     pub out_of_service: Vec<(InstanceId, String)>,
     /// Fewer timers, waits or ids than this are not worth looking for dead ones among them.
     pub sweep_min: usize,
-    /// Whether this is the first recovery of the process, so that an unclean end of an earlier one matters (A35).
-    pub is_first: bool,
+    /// Whether activities of an owner that ended without giving the partition back may be running (A35).
+    pub may_be_running: bool,
     /// Bugs put in on purpose; none, outside tests.
     pub flaws: Flaws,
 }
@@ -222,11 +222,10 @@ impl<R: Destination> Partition<R> {
             flaws: setup.flaws,
             lease: setup.lease,
         };
-        let may_be_running = setup.is_first && !partition.lease.is_clean;
         let (damaged, whole): (Vec<_>, Vec<_>) = items.partition(|item| matches!(item, Recovered::Damaged { .. }));
         // First, so that nothing of such an instance is begun.
         for item in damaged.into_iter().chain(whole) {
-            partition.take_recovered(item, may_be_running, out);
+            partition.take_recovered(item, setup.may_be_running, out);
         }
         for (instance, _) in setup.set_aside {
             partition.locate(&instance, || Parked::Nothing, out);

@@ -12,14 +12,14 @@ use taskhub_core::id::InstanceId;
 use taskhub_core::query::{Cursor, Filter};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::RuntimeStatus;
-use taskhub_store::{Error as StoreError, Extent, Freshness, Query};
+use taskhub_store::{Error as StoreError, Extent, Selection};
 use tokio::time::sleep;
 
 use crate::error::Error;
 use crate::hub::{CALL_DEADLINE, Hub, Pending, WAIT_PAUSE_MAX, WAIT_PAUSE_MIN};
 use crate::io::{Reply, Request};
+use crate::node::Common;
 use crate::run::now;
-use crate::shared::Shared;
 
 /// Ids per page while purging by filter (A42).
 const PURGE_PAGE: usize = 1_000;
@@ -65,8 +65,8 @@ impl Hub {
     ///
     /// `instance-live` if it has not ended, and as all calls.
     pub async fn purge(&self, instance: &InstanceId) -> Result<Purged, Error> {
-        let _under_way = UnderWay::begin(&self.shared);
-        let _shared = self.shared.kept_room.read().await;
+        let _under_way = UnderWay::begin(&self.shared.node);
+        let _shared = self.shared.node.kept_room.read().await;
         match self.answer_at_any_rate(self.ask(instance, Request::Purge)?).await {
             Ok(reply) => Ok(purged(1, rows_in(&reply))),
             Err(Error::Refused(Refusal::InstanceNotFound { .. })) => Ok(purged(0, 0)),
@@ -104,7 +104,7 @@ impl Hub {
                 return Ok(purged(0, 0));
             }
         }
-        let _under_way = UnderWay::begin(&self.shared);
+        let _under_way = UnderWay::begin(&self.shared.node);
         let mut enough = std::pin::pin!(enough);
         let (mut count, mut rows) = (0, 0);
         let mut after = None;
@@ -128,7 +128,7 @@ impl Hub {
 
     /// Purges those that have ended, and counts them.
     async fn purge_step(&self, ids: &[InstanceId]) -> Result<Purged, Error> {
-        let _shared = self.shared.kept_room.read().await;
+        let _shared = self.shared.node.kept_room.read().await;
         let (mut gone, mut refused) = (purged(0, 0), 0);
         let mut asked = Vec::with_capacity(ids.len());
         for instance in ids {
@@ -159,8 +159,8 @@ impl Hub {
     /// Has an instance ended, suspended or resumed, also while the store is full: then one at a time, since each may use
     /// no more than a share of the room that is kept, and what does not fit takes all that is in its group with it.
     pub(crate) async fn control(&self, instance: &InstanceId, request: Request) -> Result<(), Error> {
-        let _alone = if self.shared.is_full() {
-            Some(self.shared.kept_room.write().await)
+        let _alone = if self.shared.node.is_full() {
+            Some(self.shared.node.kept_room.write().await)
         } else {
             None
         };
@@ -172,7 +172,7 @@ impl Hub {
     fn ask<'a>(&self, instance: &'a InstanceId, request: Request) -> Result<Asked<'a>, Error> {
         Ok(Asked {
             instance,
-            was_full: self.shared.is_full(),
+            was_full: self.shared.node.is_full(),
             was_out_of_room: self.shared.is_out_of_room(),
             answer: self.send(instance, request.clone())?,
             request,
@@ -186,7 +186,7 @@ impl Hub {
         let mut pause = WAIT_PAUSE_MIN;
         loop {
             match self.settle(asked.answer, sleep(CALL_DEADLINE)).await {
-                Err(Error::Unavailable) if asked.was_full || asked.was_out_of_room || self.shared.is_full() => {}
+                Err(Error::Unavailable) if asked.was_full || asked.was_out_of_room || self.shared.node.is_full() => {}
                 // A neighbour was refused, for what is wrong with that one alone.
                 Err(Error::Displaced) => {}
                 // The group that it was in made way. Once there are no such groups, there is not enough room for it.
@@ -194,7 +194,7 @@ impl Hub {
                 result => return result,
             }
             if now() >= deadline {
-                return Err(if self.shared.is_full() {
+                return Err(if self.shared.node.is_full() {
                     StoreError::Full.into()
                 } else {
                     Error::Displaced
@@ -208,13 +208,14 @@ impl Hub {
 
     /// Ids of a page, and where the next one begins: what is to be purged need not be read.
     async fn ids(&self, filter: Filter, after: Option<Cursor>) -> Result<(Vec<InstanceId>, Option<Cursor>), Error> {
-        let query = Query::Ids {
+        let which = Selection {
             hub: self.shared.hub.clone(),
             filter,
             after,
             rows_max: PURGE_PAGE,
         };
-        Ok(self.shared.store.query(&query, Freshness::Committed).await?.into_ids())
+        let page = self.shared.node.store.list_ids(&which).await?;
+        Ok((page.ids, page.next))
     }
 }
 
@@ -229,12 +230,12 @@ struct Asked<'a> {
 
 /// A purge under way. A full store is not asked meanwhile whether it has room: work that begins as soon as there is some
 /// would only have to make way for it again.
-struct UnderWay<'a>(&'a Shared);
+struct UnderWay<'a>(&'a Common);
 
 impl<'a> UnderWay<'a> {
-    fn begin(shared: &'a Shared) -> Self {
-        shared.purges.fetch_add(1, Ordering::AcqRel);
-        Self(shared)
+    fn begin(node: &'a Common) -> Self {
+        node.purges.fetch_add(1, Ordering::AcqRel);
+        Self(node)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The life of a hub's partition threads: start, reload, watchdog, stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use taskhub_core::id::InstanceId;
-use taskhub_store::{Error as StoreError, Job, Lease, Recovered};
+use taskhub_store::{Claim, Error as StoreError, Lease, Previous, Recovered};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -45,7 +45,9 @@ pub(crate) struct Supervisor {
     lost_threads: usize,
     /// How often an assertion broke lately, and when the last one did.
     broken: (u32, Option<Instant>),
-    is_first: bool,
+    /// Partitions whose last owner did not give them back, so that their activities may be running, until they are
+    /// served (A35).
+    unclean: BTreeSet<u16>,
     /// When a full store is asked next whether it has room.
     next_probe: Instant,
 }
@@ -59,7 +61,7 @@ impl Supervisor {
             out_of_service: BTreeMap::new(),
             lost_threads: 0,
             broken: (0, None),
-            is_first: true,
+            unclean: BTreeSet::new(),
             next_probe: now(),
         }
     }
@@ -75,32 +77,32 @@ impl Supervisor {
                 .push(link);
         }
         let is_full = self.is_full().await;
-        self.shared.note_room(is_full);
+        self.shared.node.note_room(is_full);
         self.claim_all(is_full).await
     }
 
     /// Asks the store whether it has no room for work (A43). Whatever else it says, work will find out.
     async fn is_full(&mut self) -> bool {
-        let found = self.shared.store.maintain(Job::FindRoom).await;
+        let found = self.shared.node.store.find_room().await;
         self.next_probe = now() + PROBE_PAUSE;
         matches!(found, Err(StoreError::Full))
     }
 
     /// Whether partitions that do no work for want of room may begin: one look at a time, now and then.
     async fn finds_room(&mut self) -> bool {
-        let is_purging = self.shared.purges.load(Ordering::Acquire) > 0;
-        let is_waiting = self.shared.is_out_of_room() && self.shared.damage().is_none();
+        let is_purging = self.shared.node.purges.load(Ordering::Acquire) > 0;
+        let is_waiting = self.shared.is_out_of_room() && self.shared.node.damage().is_none();
         if !is_waiting || is_purging || now() < self.next_probe || self.is_full().await {
             return false;
         }
-        self.shared.note_room(false);
+        self.shared.node.note_room(false);
         true
     }
 
     fn spawn_thread(&self, number: usize) -> Result<ThreadLink, StoreError> {
         let link = ThreadLink {
             inputs: Arc::new(Queue::new()),
-            pulse: Arc::new(Pulse::default()),
+            pulse: Arc::new(Pulse::new(self.shared.number)),
         };
         let (shared, thread) = (Arc::clone(&self.shared), link.clone());
         let run = move || Executor::new(shared, thread).run();
@@ -116,13 +118,19 @@ impl Supervisor {
             shared.set_out_of_room(true);
         }
         let keys: Vec<_> = (0..shared.partitions).map(|index| shared.partition(index)).collect();
-        let leases = shared.store.claim(&keys, shared.clock.now()).await?;
+        // No two nodes serve one store yet, so whoever has a partition is gone.
+        let claim = Claim::new(shared.node.id, &keys, shared.node.clock.now()).steal();
+        let leases = shared.node.store.claim(&claim).await?.leases;
+        let unclean = leases.iter().filter(|lease| lease.previous == Previous::Other);
+        self.unclean.extend(unclean.map(|lease| lease.partition.index));
         let mut begun = Vec::new();
         for lease in leases {
             shared.dispatch(Event::Reset(lease.partition.clone()));
             begun.push(self.recover(lease, is_full).await?);
         }
-        self.is_first = false;
+        if !is_full {
+            self.unclean.clear();
+        }
         // All are served before the first says anything: a message to one that is not would be lost until
         // the next reload.
         let mut first_outputs = Vec::new();
@@ -145,7 +153,7 @@ impl Supervisor {
     async fn recover(&self, lease: Lease, is_full: bool) -> Result<(Partition<To>, Vec<Output<To>>), StoreError> {
         let shared = &self.shared;
         let index = lease.partition.index;
-        let mut recovered = shared.store.recover(&lease).await?;
+        let mut recovered = shared.node.store.recover(&lease).await?;
         let ours = |all: &BTreeMap<InstanceId, String>| {
             let ours = all
                 .iter()
@@ -165,12 +173,12 @@ impl Supervisor {
             set_aside,
             out_of_service: ours(&self.out_of_service),
             sweep_min: SWEEP_MIN,
-            is_first: self.is_first,
+            may_be_running: self.unclean.contains(&index),
             flaws: crate::flaw::Flaws::default(),
             lease,
         };
         let mut outputs = Vec::new();
-        let partition = Partition::recover(setup, recovered, shared.clock.now(), &mut outputs);
+        let partition = Partition::recover(setup, recovered, shared.node.clock.now(), &mut outputs);
         Ok((partition, outputs))
     }
 
@@ -214,10 +222,10 @@ impl Supervisor {
                 leases.extend(given_back);
             }
         }
-        shared.group.flush().await;
+        shared.node.group.flush(shared.number).await;
         let unkept = shared.dispatcher().answered();
         let released = if unkept == 0 {
-            shared.store.release(&leases).await
+            shared.node.store.release(&leases).await
         } else {
             // The next process must take every open call for one that may have run (A35).
             tracing::error!(hub = %shared.hub, unkept, "results of activities could not be made durable before the stop; they run again");
@@ -258,14 +266,14 @@ impl Supervisor {
         }
         // What failed may fail again at once; a pause keeps that from being all the process does.
         let broken = self.take_broken();
-        let failed = self.shared.failed_groups.load(Ordering::Acquire).saturating_sub(1);
+        let failed = self.shared.node.failed_groups.load(Ordering::Acquire).saturating_sub(1);
         sleep(PAUSE * broken.max(failed).min(PAUSES_MAX)).await;
         tracing::warn!(hub = %self.shared.hub, count, "dropping the memory of all partitions and reading them anew");
         self.drop_all().await;
-        self.shared.group.accept();
+        self.shared.node.group.accept(self.shared.number);
         // What was handed over by whole rounds is consistent; a failed store has discarded it already.
-        self.shared.group.flush().await;
-        let is_idle = self.shared.is_full() || self.shared.damage().is_some();
+        self.shared.node.group.flush(self.shared.number).await;
+        let is_idle = self.shared.node.is_full() || self.shared.node.damage().is_some();
         let mut pauses = 0;
         while let Err(error) = self.claim_all(is_idle).await {
             if matches!(error, StoreError::NoSuchHub { .. }) {
@@ -273,7 +281,7 @@ impl Supervisor {
                 self.shared.close();
                 return;
             }
-            self.shared.note_failing(true);
+            self.shared.node.note_failing(true);
             pauses = PAUSES_MAX.min(pauses + 1);
             tracing::warn!(hub = %self.shared.hub, error = %chain(&error), "the partitions cannot be claimed; trying again");
             sleep(PAUSE * pauses).await;
@@ -281,7 +289,7 @@ impl Supervisor {
                 return;
             }
         }
-        self.shared.note_failing(false);
+        self.shared.node.note_failing(false);
     }
 
     /// Sets instances aside on which assertions broke. Says how many broke lately.
@@ -322,7 +330,7 @@ impl Supervisor {
             Ok(fresh) => {
                 let mut threads = self.shared.threads.write().unwrap_or_else(PoisonError::into_inner);
                 if let Some(link) = threads.get_mut(number) {
-                    link.pulse.give_up(&self.shared.group);
+                    link.pulse.give_up(&self.shared.node.group);
                     link.inputs.close();
                     *link = fresh;
                 }

@@ -1,37 +1,35 @@
 //! What the threads and tasks of a hub share: routes to the partitions, the open group, the dispatcher.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use taskhub_core::commit::Commit;
 use taskhub_core::id::{Epoch, HubName, InstanceId, Seq};
-use taskhub_store::{Error as StoreError, Freshness, PartitionKey, Query, Store, partition_of};
-use tokio::runtime::Handle;
+use taskhub_store::{Error as StoreError, FingerprintPage, PartitionKey, partition_of};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::clock::Clock;
 use crate::dispatcher::{Dispatcher, Event, Order, Token};
 use crate::executor::ThreadInput;
-use crate::group::{Batch, Limits, OpenGroup, Release};
+use crate::group::{Batch, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
+use crate::node::{Common, join};
 use crate::queue::Queue;
 use crate::worker::{ActivityCall, Functions, Offered};
 
 /// The shared part of a hub.
 pub(crate) struct Shared {
+    pub(crate) node: Arc<Common>,
+    /// Its number on the node.
+    pub(crate) number: u32,
     pub(crate) hub: HubName,
     pub(crate) partitions: u16,
-    pub(crate) store: Arc<dyn Store>,
     pub(crate) functions: Arc<dyn Functions>,
     /// The orchestrators that run here (A51).
     pub(crate) orchestrators_offered: Offered,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) runtime: Handle,
-    pub(crate) group: OpenGroup,
     /// One per partition thread; partition `i` is served by thread `i mod threads`.
     pub(crate) threads: RwLock<Vec<ThreadLink>>,
     /// What must have ended before a stop is over: the partition threads, by number, and the main tasks.
@@ -41,27 +39,14 @@ pub(crate) struct Shared {
     broken: Mutex<Vec<Broken>>,
     /// The hub closed itself because its own tasks broke.
     pub(crate) is_broken: AtomicBool,
-    /// Groups that failed since the last one that did not.
-    pub(crate) failed_groups: AtomicU32,
     /// Told, while the hub stops, when an activity has ended or its result is durable.
     activities_moved: Notify,
     /// No client is served any more.
     is_stopping: AtomicBool,
     /// Nothing is.
     is_closed: AtomicBool,
-    /// The store has no room, so it takes no new work (A43).
-    is_full: AtomicBool,
     /// The partitions were claimed without room, and do nothing that adds work until they are claimed anew.
     is_out_of_room: AtomicBool,
-    /// The last group did not become durable, nor anything since.
-    is_failing: AtomicBool,
-    /// What is wrong with the file of the store, because of which nothing that adds work is done any more.
-    damage: OnceLock<String>,
-    /// Purges under way.
-    pub(crate) purges: AtomicUsize,
-    /// While the store is full: shared by purges, and held alone by whatever may use no more than a share of the
-    /// room that is kept, so that the two never meet in one group.
-    pub(crate) kept_room: tokio::sync::RwLock<()>,
     /// Asks the supervisor to end the work in an orderly way.
     pub(crate) drains: mpsc::UnboundedSender<Drain>,
     /// Requests that are not answered yet.
@@ -88,7 +73,7 @@ pub(crate) struct ThreadLink {
 }
 
 /// Lets a watchdog see that a thread is stuck in a turn, at the cost of two counters per turn (A33).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pulse {
     /// Odd while a turn runs.
     turns: AtomicU64,
@@ -100,6 +85,16 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
+    /// The pulse of a thread of a hub.
+    pub(crate) fn new(hub: u32) -> Self {
+        Self {
+            turns: AtomicU64::new(0),
+            current: Mutex::default(),
+            is_given_up: AtomicBool::new(false),
+            batch: Mutex::new(Batch::new(hub)),
+        }
+    }
+
     pub(crate) fn begin(&self, instance: &InstanceId) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance.clone());
         self.turns.fetch_add(1, Ordering::Release);
@@ -143,7 +138,7 @@ impl Pulse {
         // The lock is held over the hand-over, so that a thread that was just given up cannot slip one in.
         let mut batch = self.batch();
         if !self.is_given_up() && !batch.is_empty() {
-            group.hand_over(std::mem::take(&mut *batch));
+            group.hand_over(batch.take());
         }
     }
 
@@ -188,14 +183,11 @@ pub(crate) struct Drain {
 
 /// What a hub is made of.
 pub(crate) struct Parts {
+    pub(crate) node: Arc<Common>,
     pub(crate) hub: HubName,
     pub(crate) partitions: u16,
-    pub(crate) store: Arc<dyn Store>,
     pub(crate) functions: Arc<dyn Functions>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) runtime: Handle,
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) limits: Limits,
     pub(crate) orchestrators_offered: Offered,
     pub(crate) drains: mpsc::UnboundedSender<Drain>,
 }
@@ -203,51 +195,27 @@ pub(crate) struct Parts {
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
+            number: parts.node.next_hub(),
+            node: parts.node,
             hub: parts.hub,
             partitions: parts.partitions,
-            store: parts.store,
             functions: parts.functions,
             orchestrators_offered: parts.orchestrators_offered,
-            clock: parts.clock,
-            runtime: parts.runtime,
-            group: OpenGroup::new(parts.limits),
             threads: RwLock::default(),
             joins: Mutex::default(),
             dispatcher: Mutex::new(parts.dispatcher),
             broken: Mutex::default(),
             is_broken: AtomicBool::new(false),
-            failed_groups: AtomicU32::new(0),
             activities_moved: Notify::new(),
             is_stopping: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
-            is_full: AtomicBool::new(false),
             is_out_of_room: AtomicBool::new(false),
-            is_failing: AtomicBool::new(false),
-            damage: OnceLock::new(),
-            purges: AtomicUsize::new(0),
-            kept_room: tokio::sync::RwLock::default(),
             drains: parts.drains,
             requests: AtomicUsize::new(0),
             reload: Notify::new(),
             reloads: AtomicU64::new(0),
             lost_threads: AtomicUsize::new(0),
         }
-    }
-
-    /// Remembers whether the store has room, and says once when that changes.
-    pub(crate) fn note_room(&self, is_full: bool) {
-        let was_full = self.is_full.swap(is_full, Ordering::AcqRel);
-        if is_full && !was_full {
-            let error = StoreError::Full;
-            tracing::error!(hub = %self.hub, %error, "new work is refused until there is room");
-        } else if was_full && !is_full {
-            tracing::info!(hub = %self.hub, "the store has room again");
-        }
-    }
-
-    /// Whether the store has no room for new work.
-    pub(crate) fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Acquire)
     }
 
     /// Has the partitions that are claimed next do nothing that adds work, or everything again.
@@ -258,33 +226,6 @@ impl Shared {
     /// Whether partitions do nothing that adds work until they are claimed anew (A43).
     pub(crate) fn is_out_of_room(&self) -> bool {
         self.is_out_of_room.load(Ordering::Acquire)
-    }
-
-    /// Remembers whether what was written last became durable.
-    pub(crate) fn note_failing(&self, is_failing: bool) {
-        self.is_failing.store(is_failing, Ordering::Release);
-    }
-
-    /// Whether what was written last did not become durable.
-    pub(crate) fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Acquire)
-    }
-
-    /// Has nothing that adds work be done any more, because it could not be written.
-    pub(crate) fn note_damage(&self, what: &str) {
-        if self.damage.set(what.to_owned()).is_ok() {
-            tracing::error!(
-                hub = %self.hub,
-                what,
-                "store-corrupt: the file of the store is damaged where new work has to be written; the hub answers reads, and \
-                 does no work until the store is repaired and opened again; see `taskhub errors store-corrupt`"
-            );
-        }
-    }
-
-    /// What is wrong with the file of the store, because of which nothing that adds work is done any more.
-    pub(crate) fn damage(&self) -> Option<&str> {
-        self.damage.get().map(String::as_str)
     }
 
     pub(crate) fn partition(&self, index: u16) -> PartitionKey {
@@ -319,7 +260,7 @@ impl Shared {
         for link in self.links() {
             link.inputs.close();
         }
-        self.group.close();
+        self.node.leave(self.number);
         self.reload.notify_one();
     }
 
@@ -425,7 +366,7 @@ impl Shared {
     /// The one place below the library that spawns tasks.
     #[expect(clippy::disallowed_methods, reason = "the shell's door to the runtime")]
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.spawn(task);
+        self.node.runtime.spawn(task);
     }
 
     /// Spawns a read, which has the store open; a stop gives it up, so that the store is free then.
@@ -433,13 +374,13 @@ impl Shared {
         let reads = &mut self.joins().reads;
         // Those that have ended are forgotten.
         while reads.try_join_next().is_some() {}
-        reads.spawn_on(read, &self.runtime);
+        reads.spawn_on(read, &self.node.runtime);
     }
 
     /// Spawns a task that a stop waits for.
     #[expect(clippy::disallowed_methods, reason = "the shell's door to the runtime")]
     pub(crate) fn spawn_main(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.joins().tasks.push(self.runtime.spawn(task));
+        self.joins().tasks.push(self.node.runtime.spawn(task));
     }
 
     /// Starts a thread that a stop waits for.
@@ -471,18 +412,7 @@ impl Shared {
             let mut joins = self.joins();
             (std::mem::take(&mut joins.threads), std::mem::take(&mut joins.tasks))
         };
-        let (done, joined) = oneshot::channel();
-        // Not one of the runtime's threads: that would keep the process from ending while a turn is stuck.
-        let joining = std::thread::Builder::new().name("joins".to_owned()).spawn(move || {
-            for thread in threads.into_values() {
-                // A thread that panicked has ended too.
-                let _panicked = thread.join();
-            }
-            let _nobody_waits = done.send(());
-        });
-        if joining.is_ok() {
-            let _ended = joined.await;
-        }
+        join(threads.into_values().collect()).await;
         for task in tasks {
             let _panicked = task.await;
         }
@@ -496,13 +426,8 @@ impl Shared {
         const PAGE: usize = 10_000;
         let mut after = None;
         loop {
-            let query = Query::Fingerprints {
-                partition: self.partition(index),
-                after,
-                rows_max: PAGE,
-            };
-            let answer = self.store.query(&query, Freshness::Committed).await;
-            let Ok(taskhub_store::Answer::Fingerprints { fingerprints, next }) = answer else {
+            let page = self.node.store.fingerprints(&self.partition(index), after, PAGE).await;
+            let Ok(FingerprintPage { fingerprints, next }) = page else {
                 // Without the filter every look-up of an unknown id reads the table: slower, never wrong.
                 tracing::warn!(partition = index, "the filter of ids could not be filled");
                 return;

@@ -19,7 +19,7 @@ use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Request};
 use taskhub_engine::partition::{Destination, Partition, Random, Setup};
 use taskhub_engine::worker::{Offered, TurnItem, TurnOutcome};
-use taskhub_store::{Lease, PartitionKey, Recovered};
+use taskhub_store::{Lease, PartitionKey, Previous, Recovered};
 
 #[derive(Debug)]
 struct Nobody;
@@ -107,7 +107,7 @@ impl Bench {
                 index: 0,
             },
             epoch: Epoch(1),
-            is_clean: true,
+            previous: Previous::Nobody,
         };
         let setup = Setup {
             lease,
@@ -117,7 +117,7 @@ impl Bench {
             set_aside: Vec::new(),
             out_of_service: Vec::new(),
             sweep_min: 1_000,
-            is_first: true,
+            may_be_running: false,
             flaws: Flaws::default(),
         };
         let counters = Recovered::Counters {

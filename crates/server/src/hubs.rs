@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use taskhub_core::id::HubName;
 use taskhub_engine::{Error, Hub};
-use taskhub_store::{HubAsk, HubInfo, Store};
+use taskhub_store::{HubInfo, Store};
 use tokio::sync::Mutex;
 
 /// A hub that is being opened.
@@ -61,7 +61,7 @@ impl Hubs {
 
     /// All of the store.
     pub(crate) async fn all(&self) -> Result<Vec<HubInfo>, Error> {
-        Ok(self.store.hubs(&HubAsk::List).await?)
+        Ok(self.store.list_hubs().await?)
     }
 
     /// A hub that exists, opened if need be.
@@ -85,7 +85,7 @@ impl Hubs {
         if !self.all().await?.iter().any(|hub| hub.name == *name) {
             return Ok(false);
         }
-        self.store.hubs(&HubAsk::Delete { name: name.clone() }).await?;
+        self.store.delete_hub(name).await?;
         Ok(true)
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use taskhub_core::failure::{INVALID_RESPONSE, NON_DETERMINISM};
 use taskhub_core::id::InstanceId;
 use taskhub_engine::io::{Reply, Request, TaskOffer};
-use taskhub_store::{Error, ExecutionKey, Job, Lease, Recovered};
+use taskhub_store::{Error, ExecutionKey, HistoryRange, Lease, Recovered};
 
 use crate::Violation;
 use crate::fault::Fault;
@@ -89,7 +89,7 @@ pub(crate) fn at_the_end(world: &mut World) -> Result<(), Violation> {
     histories(world)?;
     let verified = world
         .disk
-        .upkeep(|writer| writer.maintain(Job::Verify))
+        .look(|reader| reader.verify())
         .map_err(|error| store_failed(&error))?;
     if !verified.problems.is_empty() {
         return Err(Violation::new("I12", verified.problems.join("; ")));
@@ -136,7 +136,7 @@ fn histories(world: &mut World) -> Result<(), Violation> {
             };
             let chunks = world
                 .disk
-                .look(|reader| reader.history(&key, 0))
+                .look(|reader| reader.history(&key, HistoryRange::ALL))
                 .map_err(|error| store_failed(&error))?;
             let mut events = Vec::new();
             for chunk in chunks {

@@ -118,11 +118,6 @@ impl Disk {
         call(self.opened().reader.as_mut())
     }
 
-    /// Upkeep asked for by the checker.
-    pub(crate) fn upkeep<T>(&mut self, call: impl FnOnce(&mut dyn Writer) -> Result<T, Error>) -> Result<T, Error> {
-        call(self.opened().writer.as_mut())
-    }
-
     /// Writes a group behind the node's back, as a store that is not atomic would.
     pub(crate) fn force(&mut self, group: &Group) -> Result<(), Error> {
         let writer = &mut self.opened().writer;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
-use taskhub_store::{Answer, Query};
+use taskhub_store::Selection;
 
 use crate::Violation;
 use crate::checks::store_failed;
@@ -40,20 +40,14 @@ pub(crate) fn agree(world: &mut World) -> Result<(), Violation> {
     let rows_max = world.rng.usize(1..=5);
     let (hub, mut after, mut rows) = (world.hub.clone(), None, Vec::new());
     loop {
-        let query = Query::Page {
+        let which = Selection {
             hub: hub.clone(),
             filter: filter.clone(),
             after,
             rows_max,
-            payloads: Payloads::ALL,
         };
-        let answer = world
-            .disk
-            .look(|reader| reader.query(&query))
-            .map_err(|error| store_failed(&error))?;
-        let Answer::Page { page, .. } = answer else {
-            return Err(Violation::new("store", format!("{answer:?} is no page")));
-        };
+        let found = world.disk.look(|reader| reader.list(&which, Payloads::ALL));
+        let page = found.map_err(|error| store_failed(&error))?.page;
         rows.extend(page.rows);
         match page.next {
             Some(next) => after = Some(next),
@@ -73,20 +67,18 @@ pub(crate) fn agree(world: &mut World) -> Result<(), Violation> {
 }
 
 fn counts(world: &mut World) -> Result<(), Violation> {
-    let query = Query::Counts { hub: world.hub.clone() };
-    let answer = world
-        .disk
-        .look(|reader| reader.query(&query))
-        .map_err(|error| store_failed(&error))?;
+    let hub = world.hub.clone();
+    let counts = world.disk.look(|reader| reader.counts(&hub));
+    let counts: BTreeMap<_, _> = counts.map_err(|error| store_failed(&error))?.into_iter().collect();
     let mut wanted: BTreeMap<RuntimeStatus, u64> = BTreeMap::new();
     for book in world.journal.present() {
         *wanted.entry(book.state.info.status).or_default() += 1;
     }
-    match answer {
-        Answer::Counts(counts) if counts.iter().copied().collect::<BTreeMap<_, _>>() == wanted => Ok(()),
-        other => Err(Violation::new(
-            "I8",
-            format!("the store counts {other:?}, and there are {wanted:?}"),
-        )),
+    if counts == wanted {
+        return Ok(());
     }
+    Err(Violation::new(
+        "I8",
+        format!("the store counts {counts:?}, and there are {wanted:?}"),
+    ))
 }

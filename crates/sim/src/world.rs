@@ -1,7 +1,7 @@
 //! The simulated world: a node, its store, its clients and workers, and time.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use taskhub_engine::dispatcher::{Dispatcher, Token};
 use taskhub_engine::io::Input;
 use taskhub_engine::partition::{Destination, Partition};
 use taskhub_engine::worker::{Offered, TaskKey};
-use taskhub_store::{Group, Lease, PartitionKey, Section};
+use taskhub_store::{Group, Lease, NodeId, PartitionKey, Section};
 
 use crate::disk::{CrashPoint, Disk, Medium};
 use crate::fault::{Fault, Rates, Tally};
@@ -217,10 +217,14 @@ const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 /// What a crash takes away.
 #[derive(Debug)]
 struct Node {
+    /// Each life has another number.
+    id: NodeId,
     /// The time it goes by.
     steady: Cell<Steady>,
     partitions: BTreeMap<u16, Partition<ReplyTo>>,
     leases: BTreeMap<u16, Lease>,
+    /// Partitions that an owner had which did not give them back, until they are served.
+    unclean: BTreeSet<u16>,
     queues: BTreeMap<u16, VecDeque<Input<ReplyTo>>>,
     activities_max: usize,
     dispatcher: Dispatcher,
@@ -272,7 +276,7 @@ impl World {
             full_until: Timestamp::default(),
             in_doubt: None,
             journal: Journal::new(partitions),
-            node: Node::new(config.bug, &mut rng, Steady::new(START, Duration::ZERO)),
+            node: Node::new(NodeId(1), config.bug, &mut rng, Steady::new(START, Duration::ZERO)),
             jobs: Vec::new(),
             ops: Vec::new(),
             ops_left: if config.is_small {

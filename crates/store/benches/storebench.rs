@@ -26,7 +26,7 @@ use taskhub_core::payload::Payload;
 use taskhub_store::conformance::{Owner, done, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
 use taskhub_store::mem::MemStore;
-use taskhub_store::{Group, Job, Store};
+use taskhub_store::{Group, Store};
 
 const HUB: &str = "Bench";
 const PARTITIONS: u16 = 8;
@@ -57,7 +57,7 @@ fn main() {
     // The same hub, so the same fences: the commits were made against a store in memory.
     drop(Owner::new(&store, HUB, PARTITIONS));
     run(&store, &settings, groups, folder.path());
-    let report = done(store.maintain(Job::Verify));
+    let report = done(store.verify());
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     drop(store);
     assert!(folder.close().is_ok());

@@ -1,107 +1,67 @@
 //! The synchronous half of a backend: what one thread drives in production and the simulator drives by
 //! hand, so that a crash can be put before, inside and after a group (A41).
 
-use taskhub_core::id::InstanceId;
+use std::time::Duration;
+
+use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
 use taskhub_core::instance::InstanceState;
+use taskhub_core::query::Payloads;
+use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
 use crate::{
-    Answer, Error, ExecutionKey, Group, HistoryBounds, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease,
-    PartitionKey, Query, Recovered, Work,
+    Beat, Claim, Claimed, Error, ExecutionKey, FingerprintPage, Group, HistoryChunk, HistoryRange, HubInfo, IdPage,
+    InstancePage, Lease, NodeId, PartitionKey, Recovered, Selection, Space, Verified, Work,
 };
 
-/// Reads. Each call sees every group that was sealed before it began.
+/// Reads. Each call sees every group that was sealed before it began. Methods and their errors are those of
+/// [`crate::Store`].
+#[expect(
+    missing_docs,
+    clippy::missing_errors_doc,
+    reason = "each is the method of `Store` of that name"
+)]
 pub trait Reader: Send {
-    /// See [`crate::Store::recover`].
-    ///
-    /// # Errors
-    ///
-    /// As the store's.
     fn recover(&mut self, lease: &Lease) -> Result<Vec<Recovered>, Error>;
-
-    /// See [`crate::Store::load`].
-    ///
-    /// # Errors
-    ///
-    /// As the store's.
     fn load(&mut self, partition: &PartitionKey, instances: &[InstanceId])
     -> Result<Vec<Option<InstanceState>>, Error>;
-
-    /// See [`crate::Store::history`].
-    ///
-    /// # Errors
-    ///
-    /// As the store's.
-    fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, Error>;
-
-    /// See [`crate::Store::history_part`].
-    ///
-    /// # Errors
-    ///
-    /// As the store's.
-    fn history_part(
+    fn history(&mut self, of: &ExecutionKey, range: HistoryRange) -> Result<Vec<HistoryChunk>, Error>;
+    fn list(&mut self, which: &Selection, payloads: Payloads) -> Result<InstancePage, Error>;
+    fn list_ids(&mut self, which: &Selection) -> Result<IdPage, Error>;
+    fn counts(&mut self, hub: &HubName) -> Result<Vec<(RuntimeStatus, u64)>, Error>;
+    fn fingerprints(
         &mut self,
-        of: &ExecutionKey,
-        from: u32,
-        bounds: HistoryBounds,
-    ) -> Result<Vec<HistoryChunk>, Error> {
-        let mut chunks = self.history(of, from)?;
-        bounds.cut(&mut chunks);
-        Ok(chunks)
-    }
-
-    /// See [`crate::Store::query`].
-    ///
-    /// # Errors
-    ///
-    /// As the store's.
-    fn query(&mut self, query: &Query) -> Result<Answer, Error>;
+        partition: &PartitionKey,
+        after: Option<InstanceNumber>,
+        rows_max: usize,
+    ) -> Result<FingerprintPage, Error>;
+    fn verify(&mut self) -> Result<Verified, Error>;
+    fn space(&mut self) -> Result<Space, Error>;
 }
 
-/// Writes. There is one writer per store.
+/// Writes. There is one writer per store. Methods and their errors are those of [`crate::Store`], of which `commit` is in
+/// two halves.
+#[expect(
+    missing_docs,
+    clippy::missing_errors_doc,
+    reason = "each is the method of `Store` of that name"
+)]
 pub trait Writer: Send {
-    /// See [`crate::Store::hubs`].
-    ///
-    /// # Errors
-    ///
-    /// As the store's.
-    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, Error>;
-
-    /// See [`crate::Store::claim`].
-    ///
-    /// # Errors
-    ///
-    /// As the store's.
-    fn claim(&mut self, partitions: &[PartitionKey], now: Timestamp) -> Result<Vec<Lease>, Error>;
-
-    /// See [`crate::Store::release`].
-    ///
-    /// # Errors
-    ///
-    /// As the store's.
+    fn list_hubs(&mut self) -> Result<Vec<HubInfo>, Error>;
+    fn create_hub(&mut self, name: &HubName, partitions: u16, now: Timestamp) -> Result<HubInfo, Error>;
+    fn delete_hub(&mut self, name: &HubName) -> Result<HubInfo, Error>;
+    fn beat(&mut self, node: NodeId, lasts: Duration, now: Timestamp) -> Result<Beat, Error>;
+    fn claim(&mut self, claim: &Claim) -> Result<Claimed, Error>;
     fn release(&mut self, leases: &[Lease]) -> Result<(), Error>;
 
-    /// Prepares a group: checks its fences and writes it where a crash still takes it back as a whole.
-    ///
-    /// # Errors
-    ///
-    /// As [`crate::Store::commit`]; nothing of the group is left.
+    /// Prepares a group: checks its fences and writes it where a crash still takes it back as a whole. After an error
+    /// nothing of the group is left.
     fn stage(&mut self, group: &Group) -> Result<(), Error>;
 
     /// Makes the staged group durable; when this returns, every reader sees it.
-    ///
-    /// # Errors
-    ///
-    /// As [`crate::Store::commit`].
     fn seal(&mut self) -> Result<(), Error>;
 
-    /// See [`crate::Store::maintain`].
-    ///
-    /// # Errors
-    ///
-    /// As the store's.
-    fn maintain(&mut self, job: Job) -> Result<JobReport, Error>;
-
-    /// Work done so far.
+    fn compact(&mut self) -> Result<Space, Error>;
+    fn find_room(&mut self) -> Result<(), Error>;
     fn work(&self) -> Work;
 }

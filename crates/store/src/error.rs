@@ -3,9 +3,10 @@
 use std::error::Error as StdError;
 
 use taskhub_core::id::{Epoch, HubName};
+use taskhub_core::message::OutboxRef;
 use thiserror::Error as ThisError;
 
-use crate::PartitionKey;
+use crate::{NodeId, PartitionKey};
 
 /// How far damage goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,15 @@ pub enum Extent {
 pub enum Error {
     #[error("partition {partition} belongs to a newer owner")]
     Fenced { partition: PartitionKey, by: Option<Epoch> },
+    /// A second delivery, which a crash or a lost answer can cause. What the receiver knows is old, so it is read anew; nothing
+    /// is wrong with the instance that the message was for.
+    #[error(
+        "a commit to partition {partition} consumes message {}/{}/{}, which was consumed before",
+        at.partition, at.seq, at.index
+    )]
+    Stale { partition: PartitionKey, at: OutboxRef },
+    #[error("the lease of node {:016x} is over", node.0)]
+    LeaseOver { node: NodeId },
     #[error("the store cannot be reached; nothing was changed")]
     Unavailable { source: Box<dyn StdError + Send + Sync> },
     #[error("the store failed; what was under way may or may not be durable")]
@@ -57,7 +67,11 @@ impl Error {
     /// The stable word of the condition (A10).
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Fenced { .. } | Self::Unavailable { .. } | Self::Unknown { .. } => "store-unavailable",
+            Self::Fenced { .. }
+            | Self::Stale { .. }
+            | Self::LeaseOver { .. }
+            | Self::Unavailable { .. }
+            | Self::Unknown { .. } => "store-unavailable",
             Self::Full => "store-full",
             Self::Corrupt { .. } => "store-corrupt",
             Self::NoSuchHub { .. } => "hub-not-found",

@@ -7,39 +7,68 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use taskhub_core::id::InstanceId;
+use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
 use taskhub_core::instance::InstanceState;
+use taskhub_core::query::Payloads;
+use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
 use crate::blocking::{Reader, Writer};
 use crate::{
-    Answer, Error, ExecutionKey, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Query,
-    Recovered, Room, Work,
+    Beat, Claim, Claimed, Error, ExecutionKey, FingerprintPage, Group, HistoryChunk, HistoryRange, HubInfo, IdPage,
+    InstancePage, Lease, NodeId, PartitionKey, Recovered, Room, Selection, Space, Verified, Work,
 };
 
 /// A call that may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is the method of that name")]
 pub enum Call {
-    Hubs,
+    ListHubs,
+    CreateHub,
+    DeleteHub,
+    Beat,
     Claim,
     Release,
     Stage,
     Seal,
-    Maintain,
+    Compact,
+    FindRoom,
     Recover,
     Load,
     History,
-    Query,
+    List,
+    ListIds,
+    Counts,
+    Fingerprints,
+    Verify,
+    Space,
 }
 
 impl Call {
     /// Whether it may change what is stored.
     pub fn is_write(self) -> bool {
         match self {
-            Self::Hubs | Self::Claim | Self::Release | Self::Stage | Self::Seal | Self::Maintain => true,
-            Self::Recover | Self::Load | Self::History | Self::Query => false,
+            Self::CreateHub
+            | Self::DeleteHub
+            | Self::Beat
+            | Self::Claim
+            | Self::Release
+            | Self::Stage
+            | Self::Seal
+            | Self::Compact
+            | Self::FindRoom => true,
+            Self::ListHubs
+            | Self::Recover
+            | Self::Load
+            | Self::History
+            | Self::List
+            | Self::ListIds
+            | Self::Counts
+            | Self::Fingerprints
+            | Self::Verify
+            | Self::Space => false,
         }
     }
 }
@@ -240,12 +269,25 @@ pub struct FaultyWriter<W> {
 }
 
 impl<W: Writer> Writer for FaultyWriter<W> {
-    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, Error> {
-        self.faults.around(Call::Hubs, || self.inner.hubs(ask))
+    fn list_hubs(&mut self) -> Result<Vec<HubInfo>, Error> {
+        self.faults.around(Call::ListHubs, || self.inner.list_hubs())
     }
 
-    fn claim(&mut self, partitions: &[PartitionKey], now: Timestamp) -> Result<Vec<Lease>, Error> {
-        self.faults.around(Call::Claim, || self.inner.claim(partitions, now))
+    fn create_hub(&mut self, name: &HubName, partitions: u16, now: Timestamp) -> Result<HubInfo, Error> {
+        let create = || self.inner.create_hub(name, partitions, now);
+        self.faults.around(Call::CreateHub, create)
+    }
+
+    fn delete_hub(&mut self, name: &HubName) -> Result<HubInfo, Error> {
+        self.faults.around(Call::DeleteHub, || self.inner.delete_hub(name))
+    }
+
+    fn beat(&mut self, node: NodeId, lasts: Duration, now: Timestamp) -> Result<Beat, Error> {
+        self.faults.around(Call::Beat, || self.inner.beat(node, lasts, now))
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result<Claimed, Error> {
+        self.faults.around(Call::Claim, || self.inner.claim(claim))
     }
 
     fn release(&mut self, leases: &[Lease]) -> Result<(), Error> {
@@ -263,8 +305,12 @@ impl<W: Writer> Writer for FaultyWriter<W> {
             .around_write(Call::Seal, self.room == Room::Free, || self.inner.seal())
     }
 
-    fn maintain(&mut self, job: Job) -> Result<JobReport, Error> {
-        self.faults.around(Call::Maintain, || self.inner.maintain(job))
+    fn compact(&mut self) -> Result<Space, Error> {
+        self.faults.around(Call::Compact, || self.inner.compact())
+    }
+
+    fn find_room(&mut self) -> Result<(), Error> {
+        self.faults.around(Call::FindRoom, || self.inner.find_room())
     }
 
     fn work(&self) -> Work {
@@ -292,11 +338,37 @@ impl<R: Reader> Reader for FaultyReader<R> {
         self.faults.around(Call::Load, || self.inner.load(partition, instances))
     }
 
-    fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, Error> {
-        self.faults.around(Call::History, || self.inner.history(of, from))
+    fn history(&mut self, of: &ExecutionKey, range: HistoryRange) -> Result<Vec<HistoryChunk>, Error> {
+        self.faults.around(Call::History, || self.inner.history(of, range))
     }
 
-    fn query(&mut self, query: &Query) -> Result<Answer, Error> {
-        self.faults.around(Call::Query, || self.inner.query(query))
+    fn list(&mut self, which: &Selection, payloads: Payloads) -> Result<InstancePage, Error> {
+        self.faults.around(Call::List, || self.inner.list(which, payloads))
+    }
+
+    fn list_ids(&mut self, which: &Selection) -> Result<IdPage, Error> {
+        self.faults.around(Call::ListIds, || self.inner.list_ids(which))
+    }
+
+    fn counts(&mut self, hub: &HubName) -> Result<Vec<(RuntimeStatus, u64)>, Error> {
+        self.faults.around(Call::Counts, || self.inner.counts(hub))
+    }
+
+    fn fingerprints(
+        &mut self,
+        partition: &PartitionKey,
+        after: Option<InstanceNumber>,
+        rows_max: usize,
+    ) -> Result<FingerprintPage, Error> {
+        let read = || self.inner.fingerprints(partition, after, rows_max);
+        self.faults.around(Call::Fingerprints, read)
+    }
+
+    fn verify(&mut self) -> Result<Verified, Error> {
+        self.faults.around(Call::Verify, || self.inner.verify())
+    }
+
+    fn space(&mut self) -> Result<Space, Error> {
+        self.faults.around(Call::Space, || self.inner.space())
     }
 }

@@ -7,29 +7,30 @@
 use std::fmt;
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use taskhub_core::id::InstanceId;
+use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
 use taskhub_core::instance::InstanceState;
+use taskhub_core::query::Payloads;
+use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
 use crate::blocking::{Reader, Writer};
 use crate::{
-    Answer, Capabilities, Error, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport,
-    Lease, PartitionKey, Query, Recovered, Store, Work,
+    Beat, Claim, Claimed, Error, ExecutionKey, FingerprintPage, Fut, Group, HistoryChunk, HistoryRange, HubInfo,
+    IdPage, InstancePage, Lease, NodeId, PartitionKey, Recovered, Selection, Space, Store, Verified, Work,
 };
 
 /// A writer and a reader behind locks of their own.
 pub struct Inline<W, R> {
-    capabilities: Capabilities,
     writer: Mutex<W>,
     reader: Mutex<R>,
 }
 
 impl<W: Writer, R: Reader> Inline<W, R> {
     /// Puts the halves of one store together.
-    pub fn new(capabilities: Capabilities, writer: W, reader: R) -> Self {
+    pub fn new(writer: W, reader: R) -> Self {
         Self {
-            capabilities,
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
         }
@@ -46,9 +47,7 @@ impl<W: Writer, R: Reader> Inline<W, R> {
 
 impl<W, R> fmt::Debug for Inline<W, R> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Inline")
-            .field("capabilities", &self.capabilities)
-            .finish_non_exhaustive()
+        out.debug_struct("Inline").finish_non_exhaustive()
     }
 }
 
@@ -57,20 +56,28 @@ fn done<'a, T: Send + 'a>(result: Result<T, Error>) -> Fut<'a, T> {
 }
 
 impl<W: Writer + 'static, R: Reader + 'static> Store for Inline<W, R> {
-    fn capabilities(&self) -> Capabilities {
-        self.capabilities.clone()
-    }
-
     fn work(&self) -> Work {
         self.writer().work()
     }
 
-    fn hubs<'a>(&'a self, ask: &'a HubAsk) -> Fut<'a, Vec<HubInfo>> {
-        done(self.writer().hubs(ask))
+    fn list_hubs(&self) -> Fut<'_, Vec<HubInfo>> {
+        done(self.writer().list_hubs())
     }
 
-    fn claim<'a>(&'a self, partitions: &'a [PartitionKey], now: Timestamp) -> Fut<'a, Vec<Lease>> {
-        done(self.writer().claim(partitions, now))
+    fn create_hub<'a>(&'a self, name: &'a HubName, partitions: u16, now: Timestamp) -> Fut<'a, HubInfo> {
+        done(self.writer().create_hub(name, partitions, now))
+    }
+
+    fn delete_hub<'a>(&'a self, name: &'a HubName) -> Fut<'a, HubInfo> {
+        done(self.writer().delete_hub(name))
+    }
+
+    fn beat(&self, node: NodeId, lasts: Duration, now: Timestamp) -> Fut<'_, Beat> {
+        done(self.writer().beat(node, lasts, now))
+    }
+
+    fn claim<'a>(&'a self, claim: &'a Claim) -> Fut<'a, Claimed> {
+        done(self.writer().claim(claim))
     }
 
     fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()> {
@@ -94,15 +101,44 @@ impl<W: Writer + 'static, R: Reader + 'static> Store for Inline<W, R> {
         done(self.reader().load(partition, instances))
     }
 
-    fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>> {
-        done(self.reader().history(of, from))
+    fn history<'a>(&'a self, of: &'a ExecutionKey, range: HistoryRange) -> Fut<'a, Vec<HistoryChunk>> {
+        done(self.reader().history(of, range))
     }
 
-    fn query<'a>(&'a self, query: &'a Query, _freshness: Freshness) -> Fut<'a, Answer> {
-        done(self.reader().query(query))
+    fn list<'a>(&'a self, which: &'a Selection, payloads: Payloads) -> Fut<'a, InstancePage> {
+        done(self.reader().list(which, payloads))
     }
 
-    fn maintain(&self, job: Job) -> Fut<'_, JobReport> {
-        done(self.writer().maintain(job))
+    fn list_ids<'a>(&'a self, which: &'a Selection) -> Fut<'a, IdPage> {
+        done(self.reader().list_ids(which))
+    }
+
+    fn counts<'a>(&'a self, hub: &'a HubName) -> Fut<'a, Vec<(RuntimeStatus, u64)>> {
+        done(self.reader().counts(hub))
+    }
+
+    fn fingerprints<'a>(
+        &'a self,
+        partition: &'a PartitionKey,
+        after: Option<InstanceNumber>,
+        rows_max: usize,
+    ) -> Fut<'a, FingerprintPage> {
+        done(self.reader().fingerprints(partition, after, rows_max))
+    }
+
+    fn verify(&self) -> Fut<'_, Verified> {
+        done(self.reader().verify())
+    }
+
+    fn space(&self) -> Fut<'_, Space> {
+        done(self.reader().space())
+    }
+
+    fn compact(&self) -> Fut<'_, Space> {
+        done(self.writer().compact())
+    }
+
+    fn find_room(&self) -> Fut<'_, ()> {
+        done(self.writer().find_room())
     }
 }

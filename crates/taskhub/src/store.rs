@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use taskhub_core::id::HubName;
+use taskhub_store::HubInfo;
 use taskhub_store::embedded::{EmbeddedStore, Options};
 use taskhub_store::mem::MemStore;
-use taskhub_store::{HubAsk, HubInfo};
 
 use crate::client::Answer;
 use crate::hub_error::HubError;
@@ -63,7 +63,7 @@ impl Store {
     ///
     /// Whatever the store says.
     pub async fn hubs(&self) -> Result<Vec<HubInfo>, HubError> {
-        let mut hubs = self.0.hubs(&HubAsk::List).await?;
+        let mut hubs = self.0.list_hubs().await?;
         hubs.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(hubs)
     }
@@ -76,7 +76,7 @@ impl Store {
     /// `hub-not-found`, `invalid-hub-name`, or whatever the store says.
     pub async fn delete_hub(&self, name: &str) -> Result<(), HubError> {
         let name = HubName::new(name)?;
-        self.0.hubs(&HubAsk::Delete { name }).await?;
+        self.0.delete_hub(&name).await?;
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Store({})", self.0.capabilities().name)
+        out.debug_tuple("Store").finish_non_exhaustive()
     }
 }
 

@@ -10,10 +10,10 @@ use crate::report::Result;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
-    /// Activities at once.
+    /// Number of activities at the same time.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) width: u32,
-    /// Compared with so many.
+    /// Number of activities to compare with.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) baseline: u32,
 }

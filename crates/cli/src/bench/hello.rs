@@ -13,16 +13,16 @@ use crate::report::Result;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
-    /// Orchestrations in all.
+    /// Number of orchestrations.
     #[arg(long, default_value_t = 30_000)]
     pub(crate) count: usize,
-    /// Orchestrations that are under way at any time.
+    /// Orchestrations running at the same time.
     #[arg(long, default_value_t = 1_000)]
     pub(crate) in_flight: usize,
     /// Bytes of random text as input, and as input and result of each activity.
     #[arg(long, default_value_t = 5)]
     pub(crate) payload: usize,
-    /// Keep nothing live and nothing in memory, so that every turn replays.
+    /// Evict every instance after each turn, so that every turn replays its history.
     #[arg(long)]
     pub(crate) evict: bool,
     /// Threads that run orchestrators.

@@ -23,9 +23,9 @@ use tokio::task::JoinSet;
 
 use super::measure::{Reading, Spread, now};
 use super::report::{Run, to_f64};
+use crate::hub_access::http::{Answer, Ask, Http};
 use crate::report::{Result, Trouble};
 use crate::stop::Stop;
-use crate::target::http::{Answer, Ask, Http};
 
 /// An orchestrator that returns at once, and one that is started for a time that nobody lives to see.
 const STARTS: [(&str, &str); 2] = [
@@ -41,10 +41,10 @@ const STARTS: [(&str, &str); 2] = [
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
-    /// Starts of each kind.
+    /// Number of starts of each kind.
     #[arg(long, default_value_t = 50_000)]
     pub(crate) count: usize,
-    /// Connections, each with one request under way.
+    /// Number of connections, each with one request at a time.
     #[arg(long, default_value_t = 256)]
     pub(crate) connections: usize,
 }

@@ -15,8 +15,8 @@ use super::http::{client, serve, start, unanswered};
 use super::measure::{Spread, now};
 use super::report::{Run, to_f64};
 use super::size;
+use crate::hub_access::http::{Answer, Ask, Http};
 use crate::report::{Result, Trouble};
-use crate::target::http::{Answer, Ask, Http};
 
 /// Starts that may be under way at once; when these are not enough, the pace is what the server can take.
 const UNDER_WAY_MAX: usize = 512;
@@ -30,16 +30,16 @@ const START: &str = "/runtime/webhooks/durabletask/orchestrators/Steps";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
-    /// Instances.
+    /// Number of instances.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) count: usize,
-    /// Status reads, and pages at least, that are timed.
+    /// Number of status reads, and least number of pages, to time.
     #[arg(long, default_value_t = 2_000)]
     pub(crate) reads: usize,
     /// Starts per second beside the reads.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: u32,
-    /// Seconds of starts before the purge, which those beside it are compared with.
+    /// Seconds of starts before the purge, to compare those beside the purge with.
     #[arg(long, default_value_t = 60)]
     pub(crate) quiet: u64,
 }

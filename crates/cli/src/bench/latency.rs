@@ -10,7 +10,7 @@ use crate::report::Result;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
-    /// Orchestrations, one after the other.
+    /// Number of orchestrations, one after the other.
     #[arg(long, default_value_t = 500)]
     pub(crate) count: usize,
 }

@@ -24,13 +24,13 @@ use report::Run;
 /// Options of `taskhub bench`.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// What to run; all of it, if nothing is named.
+    /// What to measure [default: everything]
     #[command(subcommand)]
     what: Option<What>,
-    /// Print JSON instead of the table.
+    /// Print JSON instead of a table.
     #[arg(long, global = true)]
     json: bool,
-    /// Folder on the disk to be measured; a temporary one, if none is named.
+    /// Folder on the disk to measure [default: a temporary folder]
     #[arg(long, global = true)]
     folder: Option<PathBuf>,
 }

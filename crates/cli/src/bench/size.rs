@@ -8,7 +8,7 @@ use clap::Args;
 use taskhub::{Client, InstanceId, RuntimeStatus};
 use taskhub_core::id::HubName;
 use taskhub_core::query::{Cursor, Filter, Payloads};
-use taskhub_store::{Answer, Freshness, Query, Store};
+use taskhub_store::{Selection, Store};
 
 use super::measure::{Spread, live_bytes, now, resident_bytes};
 use super::report::{Run, to_f64};
@@ -21,7 +21,7 @@ const READS: usize = 2_000;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
-    /// Instances.
+    /// Number of instances.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) count: usize,
 }
@@ -100,12 +100,11 @@ async fn finished(folder: &Path, count: usize) -> Result<Run> {
 /// Pages through everything by status and created time; times the first, all, and the last page.
 async fn pages(store: &dyn Store, run: &mut Run) -> Result<()> {
     let hub = HubName::new("BenchHub")?;
-    let ask = |filter: Filter, after: Option<Cursor>| Query::Page {
+    let which = |filter: Filter, after: Option<Cursor>| Selection {
         hub: hub.clone(),
         filter,
         after,
         rows_max: PAGE,
-        payloads: Payloads::ALL,
     };
     let completed = || Filter {
         statuses: vec![RuntimeStatus::Completed],
@@ -116,18 +115,14 @@ async fn pages(store: &dyn Store, run: &mut Run) -> Result<()> {
     let mut middle = None;
     loop {
         let begin = now();
-        let Answer::Page { page, rows_read } = store
-            .query(&ask(completed(), after.clone()), Freshness::Committed)
-            .await?
-        else {
-            break;
-        };
+        let found = store.list(&which(completed(), after.clone()), Payloads::ALL).await?;
         let took = begin.elapsed();
         spread.add(took);
         if after.is_none() {
             first.add(took);
         }
-        read += rows_read;
+        let page = found.page;
+        read += found.rows_read;
         shown += page.rows.len();
         if shown > 1_000 && middle.is_none() {
             middle = page.rows.first().map(|row| row.created_at);
@@ -149,7 +144,7 @@ async fn pages(store: &dyn Store, run: &mut Run) -> Result<()> {
             ..completed()
         };
         let begin = now();
-        store.query(&ask(filter, None), Freshness::Committed).await?;
+        store.list(&which(filter, None), Payloads::ALL).await?;
         ranged.add(begin.elapsed());
     }
     run.add_ms("page by status and created time p99", ranged.percentile(99));
@@ -158,10 +153,12 @@ async fn pages(store: &dyn Store, run: &mut Run) -> Result<()> {
         ..Filter::default()
     };
     let begin = now();
-    if let Answer::Page { rows_read, .. } = store.query(&ask(rare, None), Freshness::Committed).await? {
-        run.add_ms("page of a status that nobody has", begin.elapsed())
-            .add("rows read for it", to_f64(rows_read), "");
-    }
+    let found = store.list(&which(rare, None), Payloads::ALL).await?;
+    run.add_ms("page of a status that nobody has", begin.elapsed()).add(
+        "rows read for it",
+        to_f64(found.rows_read),
+        "",
+    );
     Ok(())
 }
 

@@ -15,10 +15,10 @@ const ENDS: usize = 1_000;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
-    /// Activities in a row.
+    /// Number of activities, one after the other.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) steps: u32,
-    /// Keep nothing live and nothing in memory, so that every turn replays.
+    /// Evict every instance after each turn, so that every turn replays its history.
     #[arg(long)]
     pub(crate) evict: bool,
 }

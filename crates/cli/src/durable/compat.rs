@@ -8,26 +8,26 @@ use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 
 use super::dates::in_json;
-use super::shape::Shape;
+use super::json::Json;
 
 /// The time of an end that has not come.
 const NO_TIME: &str = "0001-01-01T00:00:00";
 
 /// An instance. What is not to be shown is taken out before.
-pub(crate) fn instance(info: &InstanceInfo, history_bytes: u64) -> Shape {
-    let size = Shape::Number(i64::try_from(history_bytes).unwrap_or(i64::MAX));
+pub(crate) fn instance(info: &InstanceInfo, history_bytes: u64) -> Json {
+    let size = Json::Number(i64::try_from(history_bytes).unwrap_or(i64::MAX));
     let completed = info.completed_at.filter(|_| info.status.is_terminal());
     let version = info.version.as_ref().map_or("", Name::as_str);
     let mut members = vec![
         (
             "CompletedTime",
-            Shape::Text(completed.map_or_else(|| NO_TIME.to_owned(), in_json)),
+            Json::Text(completed.map_or_else(|| NO_TIME.to_owned(), in_json)),
         ),
         ("CompressedSize", size.clone()),
         ("CreatedTime", time(info.created_at)),
         ("Input", payload(info.input.as_ref())),
         ("LastUpdatedTime", time(info.updated_at)),
-        ("Name", Shape::Text(info.name.to_string())),
+        ("Name", Json::Text(info.name.to_string())),
         ("OrchestrationInstance", execution(&info.instance, info.execution)),
         ("OrchestrationStatus", status(info.status)),
         ("Output", payload(info.output.as_ref())),
@@ -35,10 +35,10 @@ pub(crate) fn instance(info: &InstanceInfo, history_bytes: u64) -> Shape {
         ("Size", size),
         ("Status", payload(info.custom_status.as_ref())),
         ("Tags", tags(&info.tags)),
-        ("Version", Shape::Text(version.to_owned())),
+        ("Version", Json::Text(version.to_owned())),
     ];
     if info.ordinal > 0 {
-        members.push(("Generation", Shape::Number(info.ordinal.into())));
+        members.push(("Generation", Json::Number(info.ordinal.into())));
     }
     if let Some(at) = info.scheduled_start {
         members.push(("ScheduledStartTime", time(at)));
@@ -46,26 +46,26 @@ pub(crate) fn instance(info: &InstanceInfo, history_bytes: u64) -> Shape {
     if let Some(failure) = &info.failure {
         members.push(("FailureDetails", failure_details(failure)));
     }
-    members.push(("RuntimeStatus", Shape::Text(info.status.to_string())));
+    members.push(("RuntimeStatus", Json::Text(info.status.to_string())));
     object(members)
 }
 
 /// The history of an execution. After the last event of each turn comes its end, which is not stored.
-pub(crate) fn history(events: &[HistoryEvent], shows_task_inputs: bool) -> Vec<Shape> {
-    let mut shapes = Vec::with_capacity(events.len() + events.len() / 2);
+pub(crate) fn history(events: &[HistoryEvent], shows_task_inputs: bool) -> Vec<Json> {
+    let mut values = Vec::with_capacity(events.len() + events.len() / 2);
     for (index, event) in events.iter().enumerate() {
-        shapes.push(of_event(event, shows_task_inputs));
+        values.push(of_event(event, shows_task_inputs));
         let is_last = events
             .get(index + 1)
             .is_none_or(|next| matches!(next.kind, EventKind::OrchestratorStarted));
         if is_last {
-            shapes.push(with_envelope("OrchestratorCompleted", Vec::new(), -1, event.at));
+            values.push(with_envelope("OrchestratorCompleted", Vec::new(), -1, event.at));
         }
     }
-    shapes
+    values
 }
 
-fn of_event(event: &HistoryEvent, shows_task_inputs: bool) -> Shape {
+fn of_event(event: &HistoryEvent, shows_task_inputs: bool) -> Json {
     let members = match &event.kind {
         EventKind::ExecutionStarted(started) => vec![
             ("ParentInstance", parent(started.parent.as_ref())),
@@ -102,8 +102,8 @@ fn of_event(event: &HistoryEvent, shows_task_inputs: bool) -> Shape {
             failure,
         } => vec![
             ("TaskScheduledId", number(*of)),
-            ("Reason", Shape::Text(failure.message.clone())),
-            ("Details", Shape::Text(failure.long_text())),
+            ("Reason", Json::Text(failure.message.clone())),
+            ("Details", Json::Text(failure.long_text())),
             ("FailureDetails", failure_details(failure)),
         ],
         EventKind::TimerCreated { fire_at } => vec![("FireAt", time(*fire_at))],
@@ -117,7 +117,7 @@ fn of_event(event: &HistoryEvent, shows_task_inputs: bool) -> Shape {
         } => vec![
             ("Name", name(child)),
             ("Version", version(of.as_ref())),
-            ("InstanceId", Shape::Text(instance.to_string())),
+            ("InstanceId", Json::Text(instance.to_string())),
             ("Input", payload(input.as_ref())),
         ],
         EventKind::EventSent {
@@ -125,7 +125,7 @@ fn of_event(event: &HistoryEvent, shows_task_inputs: bool) -> Shape {
             name: event,
             input,
         } => vec![
-            ("InstanceId", Shape::Text(instance.to_string())),
+            ("InstanceId", Json::Text(instance.to_string())),
             ("Name", name(event)),
             ("Input", payload(input.as_ref())),
         ],
@@ -154,19 +154,19 @@ fn of_event(event: &HistoryEvent, shows_task_inputs: bool) -> Shape {
     with_envelope(event.kind.name(), members, event.id, event.at)
 }
 
-fn with_envelope(kind: &str, members: Vec<(&str, Shape)>, id: i32, at: Timestamp) -> Shape {
-    let mut all = vec![("EventType", Shape::Text(kind.to_owned()))];
+fn with_envelope(kind: &str, members: Vec<(&str, Json)>, id: i32, at: Timestamp) -> Json {
+    let mut all = vec![("EventType", Json::Text(kind.to_owned()))];
     all.extend(members);
     all.extend([
         ("EventId", number(id)),
-        ("IsPlayed", Shape::Bool(false)),
+        ("IsPlayed", Json::Bool(false)),
         ("Timestamp", time(at)),
     ]);
     object(all)
 }
 
-fn object(members: Vec<(&str, Shape)>) -> Shape {
-    Shape::Object(
+fn object(members: Vec<(&str, Json)>) -> Json {
+    Json::Object(
         members
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
@@ -174,51 +174,49 @@ fn object(members: Vec<(&str, Shape)>) -> Shape {
     )
 }
 
-fn number(number: i32) -> Shape {
-    Shape::Number(number.into())
+fn number(number: i32) -> Json {
+    Json::Number(number.into())
 }
 
-fn name(name: &Name) -> Shape {
-    Shape::Text(name.to_string())
+fn name(name: &Name) -> Json {
+    Json::Text(name.to_string())
 }
 
-fn version(version: Option<&Name>) -> Shape {
-    Shape::text(version.map(Name::as_str))
+fn version(version: Option<&Name>) -> Json {
+    Json::text(version.map(Name::as_str))
 }
 
-fn time(at: Timestamp) -> Shape {
-    Shape::Text(in_json(at))
+fn time(at: Timestamp) -> Json {
+    Json::Text(in_json(at))
 }
 
-fn status(status: RuntimeStatus) -> Shape {
-    Shape::Number(status.number().into())
+fn status(status: RuntimeStatus) -> Json {
+    Json::Number(status.number().into())
 }
 
 /// A text that holds what is stored.
-fn payload(payload: Option<&Payload>) -> Shape {
-    Shape::text(payload.map(Payload::to_text))
+fn payload(payload: Option<&Payload>) -> Json {
+    Json::text(payload.map(Payload::to_text))
 }
 
-fn tags(tags: &Tags) -> Shape {
+fn tags(tags: &Tags) -> Json {
     if tags.is_empty() {
-        return Shape::Null;
+        return Json::Null;
     }
-    let members = tags
-        .iter()
-        .map(|(key, value)| (key.clone(), Shape::Text(value.clone())));
-    Shape::Object(members.collect())
+    let members = tags.iter().map(|(key, value)| (key.clone(), Json::Text(value.clone())));
+    Json::Object(members.collect())
 }
 
-fn execution(instance: &InstanceId, execution: ExecutionId) -> Shape {
-    Shape::object([
-        ("InstanceId", Shape::Text(instance.to_string())),
-        ("ExecutionId", Shape::Text(execution.to_string())),
+fn execution(instance: &InstanceId, execution: ExecutionId) -> Json {
+    Json::object([
+        ("InstanceId", Json::Text(instance.to_string())),
+        ("ExecutionId", Json::Text(execution.to_string())),
     ])
 }
 
-fn parent(parent: Option<&Parent>) -> Shape {
-    parent.map_or(Shape::Null, |parent| {
-        Shape::object([
+fn parent(parent: Option<&Parent>) -> Json {
+    parent.map_or(Json::Null, |parent| {
+        Json::object([
             ("Name", name(&parent.name)),
             ("OrchestrationInstance", execution(&parent.instance, parent.execution)),
             ("TaskScheduleId", number(parent.task_id)),
@@ -227,16 +225,16 @@ fn parent(parent: Option<&Parent>) -> Shape {
     })
 }
 
-fn failure_details(failure: &Failure) -> Shape {
-    Shape::object([
-        ("ErrorType", Shape::Text(failure.error_type.clone())),
-        ("ErrorMessage", Shape::Text(failure.message.clone())),
-        ("StackTrace", Shape::text(failure.stack_trace.as_deref())),
+fn failure_details(failure: &Failure) -> Json {
+    Json::object([
+        ("ErrorType", Json::Text(failure.error_type.clone())),
+        ("ErrorMessage", Json::Text(failure.message.clone())),
+        ("StackTrace", Json::text(failure.stack_trace.as_deref())),
         (
             "InnerFailure",
-            failure.inner.as_deref().map_or(Shape::Null, failure_details),
+            failure.inner.as_deref().map_or(Json::Null, failure_details),
         ),
-        ("IsNonRetriable", Shape::Bool(failure.non_retriable)),
+        ("IsNonRetriable", Json::Bool(failure.non_retriable)),
     ])
 }
 

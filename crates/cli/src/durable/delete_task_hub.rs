@@ -1,15 +1,38 @@
 //! `durable delete-task-hub` (cli.md §6.9).
 
-use super::shape::Shape;
+use clap::Args;
+
+use super::json::Json;
+use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Form, Job};
 use crate::find::Found;
+use crate::hub_access::{self, HubSize, Intent};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{self, HubSize, Intent};
 
-pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+const NO_HUB: (u8, &str) = (4, "with --strict: the task hub does not exist");
+
+const EXAMPLE: &str = "\
+Example:
+  func durable delete-task-hub --task-hub-name UserTest";
+
+/// Delete a task hub and everything in it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLE,
+    after_long_help = example_and_exits(EXAMPLE, &[DONE, FAILED, USAGE, UNAVAILABLE, NO_HUB])
+)]
+pub(crate) struct DeleteTaskHub {
+    /// Only show what would be deleted [default: false]
+    #[arg(long, value_name = "BOOL")]
+    dry_run: Option<bool>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+pub(super) async fn run(job: &mut Job<'_>, given: &DeleteTaskHub) -> Result<()> {
     let found = job.find()?;
-    job.refuse_chance(&found)?;
+    job.refuse_default_server(&found)?;
     let mut target = job.open_existing(&found).await?;
     let size = target.size(&found.hub).await;
     // While somebody thinks about the answer, the store is free for others.
@@ -18,13 +41,13 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     if size.is_none() && job.needs_what_it_names() {
         return Err(missing(&found));
     }
-    if job.given.flag("dry-run") == Some(true) {
+    if given.dry_run == Some(true) {
         return dry(job, &found, size.as_ref());
     }
     if let Some(size) = &size {
         confirm(job, size)?;
     }
-    let mut target = target::open(&found, Intent::Use).await?;
+    let mut target = hub_access::open(&found, Intent::Use).await?;
     let existed = target.delete_hub().await;
     target.close().await;
     told(job, &found, existed?)
@@ -43,8 +66,8 @@ fn told(job: &mut Job<'_>, found: &Found, existed: bool) -> Result<()> {
             .screen
             .say(Colour::Green, &format!("Task hub '{hub}' successfully deleted."));
     }
-    let shape = Shape::object([("hub", Shape::Text(hub.to_string())), ("existed", Shape::Bool(existed))]);
-    job.answer(&shape, None)
+    let value = Json::object([("hub", Json::Text(hub.to_string())), ("existed", Json::Bool(existed))]);
+    job.answer(&value, None)
 }
 
 fn missing(found: &Found) -> Stop {
@@ -59,15 +82,15 @@ fn dry(job: &mut Job<'_>, found: &Found, size: Option<&HubSize>) -> Result<()> {
         let line = format!("Task hub '{hub}' would be deleted, with {instances} instances, {active} active.");
         return job.screen.say(Colour::Plain, &line);
     }
-    let number = |number: u64| Shape::Number(i64::try_from(number).unwrap_or(i64::MAX));
-    let shape = Shape::object([
-        ("hub", Shape::Text(found.hub.to_string())),
-        ("existed", Shape::Bool(size.is_some())),
+    let number = |number: u64| Json::Number(i64::try_from(number).unwrap_or(i64::MAX));
+    let value = Json::object([
+        ("hub", Json::Text(found.hub.to_string())),
+        ("existed", Json::Bool(size.is_some())),
         ("instances", number(instances)),
         ("active", number(active)),
-        ("isDryRun", Shape::Bool(true)),
+        ("isDryRun", Json::Bool(true)),
     ]);
-    job.answer(&shape, None)
+    job.answer(&value, None)
 }
 
 /// Asks somebody who is there whether a hub that is at work is really meant.

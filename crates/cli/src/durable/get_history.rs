@@ -1,35 +1,56 @@
 //! `durable get-history` (cli.md §6.3).
 
-use super::shape::Shape;
-use super::{Form, Job, compat};
+use clap::Args;
+
+use super::json::Json;
+use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
+use super::{Form, Job, compat, id_of};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
 
-pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+const EXAMPLE: &str = "\
+Example:
+  func durable get-history --id 0ab8c55a66644d68a3a8b220b12d209c";
+
+/// Show the history of an instance.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLE,
+    after_long_help = example_and_exits(EXAMPLE, &[DONE, FAILED, USAGE, UNAVAILABLE, NOT_FOUND])
+)]
+pub(crate) struct GetHistory {
+    #[command(flatten)]
+    subject: Subject,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+pub(super) async fn run(job: &mut Job<'_>, given: &GetHistory) -> Result<()> {
+    let id_text = &given.subject.id;
     let found = job.find()?;
     let shows_inputs = found.host.flag("storeInputsInOrchestrationHistory")?;
     let mut target = job.open_existing(&found).await?;
-    let events = match job.id() {
+    let events = match id_of(id_text) {
         Some(id) => target.history(&id).await?,
         None => None,
     };
     target.close().await;
     let is_known = events.is_some();
-    let line = format!("Could not find an orchestration instance with id '{}'", job.id_text());
+    let line = format!("Could not find an orchestration instance with id '{id_text}'");
     if !is_known && job.form != Form::Compat {
         return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
     }
-    let shapes = compat::history(&events.unwrap_or_default(), shows_inputs);
+    let values = compat::history(&events.unwrap_or_default(), shows_inputs);
     match job.form {
-        Form::Compat => array(job, &shapes)?,
+        Form::Compat => array(job, &values)?,
         Form::Json => {
-            let items = Shape::Array(shapes);
-            let all = Shape::object([("items", items), ("continuationToken", Shape::Null)]);
+            let items = Json::Array(values);
+            let all = Json::object([("items", items), ("continuationToken", Json::Null)]);
             job.screen.say(Colour::Plain, &all.pretty(0))?;
         }
         Form::JsonLines => {
-            for shape in &shapes {
-                job.screen.say(Colour::Plain, &shape.compact())?;
+            for value in &values {
+                job.screen.say(Colour::Plain, &value.compact())?;
             }
         }
         Form::Ids => {}
@@ -43,14 +64,14 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
 }
 
 /// Prints an array item by item.
-pub(super) fn array(job: &mut Job<'_>, shapes: &[Shape]) -> Result<()> {
-    if shapes.is_empty() {
+pub(super) fn array(job: &mut Job<'_>, values: &[Json]) -> Result<()> {
+    if values.is_empty() {
         return job.screen.say(Colour::Plain, "[]");
     }
-    for (index, shape) in shapes.iter().enumerate() {
+    for (index, value) in values.iter().enumerate() {
         let head = if index == 0 { "[\n  " } else { ",\n  " };
         job.screen.print(head)?;
-        job.screen.print(&shape.pretty(1))?;
+        job.screen.print(&value.pretty(1))?;
     }
     job.screen.print("\n]\n")
 }

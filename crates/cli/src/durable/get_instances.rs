@@ -1,29 +1,76 @@
 //! `durable get-instances` (cli.md §6.4).
 
+use clap::Args;
 use taskhub_core::id::HubName;
 use taskhub_core::query::Filter;
 use taskhub_core::status::InstanceInfo;
 
-use super::shape::Shape;
-use super::{Form, Job, compat, native};
+use super::json::Json;
+use super::statuses::WORDS;
+use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
+use super::{Created, Form, Job, compat, native};
+use crate::hub_access::{PAGE_ROWS, Record, Target};
+use crate::parse::Proposed;
 use crate::screen::Colour;
 use crate::stop::Result;
-use crate::target::{PAGE_ROWS, Record, Target};
 
 /// What Core Tools prints on the last page; given back it must not begin anew.
 const LAST_OF_CORE_TOOLS: &str = "bnVsbA==";
 /// Most instances in one answer.
 const TOP_MAX: usize = 10_000;
-/// Instances in an answer unless told otherwise.
-const TOP: usize = 10;
 
-pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
-    let filter = job.filter()?;
-    let top = top(job)?;
-    let is_all = job.given.flag("all") == Some(true);
-    let token = job.given.text("continuation-token").filter(|token| !token.is_empty());
+const EXAMPLE: &str = "\
+Example:
+  func durable get-instances --created-after 2018-03-10T13:57:31Z \\
+      --created-before 2018-03-10T23:59Z --top 15";
+
+/// List instances, by creation time.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLE,
+    after_long_help = example_and_exits(EXAMPLE, &[DONE, FAILED, USAGE, UNAVAILABLE])
+)]
+pub(crate) struct GetInstances {
+    #[command(flatten)]
+    created: Created,
+    /// Only instances in one of these statuses [default: all]
+    #[arg(long, value_name = "STATUS", num_args = 1.., value_parser = Proposed(WORDS))]
+    runtime_status: Vec<String>,
+    /// How many instances to list, 1 to 10000.
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = top)]
+    top: usize,
+    /// Continue after the page that printed this token.
+    #[arg(long, value_name = "TOKEN")]
+    continuation_token: Option<String>,
+    /// Only instances of this orchestrator.
+    #[arg(long)]
+    name: Option<String>,
+    /// Only instances whose id starts with this.
+    #[arg(long, value_name = "PREFIX")]
+    id_prefix: Option<String>,
+    /// List all pages, without a token [default: false]
+    #[arg(long, value_name = "BOOL")]
+    all: Option<bool>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+fn top(text: &str) -> std::result::Result<usize, String> {
+    let number = text.parse().ok().filter(|top| (1..=TOP_MAX).contains(top));
+    number.ok_or_else(|| format!("expected a number from 1 to {TOP_MAX}"))
+}
+
+pub(super) async fn run(job: &mut Job<'_>, given: &GetInstances) -> Result<()> {
+    let filter = Filter {
+        name: given.name.clone(),
+        id_prefix: given.id_prefix.clone(),
+        ..job.filter(&given.created, &given.runtime_status)?
+    };
+    let is_all = given.all == Some(true);
+    let token = given.continuation_token.as_deref().filter(|token| !token.is_empty());
     if is_all && token.is_some() {
-        return Err(job.given.usage("`--all` and `--continuation-token` exclude each other"));
+        let what = "`--all` cannot be used with `--continuation-token`";
+        return Err(job.usage.error(what));
     }
     let found = job.find()?;
     let mut target = job.open_existing(&found).await?;
@@ -37,22 +84,11 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     if next.as_deref() == Some(LAST_OF_CORE_TOOLS) {
         next = None;
     } else {
-        let most = if is_all { usize::MAX } else { top };
+        let most = if is_all { usize::MAX } else { given.top };
         next = pages(job, &mut target, &filter, next, most, &mut printer).await?;
     }
     target.close().await;
     printer.end(job, next.as_deref(), is_all)
-}
-
-fn top(job: &Job<'_>) -> Result<usize> {
-    let Some(text) = job.given.text("top") else {
-        return Ok(TOP);
-    };
-    let number = text.parse().ok().filter(|top| (1..=TOP_MAX).contains(top));
-    number.ok_or_else(|| {
-        job.given
-            .usage(format!("`--top` takes a number from 1 to {TOP_MAX}, not `{text}`"))
-    })
 }
 
 /// Prints page after page; answers where the next answer begins.
@@ -106,7 +142,7 @@ impl Printer {
         }
     }
 
-    fn native(&self, info: InstanceInfo) -> Shape {
+    fn native(&self, info: InstanceInfo) -> Json {
         let record = Record {
             info,
             history_events: 0,
@@ -120,7 +156,7 @@ impl Printer {
             Form::JsonLines | Form::Ids => Ok(()),
             Form::Json => {
                 let head = if self.is_first { "{\n  \"items\": [" } else { "\n  " };
-                let token = Shape::text(next).compact();
+                let token = Json::text(next).compact();
                 job.screen
                     .print(&format!("{head}],\n  \"continuationToken\": {token}\n}}\n"))
             }

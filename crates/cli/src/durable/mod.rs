@@ -1,23 +1,21 @@
 //! `taskhub durable …`, and `func durable …`, which is the same (L1): the nine commands of Core Tools.
 //!
 //! ```text
-//!   words ─▶ grammar ─▶ Given ─▶ find (which hub) ─▶ target (store or server) ─▶ one file per command
+//!   Verb with its options ─▶ find (which hub) ─▶ hub_access (store or server) ─▶ one file per command
 //! ```
 
 pub(crate) mod compat;
-mod completions;
 pub(crate) mod dates;
 mod delete_task_hub;
 mod get_history;
 mod get_instances;
 mod get_runtime_status;
-pub(crate) mod grammar;
-mod help;
+pub(crate) mod json;
 pub(crate) mod native;
 mod payload;
 mod purge_history;
 mod raise_event;
-pub(crate) mod shape;
+mod rewind;
 mod start_new;
 mod statuses;
 mod terminate;
@@ -28,32 +26,45 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::{Args, ValueEnum};
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::query::Filter;
 use taskhub_core::time::Timestamp;
 
-pub(crate) use completions::completions;
-
+use crate::argv::boolean;
 use crate::files;
-use crate::find::{self, Found, GivenKey, Wishes, hub_name};
+use crate::find::{self, Found, GivenKey, HubSelector, hub_name};
+use crate::hub_access::{self, Intent, Record, Target};
+use crate::parse::Usage;
 use crate::screen::{Colour, Screen, When};
 use crate::stop::{Result, Stop, exit};
-use crate::target::{self, Intent, Record, Target};
 use crate::world::World;
-use grammar::{Asked, Given};
-use shape::Shape;
+use json::Json;
+use verbs::{Common, Verb};
 
 /// Other hubs that a hint names, at most.
 const HUBS_SHOWN: usize = 10;
 
-/// Form of the answer (L31).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// The texts and the JSON of Core Tools.
+/// When an instance was created.
+#[derive(Debug, Args)]
+struct Created {
+    /// Only instances created at this time or later [default: year 1]
+    #[arg(long, value_name = "DATE")]
+    created_after: Option<String>,
+    /// Only instances created at this time or earlier [default: year 9999]
+    #[arg(long, value_name = "DATE")]
+    created_before: Option<String>,
+}
+
+/// Format of the output (L31).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// The texts and the JSON of Azure Functions Core Tools.
     Compat,
     /// One JSON document.
     Json,
     /// One JSON object per line.
+    #[value(name = "jsonl")]
     JsonLines,
     /// One id per line.
     Ids,
@@ -61,7 +72,8 @@ enum Form {
 
 /// What a command works with.
 struct Job<'a> {
-    given: &'a Given,
+    common: &'a Common,
+    usage: &'a Usage,
     world: &'a World,
     screen: &'a mut Screen,
     form: Form,
@@ -72,81 +84,27 @@ struct Job<'a> {
     last_word: Option<String>,
 }
 
-/// Runs the words behind the program's name; answers the exit code.
-pub(crate) fn run(world: &World, args: &[String], screen: &mut Screen) -> u8 {
-    let program = world.program();
-    let asked = match grammar::read(&program, args) {
-        Ok(asked) => asked,
-        Err(stop) => {
-            // Nobody said yet in which form; a script that asked for JSON wants its errors so, too.
-            screen.errors_are_json = asks_for_json(args, world);
-            return screen.end(&stop);
-        }
-    };
-    let ended = match asked {
-        Asked::Help(verb) => screen.print(&help::page(&program, verb)),
-        Asked::Version => screen.print(&crate::version_line()),
-        Asked::Run(given) => begin(world, &given, screen),
-    };
-    let ended = ended.and_then(|()| screen.flush());
-    match ended {
-        Ok(()) => {
-            screen.release();
-            0
-        }
-        Err(stop) => screen.end(&stop),
-    }
-}
-
-fn asks_for_json(args: &[String], world: &World) -> bool {
-    let in_one = args.iter().filter_map(|arg| arg.split_once(['=', ':']));
-    let in_two = args.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str()));
-    let mut said = in_one.chain(in_two);
-    let said = said.find(|(name, _)| *name == "-o" || *name == "--output");
-    let form = said.map(|(_, form)| form).or_else(|| world.filled("TASKHUB_OUTPUT"));
-    form.is_some_and(|form| form == "json" || form == "jsonl")
-}
-
-/// An option of every verb, or its twin in the environment (L57).
-fn common<'v>(given: &'v Given, world: &'v World, name: &str) -> Option<&'v str> {
-    given.text(name).or_else(|| {
-        let twin = format!("TASKHUB_{}", name.to_ascii_uppercase().replace('-', "_"));
-        world.filled(&twin)
-    })
-}
-
-fn given_verbose(given: &Given) -> bool {
-    given.flag("verbose") == Some(true)
-}
-
-fn begin(world: &World, given: &Given, screen: &mut Screen) -> Result<()> {
-    let flag = |name: &str| -> Result<bool> {
-        match common(given, world, name) {
-            None => Ok(false),
-            Some(said) => {
-                grammar::boolean(said).ok_or_else(|| given.usage(format!("`{said}` is neither true nor false")))
-            }
-        }
-    };
-    let when = match common(given, world, "color") {
-        Some("always") => When::Always,
-        Some("never") => When::Never,
-        _ => When::Auto,
-    };
-    screen.colour_when(when, world);
-    if flag("quiet")? {
+/// Runs a verb.
+pub(crate) fn run(world: &World, verb: &Verb, usage: &Usage, screen: &mut Screen) -> Result<()> {
+    let common = verb.common();
+    screen.colour_when(
+        twin(common.color, "TASKHUB_COLOR", world, usage)?.unwrap_or(When::Auto),
+        world,
+    );
+    if switch(common.quiet, "TASKHUB_QUIET", world, usage)? {
         screen.be_quiet();
     }
-    let form = read_form(given, common(given, world, "output"))?;
+    let form = twin(common.output, "TASKHUB_OUTPUT", world, usage)?.unwrap_or(Form::Compat);
     screen.errors_are_json = matches!(form, Form::Json | Form::JsonLines);
     let mut world = world.clone();
-    if let Some(root) = given.text("script-root") {
+    if let Some(root) = &common.script_root {
         world.folder = script_root(&world, root)?;
     }
     let mut job = Job {
-        is_strict: flag("strict")?,
-        is_sure: flag("yes")?,
-        given,
+        is_strict: switch(common.strict, "TASKHUB_STRICT", &world, usage)?,
+        is_sure: switch(common.yes, "TASKHUB_YES", &world, usage)?,
+        common,
+        usage,
         world: &world,
         screen,
         form,
@@ -155,30 +113,39 @@ fn begin(world: &World, given: &Given, screen: &mut Screen) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Stop::error(exit::UNAVAILABLE, "failed", format!("cannot start: {error}")))?;
-    let ended = runtime.block_on(job.run());
+    let ended = runtime.block_on(job.run(verb));
     if let Some(line) = job.last_word.take() {
         job.screen.flush()?;
         job.screen.note(&line);
     }
-    if ended.is_err() && given.flag("pause-on-error") == Some(true) && world.asks {
+    if ended.is_err() && common.pause_on_error == Some(true) && world.asks {
         job.screen.ask("Press Enter to go on.");
         let _any = std::io::stdin().read_line(&mut String::new());
     }
     ended
 }
 
-fn read_form(given: &Given, word: Option<&str>) -> Result<Form> {
-    match word {
-        None | Some("compat") => Ok(Form::Compat),
-        Some("json") => Ok(Form::Json),
-        Some("jsonl") => Ok(Form::JsonLines),
-        Some("ids") => Ok(Form::Ids),
-        Some(other) if verbs::OUTPUTS.contains(&other) => Err(Stop::not_yet(&format!("`--output {other}`"))),
-        Some(other) => Err(given.usage(format!(
-            "`{other}` is no form of an answer; {} are",
-            verbs::OUTPUTS[..verbs::OUTPUTS_HERE].join(", ")
-        ))),
-    }
+/// An option, or its twin in the environment (L57).
+fn twin<T: ValueEnum>(said: Option<T>, name: &str, process: &World, usage: &Usage) -> Result<Option<T>> {
+    let Some(word) = process.filled(name).filter(|_| said.is_none()) else {
+        return Ok(said);
+    };
+    let value = T::from_str(word, false);
+    value.map(Some).map_err(|_| {
+        let known = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let known: Vec<String> = known.map(|value| value.get_name().to_owned()).collect();
+        let known = known.join(", ");
+        usage.error(format!("invalid value '{word}' for {name}; expected one of {known}"))
+    })
+}
+
+/// The same of a switch.
+fn switch(said: Option<bool>, name: &str, process: &World, usage: &Usage) -> Result<bool> {
+    let Some(word) = process.filled(name).filter(|_| said.is_none()) else {
+        return Ok(said.unwrap_or(false));
+    };
+    let wrong = || usage.error(format!("invalid value '{word}' for {name}; expected true or false"));
+    boolean(word).ok_or_else(wrong)
 }
 
 /// The key in a file (L81).
@@ -189,7 +156,7 @@ pub(crate) fn key_of_file(path: &Path) -> Result<String> {
     if let Some(mode) = files::open_to_others(&file, path) {
         let path = path.display();
         let message = format!("others can read the key in {path} (mode {mode:04o})");
-        return Err(wrong(message).hint(format!("keep it to yourself: `chmod 600 {path}`")));
+        return Err(wrong(message).hint(format!("restrict access to it: `chmod 600 {path}`")));
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(unread)?;
@@ -212,42 +179,41 @@ fn script_root(world: &World, root: &str) -> Result<PathBuf> {
 }
 
 impl Job<'_> {
-    async fn run(&mut self) -> Result<()> {
-        match self.given.verb.name {
-            "start-new" => start_new::run(self).await,
-            "get-runtime-status" => get_runtime_status::run(self).await,
-            "get-history" => get_history::run(self).await,
-            "get-instances" => get_instances::run(self).await,
-            "terminate" => terminate::run(self).await,
-            "raise-event" => raise_event::run(self).await,
-            "purge-history" => purge_history::run(self).await,
-            "delete-task-hub" => delete_task_hub::run(self).await,
-            "rewind" => Err(Stop::not_yet("rewind").hint("terminate the instance if it still runs, and start it anew")),
-            other => unreachable!("the grammar knows no verb {other}"),
+    async fn run(&mut self, verb: &Verb) -> Result<()> {
+        match verb {
+            Verb::StartNew(given) => start_new::run(self, given).await,
+            Verb::GetRuntimeStatus(given) => get_runtime_status::run(self, given).await,
+            Verb::GetHistory(given) => get_history::run(self, given).await,
+            Verb::GetInstances(given) => get_instances::run(self, given).await,
+            Verb::Terminate(given) => terminate::run(self, given).await,
+            Verb::RaiseEvent(given) => raise_event::run(self, given).await,
+            Verb::Rewind(_) => Err(rewind::refuse()),
+            Verb::PurgeHistory(given) => purge_history::run(self, given).await,
+            Verb::DeleteTaskHub(given) => delete_task_hub::run(self, given).await,
         }
     }
 
     /// Which hub this is about.
     fn find(&mut self) -> Result<Found> {
-        let given = self.given;
-        let owned = |name: &str| given.text(name).map(str::to_owned);
-        let wishes = Wishes {
-            server: owned("server"),
-            store: owned("store"),
-            setting: owned("connection-string-setting"),
-            hub: owned("task-hub-name"),
-            is_verbose: given_verbose(given),
+        let common = self.common;
+        let selector = HubSelector {
+            server: common.server.clone(),
+            store: common.store.clone(),
+            setting: common.connection_string_setting.clone(),
+            hub: common.task_hub_name.clone(),
+            is_verbose: self.is_verbose(),
             key: self.key()?,
             is_for_server: false,
         };
-        find::find(self.world, &wishes, self.screen)
+        find::find(self.world, &selector, self.screen)
     }
 
     /// The key of the server: on the line, in a file, in the environment (L57).
     fn key(&self) -> Result<Option<GivenKey>> {
-        let file = common(self.given, self.world, "key-file");
+        let file = self.common.key_file.as_deref();
+        let file = file.or_else(|| self.world.filled("TASKHUB_KEY_FILE").map(Path::new));
         let of_file = || file.map(|path| key_of_file(&self.world.path(path))).transpose();
-        let said = self.given.text("key").map(|key| Ok(Some(key.to_owned())));
+        let said = self.common.key.clone().map(|key| Ok(Some(key)));
         let said = said.unwrap_or_else(of_file)?;
         let is_of_environment = said.is_none();
         let value = said.or_else(|| self.world.filled("TASKHUB_KEY").map(str::to_owned));
@@ -257,11 +223,15 @@ impl Job<'_> {
         }))
     }
 
+    fn is_verbose(&self) -> bool {
+        self.common.verbose == Some(true)
+    }
+
     /// The hub, ready for work.
     async fn open(&mut self, found: &Found, intent: Intent) -> Result<Target> {
-        let target = target::open(found, intent).await?;
-        if given_verbose(self.given) && target.has_server() {
-            self.screen.tell("a server holds the store, and is asked");
+        let target = hub_access::open(found, intent).await?;
+        if self.is_verbose() && target.has_server() {
+            self.screen.tell("a server uses the store; the command is sent to it");
         }
         Ok(target)
     }
@@ -280,7 +250,7 @@ impl Job<'_> {
 
     /// The hub, to start something in it; it is made if need be, but not beside others by whoever named none (L24).
     async fn open_or_create(&mut self, found: &Found) -> Result<Target> {
-        let partitions = target::partitions(found)?;
+        let partitions = hub_access::partitions(found)?;
         let mut target = self.open(found, Intent::Create).await?;
         let made = match other_hubs(found, &mut target).await {
             Ok(None) => target.create_hub(partitions).await,
@@ -301,58 +271,58 @@ impl Job<'_> {
         }
     }
 
-    /// A server that was found only by chance is not what one deletes from (L15).
-    fn refuse_chance(&self, found: &Found) -> Result<()> {
-        if !found.is_by_chance || self.is_sure {
+    /// Nothing is deleted from a server that nobody named (L15).
+    fn refuse_default_server(&self, found: &Found) -> Result<()> {
+        if !found.is_found_by_default || self.is_sure {
             return Ok(());
         }
         let place = found.place.shown();
-        let what = format!("nothing says that the hub {} {place} is meant", found.hub);
+        let what = format!(
+            "cannot delete from task hub {} {place}: the server was not named",
+            found.hub
+        );
         Err(Stop::usage(what).hint("name it with `--server URL`, or accept it with `--yes`"))
     }
 
-    /// The id of an existing instance. One that breaks the rules cannot be the id of any.
-    fn id(&self) -> Option<InstanceId> {
-        InstanceId::new(self.given.text("id").unwrap_or_default()).ok()
-    }
-
-    /// The words of the id.
-    fn id_text(&self) -> &str {
-        self.given.text("id").unwrap_or_default()
-    }
-
     /// A moment (L10).
-    fn moment(&self, name: &str) -> Result<Option<Timestamp>> {
-        let Some(text) = self.given.text(name) else {
-            return Ok(None);
-        };
+    fn moment(&self, text: Option<&str>, option: &str) -> Result<Option<Timestamp>> {
+        let Some(text) = text else { return Ok(None) };
         let wrong = || {
-            let what = format!("`--{name}` takes a date such as 2018-03-10T13:57:31Z or 7d, not `{text}`");
-            self.given.usage(what)
+            let what = format!(
+                "invalid value '{text}' for '{option} <DATE>': expected a date such as 2018-03-10T13:57:31Z or 7d"
+            );
+            self.usage.error(what)
         };
         dates::read(text, self.world.now).map(Some).ok_or_else(wrong)
     }
 
+    /// The first and the last moment of a time.
+    fn times(&self, created: &Created) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
+        let before = self.moment(created.created_before.as_deref(), "--created-before")?;
+        let after = self.moment(created.created_after.as_deref(), "--created-after")?;
+        Ok((after, before))
+    }
+
     /// The filter that the options say; both ends of the time are included.
-    fn filter(&self) -> Result<Filter> {
-        let before = self.moment("created-before")?;
+    fn filter(&self, created: &Created, statuses: &[String]) -> Result<Filter> {
+        let (after, before) = self.times(created)?;
         Ok(Filter {
-            created_from: self.moment("created-after")?,
+            created_from: after,
             // As the server does it, since tokens tell filters apart.
             created_before: before.map(|before| before.plus(Duration::from_nanos(100))),
-            statuses: statuses::read(self.given)?,
-            name: self.given.text("name").map(str::to_owned),
-            id_prefix: self.given.text("id-prefix").map(str::to_owned),
+            statuses: statuses::read(statuses).map_err(|what| self.usage.error(what))?,
+            name: None,
+            id_prefix: None,
         })
     }
 
     /// An answer that is one object in our own JSON.
-    fn answer(&mut self, shape: &Shape, id: Option<&str>) -> Result<()> {
+    fn answer(&mut self, value: &Json, id: Option<&str>) -> Result<()> {
         match (self.form, id) {
             (Form::Ids, Some(id)) => self.screen.say(Colour::Plain, id),
             (Form::Ids, None) => Ok(()),
-            (Form::Json, _) => self.screen.say(Colour::Plain, &shape.pretty(0)),
-            (Form::JsonLines | Form::Compat, _) => self.screen.say(Colour::Plain, &shape.compact()),
+            (Form::Json, _) => self.screen.say(Colour::Plain, &value.pretty(0)),
+            (Form::JsonLines | Form::Compat, _) => self.screen.say(Colour::Plain, &value.compact()),
         }
     }
 
@@ -384,6 +354,11 @@ impl Job<'_> {
         self.screen.say(colour, line)?;
         self.missing()
     }
+}
+
+/// The id of an existing instance. One that breaks the rules cannot be the id of any.
+fn id_of(text: &str) -> Option<InstanceId> {
+    InstanceId::new(text).ok()
 }
 
 /// The first of the hubs there are, and all of them for people, if nobody named a hub and the one by default is not among

@@ -5,71 +5,71 @@ use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 
 use super::dates::in_json;
-use super::shape::Shape;
-use crate::target::Record;
+use super::json::Json;
+use crate::hub_access::Record;
 
 /// An instance.
-pub(crate) fn instance(hub: &HubName, record: &Record) -> Shape {
+pub(crate) fn instance(hub: &HubName, record: &Record) -> Json {
     let info = &record.info;
-    let text = |text: &str| Shape::Text(text.to_owned());
-    let time = |at: Timestamp| Shape::Text(in_json(at));
-    let number = |number: u64| Shape::Number(i64::try_from(number).unwrap_or(i64::MAX));
+    let text = |text: &str| Json::Text(text.to_owned());
+    let time = |at: Timestamp| Json::Text(in_json(at));
+    let number = |number: u64| Json::Number(i64::try_from(number).unwrap_or(i64::MAX));
     let tags = info.tags.iter().map(|(key, value)| (key.clone(), text(value)));
     let failure = info.failure.as_deref().map(|failure| {
-        Shape::object([
+        Json::object([
             ("errorType", text(&failure.error_type)),
             ("errorMessage", text(&failure.message)),
         ])
     });
     let stalled = info.stalled.as_deref().map(|stall| {
-        Shape::object([
+        Json::object([
             ("since", time(stall.since)),
             ("reason", text(&stall.reason)),
             ("attempts", number(stall.attempts.into())),
         ])
     });
-    Shape::object([
+    Json::object([
         ("hub", text(hub.as_str())),
         ("instanceId", text(info.instance.as_str())),
-        ("executionId", Shape::Text(info.execution.to_string())),
+        ("executionId", Json::Text(info.execution.to_string())),
         ("name", text(info.name.as_str())),
-        ("version", Shape::text(info.version.as_ref().map(Name::as_str))),
-        ("runtimeStatus", Shape::Text(info.status.to_string())),
+        ("version", Json::text(info.version.as_ref().map(Name::as_str))),
+        ("runtimeStatus", Json::Text(info.status.to_string())),
         ("createdTime", time(info.created_at)),
         ("lastUpdatedTime", time(info.updated_at)),
-        ("completedTime", info.completed_at.map_or(Shape::Null, time)),
-        ("scheduledStartTime", info.scheduled_start.map_or(Shape::Null, time)),
+        ("completedTime", info.completed_at.map_or(Json::Null, time)),
+        ("scheduledStartTime", info.scheduled_start.map_or(Json::Null, time)),
         ("input", payload(info.input.as_ref())),
         ("customStatus", payload(info.custom_status.as_ref())),
         ("output", payload(info.output.as_ref())),
-        ("failure", failure.unwrap_or(Shape::Null)),
-        ("tags", Shape::Object(tags.collect())),
+        ("failure", failure.unwrap_or(Json::Null)),
+        ("tags", Json::Object(tags.collect())),
         (
             "parentInstanceId",
-            Shape::text(info.parent.as_deref().map(|parent| parent.instance.as_str())),
+            Json::text(info.parent.as_deref().map(|parent| parent.instance.as_str())),
         ),
         ("generation", number(u64::from(info.ordinal) + 1)),
         ("historyLength", number(record.history_events)),
         ("historyBytes", number(record.history_bytes)),
         // Nobody but its worker knows which events an instance waits for.
-        ("waitingFor", Shape::Null),
-        ("stalled", stalled.unwrap_or(Shape::Null)),
+        ("waitingFor", Json::Null),
+        ("stalled", stalled.unwrap_or(Json::Null)),
     ])
 }
 
 /// A payload as JSON: as it is stored if it is JSON that all clients can read, else as a text (H51).
-pub(crate) fn payload(payload: Option<&Payload>) -> Shape {
+pub(crate) fn payload(payload: Option<&Payload>) -> Json {
     let Some(payload) = payload else {
-        return Shape::Null;
+        return Json::Null;
     };
     let text = payload.to_text();
     if payload.levels_beyond_limit().is_some() {
-        return Shape::Text(text);
+        return Json::Text(text);
     }
     if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() {
-        Shape::Raw(text.trim().to_owned())
+        Json::Raw(text.trim().to_owned())
     } else {
-        Shape::Text(text)
+        Json::Text(text)
     }
 }
 
@@ -87,6 +87,6 @@ mod tests {
         ] {
             assert_eq!(payload(Some(&Payload::text(stored))).pretty(0), shown);
         }
-        assert_eq!(payload(None), Shape::Null);
+        assert_eq!(payload(None), Json::Null);
     }
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use clap::ValueEnum;
 use serde::de::IgnoredAny;
 use taskhub_core::json;
 use taskhub_core::limits;
@@ -19,27 +20,17 @@ const NOT_JSON: &str = "Could not deserialize the input to the orchestration ins
 /// White space of JSON.
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// How a value is read that is not in a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How an inline value is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Type {
-    /// JSON if it parses as JSON, else a JSON string.
+    /// As JSON if it is valid JSON, else as a JSON string.
     #[default]
     Auto,
-    /// Must be JSON.
+    /// As JSON; anything else is an error.
     Json,
-    /// A JSON string, also with a leading `@`.
+    /// As a JSON string, even with a leading @.
+    #[value(name = "string")]
     Text,
-}
-
-impl Type {
-    /// From the word on the command line.
-    pub(crate) fn of_word(word: Option<&str>) -> Self {
-        match word {
-            Some("json") => Self::Json,
-            Some("string") => Self::Text,
-            _ => Self::Auto,
-        }
-    }
 }
 
 /// Reads the value of the option called `what`; paths begin at `folder`.
@@ -47,7 +38,8 @@ pub(crate) fn read(value: Option<&str>, kind: Type, what: &str, folder: &Path) -
     let Some(value) = value else { return Ok(None) };
     match value.strip_prefix('@').filter(|_| kind != Type::Text) {
         Some("") => {
-            Err(Stop::usage(format!("`--{what} @` names no file")).hint("write `@path`, or `@-` for standard input"))
+            Err(Stop::usage(format!("`--{what} @` does not name a file"))
+                .hint("write `@path`, or `@-` for standard input"))
         }
         Some("-") => from_reader(std::io::stdin().lock(), "-", what),
         Some(path) => from_file(path, folder, what),
@@ -71,8 +63,8 @@ pub(crate) fn doubt(value: Option<&str>, kind: Type, what: &str, type_option: &s
     let error = check(trimmed).err().filter(|_| trimmed.starts_with(['{', '[', '"']))?;
     let (line, column, reason) = (error.line(), error.column(), reason(&error));
     Some(format!(
-        "Warning: --{what} begins like JSON and is none ({line}:{column}: {reason}), so it is taken as a text; say \
-         --{type_option} string if that is meant."
+        "Warning: --{what} looks like JSON but is not valid JSON ({line}:{column}: {reason}); it is used as text. To say \
+         that text is meant, add --{type_option} string."
     ))
 }
 

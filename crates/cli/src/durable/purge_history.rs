@@ -1,19 +1,55 @@
 //! `durable purge-history` (cli.md §6.8).
 
+use clap::Args;
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 
-use super::shape::Shape;
-use super::{Form, Interrupt, Job, dates};
+use super::json::Json;
+use super::statuses::WORDS;
+use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
+use super::{Created, Form, Interrupt, Job, dates};
+use crate::hub_access::{PAGE_ROWS, Purged, Target};
+use crate::parse::Proposed;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{PAGE_ROWS, Purged, Target};
 
-pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
-    let mut filter = job.filter()?;
+const INTERRUPTED: (u8, &str) = (130, "interrupted; what was deleted until then stays deleted");
+
+const EXAMPLE: &str = "\
+Example:
+  func durable purge-history --created-before 2018-11-14T19:35:00.0000000Z \\
+      --runtime-status failed";
+
+/// Delete ended instances and everything stored about them.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLE,
+    after_long_help = example_and_exits(EXAMPLE, &[DONE, FAILED, USAGE, UNAVAILABLE, INTERRUPTED])
+)]
+pub(crate) struct PurgeHistory {
+    #[command(flatten)]
+    created: Created,
+    /// Only instances in one of these ended statuses [default: all ended]
+    #[arg(long, value_name = "STATUS", num_args = 1.., value_parser = Proposed(WORDS), hide_possible_values = true)]
+    runtime_status: Vec<String>,
+    /// Only instances of this orchestrator.
+    #[arg(long)]
+    name: Option<String>,
+    /// Only show how many instances would be deleted [default: false]
+    #[arg(long, value_name = "BOOL")]
+    dry_run: Option<bool>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+pub(super) async fn run(job: &mut Job<'_>, given: &PurgeHistory) -> Result<()> {
+    let mut filter = Filter {
+        name: given.name.clone(),
+        ..job.filter(&given.created, &given.runtime_status)?
+    };
     if filter.statuses.iter().any(|status| !status.is_terminal()) {
         let what = "only ended instances can be purged: completed, failed, terminated, canceled";
-        return Err(job.given.usage(what));
+        return Err(job.usage.error(what));
     }
     let named = filter.statuses.clone();
     if filter.statuses.is_empty() {
@@ -21,9 +57,9 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         filter.statuses = RuntimeStatus::ALL.into_iter().filter(is_ended).collect();
     }
     let found = job.find()?;
-    job.refuse_chance(&found)?;
+    job.refuse_default_server(&found)?;
     let mut target = job.open_existing(&found).await?;
-    if job.given.flag("dry-run") == Some(true) {
+    if given.dry_run == Some(true) {
         let count = count(&mut target, &filter).await?;
         target.close().await;
         return dry(job, count);
@@ -34,10 +70,10 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
     target.close().await;
     if let Some(done) = ended {
         done?;
-        return report(job, &named, purged);
+        return report(job, given, &named, purged);
     }
     // What is gone is gone; run again to go on.
-    report(job, &named, purged)?;
+    report(job, given, &named, purged)?;
     Err(Stop::silent(exit::INTERRUPTED))
 }
 
@@ -74,24 +110,25 @@ fn dry(job: &mut Job<'_>, count: u64) -> Result<()> {
             .screen
             .say(Colour::Plain, &format!("Instances that would be deleted: {count}"));
     }
-    let shape = Shape::object([("matched", number(count)), ("isDryRun", Shape::Bool(true))]);
-    job.answer(&shape, None)
+    let value = Json::object([("matched", number(count)), ("isDryRun", Json::Bool(true))]);
+    job.answer(&value, None)
 }
 
-fn number(number: u64) -> Shape {
-    Shape::Number(i64::try_from(number).unwrap_or(i64::MAX))
+fn number(number: u64) -> Json {
+    Json::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-fn report(job: &mut Job<'_>, named: &[RuntimeStatus], purged: Purged) -> Result<()> {
+fn report(job: &mut Job<'_>, given: &PurgeHistory, named: &[RuntimeStatus], purged: Purged) -> Result<()> {
     if job.form != Form::Compat {
-        let shape = Shape::object([
+        let value = Json::object([
             ("instancesDeleted", number(purged.instances)),
             ("rowsDeleted", number(purged.rows)),
         ]);
-        return job.answer(&shape, None);
+        return job.answer(&value, None);
     }
-    let after = dates::in_sentence(job.moment("created-after")?.unwrap_or(dates::MIN));
-    let before = dates::in_sentence(job.moment("created-before")?.unwrap_or(dates::DEFAULT_BEFORE));
+    let (after, before) = job.times(&given.created)?;
+    let after = dates::in_sentence(after.unwrap_or(dates::MIN));
+    let before = dates::in_sentence(before.unwrap_or(dates::DEFAULT_BEFORE));
     let mut line = format!("Purged orchestration history for all instances created between '{after}' and '{before}'");
     if !named.is_empty() {
         let words: Vec<String> = named.iter().map(ToString::to_string).collect();

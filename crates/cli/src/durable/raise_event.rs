@@ -1,44 +1,73 @@
 //! `durable raise-event` (cli.md §6.6).
 
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use taskhub_core::id::{IdempotencyKey, Name};
 
+use super::json::Json;
 use super::payload::Type;
-use super::shape::Shape;
-use super::{Form, Job, payload};
+use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
+use super::{Form, Job, id_of, payload};
+use crate::hub_access::Outcome;
 use crate::random::digits;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::Outcome;
 
-pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
-    let given = job.given;
-    let name = match given.text("event-name") {
-        Some("") => return Err(given.usage("`--event-name` must not be empty")),
-        Some(name) => name.to_owned(),
-        None if given.text("idempotency-key").is_some() => {
-            return Err(
-                given.usage("`--idempotency-key` needs `--event-name`: without one each command makes up another")
-            );
-        }
+const KEY_USED: (u8, &str) = (5, "the idempotency key was used for another event");
+
+const EXAMPLE: &str = "\
+Example:
+  func durable raise-event --id 0ab8c55a66644d68a3a8b220b12d209c --event-name MyEvent \\
+      --event-data @eventdata.json";
+
+/// Send an event to an instance.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLE,
+    after_long_help = example_and_exits(EXAMPLE, &[DONE, FAILED, USAGE, UNAVAILABLE, NOT_FOUND, KEY_USED])
+)]
+pub(crate) struct RaiseEvent {
+    #[command(flatten)]
+    subject: Subject,
+    /// Name of the event [default: Event_ and a random number]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    event_name: Option<String>,
+    /// Data of the event: inline, @FILE, or @- for standard input [default: null]
+    #[arg(long, value_name = "DATA")]
+    event_data: Option<String>,
+    /// How inline data is read [default: auto]
+    #[arg(long, value_name = "TYPE")]
+    data_type: Option<Type>,
+    /// Raise the event only once, however often the command is repeated with this key within a day; needs --event-name.
+    #[arg(long, value_name = "KEY", requires = "event_name")]
+    idempotency_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+pub(super) async fn run(job: &mut Job<'_>, given: &RaiseEvent) -> Result<()> {
+    let name = match &given.event_name {
+        Some(name) => name.clone(),
         None => format!("Event_{}", digits()?),
     };
     let event = Name::new(&name).map_err(|refusal| Stop::from(&refusal))?;
-    let key = given.text("idempotency-key").map(IdempotencyKey::new).transpose();
+    let key = given.idempotency_key.as_deref().map(IdempotencyKey::new).transpose();
     let key = key.map_err(|refusal| Stop::from(&refusal))?;
-    let kind = Type::of_word(given.text("data-type"));
-    let data = payload::read(given.text("event-data"), kind, "event-data", &job.world.folder)?;
-    if let Some(doubt) = payload::doubt(given.text("event-data"), kind, "event-data", "data-type") {
+    let kind = given.data_type.unwrap_or_default();
+    let text = given.event_data.as_deref();
+    let data = payload::read(text, kind, "event-data", &job.world.folder)?;
+    if let Some(doubt) = payload::doubt(text, kind, "event-data", "data-type") {
         job.screen.warn(&doubt);
     }
     let found = job.find()?;
     let mut target = job.open_existing(&found).await?;
-    let outcome = match job.id() {
+    let outcome = match id_of(&given.subject.id) {
         Some(id) => target.raise(&id, event, data, key).await,
         None => Ok(Outcome::Missing),
     };
     target.close().await;
     let outcome = outcome?;
-    let id = job.id_text().to_owned();
+    let id = given.subject.id.clone();
     let hub = &found.hub;
     let discarded = match outcome {
         Outcome::Done => None,
@@ -59,13 +88,13 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
         match job.form {
             Form::Compat => job.screen.say(Colour::Green, &line)?,
             Form::Json | Form::JsonLines | Form::Ids => {
-                let shape = Shape::object([
-                    ("hub", Shape::Text(hub.to_string())),
-                    ("instanceId", Shape::Text(id.clone())),
-                    ("eventName", Shape::Text(name)),
-                    ("delivered", Shape::Bool(discarded.is_none())),
+                let value = Json::object([
+                    ("hub", Json::Text(hub.to_string())),
+                    ("instanceId", Json::Text(id.clone())),
+                    ("eventName", Json::Text(name)),
+                    ("delivered", Json::Bool(discarded.is_none())),
                 ]);
-                job.answer(&shape, Some(&id))?;
+                job.answer(&value, Some(&id))?;
             }
         }
         job.screen.flush()?;

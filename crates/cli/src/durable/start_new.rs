@@ -1,5 +1,7 @@
 //! `durable start-new` (cli.md §6.1).
 
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum};
 use taskhub_core::fnv::hash_128;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
@@ -8,41 +10,104 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
 use super::payload::Type;
+use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Form, Interrupt, Job, dates, payload};
 use crate::find::Found;
+use crate::hub_access::{self, Intent, Record, Target};
 use crate::random::digits;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{self, Intent, Record, Target};
 
 /// Characters that an id must not have on this surface (R1, H21).
 const FORBIDDEN: [char; 4] = ['/', '\\', '#', '?'];
 
-pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
-    let given = job.given;
-    let name_text = given.text("function-name").unwrap_or_default();
-    let name = Name::new(name_text).map_err(|refusal| Stop::from(&refusal))?;
-    let id = match given.text("id") {
+const EXITS: &[(u8, &str)] = &[
+    DONE,
+    FAILED,
+    USAGE,
+    UNAVAILABLE,
+    (
+        4,
+        "no task hub is named, and the default one does not exist beside others",
+    ),
+    (5, "the instance exists"),
+    (10, "with --wait: the instance failed"),
+    (11, "with --wait: the instance was terminated"),
+    (12, "with --wait: the instance was canceled"),
+    (13, "with --wait: the instance was purged or replaced meanwhile"),
+];
+
+/// What to do if an instance with the id exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum IfExists {
+    /// Fail.
+    Error,
+    /// Leave it as it is, and succeed.
+    Reuse,
+    /// Replace it if it has ended.
+    ReplaceEnded,
+    /// Replace it, whatever its status.
+    ReplaceAny,
+}
+
+const EXAMPLE: &str = "\
+Example:
+  func durable start-new --function-name HelloWorld --input @counter-data.json \\
+      --task-hub-name TestTaskHub";
+
+/// Start a new instance of an orchestrator.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLE,
+    after_long_help = example_and_exits(EXAMPLE, EXITS)
+)]
+pub(crate) struct StartNew {
+    /// Name of the orchestrator.
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    function_name: String,
+    /// Id of the new instance [default: random]
+    #[arg(long)]
+    id: Option<String>,
+    /// Input: inline, @FILE, or @- for standard input [default: null]
+    #[arg(long, value_name = "DATA")]
+    input: Option<String>,
+    /// How an inline input is read [default: auto]
+    #[arg(long, value_name = "TYPE")]
+    input_type: Option<Type>,
+    /// What to do if an instance with this id exists [default: from host.json, else replace-ended]
+    #[arg(long, value_name = "POLICY")]
+    if_exists: Option<IfExists>,
+    /// Wait until the instance has ended, and show its output [default: false]
+    #[arg(long, value_name = "BOOL")]
+    wait: Option<bool>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+pub(super) async fn run(job: &mut Job<'_>, given: &StartNew) -> Result<()> {
+    let name = Name::new(&given.function_name).map_err(|refusal| Stop::from(&refusal))?;
+    let id = match &given.id {
         Some(id) => check_id(id)?,
         None => InstanceId::new(&digits()?).map_err(|refusal| Stop::from(&refusal))?,
     };
-    let kind = Type::of_word(given.text("input-type"));
-    let input = payload::read(given.text("input"), kind, "input", &job.world.folder)?;
-    if let Some(doubt) = payload::doubt(given.text("input"), kind, "input", "input-type") {
+    let kind = given.input_type.unwrap_or_default();
+    let text = given.input.as_deref();
+    let input = payload::read(text, kind, "input", &job.world.folder)?;
+    if let Some(doubt) = payload::doubt(text, kind, "input", "input-type") {
         job.screen.warn(&doubt);
     }
     let found = job.find()?;
     // Before a store or a hub is made.
     let wanted = Wanted {
         version: version(&found)?,
-        reuse: policy(given.text("if-exists"), &found)?,
+        reuse: policy(given.if_exists, &found)?,
         id,
         name,
         input,
     };
     let mut target = job.open_or_create(&found).await?;
-    match begin(job, &found, &mut target, &wanted).await {
-        Ok(interrupt) if given.flag("wait") == Some(true) => wait(job, &found, target, &wanted.id, interrupt).await,
+    match begin(job, given, &found, &mut target, &wanted).await {
+        Ok(interrupt) if given.wait == Some(true) => wait(job, &found, target, &wanted.id, interrupt).await,
         ended => {
             // What was taken is given back, also when the start was refused.
             target.close().await;
@@ -61,8 +126,14 @@ struct Wanted {
 }
 
 /// Starts it and says so; from then on Ctrl-C is heard.
-async fn begin(job: &mut Job<'_>, found: &Found, target: &mut Target, wanted: &Wanted) -> Result<Interrupt> {
-    let stated = job.given.text("if-exists");
+async fn begin(
+    job: &mut Job<'_>,
+    given: &StartNew,
+    found: &Found,
+    target: &mut Target,
+    wanted: &Wanted,
+) -> Result<Interrupt> {
+    let stated = given.if_exists;
     let existing = target.record(&wanted.id).await?.map(|record| record.info);
     let request = StartRequest {
         key: key(wanted, stated)?,
@@ -78,7 +149,7 @@ async fn begin(job: &mut Job<'_>, found: &Found, target: &mut Target, wanted: &W
         reuse: wanted.reuse.clone(),
     };
     // Between the look and the start somebody else may make one; then it is refused, and asked for again.
-    if let Some(info) = existing.filter(|_| stated == Some("reuse")) {
+    if let Some(info) = existing.filter(|_| stated == Some(IfExists::Reuse)) {
         let (id, status) = (&wanted.id, info.status);
         job.screen
             .note(&format!("instance '{id}' exists and is {status}; it was left as it is"));
@@ -87,7 +158,7 @@ async fn begin(job: &mut Job<'_>, found: &Found, target: &mut Target, wanted: &W
     }
     // Whoever reads the first line may interrupt at once.
     let interrupt = Interrupt::new()?;
-    told(job, found, target, &wanted.id).await?;
+    told(job, given, found, target, &wanted.id).await?;
     job.screen.flush()?;
     Ok(interrupt)
 }
@@ -127,12 +198,12 @@ fn version(found: &Found) -> Result<Option<Name>> {
 }
 
 /// What may become of an instance that has the id: as asked, else as host.json says (R136).
-fn policy(word: Option<&str>, found: &Found) -> Result<ReusePolicy> {
-    Ok(match word {
+fn policy(wanted: Option<IfExists>, found: &Found) -> Result<ReusePolicy> {
+    Ok(match wanted {
         // An existing one is not even asked to be replaced.
-        Some("error" | "reuse") => ReusePolicy::Replace(Vec::new()),
-        Some("replace-any") => ReusePolicy::ReplaceAny,
-        Some(_) => ReusePolicy::ReplaceEnded,
+        Some(IfExists::Error | IfExists::Reuse) => ReusePolicy::Replace(Vec::new()),
+        Some(IfExists::ReplaceAny) => ReusePolicy::ReplaceAny,
+        Some(IfExists::ReplaceEnded) => ReusePolicy::ReplaceEnded,
         None => match found.host.text("overridableExistingInstanceStates")?.as_deref() {
             Some(states) if states.eq_ignore_ascii_case("AnyState") => ReusePolicy::ReplaceAny,
             _ => ReusePolicy::ReplaceEnded,
@@ -142,7 +213,7 @@ fn policy(word: Option<&str>, found: &Found) -> Result<ReusePolicy> {
 
 /// A command that is repeated, because its answer was lost perhaps, answers as the first did (R139): same id,
 /// same name, same input, while the instance is live. Whoever says what is to become of an existing one means it.
-fn key(wanted: &Wanted, policy: Option<&str>) -> Result<Option<IdempotencyKey>> {
+fn key(wanted: &Wanted, policy: Option<IfExists>) -> Result<Option<IdempotencyKey>> {
     if policy.is_some() {
         return Ok(None);
     }
@@ -183,8 +254,8 @@ async fn start(target: &mut Target, request: StartRequest, is_stated: bool) -> R
 
 /// Says what runs now. A repeated command shows what the first one did. A record is printed once: when the end is
 /// waited for, that of the end.
-async fn told(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &InstanceId) -> Result<()> {
-    if job.given.flag("wait") == Some(true) && matches!(job.form, Form::Json | Form::JsonLines) {
+async fn told(job: &mut Job<'_>, given: &StartNew, found: &Found, target: &mut Target, id: &InstanceId) -> Result<()> {
+    if given.wait == Some(true) && matches!(job.form, Form::Json | Form::JsonLines) {
         return Ok(());
     }
     let record = target.record(id).await?;
@@ -194,7 +265,7 @@ async fn told(job: &mut Job<'_>, found: &Found, target: &mut Target, id: &Instan
             None => Ok(()),
         };
     }
-    let asked = job.given.text("function-name").unwrap_or_default().to_owned();
+    let asked = given.function_name.clone();
     let now = job.world.now;
     let (name, at) = record.map_or((asked, now), |record| {
         (record.info.name.to_string(), record.info.created_at)
@@ -251,7 +322,7 @@ async fn wait(
 
 async fn until_ended(found: &Found, id: &InstanceId, created: Option<Timestamp>) -> Result<Option<Record>> {
     loop {
-        let mut target = target::open(found, Intent::Use).await?;
+        let mut target = hub_access::open(found, Intent::Use).await?;
         let record = target.record(id).await?;
         match record.filter(|record| created.is_none_or(|created| record.info.created_at == created)) {
             Some(record) if !record.info.status.is_terminal() => target.pause(id).await?,

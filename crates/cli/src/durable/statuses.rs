@@ -2,11 +2,8 @@
 
 use taskhub_core::status::RuntimeStatus;
 
-use super::grammar::Given;
-use crate::stop::Result;
-
-/// The words, for messages and completions.
-pub(crate) const WORDS: [&str; 10] = [
+/// The words, for messages, help and completions.
+pub(super) const WORDS: &[&str] = &[
     "running",
     "completed",
     "continuedasnew",
@@ -20,14 +17,13 @@ pub(crate) const WORDS: [&str; 10] = [
 ];
 
 /// The statuses of `--runtime-status`, in the order given, each once: one quoted word with blanks, several
-/// words, commas, or the option repeated; names in any case, numbers (R4), `active` and `ended`.
-pub(crate) fn read(given: &Given) -> Result<Vec<RuntimeStatus>> {
+/// words, commas, or the option repeated; names in any case, numbers (R4), `active` and `ended`. Or what is wrong.
+pub(super) fn read(texts: &[String]) -> Result<Vec<RuntimeStatus>, String> {
     let mut statuses = Vec::new();
-    for text in given.texts("runtime-status") {
+    for text in texts {
         for word in text.split([' ', ',', '\t']).filter(|word| !word.is_empty()) {
             let Some(meant) = of_word(word) else {
-                let what = format!("`{word}` is no status; {} are", WORDS.join(", "));
-                return Err(given.usage(what));
+                return Err(format!("unknown status '{word}'; expected {}", WORDS.join(", ")));
             };
             for status in meant {
                 if !statuses.contains(&status) {
@@ -36,8 +32,8 @@ pub(crate) fn read(given: &Given) -> Result<Vec<RuntimeStatus>> {
             }
         }
     }
-    if statuses.is_empty() && !given.texts("runtime-status").is_empty() {
-        return Err(given.usage("`--runtime-status` needs a value"));
+    if statuses.is_empty() && !texts.is_empty() {
+        return Err("a value is required for '--runtime-status <STATUS>...' but none was supplied".to_owned());
     }
     Ok(statuses)
 }
@@ -60,52 +56,37 @@ fn of_word(word: &str) -> Option<Vec<RuntimeStatus>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::grammar::{self, Asked};
     use super::*;
 
-    fn of(words: &[&str]) -> std::result::Result<Vec<RuntimeStatus>, String> {
-        let line = [&["durable", "get-instances"][..], words].concat();
-        let line: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
-        match grammar::read("taskhub", &line) {
-            Ok(Asked::Run(given)) => read(&given).map_err(|stop| stop.message),
-            other => panic!("{words:?} gives {other:?}"),
-        }
+    fn of(texts: &[&str]) -> Result<Vec<RuntimeStatus>, String> {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        read(&texts)
     }
 
     #[test]
     fn every_form_gives_the_statuses_in_the_order_given() {
         use RuntimeStatus::{Canceled, Completed, Failed, Pending, Running, Suspended, Terminated};
         for (words, statuses) in [
-            (&["--runtime-status", "failed completed"][..], vec![Failed, Completed]),
-            (&["--runtime-status", "Failed", "COMPLETED"], vec![Failed, Completed]),
-            (&["--runtime-status", "failed,completed"], vec![Failed, Completed]),
-            (
-                &["--runtime-status=failed", "--runtime-status", "completed,failed"],
-                vec![Failed, Completed],
-            ),
-            (&["--runtime-status", "cancelled", "canceled"], vec![Canceled]),
-            (&["--runtime-status", "7", "0"], vec![Suspended, Running]),
-            (&["--runtime-status", "active"], vec![Pending, Running, Suspended]),
-            (
-                &["--runtime-status", "ended"],
-                vec![Completed, Failed, Terminated, Canceled],
-            ),
+            (&["failed completed"][..], vec![Failed, Completed]),
+            (&["Failed", "COMPLETED"], vec![Failed, Completed]),
+            (&["failed,completed"], vec![Failed, Completed]),
+            (&["failed", "completed,failed"], vec![Failed, Completed]),
+            (&["cancelled", "canceled"], vec![Canceled]),
+            (&["7", "0"], vec![Suspended, Running]),
+            (&["active"], vec![Pending, Running, Suspended]),
+            (&["ended"], vec![Completed, Failed, Terminated, Canceled]),
         ] {
             assert_eq!(of(words), Ok(statuses), "{words:?}");
         }
         assert!(
-            of(&["--runtime-status", "faild"])
+            of(&["faild"])
                 .unwrap_err()
-                .starts_with("`faild` is no status")
+                .starts_with("unknown status 'faild'; expected running, ")
         );
-        assert!(
-            of(&["--runtime-status", "8"])
-                .unwrap_err()
-                .starts_with("`8` is no status")
-        );
+        assert!(of(&["8"]).unwrap_err().starts_with("unknown status '8'"));
         assert_eq!(
-            of(&["--runtime-status", " "]).unwrap_err(),
-            "`--runtime-status` needs a value"
+            of(&[" "]).unwrap_err(),
+            "a value is required for '--runtime-status <STATUS>...' but none was supplied"
         );
     }
 }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use taskhub_core::id::InstanceId;
 use taskhub_core::status::RuntimeStatus;
 
-use super::{Form, Interrupt, Job};
+use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
+use super::{Form, Interrupt, Job, id_of};
 use crate::find::Found;
+use crate::hub_access::{Outcome, Target};
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-use crate::target::{Outcome, Target};
 
 /// How long an end is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,23 +20,44 @@ const SOON: Duration = Duration::from_millis(100);
 /// Pause between looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(super) async fn run(job: &mut Job<'_>) -> Result<()> {
+const EXAMPLE: &str = "\
+Example:
+  func durable terminate --id 0ab8c55a66644d68a3a8b220b12d209c \\
+      --reason \"It was time to be done.\"";
+
+/// Stop an instance.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLE,
+    after_long_help = example_and_exits(EXAMPLE, &[DONE, FAILED, USAGE, UNAVAILABLE, NOT_FOUND])
+)]
+pub(crate) struct Terminate {
+    #[command(flatten)]
+    subject: Subject,
+    /// Why it is stopped; becomes its output.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+pub(super) async fn run(job: &mut Job<'_>, given: &Terminate) -> Result<()> {
     let found = job.find()?;
     let mut target = job.open_existing(&found).await?;
-    let ended = terminate(job, &found, &mut target).await;
+    let ended = terminate(job, given, &found, &mut target).await;
     target.close().await;
     ended
 }
 
-async fn terminate(job: &mut Job<'_>, found: &Found, target: &mut Target) -> Result<()> {
+async fn terminate(job: &mut Job<'_>, given: &Terminate, found: &Found, target: &mut Target) -> Result<()> {
     let unknown = |job: &mut Job<'_>| {
         let line = format!(
             "Failed to find instance '{}'. No instance was terminated.",
-            job.id_text()
+            given.subject.id
         );
         job.not_found(&line, Colour::Yellow)
     };
-    let Some(id) = job.id() else {
+    let Some(id) = id_of(&given.subject.id) else {
         return unknown(job);
     };
     match target.record(&id).await?.map(|record| record.info.status) {
@@ -42,7 +65,7 @@ async fn terminate(job: &mut Job<'_>, found: &Found, target: &mut Target) -> Res
         Some(RuntimeStatus::Terminated) => return success(job, found, target, &id).await,
         Some(_) => {}
     }
-    match target.terminate(&id, job.given.text("reason")).await? {
+    match target.terminate(&id, given.reason.as_deref()).await? {
         Outcome::Missing => unknown(job),
         Outcome::Done => wait(job, found, target, &id).await,
         // Somebody else was faster.

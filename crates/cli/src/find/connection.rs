@@ -140,7 +140,10 @@ impl Reading<'_> {
             return Ok(Some(Place::embedded(plain(&self.project.join(path)))));
         }
         if begins(&["memory:"]) {
-            let message = format!("{} names a store in memory, of which nothing would remain", self.name);
+            let message = format!(
+                "{} names a store in memory, which would be lost when the command ends",
+                self.name
+            );
             return Err(Stop::error(exit::FAILED, "configuration", message));
         }
         if begins(&["postgres://", "postgresql://"])
@@ -253,7 +256,10 @@ mod tests {
                 "BlobEndpoint=https://secret",
                 "Azure Storage is not supported by this build",
             ),
-            ("memory:", "S names a store in memory, of which nothing would remain"),
+            (
+                "memory:",
+                "S names a store in memory, which would be lost when the command ends",
+            ),
             ("secret", "setting 'S' holds a connection this program does not know"),
             (
                 "Key=secret",

@@ -104,7 +104,7 @@ impl Host {
             Some(Value::Number(number)) => Ok(Some(number.to_string())),
             Some(Value::Bool(value)) => Ok(Some(value.to_string())),
             // Not as if it were absent: somebody meant something by it.
-            Some(Value::Array(_) | Value::Object(_)) => Err(unreadable(&format!("{name} is no single value"))),
+            Some(Value::Array(_) | Value::Object(_)) => Err(unreadable(&format!("{name} must be a single value"))),
         }
     }
 
@@ -124,7 +124,7 @@ impl Host {
                 return Err(wrong(format!("nothing closes the `%` at character {at}")));
             };
             if name.is_empty() {
-                return Err(wrong("`%%` names no setting".to_owned()));
+                return Err(wrong("`%%` does not name a setting".to_owned()));
             }
             let Some(found) = self.settings.named(name)? else {
                 let is_blank = self.settings.is_blank(name);
@@ -204,7 +204,7 @@ fn section(object: &Map<String, Value>) -> Result<Map<String, Value>> {
     let nested = match member(object, "extensions") {
         None | Some(Value::Null) => None,
         Some(Value::Object(extensions)) => member(extensions, "durableTask"),
-        Some(_) => return Err(unreadable("extensions is no object")),
+        Some(_) => return Err(unreadable("extensions must be an object")),
     };
     let flat = member(object, "durableTask");
     let is_second = member(object, "version").and_then(Value::as_str) == Some("2.0");
@@ -212,7 +212,7 @@ fn section(object: &Map<String, Value>) -> Result<Map<String, Value>> {
     match found {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(section)) => Ok(section.clone()),
-        Some(_) => Err(unreadable("durableTask is no object")),
+        Some(_) => Err(unreadable("durableTask must be an object")),
     }
 }
 

@@ -37,7 +37,7 @@ const SERVERS_SHOWN: usize = 5;
 
 /// What the command line says of it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct HubSelector {
     /// `--server`.
     pub(crate) server: Option<String>,
     /// `--store`.
@@ -75,7 +75,7 @@ pub(crate) struct Found {
     /// Whether nobody said the name (L24).
     pub(crate) hub_is_default: bool,
     /// Whether a running server is used only because it was started for this folder (L15).
-    pub(crate) is_by_chance: bool,
+    pub(crate) is_found_by_default: bool,
     /// Whether nothing said which store is meant.
     pub(crate) store_is_default: bool,
     /// The project's host.json.
@@ -133,7 +133,7 @@ fn is_own(_metadata: &Metadata) -> bool {
 }
 
 /// Finds store and hub.
-pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Result<Found> {
+pub(crate) fn find(world: &World, selector: &HubSelector, screen: &mut Screen) -> Result<Found> {
     if world.filled("TASKHUB_PROFILE").is_some() {
         return Err(Stop::not_yet("a profile (TASKHUB_PROFILE)"));
     }
@@ -142,31 +142,31 @@ pub(crate) fn find(world: &World, wishes: &Wishes, screen: &mut Screen) -> Resul
     let host = Host::read(world, project.as_deref(), &settings)?;
     let search = Search {
         world,
-        wishes,
+        selector,
         project: project.as_deref(),
         host: &host,
         settings: &settings,
     };
-    if wishes.is_verbose {
+    if selector.is_verbose {
         search.tell_of_files(screen);
     }
-    let said = hub_name::said(world, wishes.hub.as_deref(), &host)?;
+    let said = hub_name::said(world, selector.hub.as_deref(), &host)?;
     let (place, origin) = search.place(screen)?;
     let (hub, hub_is_default) = hub_name::or_default(said, &place)?;
-    if wishes.is_verbose {
+    if selector.is_verbose {
         let place = place.shown();
         screen.tell(&format!("using task hub {hub} {place}"));
     }
     // Another user may have written where it is; no secret follows that.
     let is_doubtful = origin == Origin::Project && search.has_foreign_files();
-    let key = wishes.key.clone();
+    let key = selector.key.clone();
     let key = key.filter(|key| !(key.is_of_environment && is_doubtful));
     Ok(Found {
         place,
         hub,
         hub_is_default,
         key,
-        is_by_chance: origin == Origin::Server,
+        is_found_by_default: origin == Origin::Server,
         store_is_default: origin == Origin::Default,
         host,
         settings,
@@ -241,7 +241,7 @@ impl Chosen {
 
 struct Search<'a> {
     world: &'a World,
-    wishes: &'a Wishes,
+    selector: &'a HubSelector,
     project: Option<&'a Path>,
     host: &'a Host,
     settings: &'a Settings,
@@ -281,7 +281,7 @@ impl Search<'_> {
         let own_store = Place::embedded(self.own_store()?);
         let chosen = of_project.unwrap_or_else(|| own_store.clone().into());
         let is_absent = chosen.place == own_store && !self.own_store()?.is_dir();
-        if self.wishes.is_for_server {
+        if self.selector.is_for_server {
             return Ok((chosen.used(screen), origin));
         }
         let servers = running::all(self.world);
@@ -304,11 +304,11 @@ impl Search<'_> {
 
     /// What options and the environment say.
     fn said(&self, screen: &mut Screen) -> Result<Option<Chosen>> {
-        let options = (self.wishes.server.as_deref(), self.wishes.store.as_deref());
+        let options = (self.selector.server.as_deref(), self.selector.store.as_deref());
         if let Some(place) = self.one_of(options, "`--server` and `--store`")? {
             return Ok(Some(place.into()));
         }
-        if let Some(name) = &self.wishes.setting {
+        if let Some(name) = &self.selector.setting {
             return self.of_setting(name, screen).map(Some);
         }
         let variables = (self.world.filled("TASKHUB_SERVER"), self.world.filled("TASKHUB_STORE"));
@@ -319,7 +319,7 @@ impl Search<'_> {
     /// A server or a store, of which there may be one.
     fn one_of(&self, given: (Option<&str>, Option<&str>), names: &str) -> Result<Option<Place>> {
         match given {
-            (Some(_), Some(_)) => Err(Stop::usage(format!("{names} exclude each other"))),
+            (Some(_), Some(_)) => Err(Stop::usage(format!("{names} cannot be used together"))),
             (Some(url), None) => Place::server(url).map(Some),
             (None, Some(store)) => connection::of_store_option(store, self.world).map(Some),
             (None, None) => Ok(None),
@@ -394,7 +394,7 @@ impl Search<'_> {
             };
             let list = list.join(", ");
             screen.note(&format!(
-                "hint: there is no store in {here}; elsewhere runs {list} — use `--server {url}` if that is meant"
+                "hint: there is no store in {here}, but other servers are running: {list} — to use one, add `--server {url}`"
             ));
         }
         let above = self.at_project().ancestors().skip(1);
@@ -402,7 +402,7 @@ impl Search<'_> {
         if let Some(store) = above.find(|store| store.is_dir()) {
             let store = store.display();
             screen.note(&format!(
-                "hint: there is no store in {here}; the one in {store} is of another folder — use `--store {store}` if that is meant"
+                "hint: there is no store in {here}; the one in {store} belongs to another folder — to use it, add `--store {store}`"
             ));
         }
     }
@@ -416,7 +416,7 @@ impl Search<'_> {
         let Some(value) = self.settings.value(name)? else {
             return Err(self.no_connection(name));
         };
-        if self.wishes.is_verbose {
+        if self.selector.is_verbose {
             screen.tell(&format!("using the connection in setting '{name}'"));
         }
         let read = connection::Reading {
@@ -428,7 +428,7 @@ impl Search<'_> {
         let mut chosen = Chosen::from(read.place(&value)?);
         if let Place::Embedded { folder } = &chosen.place
             && connection::is_development(&value)
-            && (self.wishes.is_verbose || !folder.exists())
+            && (self.selector.is_verbose || !folder.exists())
         {
             let folder = folder.display();
             chosen.note = Some(format!("UseDevelopmentStorage=true means the store in {folder}"));

@@ -233,7 +233,7 @@ impl<'de> Visitor<'de> for Reader {
                     let host: Map<String, Value> = file.next_value::<Option<_>>()?.unwrap_or_default();
                     let said = jsonc::member(&host, "LocalHttpPort").cloned();
                     let port = text::<A::Error>(said.unwrap_or_default())?.map(|said| said.parse());
-                    let wrong = |_| A::Error::custom("LocalHttpPort is no port");
+                    let wrong = |_| A::Error::custom("LocalHttpPort is not a port number");
                     content.local_port = port.transpose().map_err(wrong)?;
                 }
                 _ => {

@@ -11,11 +11,15 @@ use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{HubName, Name};
 use taskhub_core::query::Filter;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, Worker};
-use taskhub_engine::{Error, Hub, Options};
+use taskhub_engine::{Error, Hub, Node, Options};
 use taskhub_samples::{Files, Purger};
 use taskhub_server::ClientBindings;
 use taskhub_store::Store;
 use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Shortest time that the end of the node gets.
+const NODE_STOP_MIN: Duration = Duration::from_secs(1);
 
 /// Opens the hubs of a store, all with the same functions.
 pub(crate) struct Offer {
@@ -28,6 +32,7 @@ pub(crate) struct Offer {
 
 #[derive(Default)]
 struct Opened {
+    node: Option<Node>,
     hubs: Vec<(Arc<Hub>, Arc<OwnFunctions>)>,
     /// Of the server in front of them, once it listens.
     bindings: Option<ClientBindings>,
@@ -66,14 +71,28 @@ impl Offer {
             ..Options::default()
         };
         let offered: Arc<dyn Functions> = Arc::clone(&functions) as _;
-        let hub = Arc::new(Hub::open(Arc::clone(&self.store), name.clone(), options, offered).await?);
+        let node = self.node(&options)?;
+        let hub = Arc::new(node.open(name.clone(), options, offered).await?);
         connect(&purger, &hub);
         let mut opened = self.opened();
+        // Those that were deleted meanwhile.
+        opened.hubs.retain(|(hub, _)| !hub.is_stopping());
         if let Some(bindings) = &opened.bindings {
             functions.serve(&hub, bindings);
         }
         opened.hubs.push((Arc::clone(&hub), functions));
         Ok(hub)
+    }
+
+    /// The node that all hubs are on. It is started with the first of them, because that is done where there is a runtime.
+    fn node(&self, options: &Options) -> Result<Node, Error> {
+        let mut opened = self.opened();
+        if let Some(node) = &opened.node {
+            return Ok(node.clone());
+        }
+        let node = Node::start(Arc::clone(&self.store), options)?;
+        opened.node = Some(node.clone());
+        Ok(node)
     }
 
     /// Tells the functions of all hubs, also of those that are opened later, where they are served.
@@ -87,11 +106,18 @@ impl Offer {
 
     /// Stops all hubs in order. One that was deleted is stopped already.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<(), Error> {
-        let hubs = std::mem::take(&mut self.opened().hubs);
+        let (hubs, node) = {
+            let mut opened = self.opened();
+            (std::mem::take(&mut opened.hubs), opened.node.take())
+        };
         let mut ended = Ok(());
         for (hub, _) in hubs {
             let stopped = hub.stop(grace).await;
             ended = ended.and(stopped);
+        }
+        if let Some(node) = node {
+            // A disk that hangs must not keep the process.
+            let _late = timeout(grace.max(NODE_STOP_MIN), node.stop()).await;
         }
         ended
     }

@@ -17,16 +17,16 @@ use taskhub_samples::Files;
 use taskhub_server::logs::{self, LogFormat};
 use taskhub_server::{Config, Error as ServerError, Listening, OpenHub, Opening, Reuse, Server, Tls};
 use taskhub_store::embedded::{EmbeddedStore, Watch};
-use taskhub_store::{Error as StoreError, HubAsk, Store};
+use taskhub_store::{Error as StoreError, Store};
 use tokio::time::sleep;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Format, Level, Serve};
 use crate::find::running::{self, Notice, Project, Running};
-use crate::find::{self, Found, Wishes, hub_name};
+use crate::find::{self, Found, HubSelector, hub_name};
+use crate::hub_access::Patience;
 use crate::screen::{Colour, Screen};
 use crate::stop::{Result, Stop, exit};
-use crate::target::Patience;
 use crate::world::World;
 use functions::Offer;
 
@@ -70,7 +70,7 @@ pub(crate) async fn run(mode: Mode, args: &Serve, world: &World, screen: &mut Sc
         None => found.place.folder()?,
     };
     let folder = folder.to_owned();
-    let served = Served::open(&Setup {
+    let served = RunningServer::open(&Setup {
         mode,
         args,
         world: &world,
@@ -140,13 +140,13 @@ fn no_ready_file(path: &Path, why: &str) -> Stop {
 
 fn find_hub(mode: Mode, args: &Serve, world: &World, screen: &mut Screen) -> Result<Found> {
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-    let wishes = Wishes {
+    let selector = HubSelector {
         store: args.store.as_ref().map(text),
         hub: args.hub.clone(),
         is_for_server: true,
-        ..Wishes::default()
+        ..HubSelector::default()
     };
-    let found = find::find(world, &wishes, screen)?;
+    let found = find::find(world, &selector, screen)?;
     if mode == Mode::Serve && found.store_is_default && !args.ephemeral {
         return Err(Stop::usage("`serve` needs a store").hint("name one with `--store DIR`, or run `taskhub dev`"));
     }
@@ -177,7 +177,7 @@ struct Setup<'a> {
 }
 
 /// A server that listens, with its hubs.
-pub(crate) struct Served {
+pub(crate) struct RunningServer {
     listening: Listening,
     offer: Arc<Offer>,
     hub: HubName,
@@ -190,14 +190,14 @@ pub(crate) struct Served {
     watch: Watch,
 }
 
-impl Served {
+impl RunningServer {
     async fn open(setup: &Setup<'_>) -> Result<Self> {
         let Setup {
             args, found, folder, ..
         } = setup;
         // What is wrong with the settings is said before anything is made.
         let (config, token) = config(setup)?;
-        let partitions = crate::target::partitions(found)?;
+        let partitions = crate::hub_access::partitions(found)?;
         let store = open_store(folder).await?;
         let watch = store.watch().clone();
         let store: Arc<dyn Store> = store;
@@ -351,7 +351,7 @@ async fn check_default(found: &Found, store: &dyn Store, creates_hubs: bool) -> 
     if !found.hub_is_default {
         return Ok(());
     }
-    let listed = store.hubs(&HubAsk::List).await;
+    let listed = store.list_hubs().await;
     let listed = listed.map_err(|error| Stop::from_store("the store cannot be used", &error))?;
     let hubs: Vec<&HubName> = listed.iter().map(|hub| &hub.name).collect();
     let Some(first) = hubs.first().filter(|_| !hubs.contains(&&found.hub)) else {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use taskhub_core::query::Filter;
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
-use taskhub_store::{ExecutionKey, Freshness, HubAsk, PartitionKey, Query, Store as _, decode_history, partition_of};
+use taskhub_store::{ExecutionKey, HistoryRange, PartitionKey, Selection, Store as _, decode_history, partition_of};
 
 /// The contents of the store in a folder, which a server may hold.
 pub(crate) fn of(folder: &Path) -> String {
@@ -37,16 +37,15 @@ pub(crate) fn of(folder: &Path) -> String {
 
 async fn told(store: &EmbeddedStore) -> String {
     let mut text = String::new();
-    for hub in store.hubs(&HubAsk::List).await.unwrap() {
+    for hub in store.list_hubs().await.unwrap() {
         writeln!(text, "{hub:?}").unwrap();
-        let query = Query::Ids {
+        let all = Selection {
             hub: hub.name.clone(),
             filter: Filter::default(),
             after: None,
             rows_max: 1_000,
         };
-        let answer = store.query(&query, Freshness::Committed).await.unwrap();
-        for id in answer.into_ids().0 {
+        for id in store.list_ids(&all).await.unwrap().ids {
             let partition = PartitionKey {
                 hub: hub.name.clone(),
                 index: partition_of(&id, hub.partitions),
@@ -58,7 +57,7 @@ async fn told(store: &EmbeddedStore) -> String {
                 number: state.number,
                 ordinal: state.info.ordinal,
             };
-            let history = store.history(&execution, 0).await.unwrap();
+            let history = store.history(&execution, HistoryRange::ALL).await.unwrap();
             writeln!(text, "{state:?}\n{:?}", decode_history(&history).unwrap()).unwrap();
         }
     }

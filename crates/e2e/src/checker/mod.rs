@@ -14,7 +14,7 @@ use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_store::embedded::{EmbeddedStore, Options};
 use taskhub_store::{
-    Answer, ExecutionKey, Freshness, HubAsk, Job as Upkeep, PartitionKey, Query, Recovered, Store, partition_of,
+    Claim, ExecutionKey, HistoryRange, NodeId, PartitionKey, Recovered, Selection, Store, partition_of,
 };
 
 use crate::Result;
@@ -95,12 +95,12 @@ pub fn check_copy(folder: &Path, expected: &Expected) -> Result<Checked> {
 /// The store cannot be read at all.
 pub async fn check(store: &dyn Store, expected: &Expected) -> Result<Checked> {
     let mut checked = Checked::default();
-    let verified = store.maintain(Upkeep::Verify).await?;
+    let verified = store.verify().await?;
     for problem in verified.problems {
         checked.violation(format!("verify: {problem} (I12)"));
     }
     let Some(hub) = store
-        .hubs(&HubAsk::List)
+        .list_hubs()
         .await?
         .into_iter()
         .find(|hub| hub.name.as_str() == HUB)
@@ -148,16 +148,13 @@ async fn rows(store: &dyn Store, hub: &HubName) -> Result<Vec<InstanceInfo>> {
     let mut rows = Vec::new();
     let mut after = None;
     loop {
-        let query = Query::Page {
+        let which = Selection {
             hub: hub.clone(),
             filter: Filter::default(),
             after,
             rows_max: PAGE_ROWS,
-            payloads: Payloads::ALL,
         };
-        let Answer::Page { page, .. } = store.query(&query, Freshness::Committed).await? else {
-            return Err("a page was not answered with a page".into());
-        };
+        let page = store.list(&which, Payloads::ALL).await?.page;
         rows.extend(page.rows);
         after = page.next;
         if after.is_none() {
@@ -172,11 +169,7 @@ async fn counts(store: &dyn Store, hub: &HubName, rows: &[InstanceInfo], checked
     for row in rows {
         *scanned.entry(row.status).or_default() += 1;
     }
-    let query = Query::Counts { hub: hub.clone() };
-    let Answer::Counts(counts) = store.query(&query, Freshness::Committed).await? else {
-        return Err("counts were not answered with counts".into());
-    };
-    let counted: BTreeMap<_, _> = counts.into_iter().collect();
+    let counted: BTreeMap<_, _> = store.counts(hub).await?.into_iter().collect();
     if counted != scanned {
         checked.violation(format!("the store counts {counted:?}, and a scan {scanned:?} (I8)"));
     }
@@ -229,7 +222,7 @@ async fn instance(
         ordinal: state.info.ordinal,
     };
     let mut events = Vec::new();
-    for chunk in store.history(&execution, 0).await? {
+    for chunk in store.history(&execution, HistoryRange::ALL).await? {
         if chunk.first as usize != events.len() {
             checked.violation(format!(
                 "`{id}`: its history has a gap before event {} (I4)",
@@ -253,7 +246,8 @@ async fn instance(
 /// When all has ended, there is nothing left to do (I5).
 async fn leftovers(store: &dyn Store, partitions: &[PartitionKey], checked: &mut Checked) -> Result<()> {
     // Nobody owns the partitions any more, so the time of the claim means nothing.
-    for lease in store.claim(partitions, Timestamp::default()).await? {
+    let claim = Claim::new(NodeId(1), partitions, Timestamp::default()).steal();
+    for lease in store.claim(&claim).await?.leases {
         let recovered = store.recover(&lease).await?;
         for item in recovered
             .iter()

@@ -23,7 +23,7 @@ use taskhub_store::faulty::Faults;
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemStore};
 use taskhub_store::{
-    Capabilities, Error as StoreError, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Store, Work,
+    Beat, Claim, Claimed, Error as StoreError, Group, HubInfo, Lease, NodeId, PartitionKey, Space, Store, Work,
 };
 use tokio::sync::Semaphore;
 
@@ -247,12 +247,7 @@ pub(crate) async fn open_halves(
     functions: &Plain,
     options: Options,
 ) -> Hub {
-    let capabilities = Capabilities {
-        name: "halves",
-        is_durable: false,
-        is_group_atomic: true,
-    };
-    open_store(Inline::new(capabilities, writer, reader), functions, options).await
+    open_store(Inline::new(writer, reader), functions, options).await
 }
 
 /// What takes longer hangs. Nothing passes by waiting for it.
@@ -265,12 +260,24 @@ pub(crate) const TURN_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Watched<W, F>(pub(crate) W, pub(crate) F);
 
 impl<W: Writer, F: FnMut(&Group) -> Result<(), StoreError> + Send> Writer for Watched<W, F> {
-    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, StoreError> {
-        self.0.hubs(ask)
+    fn list_hubs(&mut self) -> Result<Vec<HubInfo>, StoreError> {
+        self.0.list_hubs()
     }
 
-    fn claim(&mut self, partitions: &[PartitionKey], now: Timestamp) -> Result<Vec<Lease>, StoreError> {
-        self.0.claim(partitions, now)
+    fn create_hub(&mut self, name: &HubName, partitions: u16, now: Timestamp) -> Result<HubInfo, StoreError> {
+        self.0.create_hub(name, partitions, now)
+    }
+
+    fn delete_hub(&mut self, name: &HubName) -> Result<HubInfo, StoreError> {
+        self.0.delete_hub(name)
+    }
+
+    fn beat(&mut self, node: NodeId, lasts: Duration, now: Timestamp) -> Result<Beat, StoreError> {
+        self.0.beat(node, lasts, now)
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result<Claimed, StoreError> {
+        self.0.claim(claim)
     }
 
     fn release(&mut self, leases: &[Lease]) -> Result<(), StoreError> {
@@ -286,8 +293,12 @@ impl<W: Writer, F: FnMut(&Group) -> Result<(), StoreError> + Send> Writer for Wa
         self.0.seal()
     }
 
-    fn maintain(&mut self, job: Job) -> Result<JobReport, StoreError> {
-        self.0.maintain(job)
+    fn compact(&mut self) -> Result<Space, StoreError> {
+        self.0.compact()
+    }
+
+    fn find_room(&mut self) -> Result<(), StoreError> {
+        self.0.find_room()
     }
 
     fn work(&self) -> Work {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::common::{GRACE, Plain, id, open, start};
-use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::id::{HubName, InstanceId, InstanceNumber, Name};
 use taskhub_core::instance::InstanceState;
-use taskhub_core::query::Filter;
+use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Options, WaitFor};
 use taskhub_store::blocking::Reader;
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemReader};
 use taskhub_store::{
-    Answer, Capabilities, Error as StoreError, ExecutionKey, Extent, HistoryChunk, Lease, PARTITIONS_DEFAULT,
-    PartitionKey, Query, Recovered, partition_of,
+    Error as StoreError, ExecutionKey, Extent, FingerprintPage, HistoryChunk, HistoryRange, IdPage, InstancePage,
+    Lease, PARTITIONS_DEFAULT, PartitionKey, Recovered, Selection, Space, Verified, partition_of,
 };
 
 /// Cannot read a row of what an instance waits for, nor list status records. States it gives out: nobody
@@ -51,34 +51,51 @@ impl Reader for DamagedReader {
         self.inner.load(partition, instances)
     }
 
-    fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, StoreError> {
-        self.inner.history(of, from)
+    fn history(&mut self, of: &ExecutionKey, range: HistoryRange) -> Result<Vec<HistoryChunk>, StoreError> {
+        self.inner.history(of, range)
     }
 
-    fn query(&mut self, query: &Query) -> Result<Answer, StoreError> {
-        match query {
-            Query::Page { .. } => Err(StoreError::Corrupt {
-                place: "a status record".to_owned(),
-                what: "it cannot be read".to_owned(),
-                extent: Extent::Rows,
-            }),
-            query => self.inner.query(query),
-        }
+    fn list(&mut self, _which: &Selection, _payloads: Payloads) -> Result<InstancePage, StoreError> {
+        Err(StoreError::Corrupt {
+            place: "a status record".to_owned(),
+            what: "it cannot be read".to_owned(),
+            extent: Extent::Rows,
+        })
+    }
+
+    fn list_ids(&mut self, which: &Selection) -> Result<IdPage, StoreError> {
+        self.inner.list_ids(which)
+    }
+
+    fn counts(&mut self, hub: &HubName) -> Result<Vec<(RuntimeStatus, u64)>, StoreError> {
+        self.inner.counts(hub)
+    }
+
+    fn fingerprints(
+        &mut self,
+        partition: &PartitionKey,
+        after: Option<InstanceNumber>,
+        rows_max: usize,
+    ) -> Result<FingerprintPage, StoreError> {
+        self.inner.fingerprints(partition, after, rows_max)
+    }
+
+    fn verify(&mut self) -> Result<Verified, StoreError> {
+        self.inner.verify()
+    }
+
+    fn space(&mut self) -> Result<Space, StoreError> {
+        self.inner.space()
     }
 }
 
 async fn open_damaged(data: &MemData, damaged: &str, functions: &Plain) -> Hub {
-    let capabilities = Capabilities {
-        name: "damaged",
-        is_durable: false,
-        is_group_atomic: true,
-    };
     let reader = DamagedReader {
         inner: data.reader(),
         damaged: id(damaged),
     };
     Hub::open(
-        Arc::new(Inline::new(capabilities, data.writer(), reader)),
+        Arc::new(Inline::new(data.writer(), reader)),
         HubName::new("TestHub").unwrap(),
         Options::default(),
         Arc::new(functions.clone()),

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::common::{GRACE, Plain, TURN_LIMIT, id, open, open_halves, open_on, start};
-use taskhub_core::id::Name;
+use super::common::{GRACE, Plain, TURN_LIMIT, Watched, id, open, open_halves, open_on, start};
+use taskhub_core::id::{Name, Seq};
+use taskhub_core::message::OutboxRef;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Options, Trouble, WaitFor};
-use taskhub_store::Error as StoreError;
 use taskhub_store::faulty::{Call, Fault, Faults};
 use taskhub_store::mem::MemData;
+use taskhub_store::{Error as StoreError, Group};
 use tokio::time::timeout;
 
 /// After this a caller is asked no further: whether the store has said by then that it is full does not matter.
@@ -39,7 +40,7 @@ async fn fillable(functions: &Plain, options: Options) -> (Hub, Arc<AtomicBool>)
 fn full_while(is_full: &Arc<AtomicBool>) -> Faults {
     let full = Arc::clone(is_full);
     Faults::new(move |call| {
-        let strikes = matches!(call, Call::Seal | Call::Maintain) && full.load(Ordering::Acquire);
+        let strikes = matches!(call, Call::Seal | Call::FindRoom) && full.load(Ordering::Acquire);
         if strikes { Fault::Full } else { Fault::None }
     })
 }
@@ -59,7 +60,7 @@ async fn is_refused(hub: &Hub) {
 }
 
 /// Starts instances until each is acknowledged, and sees all of them complete.
-async fn all_complete(hub: &Hub, count: usize, steps: &str) {
+pub(super) async fn all_complete(hub: &Hub, count: usize, steps: &str) {
     for index in 0..count {
         let instance = format!("i{index}");
         while let Err(error) = hub.start(start(&instance, "Steps", Some(steps))).await {
@@ -92,6 +93,30 @@ async fn a_store_that_is_out_of_reach_is_tried_again() {
         0,
         "nothing was made, so the same group can be made (A43)"
     );
+}
+
+/// The instance that the message is for is as good as any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_was_consumed_before_costs_a_reload_and_no_instance() {
+    let (data, mut left) = (MemData::new(), 3);
+    let writer = Watched(data.writer(), move |group: &Group| {
+        let section = group.sections.iter().find(|section| section.first_seq > Seq(2));
+        let Some(section) = section.filter(|_| left > 0) else {
+            return Ok(());
+        };
+        left -= 1;
+        Err(StoreError::Stale {
+            partition: section.partition.clone(),
+            at: OutboxRef {
+                partition: 0,
+                seq: Seq(1),
+                index: 0,
+            },
+        })
+    });
+    let hub = open_halves(writer, data.reader(), &Plain::new(), Options::default()).await;
+    all_complete(&hub, 40, "3").await;
+    assert!(hub.reloads() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

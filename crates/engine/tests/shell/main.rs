@@ -6,6 +6,7 @@ mod common;
 mod damaged;
 mod elsewhere;
 mod failing;
+mod hubs;
 mod refused;
 mod running;
 mod slow;

@@ -6,18 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::common::{GRACE, Plain, id, open, open_on, open_with, start};
-use taskhub_core::id::{HubName, InstanceId};
-use taskhub_core::instance::InstanceState;
+use taskhub_core::id::{HubName, InstanceNumber};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 use taskhub_engine::{Hub, Options, WaitFor};
 use taskhub_store::blocking::Writer;
 use taskhub_store::faulty::{Call, Fault, Faults};
+use taskhub_store::layer::Layer;
 use taskhub_store::mem::{MemData, MemStore};
-use taskhub_store::{
-    Answer, Capabilities, ExecutionKey, Freshness, Fut, Group, HistoryChunk, HubAsk, HubInfo, Job, JobReport, Lease,
-    PartitionKey, Query, Recovered, Store, Work,
-};
+use taskhub_store::{Claim, FingerprintPage, Fut, NodeId, PartitionKey, Previous, Store};
 
 const COUNT: usize = 20;
 
@@ -137,8 +134,9 @@ fn is_clean(data: &MemData) -> bool {
         hub: HubName::new("TestHub").unwrap(),
         index: 0,
     };
-    let leases = data.writer().claim(&[partition], Timestamp::from_micros(0)).unwrap();
-    leases.iter().all(|lease| lease.is_clean)
+    let claim = Claim::new(NodeId(1), &[partition], Timestamp::from_micros(0)).steal();
+    let leases = data.writer().claim(&claim).unwrap().leases;
+    leases.iter().all(|lease| lease.previous == Previous::Nobody)
 }
 
 #[test]
@@ -171,56 +169,18 @@ fn a_turn_that_never_returns_does_not_keep_the_process_from_ending() {
 /// A store that never answers who asks which ids there are.
 struct Silent(MemStore);
 
-impl Store for Silent {
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+impl Layer for Silent {
+    fn below(&self) -> &dyn Store {
+        &self.0
     }
 
-    fn work(&self) -> Work {
-        self.0.work()
-    }
-
-    fn hubs<'a>(&'a self, ask: &'a HubAsk) -> Fut<'a, Vec<HubInfo>> {
-        self.0.hubs(ask)
-    }
-
-    fn claim<'a>(&'a self, partitions: &'a [PartitionKey], now: Timestamp) -> Fut<'a, Vec<Lease>> {
-        self.0.claim(partitions, now)
-    }
-
-    fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()> {
-        self.0.release(leases)
-    }
-
-    fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>> {
-        self.0.recover(lease)
-    }
-
-    fn commit(&self, group: Arc<Group>) -> Fut<'_, ()> {
-        self.0.commit(group)
-    }
-
-    fn load<'a>(
+    fn fingerprints<'a>(
         &'a self,
-        partition: &'a PartitionKey,
-        instances: &'a [InstanceId],
-    ) -> Fut<'a, Vec<Option<InstanceState>>> {
-        self.0.load(partition, instances)
-    }
-
-    fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>> {
-        self.0.history(of, from)
-    }
-
-    fn query<'a>(&'a self, query: &'a Query, freshness: Freshness) -> Fut<'a, Answer> {
-        match query {
-            Query::Fingerprints { .. } => Box::pin(std::future::pending()),
-            query => self.0.query(query, freshness),
-        }
-    }
-
-    fn maintain(&self, job: Job) -> Fut<'_, JobReport> {
-        self.0.maintain(job)
+        _partition: &'a PartitionKey,
+        _after: Option<InstanceNumber>,
+        _rows_max: usize,
+    ) -> Fut<'a, FingerprintPage> {
+        Box::pin(std::future::pending())
     }
 }
 

@@ -6,7 +6,7 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::Page;
 use taskhub_core::status::InstanceInfo;
 use taskhub_engine::Hub;
-use taskhub_engine::hub::{HistoryBounds, HistoryPart};
+use taskhub_engine::hub::{HistoryPart, HistoryRange};
 
 use super::problem::Problem;
 use crate::answers::Room;
@@ -78,14 +78,13 @@ pub(super) async fn history(
     instance: &InstanceId,
     room: &mut Room,
 ) -> Result<Option<Vec<HistoryEvent>>, Problem> {
-    let bounds = HistoryBounds {
-        bytes: HISTORY_BYTES_MAX,
-        ..HistoryBounds::NONE
-    };
     let mut events = Vec::new();
     loop {
-        let from = u32::try_from(events.len()).unwrap_or(u32::MAX);
-        let Some(part) = hub.history_part(instance, from, bounds).await? else {
+        let range = HistoryRange {
+            bytes_max: HISTORY_BYTES_MAX,
+            ..HistoryRange::from(u32::try_from(events.len()).unwrap_or(u32::MAX))
+        };
+        let Some(part) = hub.history_part(instance, range).await? else {
             return Ok(None);
         };
         let is_last = part.events.is_empty() || events.len() + part.events.len() >= part.total as usize;

@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use taskhub::{EngineError, Hub, Registry, Timestamp};
-use taskhub_core::id::{HubName, InstanceId};
-use taskhub_core::instance::InstanceState;
+use taskhub_core::id::{HubName, InstanceNumber};
+use taskhub_core::query::Payloads;
+use taskhub_core::status::RuntimeStatus;
 use taskhub_samples::{Files, Purger, register};
 use taskhub_server::{Config, Error, Key, Limits, OpenHub, Opening, Server, Tls};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
+use taskhub_store::layer::Layer;
 use taskhub_store::mem::MemStore;
 use taskhub_store::{
-    Answer, Capabilities, Error as StoreError, ExecutionKey, Extent, Freshness, Fut, Group, HistoryChunk, HubAsk,
-    HubInfo, Job, JobReport, Lease, PartitionKey, Query, Recovered, Store, Work,
+    Error as StoreError, Extent, FingerprintPage, Fut, Group, IdPage, InstancePage, PartitionKey, Selection, Store,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -60,25 +61,11 @@ impl Gated {
     }
 }
 
-impl Store for Gated {
-    fn capabilities(&self) -> Capabilities {
-        self.store.capabilities()
+impl Layer for Gated {
+    fn below(&self) -> &dyn Store {
+        &self.store
     }
-    fn work(&self) -> Work {
-        self.store.work()
-    }
-    fn hubs<'a>(&'a self, ask: &'a HubAsk) -> Fut<'a, Vec<HubInfo>> {
-        self.store.hubs(ask)
-    }
-    fn claim<'a>(&'a self, partitions: &'a [PartitionKey], now: Timestamp) -> Fut<'a, Vec<Lease>> {
-        self.store.claim(partitions, now)
-    }
-    fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()> {
-        self.store.release(leases)
-    }
-    fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>> {
-        self.store.recover(lease)
-    }
+
     fn commit(&self, group: Arc<Group>) -> Fut<'_, ()> {
         Box::pin(async move {
             let _open = self.commits.acquire().await;
@@ -92,29 +79,44 @@ impl Store for Gated {
             self.store.commit(group).await
         })
     }
-    fn load<'a>(&'a self, partition: &'a PartitionKey, ids: &'a [InstanceId]) -> Fut<'a, Vec<Option<InstanceState>>> {
-        self.store.load(partition, ids)
-    }
-    fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>> {
-        self.store.history(of, from)
-    }
-    fn query<'a>(&'a self, query: &'a Query, freshness: Freshness) -> Fut<'a, Answer> {
+
+    fn list<'a>(&'a self, which: &'a Selection, payloads: Payloads) -> Fut<'a, InstancePage> {
         Box::pin(async move {
-            let of_purge = matches!(query, Query::Ids { .. });
-            self.purging.fetch_add(usize::from(of_purge), Ordering::AcqRel);
-            let of_list = matches!(query, Query::Page { .. });
-            let pages = self.pages.fetch_add(usize::from(of_list), Ordering::AcqRel);
-            if of_list && pages >= self.pages_max {
+            if self.pages.fetch_add(1, Ordering::AcqRel) >= self.pages_max {
                 return Err(StoreError::Unavailable {
                     source: "no more pages".into(),
                 });
             }
             let _open = self.queries.acquire().await;
-            self.store.query(query, freshness).await
+            self.store.list(which, payloads).await
         })
     }
-    fn maintain(&self, job: Job) -> Fut<'_, JobReport> {
-        self.store.maintain(job)
+
+    fn list_ids<'a>(&'a self, which: &'a Selection) -> Fut<'a, IdPage> {
+        Box::pin(async move {
+            self.purging.fetch_add(1, Ordering::AcqRel);
+            let _open = self.queries.acquire().await;
+            self.store.list_ids(which).await
+        })
+    }
+
+    fn counts<'a>(&'a self, hub: &'a HubName) -> Fut<'a, Vec<(RuntimeStatus, u64)>> {
+        Box::pin(async move {
+            let _open = self.queries.acquire().await;
+            self.store.counts(hub).await
+        })
+    }
+
+    fn fingerprints<'a>(
+        &'a self,
+        partition: &'a PartitionKey,
+        after: Option<InstanceNumber>,
+        rows_max: usize,
+    ) -> Fut<'a, FingerprintPage> {
+        Box::pin(async move {
+            let _open = self.queries.acquire().await;
+            self.store.fingerprints(partition, after, rows_max).await
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! How the node comes up, loses its memory, stops and dies.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -12,7 +12,7 @@ use taskhub_engine::dispatcher::{Capacity, Dispatcher, Event};
 use taskhub_engine::flaw::{Flaw, Flaws};
 use taskhub_engine::partition::{Partition, Random, Setup};
 use taskhub_engine::worker::{Offered, Worker};
-use taskhub_store::{Error, Group, HubAsk, Lease, PartitionKey, Recovered, Section, partition_of};
+use taskhub_store::{Claim, Error, Group, Lease, NodeId, PartitionKey, Previous, Recovered, Section, partition_of};
 
 use super::work::{Job, JobKind};
 use super::{Bug, Halt, Node, World};
@@ -28,14 +28,16 @@ use crate::{Violation, checks};
 const SWEEP_MIN: usize = 3;
 
 impl Node {
-    pub(super) fn new(bug: Option<Bug>, rng: &mut Rng, steady: Steady) -> Self {
+    pub(super) fn new(id: NodeId, bug: Option<Bug>, rng: &mut Rng, steady: Steady) -> Self {
         let overall = *rng.choice(&[1, 3, 100]).unwrap_or(&1);
         let echo = rng.bool().then(|| (FoldedName::new(Name::stored(Act::Echo.name())), 1));
         let by_name: HashMap<FoldedName, usize> = echo.into_iter().collect();
         Self {
+            id,
             steady: Cell::new(steady),
             partitions: BTreeMap::new(),
             leases: BTreeMap::new(),
+            unclean: BTreeSet::new(),
             queues: BTreeMap::new(),
             activities_max: overall,
             dispatcher: Dispatcher::new(Capacity { overall, by_name }),
@@ -83,7 +85,8 @@ impl World {
     /// A process without memory. While there are faults it may lack functions.
     fn fresh_node(&mut self) -> Node {
         let steady = Steady::new(self.wall(), self.elapsed());
-        let mut node = Node::new(self.bug, &mut self.rng, steady);
+        let id = NodeId(self.node.id.0 + 1);
+        let mut node = Node::new(id, self.bug, &mut self.rng, steady);
         if self.has_faults && !self.is_calm {
             node.offered = offered(&mut self.rng);
         }
@@ -139,18 +142,15 @@ impl World {
                 self.tally.count(fault);
                 Halt::Crash
             }
+            Trouble::Store(error @ Error::Stale { .. }) => Halt::Found(Violation::new("R188", error.to_string())),
             Trouble::Store(error) => Halt::Found(Violation::new("store", format!("{error} ({error:?})"))),
         }
     }
 
     pub(super) fn create_hub(&mut self) -> Result<(), Violation> {
         loop {
-            let ask = HubAsk::Create {
-                name: self.hub.clone(),
-                partitions: self.partitions,
-                now: self.node_time(),
-            };
-            match self.disk.write(|writer| writer.hubs(&ask)) {
+            let (hub, partitions, now) = (self.hub.clone(), self.partitions, self.node_time());
+            match self.disk.write(|writer| writer.create_hub(&hub, partitions, now)) {
                 Ok(_) | Err(Trouble::Store(Error::HubExists { .. })) => return Ok(()),
                 Err(trouble) => match self.halt(trouble) {
                     Halt::Found(violation) => return Err(violation),
@@ -204,7 +204,7 @@ impl World {
                 set_aside: self.set_aside(index),
                 out_of_service: Vec::new(),
                 sweep_min: SWEEP_MIN,
-                is_first,
+                may_be_running: self.node.unclean.contains(&index),
                 flaws: self.flaws(),
             };
             let mut out = Vec::new();
@@ -217,6 +217,7 @@ impl World {
             }
             first.push((index, out));
         }
+        self.node.unclean.clear();
         for (index, mut out) in first {
             if let Some(partition) = self.node.partitions.get_mut(&index) {
                 partition.begin(&mut out);
@@ -247,10 +248,12 @@ impl World {
             return Ok(self.node.leases.values().cloned().collect());
         }
         let keys: Vec<_> = (0..self.partitions).map(|index| self.partition_key(index)).collect();
-        let now = self.node_time();
-        self.disk
-            .write(|writer| writer.claim(&keys, now))
-            .map_err(|trouble| self.halt(trouble))
+        let claim = Claim::new(self.node.id, &keys, self.node_time()).steal();
+        let claimed = self.disk.write(|writer| writer.claim(&claim));
+        let leases = claimed.map_err(|trouble| self.halt(trouble))?.leases;
+        let unclean = leases.iter().filter(|lease| lease.previous == Previous::Other);
+        self.node.unclean.extend(unclean.map(|lease| lease.partition.index));
+        Ok(leases)
     }
 
     fn flaws(&self) -> Flaws {

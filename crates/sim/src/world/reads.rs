@@ -2,11 +2,10 @@
 
 use taskhub_core::id::{Epoch, Fence, InstanceId, InstanceNumber};
 use taskhub_engine::io::Input;
-use taskhub_store::{Answer, ExecutionKey, Query, decode_history};
+use taskhub_store::{ExecutionKey, FingerprintPage, HistoryRange, decode_history};
 
 use super::work::JobKind;
 use super::{Halt, ReplyTo, World};
-use crate::Violation;
 use crate::fault::Fault;
 
 /// Rows of a page, so few that there are several.
@@ -29,7 +28,9 @@ impl World {
         fence: Fence,
         execution: &ExecutionKey,
     ) -> Result<(), Halt> {
-        let read = self.disk.read(|reader| decode_history(&reader.history(execution, 0)?));
+        let read = self
+            .disk
+            .read(|reader| decode_history(&reader.history(execution, HistoryRange::ALL)?));
         let events = read.map_err(|trouble| self.halt(trouble))?;
         let input = Input::History {
             instance,
@@ -59,15 +60,11 @@ impl World {
         if self.epoch_of(index) != epoch {
             self.tally.count(Fault::StaleRead);
         }
-        let query = Query::Fingerprints {
-            partition: self.partition_key(index),
-            after,
-            rows_max: PAGE_ROWS,
-        };
-        let answer = self.disk.read(|reader| reader.query(&query));
-        let Answer::Fingerprints { fingerprints, next } = answer.map_err(|trouble| self.halt(trouble))? else {
-            return Err(Violation::new("store", format!("{query:?} gets another kind of answer")).into());
-        };
+        let partition = self.partition_key(index);
+        let page = self
+            .disk
+            .read(|reader| reader.fingerprints(&partition, after, PAGE_ROWS));
+        let FingerprintPage { fingerprints, next } = page.map_err(|trouble| self.halt(trouble))?;
         let is_last = next.is_none();
         self.send_to(
             index,

@@ -18,7 +18,7 @@ use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Request, WaitFor};
 use taskhub_engine::partition::{Destination, Partition, Random, Setup};
 use taskhub_engine::worker::{Offered, TurnItem, TurnOutcome};
-use taskhub_store::{Lease, PartitionKey, Recovered};
+use taskhub_store::{Lease, PartitionKey, Previous, Recovered};
 
 /// A caller, who listens until the flag is set.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +47,7 @@ impl Bench {
         let lease = Lease {
             partition: key,
             epoch: Epoch(1),
-            is_clean: true,
+            previous: Previous::Nobody,
         };
         let setup = Setup {
             lease,
@@ -57,7 +57,7 @@ impl Bench {
             set_aside: Vec::new(),
             out_of_service: Vec::new(),
             sweep_min: 4,
-            is_first: true,
+            may_be_running: false,
             flaws: Flaws::default(),
         };
         let counters = Recovered::Counters {

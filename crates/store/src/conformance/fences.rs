@@ -5,10 +5,15 @@ use std::sync::Arc;
 use taskhub_core::id::{Epoch, InstanceId, Seq};
 use taskhub_core::time::Timestamp;
 
-use super::{Owner, done, hub, instance, refused};
-use crate::{Error, Group, PartitionKey, Store};
+use super::{NODE, Owner, done, hub, instance, refused};
+use crate::{Claim, Error, Group, Lease, NodeId, PartitionKey, Previous, Store};
 
 const NOW: Timestamp = Timestamp::from_micros(1);
+
+/// Claims partitions for the node that every [`Owner`] is.
+fn claim(store: &dyn Store, partitions: &[PartitionKey]) -> Vec<Lease> {
+    done(store.claim(&Claim::new(NODE, partitions, NOW))).leases
+}
 
 /// An id in a partition.
 fn instance_in(owner: &Owner<'_>, partition: u16, salt: &str) -> InstanceId {
@@ -25,13 +30,13 @@ pub fn every_claim_raises_the_epoch(store: &dyn Store) {
     let mut last = owner.lease(1).epoch;
     assert!(last > Epoch(0), "0 is nobody's");
     for _ in 0..3 {
-        let leases = done(store.claim(std::slice::from_ref(&key), NOW));
+        let leases = claim(store, std::slice::from_ref(&key));
         assert_eq!(leases.len(), 1);
         assert_eq!(leases[0].partition, key);
         assert!(leases[0].epoch > last);
         last = leases[0].epoch;
     }
-    let other = done(store.claim(&[owner.lease(0).partition.clone()], NOW));
+    let other = claim(store, &[owner.lease(0).partition.clone()]);
     assert_eq!(
         other[0].epoch,
         owner.lease(0).epoch.next(),
@@ -47,15 +52,15 @@ pub fn a_claim_takes_all_or_nothing(store: &dyn Store) {
         hub: hub("Missing"),
         index: 0,
     };
-    let error = refused(store.claim(&[own.clone(), missing], NOW));
+    let error = refused(store.claim(&Claim::new(NODE, &[own.clone(), missing], NOW)));
     assert!(matches!(error, Error::NoSuchHub { .. }), "{error}");
     let beyond = PartitionKey {
         hub: own.hub.clone(),
         index: 1,
     };
-    refused(store.claim(&[own.clone(), beyond], NOW));
-    assert_eq!(done(store.claim(&[own], NOW))[0].epoch, owner.lease(0).epoch.next());
-    assert_eq!(done(store.claim(&[], NOW)), []);
+    refused(store.claim(&Claim::new(NODE, &[own.clone(), beyond], NOW)));
+    assert_eq!(claim(store, &[own])[0].epoch, owner.lease(0).epoch.next());
+    assert_eq!(claim(store, &[]), []);
 }
 
 /// What an old owner still sends has no effect (R190).
@@ -67,7 +72,7 @@ pub fn an_old_epoch_is_fenced_and_leaves_nothing(store: &dyn Store) {
     late.start(&instance("order-2"));
     late.complete(&instance("order-1"), None);
     let group = late.take_group();
-    let newer = done(store.claim(&[late.lease(0).partition.clone()], NOW));
+    let newer = claim(store, &[late.lease(0).partition.clone()]);
     let error = refused(store.commit(Arc::new(group)));
     let Error::Fenced { partition, by } = error else {
         panic!("{error}")
@@ -85,7 +90,7 @@ pub fn an_old_epoch_is_fenced_and_leaves_nothing(store: &dyn Store) {
 /// A claim fences one partition only.
 pub fn fences_are_per_partition(store: &dyn Store) {
     let mut owner = Owner::new(store, "Fences", 2);
-    done(store.claim(&[owner.lease(0).partition.clone()], NOW));
+    claim(store, &[owner.lease(0).partition.clone()]);
     let id = instance_in(&owner, 1, "order");
     owner.start(&id);
     owner.flush();
@@ -94,9 +99,6 @@ pub fn fences_are_per_partition(store: &dyn Store) {
 
 /// A group counts as a whole, also across partitions.
 pub fn a_bad_section_fails_the_whole_group(store: &dyn Store) {
-    if !store.capabilities().is_group_atomic {
-        return;
-    }
     let mut owner = Owner::new(store, "Groups", 3);
     let ids: Vec<InstanceId> = (0..3)
         .map(|partition| instance_in(&owner, partition, "order"))
@@ -112,7 +114,7 @@ pub fn a_bad_section_fails_the_whole_group(store: &dyn Store) {
         sections: group.sections[..3].to_vec(),
     };
     // The last section is the bad one, and comes after three good ones.
-    done(store.claim(&[ghost.lease(0).partition.clone()], NOW));
+    claim(store, &[ghost.lease(0).partition.clone()]);
     let error = refused(store.commit(Arc::new(group)));
     assert!(matches!(error, Error::Fenced { .. }), "{error}");
     for (partition, id) in (0..).zip(&ids) {
@@ -161,7 +163,7 @@ pub fn a_partition_may_have_several_sections_in_a_group(store: &dyn Store) {
 /// An old owner is not told what it could go on with.
 pub fn recovering_under_an_old_epoch_is_refused(store: &dyn Store) {
     let owner = Owner::new(store, "Fences", 1);
-    let newer = done(store.claim(&[owner.lease(0).partition.clone()], NOW));
+    let newer = claim(store, &[owner.lease(0).partition.clone()]);
     let error = refused(store.recover(owner.lease(0)));
     assert!(matches!(error, Error::Fenced { .. }), "{error}");
     done(store.recover(&newer[0]));
@@ -170,18 +172,24 @@ pub fn recovering_under_an_old_epoch_is_refused(store: &dyn Store) {
 /// Whether activities may still be running from before (A18, A35).
 pub fn a_release_marks_the_partition_clean_and_a_claim_clears_it(store: &dyn Store) {
     let mut owner = Owner::new(store, "Releases", 2);
-    assert!(owner.lease(0).is_clean, "there was no owner before");
+    assert_eq!(owner.lease(0).previous, Previous::Nobody);
     owner.claim();
-    assert!(!owner.lease(0).is_clean, "the first owner did not stop");
+    assert_eq!(owner.lease(0).previous, Previous::ThisNode, "it did not give it back");
     done(store.release(&[owner.lease(0).clone()]));
     owner.claim();
-    assert!(owner.lease(0).is_clean);
-    assert!(!owner.lease(1).is_clean);
+    assert_eq!(owner.lease(0).previous, Previous::Nobody);
+    assert_eq!(owner.lease(1).previous, Previous::ThisNode);
     let old = owner.lease(0).clone();
     owner.claim();
     done(store.release(&[old]));
     owner.claim();
-    assert!(!owner.lease(0).is_clean, "an old owner cannot give back what it lost");
+    assert_eq!(
+        owner.lease(0).previous,
+        Previous::ThisNode,
+        "an old owner cannot give back what it lost"
+    );
+    let of_another = Claim::new(NodeId(8), &[owner.lease(0).partition.clone()], owner.now).steal();
+    assert_eq!(done(store.claim(&of_another)).leases[0].previous, Previous::Other);
 }
 
 /// The mark would be worth nothing otherwise.

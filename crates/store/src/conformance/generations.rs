@@ -10,7 +10,7 @@ use taskhub_core::payload::Payload;
 
 use super::commits::call;
 use super::{Owner, done, instance, name};
-use crate::{ExecutionKey, Store};
+use crate::{ExecutionKey, HistoryRange, Store};
 
 fn continue_as_new(input: &str) -> ActionKind {
     let carried = EventKind::EventRaised {
@@ -79,7 +79,11 @@ pub fn replacing_leaves_nothing_of_the_old(store: &dyn Store) {
     let old = history_of(&owner, &id);
     replace(&mut owner, &id);
     owner.check();
-    assert_eq!(done(store.history(&old, 0)), [], "the old history is gone");
+    assert_eq!(
+        done(store.history(&old, HistoryRange::ALL)),
+        [],
+        "the old history is gone"
+    );
     owner.complete(&id, None);
     replace(&mut owner, &id);
     owner.check();
@@ -110,7 +114,7 @@ pub fn purging_leaves_nothing(store: &dyn Store) {
     owner.flush();
     owner.with(&id, |state, _| control::purge(state).ok());
     owner.check();
-    assert_eq!(done(store.history(&old, 0)), []);
+    assert_eq!(done(store.history(&old, HistoryRange::ALL)), []);
     // In one group with its end.
     owner.with(&other, |state, now| control::terminate(state, None, false, now).ok());
     owner.with(&other, |state, _| control::purge(state).ok());
@@ -222,7 +226,7 @@ pub fn inputs_of_every_length_are_kept_over_generations(store: &dyn Store) {
             let mut key = history_of(&owner, &id);
             for ordinal in 0..=3 {
                 key.ordinal = ordinal;
-                let chunks = done(store.history(&key, 0));
+                let chunks = done(store.history(&key, HistoryRange::ALL));
                 let events = crate::decode_history(&chunks).unwrap_or_default();
                 let found = events.iter().find_map(|event| match &event.kind {
                     EventKind::ExecutionStarted(started) => started.input.clone(),

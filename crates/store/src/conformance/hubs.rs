@@ -6,22 +6,10 @@ use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::time::Timestamp;
 
 use super::owner::counters;
-use super::{Owner, done, hub, instance, refused};
-use crate::{Error, Freshness, HubAsk, HubInfo, PartitionKey, Query, Store};
+use super::{NODE, Owner, done, hub, instance, refused};
+use crate::{Claim, Error, HubInfo, PartitionKey, Selection, Store};
 
 const CREATED_AT: Timestamp = Timestamp::from_micros(1_700_000_000_123_456);
-
-fn create(name: &str) -> HubAsk {
-    HubAsk::Create {
-        name: hub(name),
-        partitions: 3,
-        now: CREATED_AT,
-    }
-}
-
-fn delete(name: &str) -> HubAsk {
-    HubAsk::Delete { name: hub(name) }
-}
 
 fn info(name: &str) -> HubInfo {
     HubInfo {
@@ -33,18 +21,18 @@ fn info(name: &str) -> HubInfo {
 
 /// A hub is listed as it was created.
 pub fn a_created_hub_is_listed(store: &dyn Store) {
-    assert_eq!(done(store.hubs(&HubAsk::List)), []);
-    assert_eq!(done(store.hubs(&create("Second"))), [info("Second")]);
-    assert_eq!(done(store.hubs(&create("First"))), [info("First")]);
-    let listed = done(store.hubs(&HubAsk::List));
+    assert_eq!(done(store.list_hubs()), []);
+    assert_eq!(done(store.create_hub(&hub("Second"), 3, CREATED_AT)), info("Second"));
+    assert_eq!(done(store.create_hub(&hub("First"), 3, CREATED_AT)), info("First"));
+    let listed = done(store.list_hubs());
     assert_eq!(listed, [info("First"), info("Second")]);
     assert_eq!(listed[1].name.as_str(), "Second", "in the case it was given");
 }
 
 /// Names are compared without case (A6).
 pub fn a_hub_exists_once_whatever_its_case(store: &dyn Store) {
-    done(store.hubs(&create("Orders")));
-    let error = refused(store.hubs(&create("ORDERS")));
+    done(store.create_hub(&hub("Orders"), 3, CREATED_AT));
+    let error = refused(store.create_hub(&hub("ORDERS"), 3, CREATED_AT));
     assert!(
         matches!(&error, Error::HubExists { hub: name } if *name == hub("orders")),
         "{error}"
@@ -53,7 +41,8 @@ pub fn a_hub_exists_once_whatever_its_case(store: &dyn Store) {
         hub: hub("oRdErS"),
         index: 0,
     };
-    assert_eq!(done(store.claim(&[owned], CREATED_AT)).len(), 1);
+    let claim = Claim::new(NODE, &[owned], CREATED_AT);
+    assert_eq!(done(store.claim(&claim)).leases.len(), 1);
 }
 
 /// After a deletion nothing of the hub answers, to its owner neither.
@@ -64,8 +53,8 @@ pub fn a_deleted_hub_is_gone(store: &dyn Store) {
     owner.flush();
     owner.wait(1);
     owner.start(&instance("order-2"));
-    assert_eq!(done(store.hubs(&delete("Gone"))).len(), 1);
-    assert_eq!(done(store.hubs(&HubAsk::List)), []);
+    assert_eq!(done(store.delete_hub(&hub("Gone"))).name, hub("Gone"));
+    assert_eq!(done(store.list_hubs()), []);
     let lease = owner.lease(owner.partition_of(&id)).clone();
     let is_missing = |error: Error| {
         assert!(
@@ -74,23 +63,23 @@ pub fn a_deleted_hub_is_gone(store: &dyn Store) {
         );
     };
     is_missing(refused(store.commit(Arc::new(owner.take_group()))));
-    is_missing(refused(store.claim(std::slice::from_ref(&lease.partition), CREATED_AT)));
+    let claim = Claim::new(NODE, std::slice::from_ref(&lease.partition), CREATED_AT);
+    is_missing(refused(store.claim(&claim)));
     is_missing(refused(store.recover(&lease)));
     is_missing(refused(store.load(&lease.partition, &[id])));
-    let page = Query::Page {
+    let page = Selection {
         hub: hub("Gone"),
         filter: Filter::default(),
         after: None,
         rows_max: 10,
-        payloads: Payloads::ALL,
     };
-    is_missing(refused(store.query(&page, Freshness::Committed)));
+    is_missing(refused(store.list(&page, Payloads::ALL)));
     done(store.release(&[lease]));
 }
 
 /// Deleting what is not there is refused.
 pub fn deleting_a_missing_hub_says_so(store: &dyn Store) {
-    let error = refused(store.hubs(&delete("Missing")));
+    let error = refused(store.delete_hub(&hub("Missing")));
     assert!(matches!(error, Error::NoSuchHub { .. }), "{error}");
 }
 
@@ -120,7 +109,7 @@ pub fn deleting_a_hub_leaves_the_others(store: &dyn Store) {
     }
     gone.flush();
     kept.flush();
-    done(store.hubs(&delete("gone")));
+    done(store.delete_hub(&hub("gone")));
     kept.check();
 }
 
@@ -132,7 +121,7 @@ pub fn a_hub_made_anew_is_empty_and_knows_no_old_fence(store: &dyn Store) {
     old.start(&instance("order-1"));
     old.flush();
     old.start(&instance("order-2"));
-    done(store.hubs(&delete("Again")));
+    done(store.delete_hub(&hub("Again")));
     let mut new = Owner::new(store, "Again", 1);
     new.claim();
     assert!(

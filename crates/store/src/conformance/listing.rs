@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::failure::Failure;
-use taskhub_core::id::{InstanceId, InstanceNumber};
+use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
 use taskhub_core::limits;
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
@@ -15,7 +15,7 @@ use taskhub_core::time::Timestamp;
 
 use super::commits::call;
 use super::{Owner, done, hub, instance, name, refused};
-use crate::{Answer, Error, Freshness, PartitionKey, Query, Store, fingerprint};
+use crate::{Error, FingerprintPage, PartitionKey, Selection, Store, fingerprint};
 
 /// Instances of several statuses, names and created times; some were created at the same moment.
 fn populated<'s>(store: &'s dyn Store, hub: &str, count: u32) -> Owner<'s> {
@@ -134,14 +134,7 @@ pub fn payloads_that_are_not_wanted_are_left_out_and_do_not_count(store: &dyn St
         ),
         (Payloads::NONE, 3),
     ] {
-        let query = Query::Page {
-            hub: owner.hub().clone(),
-            filter: Filter::default(),
-            after: None,
-            rows_max: 10,
-            payloads,
-        };
-        let page = done(store.query(&query, Freshness::Committed)).into_page();
+        let page = done(store.list(&all(owner.hub()), payloads)).page;
         assert_eq!(page.rows.len(), rows, "{payloads:?}");
         assert_eq!(page.next.is_none(), rows == 3);
         for row in page.rows {
@@ -324,13 +317,7 @@ pub fn counts_follow_every_change(store: &dyn Store) {
         owner.with(&id, |state, _| control::purge(state).ok());
     }
     owner.check();
-    let counts = done(store.query(
-        &Query::Counts {
-            hub: owner.hub().clone(),
-        },
-        Freshness::Committed,
-    ));
-    assert_eq!(counts, Answer::Counts(Vec::new()));
+    assert_eq!(done(store.counts(owner.hub())), []);
 }
 
 /// All ids of a partition, for the filter that tells which do not exist (A40).
@@ -368,14 +355,8 @@ fn fingerprints_of(store: &dyn Store, partition: &PartitionKey, rows_max: usize)
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let query = Query::Fingerprints {
-            partition: partition.clone(),
-            after,
-            rows_max,
-        };
-        let Answer::Fingerprints { fingerprints, next } = done(store.query(&query, Freshness::Eventual)) else {
-            panic!("fingerprints were asked for")
-        };
+        let page = done(store.fingerprints(partition, after, rows_max));
+        let FingerprintPage { fingerprints, next } = page;
         assert!(fingerprints.len() <= rows_max);
         found.extend(fingerprints);
         after = next;
@@ -385,35 +366,30 @@ fn fingerprints_of(store: &dyn Store, partition: &PartitionKey, rows_max: usize)
     }
 }
 
+/// The first ten instances of a hub.
+fn all(hub: &HubName) -> Selection {
+    Selection {
+        hub: hub.clone(),
+        filter: Filter::default(),
+        after: None,
+        rows_max: 10,
+    }
+}
+
 /// Not an empty answer.
 pub fn a_question_about_a_missing_hub_is_refused(store: &dyn Store) {
     let partition = PartitionKey {
         hub: hub("Missing"),
         index: 0,
     };
-    let questions = [
-        Query::Page {
-            hub: hub("Missing"),
-            filter: Filter::default(),
-            after: None,
-            rows_max: 1,
-            payloads: Payloads::ALL,
-        },
-        Query::Ids {
-            hub: hub("Missing"),
-            filter: Filter::default(),
-            after: None,
-            rows_max: 1,
-        },
-        Query::Counts { hub: hub("Missing") },
-        Query::Fingerprints {
-            partition,
-            after: None,
-            rows_max: 1,
-        },
+    let missing = all(&hub("Missing"));
+    let errors = [
+        refused(store.list(&missing, Payloads::ALL)),
+        refused(store.list_ids(&missing)),
+        refused(store.counts(&missing.hub)),
+        refused(store.fingerprints(&partition, None, 1)),
     ];
-    for question in questions {
-        let error = refused(store.query(&question, Freshness::Committed));
+    for error in errors {
         assert!(matches!(error, Error::NoSuchHub { .. }), "{error}");
     }
 }

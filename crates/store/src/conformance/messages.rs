@@ -1,16 +1,18 @@
 //! Messages: in an inbox until a turn takes them, in an outbox until a receiver does (A29, A30).
 
+use std::sync::Arc;
+
 use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
 use taskhub_core::event::{EventKind, HistoryEvent, Tags};
-use taskhub_core::id::InstanceId;
+use taskhub_core::id::{InstanceId, Seq};
 use taskhub_core::message::Outcome;
 use taskhub_core::payload::Payload;
 use taskhub_core::status::RuntimeStatus;
 
 use super::commits::call;
-use super::{Owner, instance, name};
-use crate::Store;
+use super::{Owner, done, instance, name, refused};
+use crate::{Error, Group, Section, Store};
 
 fn send(to: &InstanceId, text: &str) -> ActionKind {
     ActionKind::SendEvent {
@@ -180,5 +182,39 @@ pub fn carried_events_are_kept_with_the_start_message(store: &dyn Store) {
     let start = owner.state(&id).and_then(|state| state.start_message().cloned());
     assert_eq!(start.map(|message| message.carried), Some(carried));
     owner.turn(&id, Vec::new());
+    owner.check();
+}
+
+/// What a crash or a lost answer can repeat is told from damage: nothing of the group is left, and the first delivery counts.
+pub fn a_message_that_is_delivered_twice_is_recognised(store: &dyn Store) {
+    let mut owner = Owner::new(store, "Outbox", 4);
+    let (from, missing) = (instance("sender"), instance("nobody"));
+    owner.start(&from);
+    owner.turn(&from, vec![send(&missing, "1"), send(&missing, "2"), call("SayHello")]);
+    owner.flush();
+    let at = owner.outbox.keys().next().copied();
+    assert!(owner.deliver());
+    let once = owner.take_group();
+    let again = |count: u64| {
+        let mut section = once.sections[0].clone();
+        section.first_seq = Seq(section.first_seq.0 + count);
+        section
+    };
+    let is_stale = |sections: Vec<Section>| {
+        let error = refused(store.commit(Arc::new(Group { sections })));
+        assert!(
+            matches!(&error, Error::Stale { partition, at: found }
+                if *partition == once.sections[0].partition && Some(*found) == at),
+            "{error}"
+        );
+    };
+    is_stale(vec![again(0), again(1)]);
+    done(store.commit(Arc::new(Group {
+        sections: once.sections.clone(),
+    })));
+    is_stale(vec![again(1)]);
+    assert!(owner.deliver());
+    owner.flush();
+    is_stale(vec![again(2)]);
     owner.check();
 }

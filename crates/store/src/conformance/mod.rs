@@ -3,6 +3,7 @@
 //! ```text
 //! taskhub_store::conformance!(open)                      // `open` gives `(store, guard)`
 //! taskhub_store::conformance!(open, reopen = reopen)     // `reopen(guard)` opens the same data again
+//! taskhub_store::conformance!(@nodes open)               // more, for a store that several nodes share
 //! ```
 //!
 //! The macro expands to one `#[test]` per check, each over a store of its own. The guard keeps what the
@@ -18,6 +19,7 @@ pub mod hubs;
 pub mod listing;
 pub mod messages;
 pub mod model;
+pub mod nodes;
 mod owner;
 pub mod payloads;
 pub mod recovery;
@@ -29,7 +31,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-pub use owner::{Owner, hub, instance, name};
+pub use owner::{NODE, Owner, hub, instance, name};
 
 use crate::Fut;
 
@@ -135,6 +137,7 @@ macro_rules! conformance {
                 an_item_that_comes_and_goes_in_one_group_leaves_nothing
                 an_outbox_outlives_its_purged_sender
                 a_receiver_that_is_missing_still_takes_the_item
+                a_message_that_is_delivered_twice_is_recognised
                 a_child_runs_and_its_parent_hears_of_it
                 an_inbox_is_kept_in_order_with_its_numbers
                 carried_events_are_kept_with_the_start_message
@@ -182,6 +185,18 @@ macro_rules! conformance {
             epochs_go_on_after_reopening
             a_clean_stop_is_remembered
             a_deleted_hub_stays_deleted
+        );
+    };
+    (@nodes $open:expr) => {
+        $crate::conformance!(@checks $open;
+            nodes {
+                what_a_living_node_owns_is_left_alone
+                what_a_node_owned_is_free_when_its_lease_is_over
+                beats_keep_a_lease_and_tell_of_others
+                a_beat_after_the_lease_is_refused
+                what_is_stolen_is_fenced
+                what_is_given_back_is_free_at_once
+            }
         );
     };
     (@checks $open:expr; $($module:ident { $($check:ident)* })*) => {

@@ -15,7 +15,7 @@ use taskhub_core::seen::KeyUse;
 use taskhub_core::status::{RuntimeStatus, Stall};
 
 use super::{Owner, done, instance, name};
-use crate::{Job, Store};
+use crate::Store;
 
 /// Random numbers that are the same each time (splitmix64).
 #[derive(Debug)]
@@ -107,7 +107,7 @@ fn finish(store: &dyn Store, owner: &mut Owner<'_>) {
             ..Filter::default()
         });
     }
-    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
+    assert_eq!(done(store.verify()).problems, Vec::<String>::new());
 }
 
 /// One random step; some do nothing, where the state does not allow them.

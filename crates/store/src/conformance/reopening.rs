@@ -2,10 +2,14 @@
 
 use taskhub_core::action::ActionKind;
 use taskhub_core::message::Outcome;
+use taskhub_core::time::Timestamp;
 
 use super::commits::call;
 use super::{Owner, done, hub, instance, name};
-use crate::{HubAsk, Job, Store};
+use crate::{Claim, NodeId, Previous, Store};
+
+/// When the lease of the first owner is over.
+const LATER: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
 /// States, histories, open work and listings of a busy hub.
 pub fn everything_is_there_after_reopening<S: Store, G>(store: S, guard: G, reopen: impl FnOnce(G) -> (S, G)) {
@@ -38,7 +42,7 @@ pub fn everything_is_there_after_reopening<S: Store, G>(store: S, guard: G, reop
     let (store, _guard) = reopen(guard);
     let mut owner = parked.over(&store);
     owner.check();
-    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
+    assert_eq!(done(store.verify()).problems, Vec::<String>::new());
     owner.claim();
     owner.check();
     owner.start(&instance("order-new"));
@@ -51,12 +55,10 @@ pub fn epochs_go_on_after_reopening<S: Store, G>(store: S, guard: G, reopen: imp
     let old = owner.lease(0).clone();
     drop(store);
     let (store, _guard) = reopen(guard);
-    let new = done(store.claim(
-        std::slice::from_ref(&old.partition),
-        taskhub_core::time::Timestamp::from_micros(1),
-    ));
+    let claim = Claim::new(NodeId(8), std::slice::from_ref(&old.partition), LATER);
+    let new = done(store.claim(&claim)).leases;
     assert_eq!(new[0].epoch, old.epoch.next());
-    assert!(!new[0].is_clean, "the first owner never gave it back");
+    assert_eq!(new[0].previous, Previous::Other, "the first owner never gave it back");
 }
 
 /// A release is as durable as a commit (A18).
@@ -67,8 +69,8 @@ pub fn a_clean_stop_is_remembered<S: Store, G>(store: S, guard: G, reopen: impl 
     drop(store);
     let (store, _guard) = reopen(guard);
     let keys: Vec<_> = leases.iter().map(|lease| lease.partition.clone()).collect();
-    let new = done(store.claim(&keys, taskhub_core::time::Timestamp::from_micros(1)));
-    assert!(new.iter().all(|lease| lease.is_clean));
+    let new = done(store.claim(&Claim::new(NodeId(8), &keys, LATER))).leases;
+    assert!(new.iter().all(|lease| lease.previous == Previous::Nobody));
 }
 
 /// And its rows do not come back either.
@@ -76,9 +78,9 @@ pub fn a_deleted_hub_stays_deleted<S: Store, G>(store: S, guard: G, reopen: impl
     let mut owner = Owner::new(&store, "Deleted", 2);
     owner.start(&instance("order-1"));
     owner.flush();
-    done(store.hubs(&HubAsk::Delete { name: hub("Deleted") }));
+    done(store.delete_hub(&hub("Deleted")));
     drop(store);
     let (store, _guard) = reopen(guard);
-    assert_eq!(done(store.hubs(&HubAsk::List)), []);
+    assert_eq!(done(store.list_hubs()), []);
     Owner::new(&store, "Deleted", 2).check();
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use taskhub_core::commit::{Change, Commit, Continued, Creation, Ending, Open, Update};
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{InstanceNumber, Seq};
-use taskhub_core::message::{Message, OutboxItem};
+use taskhub_core::message::{Message, OutboxItem, OutboxRef};
 use taskhub_core::payload::Payload;
 use taskhub_core::seen::SeenKey;
 use taskhub_core::status::{RuntimeStatus, Stall};
@@ -21,13 +21,29 @@ use super::record::{Head, Key, Stored, int};
 use super::sums::print;
 use super::trouble::Trouble;
 use crate::fence::{check_epoch, check_seq};
-use crate::{Group, PartitionKey, Section};
+use crate::{Error, Group, PartitionKey, Section};
 
 /// Answers what is stored of an instance.
 pub(super) type Lookup<'l> = dyn FnMut(Key) -> Result<Option<Stored>, Trouble> + 'l;
 
 /// Place of an outbox item: part, seq, index.
 pub(super) type OutboxKey = (i64, i64, u32);
+
+/// An outbox item that was stored before, and the partition whose commit takes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Consumed<'g> {
+    pub(super) key: OutboxKey,
+    by: &'g PartitionKey,
+    at: OutboxRef,
+}
+
+impl Consumed<'_> {
+    /// What is said if it is not there.
+    pub(super) fn stale(&self) -> Trouble {
+        let partition = self.by.clone();
+        Error::Stale { partition, at: self.at }.into()
+    }
+}
 
 /// What a group comes to.
 #[derive(Debug, Default)]
@@ -40,7 +56,7 @@ pub(super) struct Folded<'g> {
     pub(super) removed: BTreeMap<Key, Head>,
     pub(super) outbox: BTreeMap<OutboxKey, &'g OutboxItem>,
     /// Stored items that were taken.
-    pub(super) consumed: Vec<OutboxKey>,
+    pub(super) consumed: Vec<Consumed<'g>>,
     /// Partitions as they are afterwards.
     pub(super) parts: BTreeMap<i64, Part>,
     pub(super) commits: u64,
@@ -118,15 +134,16 @@ impl<'g> Folded<'g> {
                 };
                 let sender = hubs.part(&sender)?;
                 let key = (sender.row, int(from.seq.0), from.index);
-                if self.outbox.remove(&key).is_none() {
-                    self.consumed.push(key);
-                }
+                let consumed = Consumed {
+                    key,
+                    by: &section.partition,
+                    at: from,
+                };
                 let items = &mut self.part(sender).items;
-                *items = items.checked_sub(1).ok_or_else(|| {
-                    Trouble::Contradiction(format!(
-                        "outbox item {key:?} is taken from a partition that has none (R188)"
-                    ))
-                })?;
+                *items = items.checked_sub(1).ok_or_else(|| consumed.stale())?;
+                if self.outbox.remove(&key).is_none() {
+                    self.consumed.push(consumed);
+                }
             }
             next.next_seq = next.next_seq.next();
             if let Some(Change::Create(_)) = commit.change {

@@ -12,7 +12,7 @@ use super::record::{Key, int, uint};
 use super::sums::Words;
 use super::trouble::Trouble;
 use crate::fence::no_such_partition;
-use crate::{Error, HubInfo, Lease, PartitionKey, first_number};
+use crate::{Claim, Error, HubInfo, Lease, NodeId, Ownership, PartitionKey, Previous, first_number};
 
 /// All hubs.
 #[derive(Debug, Default)]
@@ -255,6 +255,23 @@ impl Hubs {
             .ok_or_else(|| no_such_partition(key))
     }
 
+    /// All partitions, and who has claimed them.
+    pub(super) fn owners(&self, owners: &BTreeMap<i64, NodeId>) -> Vec<Ownership> {
+        let of_hub = |hub: &Hub| {
+            let name = hub.info.name.clone();
+            let owner = |part: &Part| Ownership {
+                partition: PartitionKey {
+                    hub: name.clone(),
+                    index: part.index,
+                },
+                node: owners.get(&part.row).copied().filter(|_| !part.is_clean),
+                epoch: part.epoch,
+            };
+            hub.parts.iter().map(owner).collect::<Vec<_>>()
+        };
+        self.0.values().flat_map(of_hub).collect()
+    }
+
     /// Takes over what a sealed group counted.
     pub(super) fn count(&mut self, counted: &BTreeMap<i64, Part>) {
         for part in self.0.values_mut().flat_map(|hub| &mut hub.parts) {
@@ -367,20 +384,32 @@ pub(super) fn delete(connection: &Connection, hubs: &Hubs, name: &HubName) -> Re
     Ok(hub.info.clone())
 }
 
-/// Raises the epochs of partitions (A21).
-pub(super) fn claim(connection: &Connection, hubs: &Hubs, partitions: &[PartitionKey]) -> Result<Vec<Lease>, Trouble> {
-    let mut leases = Vec::with_capacity(partitions.len());
+/// Raises the epochs of partitions (A21). `owners` are those that have claimed them since the store was opened.
+pub(super) fn claim(
+    connection: &Connection,
+    hubs: &Hubs,
+    claim: &Claim,
+    owners: &BTreeMap<i64, NodeId>,
+) -> Result<Vec<Lease>, Trouble> {
+    let mut leases = Vec::with_capacity(claim.partitions.len());
     let mut claimed = BTreeMap::new();
-    for key in partitions {
+    for key in &claim.partitions {
         let part = hubs.part(key)?;
+        let is_again = claimed.contains_key(&part.row);
         let part: &mut Part = claimed.entry(part.row).or_insert_with(|| part.clone());
-        let is_clean = std::mem::replace(&mut part.is_clean, false);
+        let previous = if std::mem::replace(&mut part.is_clean, false) {
+            Previous::Nobody
+        } else if is_again || owners.get(&part.row) == Some(&claim.node) {
+            Previous::ThisNode
+        } else {
+            Previous::Other
+        };
         part.epoch = part.epoch.next();
         part.update(connection)?;
         leases.push(Lease {
             partition: key.clone(),
             epoch: part.epoch,
-            is_clean,
+            previous,
         });
     }
     Ok(leases)

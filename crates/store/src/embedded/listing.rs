@@ -8,53 +8,26 @@ use std::collections::BTreeMap;
 
 use rusqlite::{CachedStatement, Connection, Row, Rows, params};
 use taskhub_core::fold;
-use taskhub_core::id::{HubName, InstanceId};
+use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
 use taskhub_core::limits;
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 
-use super::folder::Pages;
 use super::hubs;
 use super::reader::{after, complete, info, instance_id};
 use super::record::{InfoRow, Key, Place, count_sum, int, read_status, uint};
-use super::trouble::{Trouble, damaged_page};
-use crate::{Answer, PartitionKey, Query, fingerprint};
+use super::trouble::Trouble;
+use crate::{FingerprintPage, IdPage, InstancePage, PartitionKey, Selection, fingerprint};
 
 const CANDIDATE: &str = "inst, created_at, id, status, name";
 
-pub(super) fn answer(connection: &Connection, query: &Query, pages: Pages) -> Result<Answer, Trouble> {
-    match query {
-        Query::Page {
-            hub,
-            filter,
-            after,
-            rows_max,
-            payloads,
-        } => {
-            let scan = Scan::new(connection, hub, filter, after.as_ref())?;
-            scan.page((*rows_max).min(limits::PAGE_ROWS_MAX), *payloads)
-        }
-        Query::Ids {
-            hub,
-            filter,
-            after,
-            rows_max,
-        } => {
-            let scan = Scan::new(connection, hub, filter, after.as_ref())?;
-            scan.ids((*rows_max).min(limits::PAGE_ROWS_MAX))
-        }
-        // What is missing in either is taken for what does not exist.
-        Query::Counts { .. } | Query::Fingerprints { .. } if pages == Pages::Lenient => {
-            Err(Trouble::Contradiction(damaged_page()))
-        }
-        Query::Counts { hub } => counts(connection, hub),
-        Query::Fingerprints {
-            partition,
-            after,
-            rows_max,
-        } => fingerprints(connection, partition, *after, (*rows_max).min(limits::PAGE_ROWS_MAX)),
-    }
+pub(super) fn list(connection: &Connection, which: &Selection, payloads: Payloads) -> Result<InstancePage, Trouble> {
+    Scan::new(connection, which)?.page(which.rows_max.min(limits::PAGE_ROWS_MAX), payloads)
+}
+
+pub(super) fn list_ids(connection: &Connection, which: &Selection) -> Result<IdPage, Trouble> {
+    Scan::new(connection, which)?.ids(which.rows_max.min(limits::PAGE_ROWS_MAX))
 }
 
 /// A row as the index and a look at the table give it.
@@ -98,22 +71,17 @@ struct Scan<'q> {
 }
 
 impl<'q> Scan<'q> {
-    fn new(
-        connection: &'q Connection,
-        hub: &HubName,
-        filter: &'q Filter,
-        after: Option<&'q Cursor>,
-    ) -> Result<Self, Trouble> {
+    fn new(connection: &'q Connection, which: &'q Selection) -> Result<Self, Trouble> {
         Ok(Self {
             connection,
-            hub: hubs::find(connection, hub)?,
-            filter,
-            after,
+            hub: hubs::find(connection, &which.hub)?,
+            filter: &which.filter,
+            after: which.after.as_ref(),
             rows_read: Cell::new(0),
         })
     }
 
-    fn page(self, rows_max: usize, payloads: Payloads) -> Result<Answer, Trouble> {
+    fn page(self, rows_max: usize, payloads: Payloads) -> Result<InstancePage, Trouble> {
         let (found, mut next) = self.found(rows_max)?;
         let (mut rows, mut bytes) = (Vec::new(), 0);
         let mut left = found.into_iter().peekable();
@@ -128,13 +96,13 @@ impl<'q> Scan<'q> {
                 break;
             }
         }
-        Ok(Answer::Page {
+        Ok(InstancePage {
             page: Page { rows, next },
             rows_read: self.rows_read.get(),
         })
     }
 
-    fn ids(self, rows_max: usize) -> Result<Answer, Trouble> {
+    fn ids(self, rows_max: usize) -> Result<IdPage, Trouble> {
         let (found, next) = self.found(rows_max)?;
         let mut ids = Vec::with_capacity(found.len());
         for row in found {
@@ -144,7 +112,7 @@ impl<'q> Scan<'q> {
                 Err(trouble) => left_out(row.key, &trouble.of_row()?),
             }
         }
-        Ok(Answer::Ids {
+        Ok(IdPage {
             ids,
             next,
             rows_read: self.rows_read.get(),
@@ -339,7 +307,7 @@ fn is_open(status: RuntimeStatus) -> bool {
     matches!(status, Running | ContinuedAsNew | Pending | Suspended)
 }
 
-fn counts(connection: &Connection, hub: &HubName) -> Result<Answer, Trouble> {
+pub(super) fn counts(connection: &Connection, hub: &HubName) -> Result<Vec<(RuntimeStatus, u64)>, Trouble> {
     let hub = hubs::find(connection, hub)?;
     let sql = "SELECT part, status, n, sum FROM status_count WHERE part IN (SELECT part FROM part WHERE hub = ?1)";
     let mut statement = connection.prepare_cached(sql)?;
@@ -355,15 +323,16 @@ fn counts(connection: &Connection, hub: &HubName) -> Result<Answer, Trouble> {
         *counts.entry(read_status(status)?).or_default() += uint(n);
     }
     counts.retain(|_, n| *n > 0);
-    Ok(Answer::Counts(counts.into_iter().collect()))
+    Ok(counts.into_iter().collect())
 }
 
-fn fingerprints(
+pub(super) fn fingerprints(
     connection: &Connection,
     partition: &PartitionKey,
-    behind: Option<taskhub_core::id::InstanceNumber>,
+    behind: Option<InstanceNumber>,
     rows_max: usize,
-) -> Result<Answer, Trouble> {
+) -> Result<FingerprintPage, Trouble> {
+    let rows_max = rows_max.min(limits::PAGE_ROWS_MAX);
     let part = hubs::find_part(connection, partition)?;
     let (first, end) = after(part.row, behind);
     let sql = "SELECT inst, id FROM instance WHERE inst >= ?1 AND inst < ?2 ORDER BY inst LIMIT ?3";
@@ -378,5 +347,5 @@ fn fingerprints(
         last = Some(Key(row.get(0)?).number());
         fingerprints.push(fingerprint(&instance_id(row, 1)?));
     }
-    Ok(Answer::Fingerprints { fingerprints, next })
+    Ok(FingerprintPage { fingerprints, next })
 }

@@ -41,15 +41,18 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use taskhub_core::id::InstanceId;
+use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
 use taskhub_core::instance::InstanceState;
+use taskhub_core::query::Payloads;
+use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
 use crate::blocking::{Reader, Writer};
 use crate::{
-    Answer, Capabilities, Error, ExecutionKey, Freshness, Fut, Group, HistoryBounds, HistoryChunk, HubAsk, HubInfo,
-    Job, JobReport, Lease, PartitionKey, Query, Recovered, Store, Work,
+    Beat, Claim, Claimed, Error, ExecutionKey, FingerprintPage, Fut, Group, HistoryChunk, HistoryRange, HubInfo,
+    IdPage, InstancePage, Lease, NodeId, PartitionKey, Recovered, Selection, Space, Store, Verified, Work,
 };
 
 #[cfg(feature = "testing")]
@@ -92,16 +95,6 @@ pub enum Synchronous {
     Off,
 }
 
-/// What the embedded store can do.
-pub fn capabilities(options: Options) -> Capabilities {
-    let is_durable = options.synchronous == Synchronous::Full;
-    Capabilities {
-        name: "embedded",
-        is_durable,
-        is_group_atomic: true,
-    }
-}
-
 /// A store in a folder.
 ///
 /// Groups are written on the thread that polls [`Store::commit`], which the disk blocks. Other calls are
@@ -109,7 +102,6 @@ pub fn capabilities(options: Options) -> Capabilities {
 /// does not take its call back. Dropping the store waits for calls under way.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    capabilities: Capabilities,
     watch: Watch,
     threads: Threads,
 }
@@ -136,7 +128,6 @@ impl EmbeddedStore {
         let writer = SqliteWriter::open(folder, options)?;
         let open = |count| (0..count).map(|_| SqliteReader::open(folder)).collect::<Result<_, _>>();
         Ok(Self {
-            capabilities: capabilities(options),
             watch: writer.watch().clone(),
             threads: Threads::start(writer, open(READERS)?, open(SCANNERS)?)?,
         })
@@ -144,24 +135,34 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
-    fn capabilities(&self) -> Capabilities {
-        self.capabilities.clone()
-    }
-
     /// A sync is counted for each sealed group and each other change, and two for each time the log is
     /// written back to the file; none with [`Synchronous::Off`], where SQLite asks for none.
     fn work(&self) -> Work {
         self.threads.work()
     }
 
-    fn hubs<'a>(&'a self, ask: &'a HubAsk) -> Fut<'a, Vec<HubInfo>> {
-        let ask = ask.clone();
-        self.threads.write(move |writer| writer.hubs(&ask))
+    fn list_hubs(&self) -> Fut<'_, Vec<HubInfo>> {
+        self.threads.write(Writer::list_hubs)
     }
 
-    fn claim<'a>(&'a self, partitions: &'a [PartitionKey], now: Timestamp) -> Fut<'a, Vec<Lease>> {
-        let partitions = partitions.to_vec();
-        self.threads.write(move |writer| writer.claim(&partitions, now))
+    fn create_hub<'a>(&'a self, name: &'a HubName, partitions: u16, now: Timestamp) -> Fut<'a, HubInfo> {
+        let name = name.clone();
+        self.threads
+            .write(move |writer| writer.create_hub(&name, partitions, now))
+    }
+
+    fn delete_hub<'a>(&'a self, name: &'a HubName) -> Fut<'a, HubInfo> {
+        let name = name.clone();
+        self.threads.write(move |writer| writer.delete_hub(&name))
+    }
+
+    fn beat(&self, node: NodeId, lasts: Duration, now: Timestamp) -> Fut<'_, Beat> {
+        self.threads.write(move |writer| writer.beat(node, lasts, now))
+    }
+
+    fn claim<'a>(&'a self, claim: &'a Claim) -> Fut<'a, Claimed> {
+        let claim = claim.clone();
+        self.threads.write(move |writer| writer.claim(&claim))
     }
 
     fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()> {
@@ -187,31 +188,51 @@ impl Store for EmbeddedStore {
         self.threads.read(move |reader| reader.load(&partition, &instances))
     }
 
-    fn history<'a>(&'a self, of: &'a ExecutionKey, from: u32) -> Fut<'a, Vec<HistoryChunk>> {
+    fn history<'a>(&'a self, of: &'a ExecutionKey, range: HistoryRange) -> Fut<'a, Vec<HistoryChunk>> {
         let of = of.clone();
-        self.threads.read(move |reader| reader.history(&of, from))
+        self.threads.read(move |reader| reader.history(&of, range))
     }
 
-    fn history_part<'a>(
+    fn list<'a>(&'a self, which: &'a Selection, payloads: Payloads) -> Fut<'a, InstancePage> {
+        let which = which.clone();
+        self.threads.scan(move |reader| reader.list(&which, payloads))
+    }
+
+    fn list_ids<'a>(&'a self, which: &'a Selection) -> Fut<'a, IdPage> {
+        let which = which.clone();
+        self.threads.scan(move |reader| reader.list_ids(&which))
+    }
+
+    fn counts<'a>(&'a self, hub: &'a HubName) -> Fut<'a, Vec<(RuntimeStatus, u64)>> {
+        let hub = hub.clone();
+        self.threads.scan(move |reader| reader.counts(&hub))
+    }
+
+    fn fingerprints<'a>(
         &'a self,
-        of: &'a ExecutionKey,
-        from: u32,
-        bounds: HistoryBounds,
-    ) -> Fut<'a, Vec<HistoryChunk>> {
-        let of = of.clone();
-        self.threads.read(move |reader| reader.history_part(&of, from, bounds))
+        partition: &'a PartitionKey,
+        after: Option<InstanceNumber>,
+        rows_max: usize,
+    ) -> Fut<'a, FingerprintPage> {
+        let partition = partition.clone();
+        self.threads
+            .scan(move |reader| reader.fingerprints(&partition, after, rows_max))
     }
 
-    fn query<'a>(&'a self, query: &'a Query, _freshness: Freshness) -> Fut<'a, Answer> {
-        let query = query.clone();
-        self.threads.scan(move |reader| reader.query(&query))
+    fn verify(&self) -> Fut<'_, Verified> {
+        // It takes long and changes nothing, so it must not stand in the writer's way.
+        self.threads.scan(Reader::verify)
     }
 
-    fn maintain(&self, job: Job) -> Fut<'_, JobReport> {
-        match job {
-            // It takes long and changes nothing, so it must not stand in the writer's way.
-            Job::Verify => self.threads.scan(SqliteReader::verify),
-            Job::Compact | Job::FindRoom => self.threads.write(move |writer| writer.maintain(job)),
-        }
+    fn space(&self) -> Fut<'_, Space> {
+        self.threads.read(Reader::space)
+    }
+
+    fn compact(&self) -> Fut<'_, Space> {
+        self.threads.write(Writer::compact)
+    }
+
+    fn find_room(&self) -> Fut<'_, ()> {
+        self.threads.write(Writer::find_room)
     }
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rusqlite::{Connection, Row, params};
-use taskhub_core::id::InstanceId;
+use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::payload::Payload;
-use taskhub_core::status::InstanceInfo;
+use taskhub_core::query::Payloads;
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 
 use super::folder::Pages;
 use super::hubs::Part;
@@ -20,7 +21,8 @@ use super::trouble::{During, Trouble, damaged_page};
 use super::{folder, hubs, listing, recovery, rows, verify};
 use crate::blocking::Reader;
 use crate::{
-    Answer, Error, ExecutionKey, HistoryBounds, HistoryChunk, HistoryRead, Lease, PartitionKey, Query, Recovered,
+    Error, ExecutionKey, FingerprintPage, HistoryChunk, HistoryRange, HistoryRead, IdPage, InstancePage, Lease,
+    PartitionKey, Recovered, Selection, Space, Verified,
 };
 
 /// A reader. Any number may be at work while the writer writes.
@@ -49,19 +51,7 @@ impl SqliteReader {
         })
     }
 
-    /// Checks everything, see [`crate::Job::Verify`].
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` if the file is too damaged to be checked, `Unavailable` if it cannot be read.
-    pub fn verify(&mut self) -> Result<crate::JobReport, Error> {
-        self.verify_with(&mut |_| {})
-    }
-
-    pub(super) fn verify_with(
-        &mut self,
-        progress: &mut dyn FnMut(verify::Progress),
-    ) -> Result<crate::JobReport, Error> {
+    pub(super) fn verify_with(&mut self, progress: &mut dyn FnMut(verify::Progress)) -> Result<Verified, Error> {
         let folder = self.folder.clone();
         let verified = verify::verify(self.lenient()?, &folder, true, progress);
         verified.map_err(|trouble| trouble.during(During::Read, &folder::file(&folder)))
@@ -123,24 +113,54 @@ impl Reader for SqliteReader {
         })
     }
 
-    fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, Error> {
-        self.history_part(of, from, HistoryBounds::NONE)
-    }
-
-    fn history_part(
-        &mut self,
-        of: &ExecutionKey,
-        from: u32,
-        bounds: HistoryBounds,
-    ) -> Result<Vec<HistoryChunk>, Error> {
+    fn history(&mut self, of: &ExecutionKey, range: HistoryRange) -> Result<Vec<HistoryChunk>, Error> {
         self.snapshot(|connection, _| {
             let part = hubs::find_part(connection, &of.partition)?;
-            history(connection, Key::new(part.row, of.number), of.ordinal, (from, bounds))
+            history(connection, Key::new(part.row, of.number), of.ordinal, range)
         })
     }
 
-    fn query(&mut self, query: &Query) -> Result<Answer, Error> {
-        self.snapshot(|connection, pages| listing::answer(connection, query, pages))
+    fn list(&mut self, which: &Selection, payloads: Payloads) -> Result<InstancePage, Error> {
+        self.snapshot(|connection, _| listing::list(connection, which, payloads))
+    }
+
+    fn list_ids(&mut self, which: &Selection) -> Result<IdPage, Error> {
+        self.snapshot(|connection, _| listing::list_ids(connection, which))
+    }
+
+    fn counts(&mut self, hub: &HubName) -> Result<Vec<(RuntimeStatus, u64)>, Error> {
+        self.snapshot(|connection, pages| {
+            none_missing(pages)?;
+            listing::counts(connection, hub)
+        })
+    }
+
+    fn fingerprints(
+        &mut self,
+        partition: &PartitionKey,
+        after: Option<InstanceNumber>,
+        rows_max: usize,
+    ) -> Result<FingerprintPage, Error> {
+        self.snapshot(|connection, pages| {
+            none_missing(pages)?;
+            listing::fingerprints(connection, partition, after, rows_max)
+        })
+    }
+
+    fn verify(&mut self) -> Result<Verified, Error> {
+        self.verify_with(&mut |_| {})
+    }
+
+    fn space(&mut self) -> Result<Space, Error> {
+        self.snapshot(|connection, _| verify::space(connection))
+    }
+}
+
+/// Refuses a read on a damaged file of which a missing row would be taken for one that does not exist.
+fn none_missing(pages: Pages) -> Result<(), Trouble> {
+    match pages {
+        Pages::Strict => Ok(()),
+        Pages::Lenient => Err(Trouble::Contradiction(damaged_page())),
     }
 }
 
@@ -288,13 +308,14 @@ pub(super) fn history(
     connection: &Connection,
     key: Key,
     ordinal: u32,
-    (from, bounds): (u32, HistoryBounds),
+    range: HistoryRange,
 ) -> Result<Vec<HistoryChunk>, Trouble> {
     let sql = "SELECT first, events, is_cut, sum, body FROM history WHERE inst = ?1 AND ordinal = ?2 AND first >= \
          coalesce((SELECT max(first) FROM history WHERE inst = ?1 AND ordinal = ?2 AND first <= ?3), 0) ORDER BY first";
+    let from = range.from;
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![key.0, ordinal, from])?;
-    let (mut chunks, mut enough) = (Vec::new(), HistoryRead::default());
+    let (mut chunks, mut read) = (Vec::new(), HistoryRead::default());
     let mut end = None;
     while let Some(row) = rows.next()? {
         let (first, events, is_cut) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -317,9 +338,9 @@ pub(super) fn history(
         }
         end = Some(first + events);
         let Some(chunk) = cut(chunk, from)? else { continue };
-        enough.add(&chunk);
+        read.add(&chunk);
         chunks.push(chunk);
-        if enough.is_reached(bounds) {
+        if read.is_reached(range) {
             return Ok(chunks);
         }
     }
@@ -362,7 +383,7 @@ fn cut(chunk: HistoryChunk, from: u32) -> Result<Option<HistoryChunk>, Trouble> 
 }
 
 /// Instances of a partition behind a number, for pages of fingerprints.
-pub(super) fn after(part: i64, number: Option<taskhub_core::id::InstanceNumber>) -> (i64, i64) {
+pub(super) fn after(part: i64, number: Option<InstanceNumber>) -> (i64, i64) {
     let (first, end) = Key::range(part);
     (number.map_or(first, |number| first + int(number.0) + 1), end)
 }

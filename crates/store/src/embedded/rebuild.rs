@@ -21,7 +21,7 @@ use super::sums::print;
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
 use super::{anew, beside, log, own, watch};
-use crate::{Error, Extent, JobReport};
+use crate::{Error, Extent, Verified};
 
 /// What became of a store that was written anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ pub(super) fn forget_second_name(path: &Path) -> io::Result<()> {
 
 /// Refuses a new file that is not whole: something was damaged in a way that nothing here has noticed.
 fn check(new: &Connection, path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), Trouble> {
-    let mut report = JobReport::default();
+    let mut report = Verified::default();
     verify::rows(new, path, &mut report, progress)?;
     match report.problems.first() {
         None => Ok(()),

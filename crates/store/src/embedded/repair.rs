@@ -21,7 +21,7 @@ use super::reader::{self, SqliteReader};
 use super::record::{INFO, Key, read_info, uint};
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
-use crate::{Error, HistoryBounds, JobReport, decode_history};
+use crate::{Error, HistoryRange, Verified, decode_history};
 
 pub use super::rebuild::{Rebuilt, rebuild};
 
@@ -32,7 +32,7 @@ pub use super::rebuild::{Rebuilt, rebuild};
 ///
 /// `Corrupt` if so much is damaged that nothing can be checked, `Unavailable` if it cannot be read or is of an older
 /// format, `Format` if it is of a newer one.
-pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<JobReport, Error> {
+pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Verified, Error> {
     let (folder, log) = match take(path) {
         // Whoever has it has looked at its log.
         Err(Error::Locked { .. }) => return SqliteReader::open(path)?.verify_with(progress),
@@ -361,7 +361,7 @@ pub(super) fn saved(connection: &Connection, row: &rusqlite::Row<'_>) -> Result<
     let state = reader::state(connection, info)?;
     let mut histories = Vec::new();
     for ordinal in ordinals(connection, key)? {
-        let chunks = reader::history(connection, key, ordinal, (0, HistoryBounds::NONE))?;
+        let chunks = reader::history(connection, key, ordinal, HistoryRange::ALL)?;
         histories.push((ordinal, decode_history(&chunks)?));
     }
     Ok(Saved { hub, state, histories })

@@ -253,11 +253,11 @@ impl Tables<'_> {
 
     fn outbox(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
         let mut changed = 0;
-        for (part, seq, index) in &folded.consumed {
+        for consumed in &folded.consumed {
+            let (part, seq, index) = consumed.key;
             let mut delete = self.prepare("DELETE FROM outbox WHERE part = ?1 AND seq = ?2 AND ix = ?3")?;
             if delete.execute(params![part, seq, index])? != 1 {
-                let what = format!("outbox item {part}/{seq}/{index} is taken, which is not there (R188)");
-                return Err(Trouble::Contradiction(what));
+                return Err(consumed.stale());
             }
             changed += 1;
         }

@@ -15,8 +15,8 @@ use super::record::{INFO, InfoRow, count_sum, read_info, uint};
 use super::recovery::{OUTBOX, outbox_item};
 use super::trouble::{During, Trouble};
 use super::{folder, frames};
-use crate::HistoryBounds;
-use crate::JobReport;
+use crate::HistoryRange;
+use crate::{Space, Verified};
 
 /// A damaged store could have a line for every row.
 const PROBLEMS_MAX: usize = 100;
@@ -42,9 +42,12 @@ pub(super) fn verify(
     folder: &Path,
     has_log: bool,
     progress: &mut dyn FnMut(Progress),
-) -> Result<JobReport, Trouble> {
+) -> Result<Verified, Trouble> {
     let snapshot = connection.unchecked_transaction()?;
-    let mut report = size(&snapshot)?;
+    let mut report = Verified {
+        bytes: space(&snapshot)?.bytes,
+        ..Verified::default()
+    };
     pages(&snapshot, (folder, has_log), &mut report, progress)?;
     rows(&snapshot, folder, &mut report, progress)?;
     Ok(report)
@@ -54,10 +57,10 @@ pub(super) fn verify(
 pub(super) fn rows(
     snapshot: &Connection,
     folder: &Path,
-    report: &mut JobReport,
+    report: &mut Verified,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Trouble> {
-    let mut check = |run: &mut dyn FnMut(&mut JobReport) -> Result<(), Trouble>| {
+    let mut check = |run: &mut dyn FnMut(&mut Verified) -> Result<(), Trouble>| {
         // What keeps one check from its end may leave another one to do.
         match run(report) {
             Err(trouble) if trouble.is_of_pages() => {
@@ -82,7 +85,7 @@ pub(super) fn rows(
 fn pages(
     connection: &Connection,
     (folder, has_log): (&Path, bool),
-    report: &mut JobReport,
+    report: &mut Verified,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Trouble> {
     let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
@@ -141,7 +144,7 @@ fn read_at(file: &File, page: &mut [u8], offset: u64) -> std::io::Result<()> {
     file.read_exact(page)
 }
 
-fn hubs(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+fn hubs(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
     match Hubs::load(connection).and_then(|_| About::read(connection)) {
         Ok(_) => Ok(()),
         Err(trouble) => {
@@ -151,17 +154,19 @@ fn hubs(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> 
     }
 }
 
-/// The size of the file.
-pub(super) fn size(connection: &Connection) -> Result<JobReport, Trouble> {
-    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
-    let bytes: i64 = connection.query_row(sql, [], |row| row.get(0))?;
-    Ok(JobReport {
-        problems: Vec::new(),
-        bytes: Some(uint(bytes)),
+/// How much room the file takes.
+pub(super) fn space(connection: &Connection) -> Result<Space, Trouble> {
+    let sql = "SELECT page_count * page_size, freelist_count * page_size \
+         FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+    let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(i64, i64)> { Ok((row.get(0)?, row.get(1)?)) };
+    let (bytes, free_bytes) = connection.query_row(sql, [], read)?;
+    Ok(Space {
+        bytes: uint(bytes),
+        free_bytes: uint(free_bytes),
     })
 }
 
-impl JobReport {
+impl Verified {
     fn problem(&mut self, line: String) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(line);
@@ -170,7 +175,7 @@ impl JobReport {
 }
 
 /// SQLite's own check: structure of the file, and indexes against tables.
-fn integrity(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+fn integrity(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
     let mut statement = connection.prepare("PRAGMA integrity_check")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -184,7 +189,7 @@ fn integrity(connection: &Connection, report: &mut JobReport) -> Result<(), Trou
 
 type Counts = BTreeMap<(i64, u8), i64>;
 
-fn counts(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+fn counts(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
     let mut kept = Counts::new();
     let mut statement = connection.prepare("SELECT part, status, n, sum FROM status_count")?;
     let mut rows = statement.query([])?;
@@ -209,7 +214,7 @@ fn counts(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble
 }
 
 /// No number that was given is given again.
-fn counters(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+fn counters(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
     let sql = "SELECT part, next_seq, (SELECT max(seq) FROM outbox WHERE outbox.part = part.part), next_number, \
          (SELECT max(inst) & 0xFFFFFFFFFF FROM instance WHERE inst >= part << 40 AND inst < (part + 1) << 40), items, \
          (SELECT count(*) FROM outbox WHERE outbox.part = part.part) FROM part";
@@ -239,7 +244,7 @@ fn counters(connection: &Connection, report: &mut JobReport) -> Result<(), Troub
 }
 
 /// Chunks of an execution join, and those of the current one are as many events as its row says.
-fn chunks(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+fn chunks(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
     let sql = "SELECT inst, history.ordinal, count(*), min(first), max(first + events), sum(events), \
          max(history.ordinal = instance.ordinal), max(history_events) \
          FROM history LEFT JOIN instance USING (inst) GROUP BY inst, history.ordinal";
@@ -287,7 +292,7 @@ pub(super) fn hub_name(connection: &Connection, row: &Row<'_>, column: usize) ->
 /// Every instance can be loaded, and its status and its history agree on whether it has ended.
 fn instances(
     connection: &Connection,
-    report: &mut JobReport,
+    report: &mut Verified,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Trouble> {
     let of: i64 = connection.query_row("SELECT count(*) FROM instance", [], |row| row.get(0))?;
@@ -326,7 +331,7 @@ pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<Option<S
     let last = state.history_events.saturating_sub(1);
     let mut ended = false;
     let mut bytes = 0;
-    for chunk in history(connection, key, state.info.ordinal, (0, HistoryBounds::NONE))? {
+    for chunk in history(connection, key, state.info.ordinal, HistoryRange::ALL)? {
         let events = chunk.decode()?;
         if events.len() != chunk.events as usize {
             return Ok(Some(format!(
@@ -356,7 +361,7 @@ pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<Option<S
 }
 
 /// Every message on its way can be read.
-fn outbox(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+fn outbox(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
     let mut statement = connection.prepare(&format!("SELECT {OUTBOX} FROM outbox"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -370,7 +375,7 @@ fn outbox(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble
 }
 
 /// Rows whose instance, partition or hub is not there.
-fn orphans(connection: &Connection, report: &mut JobReport) -> Result<(), Trouble> {
+fn orphans(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
     for table in ["payload", "history", "pending", "seen_key"] {
         let sql = format!("SELECT count(*) FROM {table} WHERE inst NOT IN (SELECT inst FROM instance)");
         orphans_of(connection, table, &sql, report)?;
@@ -384,7 +389,7 @@ fn orphans(connection: &Connection, report: &mut JobReport) -> Result<(), Troubl
     orphans_of(connection, "instance", sql, report)
 }
 
-fn orphans_of(connection: &Connection, table: &str, sql: &str, report: &mut JobReport) -> Result<(), Trouble> {
+fn orphans_of(connection: &Connection, table: &str, sql: &str, report: &mut Verified) -> Result<(), Trouble> {
     let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     if count > 0 {
         report.problem(format!("{count} rows of `{table}` belong to nothing"));

@@ -1,9 +1,12 @@
 //! The writing half: one transaction for each group.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
+use taskhub_core::id::HubName;
 use taskhub_core::time::Timestamp;
 
 use super::fold::fold;
@@ -16,7 +19,7 @@ use super::trouble::{During, Trouble};
 use super::watch::Watch;
 use super::{Options, Synchronous, folder, frames, rows, verify};
 use crate::blocking::Writer;
-use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Room, Work};
+use crate::{Beat, Claim, Claimed, Error, Group, HubInfo, Lease, NodeId, NodeLease, Room, Space, Work};
 
 /// SQLite's own bound of a file.
 const PAGES_MAX: i64 = u32::MAX as i64 - 1;
@@ -38,6 +41,8 @@ pub struct SqliteWriter {
     // Before the folder, which is let go last.
     connection: Connection,
     hubs: Hubs,
+    /// Which node has claimed each partition, by its row, since the store was opened; it did not give it back.
+    owners: BTreeMap<i64, NodeId>,
     recent: Recent,
     staged: Option<Staged>,
     work: Work,
@@ -98,6 +103,7 @@ impl SqliteWriter {
         let mut writer = Self {
             connection,
             hubs,
+            owners: BTreeMap::new(),
             recent: Recent::default(),
             staged: None,
             work: Work::default(),
@@ -464,7 +470,7 @@ impl SqliteWriter {
     }
 
     /// Whether a group would be tried, and find some room.
-    fn find_room(&mut self) -> Result<JobReport, Error> {
+    fn look_for_room(&mut self) -> Result<(), Error> {
         self.regain()?;
         let left = self
             .pages_max
@@ -481,16 +487,16 @@ impl SqliteWriter {
                 return Err(Error::Full);
             }
         }
-        Ok(JobReport::default())
+        Ok(())
     }
 
-    fn compact(&mut self) -> Result<(), Trouble> {
+    fn give_back(&mut self) -> Result<Space, Trouble> {
         self.vacuum(VACUUM_PAGES_MAX)?;
         let about = About::read(&self.connection)?;
         log::shorten(&self.connection, || about.write(&self.connection))?;
         (0..2).for_each(|_| self.count_sync(true));
         self.keep_up();
-        Ok(())
+        verify::space(&self.connection)
     }
 }
 
@@ -517,35 +523,60 @@ pub(super) fn keep_log(connection: &Connection, is_kept: bool) -> rusqlite::Resu
 }
 
 impl Writer for SqliteWriter {
-    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, Error> {
-        match ask {
-            HubAsk::List => Ok(self.hubs.infos()),
-            HubAsk::Create { name, partitions, now } => {
-                let info = HubInfo {
-                    name: name.clone(),
-                    partitions: (*partitions).max(1),
-                    created_at: *now,
-                };
-                self.regain()?;
-                self.change(|connection, hubs| hubs::create(connection, hubs, &info))?;
-                Ok(vec![info])
-            }
-            HubAsk::Delete { name } => Ok(vec![self.at_any_rate(Room::Kept, |writer| {
-                writer.change(|connection, hubs| hubs::delete(connection, hubs, name))
-            })?]),
-        }
+    fn list_hubs(&mut self) -> Result<Vec<HubInfo>, Error> {
+        Ok(self.hubs.infos())
     }
 
-    fn claim(&mut self, partitions: &[PartitionKey], _now: Timestamp) -> Result<Vec<Lease>, Error> {
+    fn create_hub(&mut self, name: &HubName, partitions: u16, now: Timestamp) -> Result<HubInfo, Error> {
+        let info = HubInfo {
+            name: name.clone(),
+            partitions: partitions.max(1),
+            created_at: now,
+        };
+        self.regain()?;
+        self.change(|connection, hubs| hubs::create(connection, hubs, &info))?;
+        Ok(info)
+    }
+
+    fn delete_hub(&mut self, name: &HubName) -> Result<HubInfo, Error> {
         self.at_any_rate(Room::Kept, |writer| {
-            writer.change(|connection, hubs| hubs::claim(connection, hubs, partitions))
+            writer.change(|connection, hubs| hubs::delete(connection, hubs, name))
         })
+    }
+
+    /// There is one node for as long as the store is open, which keeps others out by a lock on its folder.
+    fn beat(&mut self, node: NodeId, _lasts: Duration, now: Timestamp) -> Result<Beat, Error> {
+        Ok(Beat {
+            now,
+            nodes: vec![NodeLease { node, ends_at: None }],
+            owners: self.hubs.owners(&self.owners),
+        })
+    }
+
+    /// It takes all that it names: another node of the same store is one of this process, which knows what it does.
+    fn claim(&mut self, claim: &Claim) -> Result<Claimed, Error> {
+        let owners = self.owners.clone();
+        let leases = self.at_any_rate(Room::Kept, |writer| {
+            writer.change(|connection, hubs| hubs::claim(connection, hubs, claim, &owners))
+        })?;
+        let parts = leases.iter().filter_map(|lease| self.hubs.part(&lease.partition).ok());
+        self.owners.extend(parts.map(|part| (part.row, claim.node)));
+        let held = Vec::new();
+        Ok(Claimed { leases, held })
     }
 
     fn release(&mut self, leases: &[Lease]) -> Result<(), Error> {
         self.at_any_rate(Room::Kept, |writer| {
             writer.change(|connection, hubs| hubs::release(connection, hubs, leases))
-        })
+        })?;
+        for lease in leases {
+            if let Ok(part) = self.hubs.part(&lease.partition)
+                && part.is_clean
+            {
+                self.owners.remove(&part.row);
+            }
+        }
+        Ok(())
     }
 
     fn stage(&mut self, group: &Group) -> Result<(), Error> {
@@ -601,15 +632,16 @@ impl Writer for SqliteWriter {
         Ok(())
     }
 
-    fn maintain(&mut self, job: Job) -> Result<JobReport, Error> {
+    fn compact(&mut self) -> Result<Space, Error> {
         self.abandon();
         self.settle()?;
-        let report = match job {
-            Job::Verify => verify::verify(&self.connection, self.folder.path(), true, &mut |_| {}),
-            Job::Compact => self.compact().and_then(|()| verify::size(&self.connection)),
-            Job::FindRoom => return self.find_room(),
-        };
-        report.map_err(|trouble| self.error(trouble, During::Read))
+        self.give_back().map_err(|trouble| self.error(trouble, During::Read))
+    }
+
+    fn find_room(&mut self) -> Result<(), Error> {
+        self.abandon();
+        self.settle()?;
+        self.look_for_room()
     }
 
     fn work(&self) -> Work {

@@ -10,7 +10,6 @@ mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::Capabilities;
 use crate::inline::Inline;
 
 pub use reader::MemReader;
@@ -18,7 +17,8 @@ pub use writer::MemWriter;
 
 use tables::Tables;
 
-/// What is stored. Clones share it, so it outlives the store over it as a disk outlives a process.
+/// What is stored. Clones share it, so it outlives the store over it as a disk outlives a process; and stores of several nodes
+/// over the same data are to each other what they would be over one database.
 #[derive(Clone, Debug, Default)]
 pub struct MemData(Arc<Mutex<Tables>>);
 
@@ -49,12 +49,7 @@ pub type MemStore = Inline<MemWriter, MemReader>;
 impl MemStore {
     /// A store over data that may hold hubs already.
     pub fn over(data: &MemData) -> Self {
-        let capabilities = Capabilities {
-            name: "mem",
-            is_durable: false,
-            is_group_atomic: true,
-        };
-        Self::new(capabilities, data.writer(), data.reader())
+        Self::new(data.writer(), data.reader())
     }
 
     /// A store over an empty disk of its own.

@@ -1,18 +1,24 @@
 //! Reading: every answer is made by looking at everything.
 
 use taskhub_core::commit::{Open, OpenKind};
-use taskhub_core::id::{InstanceId, InstanceNumber};
+use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::limits;
 use taskhub_core::message::OutboxRef;
-use taskhub_core::query::{Cursor, Filter, Page, Payloads};
+use taskhub_core::query::{Cursor, Page, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 
 use super::MemData;
 use super::tables::{Hub, Partition};
 use crate::blocking::Reader;
 use crate::fence::check_epoch;
-use crate::{Answer, Error, ExecutionKey, HistoryChunk, Lease, PartitionKey, Query, Recovered, fingerprint};
+use crate::{
+    Error, ExecutionKey, FingerprintPage, HistoryChunk, HistoryRange, HistoryRead, IdPage, InstancePage, Lease,
+    PartitionKey, Recovered, Selection, Space, Verified, fingerprint,
+};
+
+/// Events in a chunk that is read.
+const CHUNK_EVENTS: usize = 16;
 
 /// A reading half.
 #[derive(Clone, Debug)]
@@ -74,52 +80,63 @@ impl Reader for MemReader {
         Ok(instances.iter().map(find).collect())
     }
 
-    fn history(&mut self, of: &ExecutionKey, from: u32) -> Result<Vec<HistoryChunk>, Error> {
+    fn history(&mut self, of: &ExecutionKey, range: HistoryRange) -> Result<Vec<HistoryChunk>, Error> {
         let tables = self.data.tables();
         let instance = tables.partition(&of.partition)?.instances.get(&of.number);
-        let events = instance.and_then(|instance| instance.history.get(&of.ordinal)?.get(from as usize..));
-        let Some(events) = events.filter(|events| !events.is_empty()) else {
-            return Ok(Vec::new());
-        };
-        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-        Ok(vec![HistoryChunk {
-            first: from,
-            events: count,
-            body: taskhub_proto::encode_chunk(events),
-        }])
+        let events = instance.and_then(|instance| instance.history.get(&of.ordinal)?.get(range.from as usize..));
+        let mut left = events.unwrap_or_default();
+        // Chunks as short as a turn's, so that a range ends where it would elsewhere.
+        let (mut chunks, mut read, mut first) = (Vec::new(), HistoryRead::default(), range.from);
+        while !left.is_empty() && !read.is_reached(range) {
+            let (events, rest) = left.split_at(left.len().min(CHUNK_EVENTS));
+            let chunk = HistoryChunk {
+                first,
+                events: u32::try_from(events.len()).unwrap_or(u32::MAX),
+                body: taskhub_proto::encode_chunk(events),
+            };
+            read.add(&chunk);
+            first += chunk.events;
+            chunks.push(chunk);
+            left = rest;
+        }
+        Ok(chunks)
     }
 
-    fn query(&mut self, query: &Query) -> Result<Answer, Error> {
+    fn list(&mut self, which: &Selection, payloads: Payloads) -> Result<InstancePage, Error> {
         let tables = self.data.tables();
-        match query {
-            Query::Page {
-                hub,
-                filter,
-                after,
-                rows_max,
-                payloads,
-            } => {
-                let (found, next, rows_read) = found(tables.hub(hub)?, filter, after.as_ref(), *rows_max);
-                let page = page(&found, next, *payloads);
-                Ok(Answer::Page { page, rows_read })
-            }
-            Query::Ids {
-                hub,
-                filter,
-                after,
-                rows_max,
-            } => {
-                let (found, next, rows_read) = found(tables.hub(hub)?, filter, after.as_ref(), *rows_max);
-                let ids = found.into_iter().map(|info| info.instance.clone()).collect();
-                Ok(Answer::Ids { ids, next, rows_read })
-            }
-            Query::Counts { hub } => Ok(Answer::Counts(counts(tables.hub(hub)?))),
-            Query::Fingerprints {
-                partition,
-                after,
-                rows_max,
-            } => Ok(fingerprints(tables.partition(partition)?, *after, *rows_max)),
-        }
+        let (found, next, rows_read) = found(tables.hub(&which.hub)?, which);
+        let page = page(&found, next, payloads);
+        Ok(InstancePage { page, rows_read })
+    }
+
+    fn list_ids(&mut self, which: &Selection) -> Result<IdPage, Error> {
+        let tables = self.data.tables();
+        let (found, next, rows_read) = found(tables.hub(&which.hub)?, which);
+        let ids = found.into_iter().map(|info| info.instance.clone()).collect();
+        Ok(IdPage { ids, next, rows_read })
+    }
+
+    fn counts(&mut self, hub: &HubName) -> Result<Vec<(RuntimeStatus, u64)>, Error> {
+        Ok(counts(self.data.tables().hub(hub)?))
+    }
+
+    fn fingerprints(
+        &mut self,
+        partition: &PartitionKey,
+        after: Option<InstanceNumber>,
+        rows_max: usize,
+    ) -> Result<FingerprintPage, Error> {
+        let tables = self.data.tables();
+        Ok(fingerprints(tables.partition(partition)?, after, rows_max))
+    }
+
+    fn verify(&mut self) -> Result<Verified, Error> {
+        // Nothing is stored twice, so nothing can contradict.
+        Ok(Verified::default())
+    }
+
+    fn space(&mut self) -> Result<Space, Error> {
+        Ok(Space::default())
     }
 }
 
@@ -140,15 +157,11 @@ fn infos(hub: &Hub) -> impl Iterator<Item = &InstanceInfo> {
 }
 
 /// The rows of a page, where the next one begins, and how many rows were looked at.
-fn found<'h>(
-    hub: &'h Hub,
-    filter: &Filter,
-    after: Option<&Cursor>,
-    rows_max: usize,
-) -> (Vec<&'h InstanceInfo>, Option<Cursor>, u64) {
-    let rows_max = rows_max.min(limits::PAGE_ROWS_MAX);
+fn found<'h>(hub: &'h Hub, which: &Selection) -> (Vec<&'h InstanceInfo>, Option<Cursor>, u64) {
+    let Selection { filter, after, .. } = which;
+    let rows_max = which.rows_max.min(limits::PAGE_ROWS_MAX);
     let mut found: Vec<&InstanceInfo> = infos(hub)
-        .filter(|info| filter.matches(info) && after.is_none_or(|after| Cursor::of(info) > *after))
+        .filter(|info| filter.matches(info) && after.as_ref().is_none_or(|after| Cursor::of(info) > *after))
         .collect();
     found.sort_by_cached_key(|info| Cursor::of(info));
     let is_last = found.len() <= rows_max;
@@ -180,7 +193,7 @@ fn counts(hub: &Hub) -> Vec<(RuntimeStatus, u64)> {
     all.filter(|(_, count)| *count > 0).collect()
 }
 
-fn fingerprints(partition: &Partition, after: Option<InstanceNumber>, rows_max: usize) -> Answer {
+fn fingerprints(partition: &Partition, after: Option<InstanceNumber>, rows_max: usize) -> FingerprintPage {
     let behind = after.map_or(InstanceNumber(0), InstanceNumber::next);
     let mut rows = partition.instances.range(behind..);
     let found: Vec<(InstanceNumber, u64)> = rows
@@ -189,7 +202,7 @@ fn fingerprints(partition: &Partition, after: Option<InstanceNumber>, rows_max: 
         .map(|(number, instance)| (*number, fingerprint(&instance.state.info.instance)))
         .collect();
     let next = rows.next().and_then(|_| found.last()).map(|(number, _)| *number);
-    Answer::Fingerprints {
+    FingerprintPage {
         fingerprints: found.into_iter().map(|(_, print)| print).collect(),
         next,
     }

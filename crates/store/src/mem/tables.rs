@@ -1,6 +1,6 @@
 //! The maps, and what one commit does to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use taskhub_core::commit::{Change, Commit, Creation};
 use taskhub_core::event::HistoryEvent;
@@ -8,9 +8,10 @@ use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Seq};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::limits;
 use taskhub_core::message::{OutboxItem, OutboxRef};
+use taskhub_core::time::Timestamp;
 
 use crate::fence::no_such_partition;
-use crate::{Error, HubInfo, PartitionKey, Section};
+use crate::{Error, Group, HubInfo, NodeId, NodeLease, Ownership, PartitionKey, Section};
 
 /// Everything there is.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Tables {
     pub(super) hubs: BTreeMap<HubName, Hub>,
     /// Above every epoch of a deleted hub: a new hub of the same name must not know its owners' fences.
     pub(super) epoch_floor: Epoch,
+    /// When the lease of each node ends. What is over stays until the node comes again.
+    pub(super) nodes: BTreeMap<NodeId, Timestamp>,
 }
 
 /// A hub.
@@ -31,7 +34,8 @@ pub(super) struct Hub {
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) epoch: Epoch,
-    pub(super) is_clean: bool,
+    /// Who claimed it last and did not give it back.
+    pub(super) owner: Option<NodeId>,
     pub(super) next_seq: Seq,
     pub(super) next_instance: InstanceNumber,
     pub(super) numbers: BTreeMap<InstanceId, InstanceNumber>,
@@ -71,6 +75,64 @@ impl Tables {
             .ok_or_else(|| no_such_partition(key))
     }
 
+    /// Whether a node may still be alive.
+    pub(super) fn lives(&self, node: NodeId, now: Timestamp) -> bool {
+        self.nodes.get(&node).is_some_and(|ends_at| *ends_at > now)
+    }
+
+    /// Nodes whose lease is not over.
+    pub(super) fn living(&self, now: Timestamp) -> Vec<NodeLease> {
+        let lease = |(node, ends_at): (&NodeId, &Timestamp)| NodeLease {
+            node: *node,
+            ends_at: Some(*ends_at),
+        };
+        let living = self.nodes.iter().filter(|(_, ends_at)| **ends_at > now);
+        living.map(lease).collect()
+    }
+
+    /// All partitions with their owners.
+    pub(super) fn owners(&self) -> Vec<Ownership> {
+        let of_hub = |hub: &Hub| {
+            let name = hub.info.name.clone();
+            let owner = |(index, partition): (u16, &Partition)| Ownership {
+                partition: PartitionKey {
+                    hub: name.clone(),
+                    index,
+                },
+                node: partition.owner,
+                epoch: partition.epoch,
+            };
+            (0..).zip(&hub.partitions).map(owner).collect::<Vec<_>>()
+        };
+        self.hubs.values().flat_map(of_hub).collect()
+    }
+
+    /// Refuses a group that consumes a message which is neither there nor made in it before.
+    pub(super) fn check_messages(&self, group: &Group) -> Result<(), Error> {
+        let (mut made, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        for section in &group.sections {
+            let hub = &section.partition.hub;
+            for (seq, commit) in (section.first_seq.0..).zip(&section.commits) {
+                if let Some(at) = commit.consumed {
+                    let key = (hub, at.partition, at.seq, at.index);
+                    let sender = PartitionKey {
+                        hub: hub.clone(),
+                        index: at.partition,
+                    };
+                    let is_there =
+                        made.contains(&key) || self.partition(&sender)?.outbox.contains_key(&(at.seq, at.index));
+                    if !is_there || !taken.insert(key) {
+                        let partition = section.partition.clone();
+                        return Err(Error::Stale { partition, at });
+                    }
+                }
+                let items = (0..).zip(&commit.outbox);
+                made.extend(items.map(|(index, _)| (hub, section.partition.index, Seq(seq), index)));
+            }
+        }
+        Ok(())
+    }
+
     /// Applies a section whose fence was checked.
     pub(super) fn apply(&mut self, section: &Section) -> Result<(), Error> {
         for commit in &section.commits {
@@ -82,7 +144,7 @@ impl Tables {
                     index: partition,
                 };
                 let taken = self.partition_mut(&sender)?.outbox.remove(&(seq, index));
-                assert!(taken.is_some(), "an outbox item is consumed once (R188)");
+                assert!(taken.is_some(), "the group was checked to consume what is there (R188)");
             }
         }
         Ok(())
@@ -93,7 +155,7 @@ impl Partition {
     pub(super) fn new(epoch: Epoch, next_instance: InstanceNumber) -> Self {
         Self {
             epoch,
-            is_clean: true,
+            owner: None,
             // From 1, so that 0 says "nothing yet".
             next_seq: Seq(1),
             next_instance,

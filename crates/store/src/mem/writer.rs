@@ -1,15 +1,19 @@
 //! Writing: a staged group is a copy beside the data until it is sealed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use taskhub_core::id::Seq;
+use taskhub_core::id::{HubName, Seq};
 use taskhub_core::time::Timestamp;
 
 use super::MemData;
 use super::tables::{Hub, Partition, Tables};
 use crate::blocking::Writer;
 use crate::fence::{check_epoch, check_seq};
-use crate::{Error, Group, HubAsk, HubInfo, Job, JobReport, Lease, PartitionKey, Section, Work, first_number};
+use crate::{
+    Beat, Claim, Claimed, Error, Group, HubInfo, Lease, NodeId, Ownership, PartitionKey, Previous, Section, Space,
+    Take, Work, first_number,
+};
 
 /// The writing half.
 #[derive(Debug)]
@@ -30,66 +34,93 @@ impl MemWriter {
 }
 
 impl Writer for MemWriter {
-    fn hubs(&mut self, ask: &HubAsk) -> Result<Vec<HubInfo>, Error> {
-        let mut tables = self.data.tables();
-        match ask {
-            HubAsk::List => Ok(tables.hubs.values().map(|hub| hub.info.clone()).collect()),
-            HubAsk::Create { name, partitions, now } => {
-                if tables.hubs.contains_key(name) {
-                    return Err(Error::HubExists { hub: name.clone() });
-                }
-                let info = HubInfo {
-                    name: name.clone(),
-                    partitions: (*partitions).max(1),
-                    created_at: *now,
-                };
-                let number = first_number(*now, tables.epoch_floor);
-                let partitions = (0..info.partitions)
-                    .map(|_| Partition::new(tables.epoch_floor, number))
-                    .collect();
-                tables.hubs.insert(
-                    name.clone(),
-                    Hub {
-                        info: info.clone(),
-                        partitions,
-                    },
-                );
-                Ok(vec![info])
-            }
-            HubAsk::Delete { name } => {
-                let hub = tables
-                    .hubs
-                    .remove(name)
-                    .ok_or_else(|| Error::NoSuchHub { hub: name.clone() })?;
-                let newest = hub
-                    .partitions
-                    .iter()
-                    .map(|partition| partition.epoch)
-                    .max()
-                    .unwrap_or_default();
-                tables.epoch_floor = tables.epoch_floor.max(newest.next());
-                Ok(vec![hub.info])
-            }
-        }
+    fn list_hubs(&mut self) -> Result<Vec<HubInfo>, Error> {
+        let tables = self.data.tables();
+        Ok(tables.hubs.values().map(|hub| hub.info.clone()).collect())
     }
 
-    fn claim(&mut self, partitions: &[PartitionKey], _now: Timestamp) -> Result<Vec<Lease>, Error> {
+    fn create_hub(&mut self, name: &HubName, partitions: u16, now: Timestamp) -> Result<HubInfo, Error> {
         let mut tables = self.data.tables();
-        for key in partitions {
+        if tables.hubs.contains_key(name) {
+            return Err(Error::HubExists { hub: name.clone() });
+        }
+        let info = HubInfo {
+            name: name.clone(),
+            partitions: partitions.max(1),
+            created_at: now,
+        };
+        let number = first_number(now, tables.epoch_floor);
+        let partitions = (0..info.partitions)
+            .map(|_| Partition::new(tables.epoch_floor, number))
+            .collect();
+        let hub = Hub {
+            info: info.clone(),
+            partitions,
+        };
+        tables.hubs.insert(name.clone(), hub);
+        Ok(info)
+    }
+
+    fn delete_hub(&mut self, name: &HubName) -> Result<HubInfo, Error> {
+        let mut tables = self.data.tables();
+        let hub = tables
+            .hubs
+            .remove(name)
+            .ok_or_else(|| Error::NoSuchHub { hub: name.clone() })?;
+        let epochs = hub.partitions.iter().map(|partition| partition.epoch);
+        let newest = epochs.max().unwrap_or_default();
+        tables.epoch_floor = tables.epoch_floor.max(newest.next());
+        Ok(hub.info)
+    }
+
+    fn beat(&mut self, node: NodeId, lasts: Duration, now: Timestamp) -> Result<Beat, Error> {
+        let mut tables = self.data.tables();
+        if !tables.lives(node, now) {
+            return Err(Error::LeaseOver { node });
+        }
+        tables.nodes.insert(node, now.plus(lasts));
+        Ok(Beat {
+            now,
+            nodes: tables.living(now),
+            owners: tables.owners(),
+        })
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result<Claimed, Error> {
+        let mut tables = self.data.tables();
+        for key in &claim.partitions {
             tables.partition(key)?;
         }
-        let mut leases = Vec::new();
-        for key in partitions {
+        tables.nodes.insert(claim.node, claim.now.plus(claim.lasts));
+        let mut claimed = Claimed::default();
+        for key in &claim.partitions {
+            let (owner, epoch) = {
+                let partition = tables.partition(key)?;
+                (partition.owner, partition.epoch)
+            };
+            let other = owner.filter(|owner| *owner != claim.node);
+            if claim.take == Take::Free && other.is_some_and(|other| tables.lives(other, claim.now)) {
+                claimed.held.push(Ownership {
+                    partition: key.clone(),
+                    node: owner,
+                    epoch,
+                });
+                continue;
+            }
             let partition = tables.partition_mut(key)?;
-            partition.epoch = partition.epoch.next();
-            let is_clean = std::mem::replace(&mut partition.is_clean, false);
-            leases.push(Lease {
+            partition.owner = Some(claim.node);
+            partition.epoch = epoch.next();
+            claimed.leases.push(Lease {
                 partition: key.clone(),
                 epoch: partition.epoch,
-                is_clean,
+                previous: match (owner, other) {
+                    (None, _) => Previous::Nobody,
+                    (Some(_), None) => Previous::ThisNode,
+                    (Some(_), Some(_)) => Previous::Other,
+                },
             });
         }
-        Ok(leases)
+        Ok(claimed)
     }
 
     fn release(&mut self, leases: &[Lease]) -> Result<(), Error> {
@@ -99,9 +130,9 @@ impl Writer for MemWriter {
             if let Ok(partition) = tables.partition_mut(&lease.partition)
                 && partition.epoch == lease.epoch
             {
-                // The mark is worth something only if nothing can be written after it.
+                // It is worth something only if nothing can be written after it.
                 partition.epoch = partition.epoch.next();
-                partition.is_clean = true;
+                partition.owner = None;
             }
         }
         Ok(())
@@ -127,9 +158,12 @@ impl Writer for MemWriter {
         Ok(())
     }
 
-    fn maintain(&mut self, _job: Job) -> Result<JobReport, Error> {
-        // Nothing is stored twice, so nothing can contradict.
-        Ok(JobReport::default())
+    fn compact(&mut self) -> Result<Space, Error> {
+        Ok(Space::default())
+    }
+
+    fn find_room(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 
     fn work(&self) -> Work {
@@ -137,7 +171,7 @@ impl Writer for MemWriter {
     }
 }
 
-/// Checks fences and numbering of a whole group before any of it counts.
+/// Checks fences, numbering and messages of a whole group before any of it counts.
 fn check(tables: &Tables, group: &Group) -> Result<(), Error> {
     let mut expected: BTreeMap<&PartitionKey, Seq> = BTreeMap::new();
     for section in &group.sections {
@@ -147,5 +181,5 @@ fn check(tables: &Tables, group: &Group) -> Result<(), Error> {
         check_seq(section, *next)?;
         *next = Seq(next.0 + section.commits.len() as u64);
     }
-    Ok(())
+    tables.check_messages(group)
 }

@@ -7,3 +7,4 @@ fn open(data: MemData) -> (MemStore, MemData) {
 }
 
 taskhub_store::conformance!(open(MemData::new()), reopen = open);
+taskhub_store::conformance!(@nodes open(MemData::new()));

@@ -14,7 +14,7 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_store::conformance::{Owner, block_on, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous, resum};
-use taskhub_store::{Answer, Error, ExecutionKey, Freshness, Job, Query, Recovered, Store};
+use taskhub_store::{Error, ExecutionKey, HistoryRange, Recovered, Selection, Store};
 
 const OFF: Options = Options {
     synchronous: Synchronous::Off,
@@ -64,7 +64,7 @@ fn problems(damage: &str, is_resummed: bool) -> Vec<String> {
         resum(&file);
     }
     drop(file);
-    match block_on(store.maintain(Job::Verify)) {
+    match block_on(store.verify()) {
         Ok(report) => report.problems,
         Err(Error::Corrupt { what, .. }) => vec![what],
         Err(error) => panic!("{error}"),
@@ -176,14 +176,19 @@ fn a_reader_that_meets_damage_names_the_file() {
         number,
         ordinal: 0,
     };
-    let error = block_on(store.history(&key(number), 0)).unwrap_err();
+    let error = block_on(store.history(&key(number), HistoryRange::ALL)).unwrap_err();
     let Error::Corrupt { place, what, .. } = &error else {
         panic!("{error}")
     };
     assert!(place.ends_with("store.db"), "{place}");
     assert!(what.contains("checksum"), "{what}");
     // One row's trouble is no other's (R187).
-    assert_eq!(block_on(store.history(&key(number.next()), 0)).unwrap().len(), 1);
+    assert_eq!(
+        block_on(store.history(&key(number.next()), HistoryRange::ALL))
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 /// Three instances that each wait for an activity and a timer, have a message that is not taken in, and sent one.
@@ -405,16 +410,13 @@ fn ids_of_damaged_rows_are_left_out() {
     let file = Connection::open(scratch.path().join("store.db")).unwrap();
     let damage = "UPDATE instance SET created_at = created_at + 1 WHERE id = 'order-2'";
     assert_eq!(file.execute(damage, []).unwrap(), 1);
-    let query = Query::Ids {
+    let all = Selection {
         hub: owner.hub().clone(),
         filter: Filter::default(),
         after: None,
         rows_max: 100,
     };
-    let answer = block_on(store.query(&query, Freshness::Committed)).unwrap();
-    let Answer::Ids { ids, .. } = answer else {
-        panic!("{answer:?}")
-    };
+    let ids = block_on(store.list_ids(&all)).unwrap().ids;
     assert_eq!(ids, ["order-1", "order-3"].map(instance));
     assert_eq!(listed(&owner, 100), ["order-1", "order-3"]);
 }
@@ -456,7 +458,7 @@ fn damaged_pages_are_found() {
         }
         std::fs::write(&file, &damaged).unwrap();
         let found = match EmbeddedStore::open(scratch.path(), OFF) {
-            Ok(store) => block_on(store.maintain(Job::Verify)).map(|report| report.problems),
+            Ok(store) => block_on(store.verify()).map(|report| report.problems),
             Err(error) => Err(error),
         };
         match found {

@@ -16,14 +16,12 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::{Reader, Writer};
-use taskhub_store::conformance::{Owner, block_on, done, instance, name};
+use taskhub_store::conformance::{NODE, Owner, block_on, done, instance, name};
 use taskhub_store::embedded::{
     EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, refuse_reserves, resum,
 };
 use taskhub_store::mem::MemStore;
-use taskhub_store::{
-    Answer, Error, ExecutionKey, Freshness, Group, HistoryBounds, HubAsk, Job, Query, Room, Section, Store,
-};
+use taskhub_store::{Claim, Error, ExecutionKey, Group, HistoryRange, Room, Section, Store};
 
 const OFF: Options = Options {
     synchronous: Synchronous::Off,
@@ -111,7 +109,6 @@ fn there_is_one_sync_for_each_group() {
     assert_eq!(work.syncs - before.syncs, 20);
     done(store.commit(Arc::new(Group::default())));
     assert_eq!(store.work().syncs, work.syncs, "nothing to write, nothing to wait for");
-    assert!(store.capabilities().is_durable);
 }
 
 #[test]
@@ -122,7 +119,6 @@ fn without_syncs_nothing_is_promised() {
     owner.start(&instance("order-1"));
     owner.check();
     assert_eq!(store.work().syncs, 0);
-    assert!(!store.capabilities().is_durable);
 }
 
 /// A group with this much in it.
@@ -152,14 +148,15 @@ fn writer(scratch: &Scratch, owner: &Owner<'_>) -> SqliteWriter {
     let mut writer = SqliteWriter::open(scratch.path(), OFF).unwrap();
     let keys: Vec<_> = owner.leases().into_iter().map(|lease| lease.partition).collect();
     let partitions = u16::try_from(keys.len()).unwrap();
-    let create = HubAsk::Create {
-        name: owner.hub().clone(),
-        partitions,
-        now: owner.now,
-    };
-    writer.hubs(&create).unwrap();
-    assert_eq!(writer.claim(&keys, owner.now).unwrap(), owner.leases());
+    writer.create_hub(owner.hub(), partitions, owner.now).unwrap();
+    let claimed = writer.claim(&Claim::new(NODE, &keys, owner.now)).unwrap();
+    assert_eq!(claimed.leases, owner.leases());
     writer
+}
+
+/// What the check finds.
+fn problems(scratch: &Scratch) -> Vec<String> {
+    SqliteReader::open(scratch.path()).unwrap().verify().unwrap().problems
 }
 
 fn count(scratch: &Scratch, table: &str) -> i64 {
@@ -218,7 +215,7 @@ fn a_full_disk_refuses_the_group_and_is_over_when_there_is_room() {
         reader.load(&partition, &ids[..1]).unwrap()[0].as_ref(),
         owner.state(&ids[0])
     );
-    assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
+    assert_eq!(problems(&scratch), Vec::<String>::new());
 }
 
 #[test]
@@ -239,7 +236,7 @@ fn purging_makes_room_on_a_full_disk() {
         }
     }
     let waiting = owner.take_group();
-    let size = writer.maintain(Job::Compact).unwrap().bytes.unwrap();
+    let size = writer.compact().unwrap().bytes;
     writer.limit(Some(size)).unwrap();
     assert!(matches!(writer.stage(&waiting), Err(Error::Full)));
     let first_seq = waiting.sections[0].first_seq;
@@ -254,7 +251,7 @@ fn purging_makes_room_on_a_full_disk() {
     writer.stage(&waiting).unwrap();
     writer.seal().unwrap();
     assert_eq!(count(&scratch, "instance"), 8);
-    assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
+    assert_eq!(problems(&scratch), Vec::<String>::new());
 }
 
 /// What ends instances on a full disk uses up its share of the room that is kept, and no more.
@@ -269,10 +266,10 @@ fn ending_uses_a_share_of_the_kept_room_and_a_purge_finds_the_rest() {
     }
     first.stage(&owner.take_group()).unwrap();
     first.seal().unwrap();
-    let size = first.maintain(Job::Compact).unwrap().bytes;
+    let size = Some(first.compact().unwrap().bytes);
     drop(first);
     let full = open(&scratch, Options { bytes_max: size, ..OFF });
-    assert!(matches!(block_on(full.maintain(Job::FindRoom)), Err(Error::Full)));
+    assert!(matches!(block_on(full.find_room()), Err(Error::Full)));
     let reason = Payload::new(vec![7; 30_000]);
     let mut ended = 0;
     let refused = loop {
@@ -297,11 +294,8 @@ fn ending_uses_a_share_of_the_kept_room_and_a_purge_finds_the_rest() {
     assert_eq!(count(&scratch, "instance"), 199);
     drop(full);
     let larger = open(&scratch, OFF);
-    block_on(larger.maintain(Job::FindRoom)).unwrap();
-    assert_eq!(
-        block_on(larger.maintain(Job::Verify)).unwrap().problems,
-        Vec::<String>::new()
-    );
+    block_on(larger.find_room()).unwrap();
+    assert_eq!(block_on(larger.verify()).unwrap().problems, Vec::<String>::new());
 }
 
 /// A part of a history costs no more than the part.
@@ -322,11 +316,15 @@ fn a_history_is_read_no_further_than_is_asked_for() {
         number: state.number,
         ordinal: 0,
     };
-    let all = block_on(store.history(&key, 0)).unwrap();
+    let all = block_on(store.history(&key, HistoryRange::ALL)).unwrap();
     assert_eq!(all.len(), 2);
-    let part = |from, events, bytes| {
-        let bounds = HistoryBounds { events, bytes };
-        block_on(store.history_part(&key, from, bounds)).unwrap()
+    let part = |from, events_max, bytes_max| {
+        let range = HistoryRange {
+            from,
+            events_max,
+            bytes_max,
+        };
+        block_on(store.history(&key, range)).unwrap()
     };
     assert_eq!(part(0, 1, usize::MAX), all[..1]);
     assert_eq!(part(0, all[0].events + 1, usize::MAX), all);
@@ -397,13 +395,9 @@ fn without_the_room_that_is_kept_nothing_is_made_but_purges_and_claims() {
     let both = Group {
         sections: [&purge, &start].map(|group| group.sections[0].clone()).into(),
     };
-    let other = HubAsk::Create {
-        name: HubName::new("Other").unwrap(),
-        partitions: 1,
-        now: owner.now,
-    };
+    let other = HubName::new("Other").unwrap();
     assert!(matches!(writer.stage(&both), Err(Error::Full)));
-    assert!(matches!(writer.hubs(&other), Err(Error::Full)));
+    assert!(matches!(writer.create_hub(&other, 1, owner.now), Err(Error::Full)));
     writer.stage(&purge).unwrap();
     writer.seal().unwrap();
     assert_eq!(count(&scratch, "instance"), 0);
@@ -412,13 +406,13 @@ fn without_the_room_that_is_kept_nothing_is_made_but_purges_and_claims() {
         "it would use up what the next purge needs"
     );
     let key = owner.lease(0).partition.clone();
-    let lease = writer.claim(&[key], owner.now).unwrap().remove(0);
-    writer.release(&[lease]).unwrap();
+    let claimed = writer.claim(&Claim::new(NODE, &[key], owner.now)).unwrap();
+    writer.release(&claimed.leases).unwrap();
 
     refuse_reserves(false);
-    writer.hubs(&other).unwrap();
+    writer.create_hub(&other, 1, owner.now).unwrap();
     assert_eq!(std::fs::metadata(&kept).unwrap().len(), 1 << 20, "it is kept again");
-    assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
+    assert_eq!(problems(&scratch), Vec::<String>::new());
 }
 
 #[test]
@@ -443,7 +437,7 @@ fn what_is_staged_and_not_sealed_is_gone_with_its_writer() {
     second.stage(&group).unwrap();
     // Another call instead of the seal takes it back as well.
     second.stage(&group).unwrap();
-    second.maintain(Job::Compact).unwrap();
+    second.compact().unwrap();
     assert_eq!(count(&scratch, "instance"), 0);
     second.stage(&group).unwrap();
     second.seal().unwrap();
@@ -507,25 +501,20 @@ fn a_commit_that_was_not_made_from_what_is_stored_is_refused() {
     both.sections[0].commits.reverse();
     writer.stage(&both).unwrap();
     writer.seal().unwrap();
-    assert_eq!(writer.maintain(Job::Verify).unwrap().problems, Vec::<String>::new());
+    assert_eq!(problems(&scratch), Vec::<String>::new());
 }
 
 #[test]
 fn calls_are_made_when_they_are_called_and_in_that_order() {
     let scratch = Scratch::new();
     let store = open(&scratch, OFF);
-    let create = |text: &str| HubAsk::Create {
-        name: HubName::new(text).unwrap(),
-        partitions: 1,
-        now: Timestamp::default(),
-    };
-    let (one, other) = (create("CallsOne"), create("CallsOther"));
-    let first = store.hubs(&one);
-    let second = store.hubs(&other);
+    let names = ["CallsOne", "CallsOther"].map(|name| HubName::new(name).unwrap());
+    let first = store.create_hub(&names[0], 1, Timestamp::default());
+    let second = store.create_hub(&names[1], 1, Timestamp::default());
     // Waited for in the other order, and the first not at all.
     block_on(second).unwrap();
     drop(first);
-    assert_eq!(block_on(store.hubs(&HubAsk::List)).unwrap().len(), 2);
+    assert_eq!(block_on(store.list_hubs()).unwrap().len(), 2);
 }
 
 #[test]
@@ -541,12 +530,7 @@ fn readers_and_a_writer_work_at_the_same_time() {
             std::thread::spawn(move || {
                 let mut seen = 0;
                 while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
-                    let query = Query::Counts {
-                        hub: partition.hub.clone(),
-                    };
-                    let Answer::Counts(counts) = done(store.query(&query, Freshness::Committed)) else {
-                        panic!("counts were asked for")
-                    };
+                    let counts = done(store.counts(&partition.hub));
                     let all = counts.iter().map(|(_, count)| count).sum::<u64>();
                     assert!(
                         all >= seen && all.is_multiple_of(10),

@@ -8,19 +8,14 @@ use rusqlite::Connection;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{done, hub};
 use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter};
-use taskhub_store::{Error, HubAsk, Store};
+use taskhub_store::{Error, Store};
 
 fn open(folder: &Path) -> Result<EmbeddedStore, Error> {
     EmbeddedStore::open(folder, Options::default())
 }
 
 fn create_hub(store: &EmbeddedStore, name: &str) {
-    let now = Timestamp::from_micros(1);
-    done(store.hubs(&HubAsk::Create {
-        name: hub(name),
-        partitions: 2,
-        now,
-    }));
+    done(store.create_hub(&hub(name), 2, Timestamp::from_micros(1)));
 }
 
 #[test]
@@ -39,7 +34,7 @@ fn a_second_opener_is_told_who_has_the_store() {
     create_hub(&first, "Mine");
     drop(first);
     let second = open(scratch.path()).unwrap();
-    assert_eq!(done(second.hubs(&HubAsk::List)).len(), 1);
+    assert_eq!(done(second.list_hubs()).len(), 1);
 }
 
 #[test]
@@ -60,7 +55,7 @@ fn a_folder_is_made_where_there_is_none() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("a/b c");
     create_hub(&open(&folder).unwrap(), "Mine");
-    assert_eq!(done(open(&folder).unwrap().hubs(&HubAsk::List)).len(), 1);
+    assert_eq!(done(open(&folder).unwrap().list_hubs()).len(), 1);
 }
 
 #[test]
@@ -183,7 +178,7 @@ fn a_store_that_was_cut_short_is_refused() {
         Err(error) => error,
         // What is missing may not be needed to open it; then the check finds it.
         Ok(store) => {
-            let report = taskhub_store::conformance::block_on(store.maintain(taskhub_store::Job::Verify));
+            let report = taskhub_store::conformance::block_on(store.verify());
             match report {
                 Err(error) => error,
                 Ok(report) => panic!("half a file was taken for a whole one: {report:?}"),
@@ -222,7 +217,7 @@ fn an_empty_file_is_new_but_not_beside_a_log() {
     let (file, log) = (scratch.path().join("store.db"), scratch.path().join("store.db-wal"));
     std::fs::write(&file, "").unwrap();
     create_hub(&open(scratch.path()).unwrap(), "First");
-    assert_eq!(done(open(scratch.path()).unwrap().hubs(&HubAsk::List)).len(), 1);
+    assert_eq!(done(open(scratch.path()).unwrap().list_hubs()).len(), 1);
 
     // The file is emptied or taken away while what was acknowledged is still in the log.
     let store = open(scratch.path()).unwrap();
@@ -240,5 +235,5 @@ fn an_empty_file_is_new_but_not_beside_a_log() {
         assert!(error.to_string().contains("store.db-wal"), "{error}");
     }
     std::fs::write(&file, kept_file).unwrap();
-    assert_eq!(done(open(scratch.path()).unwrap().hubs(&HubAsk::List)).len(), 2);
+    assert_eq!(done(open(scratch.path()).unwrap().list_hubs()).len(), 2);
 }

@@ -23,10 +23,10 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::Stall;
 use taskhub_core::time::Timestamp;
-use taskhub_store::conformance::{Owner, done, instance, name};
+use taskhub_store::conformance::{NODE, Owner, done, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, stop_migration_after};
 use taskhub_store::{
-    Answer, ExecutionKey, Freshness, Group, HubAsk, HubInfo, Job, PartitionKey, Query, Recovered, Section, Store,
+    Claim, ExecutionKey, Group, HistoryRange, HubInfo, PartitionKey, Previous, Recovered, Section, Selection, Store,
     partition_of,
 };
 
@@ -66,7 +66,7 @@ fn goes_on(format: u32) {
 /// A store tells what it told then, nothing in it contradicts the rest, and all that is in it can be ended.
 fn check(folder: &Path, format: u32) {
     let store = open(folder);
-    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
+    assert_eq!(done(store.verify()).problems, Vec::<String>::new());
     let expected = std::fs::read_to_string(golden(format).join("expected.txt")).unwrap();
     let found = describe(&store);
     for (found, expected) in found.lines().zip(expected.lines()) {
@@ -74,7 +74,7 @@ fn check(folder: &Path, format: u32) {
     }
     assert_eq!(found.lines().count(), expected.lines().count());
     end_all(&store);
-    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
+    assert_eq!(done(store.verify()).problems, Vec::<String>::new());
 }
 
 /// Wherever the door is shut in the middle, the next opener goes through it, and finds what was there.
@@ -132,7 +132,7 @@ fn a_migration_carries_damage_over() {
         let rows = file.execute(damage, []).unwrap();
         assert!(rows > 0, "{table}");
         drop(file);
-        let problems = done(open(scratch.path()).maintain(Job::Verify)).problems;
+        let problems = done(open(scratch.path()).verify()).problems;
         assert!(!problems.is_empty(), "{table}");
         assert!(
             problems.iter().any(|line| line.contains(expected)),
@@ -334,7 +334,7 @@ fn generations(owner: &mut Owner<'_>) {
 /// Everything the store tells, one thing a line.
 fn describe(store: &dyn Store) -> String {
     let mut text = String::new();
-    for hub in done(store.hubs(&HubAsk::List)) {
+    for hub in done(store.list_hubs()) {
         let HubInfo {
             name,
             partitions,
@@ -344,8 +344,8 @@ fn describe(store: &dyn Store) -> String {
             &mut text,
             format_args!("hub {name} partitions={partitions} created={created_at}"),
         );
-        let counts = done(store.query(&Query::Counts { hub: name.clone() }, Freshness::Committed));
-        line(&mut text, format_args!("{counts:?}"));
+        let counts = done(store.counts(name));
+        line(&mut text, format_args!("Counts({counts:?})"));
         for (partition, state) in states(store, &hub) {
             describe_instance(&mut text, store, &partition, &state);
         }
@@ -373,16 +373,13 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
 }
 
 fn states(store: &dyn Store, hub: &HubInfo) -> Vec<(PartitionKey, InstanceState)> {
-    let query = Query::Page {
+    let all = Selection {
         hub: hub.name.clone(),
         filter: Filter::default(),
         after: None,
         rows_max: 1000,
-        payloads: Payloads::ALL,
     };
-    let Answer::Page { page, .. } = done(store.query(&query, Freshness::Committed)) else {
-        panic!("a page was asked for")
-    };
+    let page = done(store.list(&all, Payloads::ALL)).page;
     let load = |row: taskhub_core::status::InstanceInfo| {
         let index = partition_of(&row.instance, hub.partitions);
         let hub = hub.name.clone();
@@ -424,7 +421,7 @@ fn describe_instance(text: &mut String, store: &dyn Store, partition: &Partition
             number,
             ordinal,
         };
-        for chunk in done(store.history(&key, 0)) {
+        for chunk in done(store.history(&key, HistoryRange::ALL)) {
             let events = chunk.decode().unwrap_or_else(|error| panic!("{error}"));
             for (position, event) in (chunk.first..).zip(events) {
                 line(text, format_args!("  event {ordinal}/{position} {event:?}"));
@@ -437,8 +434,10 @@ fn describe_instance(text: &mut String, store: &dyn Store, partition: &Partition
 fn describe_recovery(text: &mut String, store: &dyn Store, hub: &HubInfo) {
     for index in 0..hub.partitions {
         let hub = hub.name.clone();
-        let leases = done(store.claim(&[PartitionKey { hub, index }], Timestamp::from_micros(1)));
-        line(text, format_args!("partition {index} clean={}", leases[0].is_clean));
+        let claim = Claim::new(NODE, &[PartitionKey { hub, index }], Timestamp::from_micros(1));
+        let leases = done(store.claim(&claim)).leases;
+        let is_clean = leases[0].previous == Previous::Nobody;
+        line(text, format_args!("partition {index} clean={is_clean}"));
         for item in done(store.recover(&leases[0])) {
             match item {
                 // Its name stands with its status, and its length is that of the format.
@@ -451,9 +450,10 @@ fn describe_recovery(text: &mut String, store: &dyn Store, hub: &HubInfo) {
 
 /// Ends all that is live, as a later version would go on with it.
 fn end_all(store: &dyn Store) {
-    for hub in done(store.hubs(&HubAsk::List)) {
+    for hub in done(store.list_hubs()) {
         for (partition, state) in states(store, &hub).into_iter().filter(|(_, state)| state.is_live()) {
-            let lease = done(store.claim(&[partition], state.info.updated_at)).remove(0);
+            let claim = Claim::new(NODE, &[partition], state.info.updated_at);
+            let lease = done(store.claim(&claim)).leases.remove(0);
             let Some(Recovered::Counters { next_seq, .. }) = done(store.recover(&lease)).into_iter().next() else {
                 panic!("counters come first")
             };

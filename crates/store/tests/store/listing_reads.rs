@@ -10,7 +10,7 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{Owner, done, instance};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
-use taskhub_store::{Answer, Freshness, Query, Store};
+use taskhub_store::{Selection, Store};
 
 /// All but one in a thousand have completed.
 const INSTANCES: u32 = 100_000;
@@ -19,16 +19,16 @@ const ROWS_MAX: usize = 100;
 
 /// Rows read for a page, and the page.
 fn page(store: &dyn Store, owner: &Owner<'_>, filter: &Filter, after: Option<Cursor>) -> (Page, u64) {
-    let query = Query::Page {
+    let found = done(store.list(&selection(owner, filter, after), Payloads::ALL));
+    (found.page, found.rows_read)
+}
+
+fn selection(owner: &Owner<'_>, filter: &Filter, after: Option<Cursor>) -> Selection {
+    Selection {
         hub: owner.hub().clone(),
         filter: filter.clone(),
         after,
         rows_max: ROWS_MAX,
-        payloads: Payloads::ALL,
-    };
-    match done(store.query(&query, Freshness::Committed)) {
-        Answer::Page { page, rows_read } => (page, rows_read),
-        other => panic!("{other:?}"),
     }
 }
 
@@ -123,16 +123,8 @@ fn check(store: &dyn Store, owner: &Owner<'_>, statuses: &[RuntimeStatus], range
             "{filter:?}: {rows_read} rows read, {shown} shown"
         );
         assert!(rows_read >= shown, "{filter:?}: {rows_read} rows read, {shown} shown");
-        let query = Query::Ids {
-            hub: owner.hub().clone(),
-            filter: filter.clone(),
-            after: after.clone(),
-            rows_max: ROWS_MAX,
-        };
-        let ids_read = match done(store.query(&query, Freshness::Committed)) {
-            Answer::Ids { ids, rows_read, .. } => (ids.len() as u64, rows_read),
-            other => panic!("{other:?}"),
-        };
+        let found = done(store.list_ids(&selection(owner, &filter, after.clone())));
+        let ids_read = (found.ids.len() as u64, found.rows_read);
         assert_eq!(ids_read, (shown, rows_read), "{filter:?}: as many for the ids alone");
         after = page.next;
         if after.is_none() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use taskhub_store::conformance::{Owner, done, instance};
 use taskhub_store::embedded::{EmbeddedStore, Options, fail_syncs, repair};
-use taskhub_store::{Error, HubAsk, Job, Store};
+use taskhub_store::{Error, Store};
 
 use crate::scratch::Scratch;
 
@@ -42,15 +42,12 @@ fn instances(folder: &Path) -> Result<u64, String> {
         }
         error => panic!("{error}"),
     })?;
-    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
-    let Some(hub) = done(store.hubs(&HubAsk::List)).pop() else {
+    assert_eq!(done(store.verify()).problems, Vec::<String>::new());
+    let Some(hub) = done(store.list_hubs()).pop() else {
         return Ok(0);
     };
-    let counts = done(store.query(
-        &taskhub_store::Query::Counts { hub: hub.name },
-        taskhub_store::Freshness::Committed,
-    ));
-    Ok(counts.into_counts().iter().map(|(_, count)| count).sum())
+    let counts = done(store.counts(&hub.name));
+    Ok(counts.iter().map(|(_, count)| count).sum())
 }
 
 #[test]

@@ -8,12 +8,12 @@ use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::Writer as _;
-use taskhub_store::conformance::{Owner, done, instance, refused};
+use taskhub_store::conformance::{NODE, Owner, done, instance, refused};
 use taskhub_store::embedded::{
-    self, EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, fail_syncs, repair, resum,
+    EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, fail_syncs, repair, resum,
 };
 use taskhub_store::inline::Inline;
-use taskhub_store::{Error, Freshness, HubAsk, Job, Query, Store};
+use taskhub_store::{Claim, Error, Store};
 
 use crate::scratch::Scratch;
 
@@ -55,18 +55,14 @@ fn placed(image: &Image) -> Scratch {
 /// How many instances there are, or why the store is refused.
 fn instances(folder: &Path) -> Result<u64, String> {
     let store = EmbeddedStore::open(folder, OFF).map_err(|error| error.to_string())?;
-    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
+    assert_eq!(done(store.verify()).problems, Vec::<String>::new());
     Ok(count(&store))
 }
 
 fn count(store: &dyn Store) -> u64 {
-    let count = |hub| {
-        let query = Query::Counts { hub };
-        let counts = done(store.query(&query, Freshness::Committed)).into_counts();
-        counts.iter().map(|(_, count)| count).sum::<u64>()
-    };
-    let hubs = done(store.hubs(&HubAsk::List));
-    hubs.into_iter().map(|hub| count(hub.name)).sum()
+    let hubs = done(store.list_hubs());
+    let counts = hubs.iter().flat_map(|hub| done(store.counts(&hub.name)));
+    counts.map(|(_, count)| count).sum()
 }
 
 fn start(owner: &mut Owner<'_>, numbers: std::ops::Range<u32>) {
@@ -78,7 +74,7 @@ fn start(owner: &mut Owner<'_>, numbers: std::ops::Range<u32>) {
 
 /// Of a hub of its own.
 fn owner(store: &dyn Store) -> Owner<'_> {
-    let hubs = done(store.hubs(&HubAsk::List)).len();
+    let hubs = done(store.list_hubs()).len();
     Owner::new(store, &format!("Logs{hubs}"), 1)
 }
 
@@ -176,7 +172,7 @@ fn the_log_of_an_earlier_time_is_refused() {
     is_refused(&Image { log, ..again.clone() }, LOST, 20);
     // A file that somebody has put back beside a log that has begun anew since.
     let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
-    done(store.maintain(Job::Compact));
+    done(store.compact());
     start(&mut owner(&store), 0..2);
     let log = image(scratch.path()).log;
     is_refused(&Image { log, ..before }, NOT_LOST, 10);
@@ -257,7 +253,7 @@ fn a_log_that_has_begun_anew_is_the_stores_own() {
     let (first, mut owner) = (image(scratch.path()), owner(&store));
     for round in 0..5 {
         start(&mut owner, 10 + 2 * round..12 + 2 * round);
-        done(store.maintain(Job::Compact));
+        done(store.compact());
         let now = image(scratch.path());
         assert_eq!(instances(placed(&now).path()), Ok(u64::from(12 + 2 * round)));
     }
@@ -268,7 +264,7 @@ fn a_log_that_has_begun_anew_is_the_stores_own() {
 fn inline(folder: &Path) -> Inline<SqliteWriter, SqliteReader> {
     let writer = SqliteWriter::open(folder, Options::default()).unwrap();
     let reader = SqliteReader::open(folder).unwrap();
-    Inline::new(embedded::capabilities(Options::default()), writer, reader)
+    Inline::new(writer, reader)
 }
 
 /// The first write to a log that begins anew fails, and the file is opened anew, by a connection that has not begun it: SQLite
@@ -281,15 +277,10 @@ fn a_log_that_is_begun_after_a_failed_write_is_the_stores_own() {
     let before = image(scratch.path());
     fail_syncs(1);
     let (name, now) = (taskhub_store::conformance::hub("Unknown"), Timestamp::default());
-    let create = HubAsk::Create {
-        name,
-        partitions: 1,
-        now,
-    };
-    let error = refused(store.hubs(&create));
+    let error = refused(store.create_hub(&name, 1, now));
     assert!(matches!(error, Error::Unknown { .. }), "{error}");
     fail_syncs(0);
-    assert!(done(store.claim(&[], now)).is_empty());
+    assert!(done(store.claim(&Claim::new(NODE, &[], now))).leases.is_empty());
     let marked = image(scratch.path());
     let [old, new] = [&before, &marked].map(|image| salt(image.log.as_ref().unwrap()));
     assert!(new.wrapping_sub(old) > 1 << 17, "the salts are drawn: {old}, {new}");
@@ -324,7 +315,7 @@ fn the_row_about_the_store_follows_its_log() {
         behind(scratch.path());
         assert!(!is_followed(scratch.path()));
         if is_compacted {
-            done(store.maintain(Job::Compact));
+            done(store.compact());
         } else {
             // Each is large enough to be written back, so that the next one begins the log anew.
             for number in 0..5 {
@@ -342,5 +333,5 @@ fn the_row_about_the_store_follows_its_log() {
     let copy = placed(&image(scratch.path()));
     let mut writer = SqliteWriter::open(copy.path(), Options::default()).unwrap();
     assert!(is_followed(copy.path()));
-    assert_eq!(writer.hubs(&HubAsk::List).unwrap().len(), 2);
+    assert_eq!(writer.list_hubs().unwrap().len(), 2);
 }

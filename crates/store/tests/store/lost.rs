@@ -7,7 +7,7 @@ use std::path::Path;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{block_on, done, hub};
 use taskhub_store::embedded::{EmbeddedStore, Options};
-use taskhub_store::{Error, HubAsk, Store};
+use taskhub_store::{Error, Store};
 
 use crate::scratch::Scratch;
 
@@ -16,12 +16,7 @@ fn open(folder: &Path) -> Result<EmbeddedStore, Error> {
 }
 
 fn create(store: &EmbeddedStore, name: &str) -> Result<(), Error> {
-    let ask = HubAsk::Create {
-        name: hub(name),
-        partitions: 1,
-        now: Timestamp::from_micros(1),
-    };
-    block_on(store.hubs(&ask)).map(|_| ())
+    block_on(store.create_hub(&hub(name), 1, Timestamp::from_micros(1))).map(|_| ())
 }
 
 #[test]
@@ -69,7 +64,7 @@ fn what_is_acknowledged_before_is_there_again() {
     fs::rename(&folder, &moved).unwrap();
     create(&store, "Second").unwrap_err();
     drop(store);
-    let hubs = done(open(&moved).unwrap().hubs(&HubAsk::List));
+    let hubs = done(open(&moved).unwrap().list_hubs());
     assert!(hubs.iter().any(|info| info.name == hub("First")));
 }
 
@@ -94,5 +89,5 @@ fn a_second_owner_is_told_who_has_the_file_by_whatever_name_it_comes() {
         assert!(why.contains("store.db: the file has 2 names"), "{why}");
     }
     fs::remove_file(other.join("store.db")).unwrap();
-    assert_eq!(done(open(&folder).unwrap().hubs(&HubAsk::List)).len(), 1);
+    assert_eq!(done(open(&folder).unwrap().list_hubs()).len(), 1);
 }

@@ -22,8 +22,8 @@ use taskhub_core::status::InstanceInfo;
 use taskhub_store::conformance::{Owner, block_on, done, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous, repair};
 use taskhub_store::{
-    Answer, Error, ExecutionKey, Freshness, Group, Job, Lease, PartitionKey, Query, Recovered, Store, decode_history,
-    partition_of,
+    Error, ExecutionKey, Group, HistoryRange, InstancePage, Lease, PartitionKey, Recovered, Selection, Store,
+    decode_history, partition_of,
 };
 
 use crate::damage::without_bytes;
@@ -142,7 +142,7 @@ fn read(
     let Some(state) = block_on(store.load(partition, std::slice::from_ref(id)))?.remove(0) else {
         return Ok(None);
     };
-    let events = decode_history(&block_on(store.history(&key_of(&state, partition), 0))?)?;
+    let events = decode_history(&block_on(store.history(&key_of(&state, partition), HistoryRange::ALL))?)?;
     Ok(Some((state, events)))
 }
 
@@ -163,7 +163,7 @@ fn image(instances: usize) -> Image {
                 owner.with(&id, |state, _| control::purge(state).ok());
             }
             owner.flush();
-            done(store.maintain(Job::Compact));
+            done(store.compact());
         }
     }
     owner.check();
@@ -262,16 +262,14 @@ impl Run<'_> {
             .flatten()
             .map(|(state, _)| (&state.info.instance, &state.info))
             .collect();
-        let query = Query::Page {
+        let all = Selection {
             hub: self.image.leases[0].partition.hub.clone(),
             filter: Filter::default(),
             after: None,
             rows_max: 1_000,
-            payloads: Payloads::ALL,
         };
-        match block_on(store.query(&query, Freshness::Committed)) {
-            Ok(answer) => {
-                let page = answer.into_page();
+        match block_on(store.list(&all, Payloads::ALL)) {
+            Ok(InstancePage { page, .. }) => {
                 for row in &page.rows {
                     assert_eq!(Some(&row), whole.get(&row.instance), "{}: a row of a list", self.what);
                 }
@@ -282,16 +280,12 @@ impl Run<'_> {
             Err(Error::Corrupt { .. }) => self.is_told = true,
             Err(error) => panic!("{}: {error}", self.what),
         }
-        let counts = Query::Counts {
-            hub: self.image.leases[0].partition.hub.clone(),
-        };
-        match block_on(store.query(&counts, Freshness::Committed)) {
-            Ok(Answer::Counts(counts)) => {
+        match block_on(store.counts(&all.hub)) {
+            Ok(counts) => {
                 let total: u64 = counts.iter().map(|(_, count)| count).sum();
                 let is_right = total == whole.len() as u64 || self.is_less && total < whole.len() as u64;
                 assert!(is_right, "{}: counts", self.what);
             }
-            Ok(_) => unreachable!("counts are answered with counts"),
             Err(Error::Corrupt { .. }) => self.is_told = true,
             Err(error) => panic!("{}: {error}", self.what),
         }

@@ -9,9 +9,9 @@ use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::event::Tags;
 use taskhub_core::message::Outcome;
 use taskhub_core::time::Timestamp;
-use taskhub_store::conformance::{Owner, block_on, done, instance, name};
+use taskhub_store::conformance::{NODE, Owner, block_on, done, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous, repair};
-use taskhub_store::{Error, Freshness, PartitionKey, Query, Recovered, Store};
+use taskhub_store::{Claim, Error, PartitionKey, Recovered, Store};
 
 use crate::scratch::Scratch;
 
@@ -72,7 +72,8 @@ fn instances_of_which_rows_cannot_be_seen_are_named_when_work_is_recovered() {
         page[3..5].copy_from_slice(&rows.to_be_bytes());
     });
     let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
-    let lease = done(store.claim(&[partition], Timestamp::default())).remove(0);
+    let claim = Claim::new(NODE, &[partition], Timestamp::default());
+    let lease = done(store.claim(&claim)).leases.remove(0);
     let (mut tasks, mut named) = (std::collections::BTreeMap::new(), BTreeSet::new());
     for item in done(store.recover(&lease)) {
         match item {
@@ -99,7 +100,7 @@ fn counts_of_which_some_may_be_missing_are_refused() {
         page[3..5].copy_from_slice(&rows.to_be_bytes());
     });
     let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
-    let counts = block_on(store.query(&Query::Counts { hub: partition.hub }, Freshness::Committed));
+    let counts = block_on(store.counts(&partition.hub));
     assert!(matches!(counts, Err(Error::Corrupt { .. })), "{counts:?}");
 }
 

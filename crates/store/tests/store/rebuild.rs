@@ -13,7 +13,7 @@ use taskhub_core::payload::Payload;
 use taskhub_store::conformance::{Owner, done, instance, name};
 use taskhub_store::embedded::{EmbeddedStore, Options, repair, stop_migration_after};
 use taskhub_store::mem::MemStore;
-use taskhub_store::{Error, HubAsk, Job, Store};
+use taskhub_store::{Error, Store};
 
 use crate::scratch::Scratch;
 
@@ -32,7 +32,7 @@ fn damaged(is_closed: bool) -> Scratch {
     let scratch = Scratch::new();
     let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
     fill(&store);
-    done(store.maintain(Job::Compact));
+    done(store.compact());
     let copy = Scratch::new();
     if is_closed {
         drop(store);
@@ -56,13 +56,9 @@ fn rebuild(folder: &Path) -> Result<repair::Rebuilt, Error> {
 
 fn instances(folder: &Path) -> u64 {
     let store = EmbeddedStore::open(folder, Options::default()).unwrap();
-    assert_eq!(done(store.maintain(Job::Verify)).problems, Vec::<String>::new());
-    let hub = done(store.hubs(&HubAsk::List)).pop().unwrap().name;
-    let counts = done(store.query(
-        &taskhub_store::Query::Counts { hub },
-        taskhub_store::Freshness::Committed,
-    ));
-    counts.into_counts().iter().map(|(_, count)| count).sum()
+    assert_eq!(done(store.verify()).problems, Vec::<String>::new());
+    let hub = done(store.list_hubs()).pop().unwrap().name;
+    done(store.counts(&hub)).iter().map(|(_, count)| count).sum()
 }
 
 #[test]
@@ -100,7 +96,7 @@ fn nothing_is_lost_of_a_store_that_is_whole() {
     (0..10).for_each(|_| gone.claim());
     let old_epoch = gone.lease(0).epoch;
     let name_of_gone = gone.hub().clone();
-    done(store.hubs(&HubAsk::Delete { name: name_of_gone }));
+    done(store.delete_hub(&name_of_gone));
     let mut owner = Owner::new(&store, "Rebuilt", 2);
     let key = |text: &str| IdempotencyKey::new(text).ok();
     for number in 0..6 {

@@ -5,25 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use taskhub_store::blocking::{Reader as _, Writer as _};
-use taskhub_store::conformance::{Owner, done, instance};
-use taskhub_store::embedded::{self, Options, SqliteReader, SqliteWriter, fail_syncs, repair};
+use taskhub_store::conformance::{NODE, Owner, done, instance};
+use taskhub_store::embedded::{Options, SqliteReader, SqliteWriter, fail_syncs, repair};
 use taskhub_store::inline::Inline;
-use taskhub_store::{Answer, Error, Freshness, HubAsk, Query, Store};
+use taskhub_store::{Claim, Error, Store};
 
 use crate::scratch::Scratch;
 
 fn store(folder: &Path) -> Inline<SqliteWriter, SqliteReader> {
     let writer = SqliteWriter::open(folder, Options::default()).unwrap();
     let reader = SqliteReader::open(folder).unwrap();
-    Inline::new(embedded::capabilities(Options::default()), writer, reader)
+    Inline::new(writer, reader)
 }
 
 fn count(store: &dyn Store) -> u64 {
-    let hub = done(store.hubs(&HubAsk::List)).remove(0).name;
-    match done(store.query(&Query::Counts { hub }, Freshness::Committed)) {
-        Answer::Counts(counts) => counts.iter().map(|(_, count)| count).sum(),
-        other => panic!("{other:?}"),
-    }
+    let hub = done(store.list_hubs()).remove(0).name;
+    done(store.counts(&hub)).iter().map(|(_, count)| count).sum()
 }
 
 /// The instances that are in the file itself, whatever becomes of the log.
@@ -33,13 +30,7 @@ fn count_without_log(folder: &Path) -> u64 {
     repair::accept_loss(copy.path()).unwrap().unwrap();
     let mut reader = SqliteReader::open(copy.path()).unwrap();
     let hub = taskhub_store::conformance::hub("Syncs");
-    reader
-        .query(&Query::Counts { hub })
-        .unwrap()
-        .into_counts()
-        .iter()
-        .map(|(_, count)| count)
-        .sum()
+    reader.counts(&hub).unwrap().iter().map(|(_, count)| count).sum()
 }
 
 #[test]
@@ -60,7 +51,7 @@ fn after_a_failed_sync_all_is_in_the_file_before_anything_is_acknowledged() {
     for _ in 0..2 {
         fail_syncs(1);
         let keys = [owner.lease(0).partition.clone()];
-        let error = taskhub_store::conformance::refused(store.claim(&keys, owner.now));
+        let error = taskhub_store::conformance::refused(store.claim(&Claim::new(NODE, &keys, owner.now)));
         assert!(matches!(error, Error::Unavailable { .. }), "{error}");
     }
     fail_syncs(0);
@@ -78,17 +69,19 @@ fn after_a_failed_sync_all_is_in_the_file_before_anything_is_acknowledged() {
 fn a_failed_sync_is_no_longer_in_doubt_once_it_is_settled() {
     let scratch = Scratch::new();
     let mut writer = SqliteWriter::open(scratch.path(), Options::default()).unwrap();
-    let create = |name| HubAsk::Create {
-        name: taskhub_store::conformance::hub(name),
-        partitions: 1,
-        now: taskhub_core::time::Timestamp::default(),
+    let mut create = |name| {
+        writer.create_hub(
+            &taskhub_store::conformance::hub(name),
+            1,
+            taskhub_core::time::Timestamp::default(),
+        )
     };
     fail_syncs(1);
-    assert!(matches!(writer.hubs(&create("First")), Err(Error::Unknown { .. })));
-    writer.hubs(&create("Second")).unwrap();
-    writer.hubs(&create("Third")).unwrap();
+    assert!(matches!(create("First"), Err(Error::Unknown { .. })));
+    create("Second").unwrap();
+    create("Third").unwrap();
     drop(writer);
-    let names: Vec<_> = done(store(scratch.path()).hubs(&HubAsk::List))
+    let names: Vec<_> = done(store(scratch.path()).list_hubs())
         .into_iter()
         .map(|hub| hub.name.to_string())
         .collect();

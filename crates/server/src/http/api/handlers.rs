@@ -16,7 +16,7 @@ use taskhub_core::query::Filter;
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
-use taskhub_engine::hub::HistoryBounds;
+use taskhub_engine::hub::HistoryRange;
 use taskhub_engine::{Error as EngineError, WaitFor};
 use tokio::time::sleep;
 
@@ -130,12 +130,12 @@ pub(super) async fn history(call: &Call<'_>, hub: &str, id: &str) -> Result<Resp
     let (hub, instance) = call.instance(hub, id, Need::Read).await?;
     let from = whole(&call.query, "from", 0..=usize::MAX)?.unwrap_or_default();
     let limit = whole(&call.query, "limit", 1..=EVENTS_MAX)?.unwrap_or(EVENTS_MAX);
-    let bounds = HistoryBounds {
-        events: u32::try_from(limit).unwrap_or(u32::MAX),
-        bytes: HISTORY_BYTES_MAX,
+    let range = HistoryRange {
+        from: u32::try_from(from).unwrap_or(u32::MAX),
+        events_max: u32::try_from(limit).unwrap_or(u32::MAX),
+        bytes_max: HISTORY_BYTES_MAX,
     };
-    let first = u32::try_from(from).unwrap_or(u32::MAX);
-    let read = || async { hub.history_part(&instance, first, bounds).await.map_err(Refused::from) };
+    let read = || async { hub.history_part(&instance, range).await.map_err(Refused::from) };
     let (part, room) = with_room(call.app, read).await?;
     let part = part.ok_or_else(|| Refused::no_instance(&instance))?;
     let items: Vec<_> = part.events.iter().take(limit).map(events::complete).collect();

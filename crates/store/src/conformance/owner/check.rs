@@ -8,7 +8,7 @@ use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 
 use super::Owner;
 use crate::conformance::done;
-use crate::{Answer, ExecutionKey, Freshness, Query, Recovered};
+use crate::{ExecutionKey, HistoryRange, Recovered, Selection};
 
 impl Owner<'_> {
     /// Compares everything the store can tell with what should be there.
@@ -55,7 +55,7 @@ impl Owner<'_> {
                 number,
                 ordinal,
             },
-            from,
+            HistoryRange::from(from),
         ));
         let mut events = Vec::new();
         for chunk in chunks {
@@ -125,16 +125,15 @@ impl Owner<'_> {
 
     /// One page from the store.
     pub fn page(&self, filter: &Filter, after: Option<&Cursor>, rows_max: usize) -> Page {
-        let query = Query::Page {
+        done(self.store.list(&self.selection(filter, after, rows_max), Payloads::ALL)).page
+    }
+
+    fn selection(&self, filter: &Filter, after: Option<&Cursor>, rows_max: usize) -> Selection {
+        Selection {
             hub: self.hub.clone(),
             filter: filter.clone(),
             after: after.cloned(),
             rows_max,
-            payloads: Payloads::ALL,
-        };
-        match done(self.store.query(&query, Freshness::Committed)) {
-            Answer::Page { page, .. } => page,
-            other => panic!("a page was asked for, not {other:?}"),
         }
     }
 
@@ -145,16 +144,8 @@ impl Owner<'_> {
         after: Option<&Cursor>,
         rows_max: usize,
     ) -> (Vec<InstanceId>, Option<Cursor>) {
-        let query = Query::Ids {
-            hub: self.hub.clone(),
-            filter: filter.clone(),
-            after: after.cloned(),
-            rows_max,
-        };
-        match done(self.store.query(&query, Freshness::Committed)) {
-            Answer::Ids { ids, next, .. } => (ids, next),
-            other => panic!("ids were asked for, not {other:?}"),
-        }
+        let page = done(self.store.list_ids(&self.selection(filter, after, rows_max)));
+        (page.ids, page.next)
     }
 
     /// All rows of a filter, page by page; their ids alone are the same.
@@ -211,17 +202,11 @@ impl Owner<'_> {
             .map(|status| (status, count(status)))
             .filter(|(_, n)| *n > 0)
             .collect();
-        match done(
-            self.store
-                .query(&Query::Counts { hub: self.hub.clone() }, Freshness::Committed),
-        ) {
-            Answer::Counts(found) => assert_eq!(found, expected, "counts equal a full count (I8)"),
-            other => panic!("counts were asked for, not {other:?}"),
-        }
+        let found = done(self.store.counts(&self.hub));
+        assert_eq!(found, expected, "counts equal a full count (I8)");
     }
 }
 
-/// An order in which two lists of the same items are equal; the store's own is free.
 fn recovery_key(item: &Recovered) -> (u8, u64, u64) {
     match item {
         Recovered::Counters { next_seq, .. } => (0, next_seq.0, 0),

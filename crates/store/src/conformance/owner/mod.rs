@@ -21,7 +21,10 @@ use taskhub_core::time::Timestamp;
 use taskhub_core::turn;
 
 use super::done;
-use crate::{Group, HubAsk, Lease, PartitionKey, Recovered, Section, Store, partition_of};
+use crate::{Claim, Group, Lease, NodeId, PartitionKey, Recovered, Section, Store, partition_of};
+
+/// The node that every owner is.
+pub const NODE: NodeId = NodeId(7);
 
 /// A hub name.
 pub fn hub(text: &str) -> HubName {
@@ -100,12 +103,7 @@ impl<'s> Owner<'s> {
     /// Creates a hub and claims all of it.
     pub fn new(store: &'s dyn Store, name: &str, partitions: u16) -> Self {
         let now = Timestamp::from_micros(1_700_000_000_000_000);
-        let ask = HubAsk::Create {
-            name: hub(name),
-            partitions,
-            now,
-        };
-        done(store.hubs(&ask));
+        done(store.create_hub(&hub(name), partitions, now));
         let keys: Vec<PartitionKey> = (0..partitions)
             .map(|index| PartitionKey { hub: hub(name), index })
             .collect();
@@ -121,7 +119,8 @@ impl<'s> Owner<'s> {
                 lease,
             }
         };
-        let partitions = done(store.claim(&keys, now)).into_iter().map(partition).collect();
+        let claimed = done(store.claim(&Claim::new(NODE, &keys, now)));
+        let partitions = claimed.leases.into_iter().map(partition).collect();
         let (open, known, outbox) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         Self {
             store,
@@ -164,7 +163,8 @@ impl<'s> Owner<'s> {
             .iter()
             .map(|partition| partition.lease.partition.clone())
             .collect();
-        for (partition, lease) in self.partitions.iter_mut().zip(done(self.store.claim(&keys, self.now))) {
+        let claimed = done(self.store.claim(&Claim::new(NODE, &keys, self.now)));
+        for (partition, lease) in self.partitions.iter_mut().zip(claimed.leases) {
             partition.lease = lease;
         }
     }

@@ -218,7 +218,7 @@ fn drive(connection: hyper::client::conn::http1::Connection<TokioIo<TcpStream>, 
     });
 }
 
-/// What an error object of either API or a text says (H41, H42).
+/// What an error object of either API or a text says (H41).
 fn reason(body: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let said = ["", "/error/message", "/ExceptionMessage", "/message", "/Message"]
@@ -264,6 +264,6 @@ mod tests {
     #[test]
     fn texts_are_encoded_byte_by_byte() {
         assert_eq!(encode("a-b.c_d~1"), "a-b.c_d~1");
-        assert_eq!(encode("a b/é&="), "a%20b%2F%C3%A9%26%3D");
+        assert_eq!(encode("a b/ü&="), "a%20b%2F%C3%BC%26%3D");
     }
 }

@@ -15,7 +15,7 @@ use taskhub_engine::io::{Reply, Request};
 use taskhub_server::token;
 use taskhub_store::embedded::EmbeddedStore;
 use taskhub_store::{
-    Error as StoreError, ExecutionKey, Extent, Freshness, HubAsk, PartitionKey, Query, Store, decode_history,
+    Error as StoreError, ExecutionKey, Extent, HistoryRange, PartitionKey, Selection, Store, decode_history,
     partition_of,
 };
 
@@ -50,7 +50,7 @@ impl Stopped {
 
     /// A hub in a store that is ours.
     pub(crate) async fn open(store: EmbeddedStore, hub: HubName) -> Result<Self> {
-        let hubs = store.hubs(&HubAsk::List).await.map_err(|error| failed(&error))?;
+        let hubs = store.list_hubs().await.map_err(|error| failed(&error))?;
         let known = hubs.into_iter().find(|known| known.name == hub);
         Ok(Self {
             partitions: known.as_ref().map(|known| known.partitions),
@@ -63,12 +63,8 @@ impl Stopped {
     /// Makes the hub if it does not exist.
     pub(super) async fn create_hub(&mut self, partitions: u16) -> Result<()> {
         if let (Some(store), None) = (&self.store, self.partitions) {
-            let ask = HubAsk::Create {
-                name: self.hub.clone(),
-                partitions,
-                now: SystemClock.now(),
-            };
-            store.hubs(&ask).await.map_err(|error| failed(&error))?;
+            let created = store.create_hub(&self.hub, partitions, SystemClock.now()).await;
+            created.map_err(|error| failed(&error))?;
             self.partitions = Some(partitions);
         }
         Ok(())
@@ -112,7 +108,10 @@ impl Stopped {
             number: state.number,
             ordinal: state.info.ordinal,
         };
-        let chunks = store.history(&execution, 0).await.map_err(|error| failed(&error))?;
+        let chunks = store
+            .history(&execution, HistoryRange::ALL)
+            .await
+            .map_err(|error| failed(&error))?;
         decode_history(&chunks).map(Some).map_err(|error| failed(&error))
     }
 
@@ -120,15 +119,18 @@ impl Stopped {
         let Some((store, _)) = self.parts() else {
             return Ok(Page::default());
         };
-        let query = Query::Page {
+        let which = self.selection(filter, after, rows_max);
+        let found = store.list(&which, Payloads::ALL).await;
+        Ok(found.map_err(|error| failed(&error))?.page)
+    }
+
+    fn selection(&self, filter: &Filter, after: Option<Cursor>, rows_max: usize) -> Selection {
+        Selection {
             hub: self.hub.clone(),
             filter: filter.clone(),
             after,
             rows_max,
-            payloads: Payloads::ALL,
-        };
-        let answer = store.query(&query, Freshness::Committed).await;
-        Ok(answer.map_err(|error| failed(&error))?.into_page())
+        }
     }
 
     pub(super) async fn list(&self, filter: &Filter, after: Option<&str>, rows_max: usize) -> Result<Rows> {
@@ -148,14 +150,9 @@ impl Stopped {
         let Some((store, _)) = self.parts() else {
             return Ok((Vec::new(), None));
         };
-        let query = Query::Ids {
-            hub: self.hub.clone(),
-            filter: filter.clone(),
-            after,
-            rows_max: PAGE_ROWS,
-        };
-        let answer = store.query(&query, Freshness::Committed).await;
-        Ok(answer.map_err(|error| failed(&error))?.into_ids())
+        let found = store.list_ids(&self.selection(filter, after, PAGE_ROWS)).await;
+        let page = found.map_err(|error| failed(&error))?;
+        Ok((page.ids, page.next))
     }
 
     async fn ask(&mut self, requests: Vec<(InstanceId, Request)>) -> Result<Vec<Reply>> {
@@ -239,7 +236,7 @@ impl Stopped {
         let Some(store) = &self.store else {
             return Ok(Vec::new());
         };
-        let hubs = store.hubs(&HubAsk::List).await.map_err(|error| failed(&error))?;
+        let hubs = store.list_hubs().await.map_err(|error| failed(&error))?;
         Ok(hubs.into_iter().map(|hub| hub.name).collect())
     }
 
@@ -247,9 +244,8 @@ impl Stopped {
         let Some(store) = &self.store else {
             return Ok(None);
         };
-        let query = Query::Counts { hub: hub.clone() };
-        let counts = match store.query(&query, Freshness::Committed).await {
-            Ok(answer) => answer.into_counts(),
+        let counts = match store.counts(hub).await {
+            Ok(counts) => counts,
             Err(StoreError::NoSuchHub { .. }) => return Ok(None),
             Err(error) => return Err(failed(&error)),
         };
@@ -267,10 +263,7 @@ impl Stopped {
             return Ok(false);
         };
         let name = self.hub.clone();
-        store
-            .hubs(&HubAsk::Delete { name })
-            .await
-            .map_err(|error| failed(&error))?;
+        store.delete_hub(&name).await.map_err(|error| failed(&error))?;
         self.partitions = None;
         Ok(true)
     }

@@ -112,7 +112,7 @@ pub(crate) struct HubSize {
 pub(crate) async fn open(found: &Found, intent: Intent) -> Result<Target> {
     match &found.place {
         Place::Server { url, token, .. } => {
-            let key = found.key_for(url, found.is_by_chance)?.or_else(|| token.clone());
+            let key = found.key_for(url, found.is_found_by_default)?.or_else(|| token.clone());
             Ok(Target::Served(Box::new(Served::new(url, key, found.hub.clone())?)))
         }
         Place::Embedded { folder } => open_folder(found, folder, intent).await,
@@ -168,7 +168,7 @@ pub(crate) fn partitions(found: &Found) -> Result<u16> {
 /// What is said of a continuation token that is not taken.
 fn refused_token(refused: token::Refused) -> Stop {
     Stop::usage(match refused {
-        token::Refused::Unreadable => "the continuation token is damaged, or is none of this program",
+        token::Refused::Unreadable => "invalid continuation token: damaged, or not issued by Taskhub",
         token::Refused::OtherFilter => "the token belongs to a different query",
     })
 }

@@ -2,7 +2,7 @@
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum Json {
     /// Nothing.
     Null,
     /// Yes or no.
@@ -14,12 +14,12 @@ pub(crate) enum Shape {
     /// JSON as it is stored, byte for byte; line ends in it are blanks where all is on one line.
     Raw(String),
     /// Several.
-    Array(Vec<Shape>),
+    Array(Vec<Json>),
     /// Members.
-    Object(Vec<(String, Shape)>),
+    Object(Vec<(String, Json)>),
 }
 
-impl Shape {
+impl Json {
     /// An object.
     pub(crate) fn object<const N: usize>(members: [(&str, Self); N]) -> Self {
         Self::Object(members.map(|(name, value)| (name.to_owned(), value)).into())
@@ -98,22 +98,22 @@ mod tests {
 
     #[test]
     fn members_keep_their_order_and_texts_are_not_escaped_more_than_needed() {
-        let shape = Shape::object([
-            ("Z", Shape::Text("é \"q\" /\n".to_owned())),
+        let value = Json::object([
+            ("Z", Json::Text("é \"q\" /\n".to_owned())),
             (
                 "A",
-                Shape::Array(vec![Shape::Number(-1), Shape::Raw("[1.0,\n2]".to_owned())]),
+                Json::Array(vec![Json::Number(-1), Json::Raw("[1.0,\n2]".to_owned())]),
             ),
-            ("N", Shape::text(None::<String>)),
-            ("E", Shape::Array(Vec::new())),
-            ("O", Shape::object([])),
-            ("B", Shape::Bool(true)),
+            ("N", Json::text(None::<String>)),
+            ("E", Json::Array(Vec::new())),
+            ("O", Json::object([])),
+            ("B", Json::Bool(true)),
         ]);
         let pretty = "{\n  \"Z\": \"é \\\"q\\\" /\\n\",\n  \"A\": [\n    -1,\n    [1.0,\n2]\n  ],\n  \"N\": null,\n  \"E\": [],\n  \
                       \"O\": {},\n  \"B\": true\n}";
-        assert_eq!(shape.pretty(0), pretty);
+        assert_eq!(value.pretty(0), pretty);
         assert_eq!(
-            shape.compact(),
+            value.compact(),
             r#"{"Z":"é \"q\" /\n","A":[-1,[1.0, 2]],"N":null,"E":[],"O":{},"B":true}"#
         );
     }

@@ -14,7 +14,9 @@ use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Reply, Request};
 use taskhub_engine::partition::{Destination, Partition, Random, Setup};
 use taskhub_engine::worker::Offered;
-use taskhub_store::{Error as StoreError, Group, Lease, PartitionKey, Section, Store, load_each, partition_of};
+use taskhub_store::{
+    Claim, Error as StoreError, Group, Lease, NodeId, PartitionKey, Previous, Section, Store, load_each, partition_of,
+};
 
 /// Number of a request; its answer goes there.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +158,9 @@ impl Desk {
             hub: self.hub.clone(),
             index,
         };
-        let leases = store.claim(&[key], SystemClock.now()).await?;
+        let node = getrandom::u64().map_err(|source| StoreError::Unavailable { source: source.into() })?;
+        let claim = Claim::new(NodeId(node), &[key], SystemClock.now()).steal();
+        let leases = store.claim(&claim).await?.leases;
         let Some(lease) = leases.into_iter().next() else {
             unreachable!("one lease for each partition that is claimed")
         };
@@ -170,7 +174,7 @@ impl Desk {
             out_of_service: Vec::new(),
             // It is over before there is anything to look for.
             sweep_min: usize::MAX,
-            is_first: true,
+            may_be_running: lease.previous == Previous::Other,
             flaws: Flaws::default(),
         };
         let mut outputs = Vec::new();
@@ -213,7 +217,7 @@ impl Desk {
             .open
             .into_values()
             .map(|served| served.lease)
-            .filter(|lease| lease.is_clean);
+            .filter(|lease| lease.previous == Previous::Nobody);
         let leases: Vec<Lease> = clean.collect();
         store.release(&leases).await
     }

@@ -1,0 +1,234 @@
+//! What all hubs of a process have in common: the store, the group that is open, the threads that write groups, the clock.
+//!
+//! Hubs are numbered as they are opened, and a number is not used again. Whatever a partition thread hands over belongs to one
+//! hub; a group takes what is there, of whichever hub, so that one sync serves all of them. If a group fails, every hub may have
+//! been ahead of the disk with what was in it or behind it, and each drops its memory and begins anew from the store (A1).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+
+use taskhub_core::id::HubName;
+use taskhub_store::{Error as StoreError, NodeId, Store};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::oneshot;
+
+use crate::clock::{Clock, SteadyClock};
+use crate::committer;
+use crate::error::Error;
+use crate::group::{Limits, OpenGroup};
+use crate::hub::{Hub, Options};
+use crate::shared::Shared;
+use crate::worker::Functions;
+
+/// One run of one process on a store, and the place where its hubs are opened. Clones are the same node; it ends with the last
+/// of them and of its hubs.
+#[derive(Clone, Debug)]
+pub struct Node(Arc<Handle>);
+
+/// Ends the node when nobody has it any more.
+struct Handle(Arc<Common>);
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("Handle").field(&self.0.id).finish()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.group.close();
+    }
+}
+
+/// The shared part of a node.
+pub(crate) struct Common {
+    pub(crate) id: NodeId,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Runtime,
+    pub(crate) group: OpenGroup,
+    hubs: RwLock<BTreeMap<u32, Weak<Shared>>>,
+    next_hub: AtomicU32,
+    /// Groups that failed since the last one that did not.
+    pub(crate) failed_groups: AtomicU32,
+    /// The store has no room, so it takes no new work (A43).
+    is_full: AtomicBool,
+    /// The last group did not become durable, nor anything since.
+    is_failing: AtomicBool,
+    /// What is wrong with the file of the store, because of which nothing that adds work is done any more.
+    damage: OnceLock<String>,
+    /// Purges under way.
+    pub(crate) purges: AtomicUsize,
+    /// While the store is full: shared by purges, and held alone by whatever may use no more than a share of the
+    /// room that is kept, so that the two never meet in one group.
+    pub(crate) kept_room: tokio::sync::RwLock<()>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Begins a node. Of the options it takes those that are said to be the node's.
+    ///
+    /// # Errors
+    ///
+    /// `store-unavailable` if the system gives no threads or no random number.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime, since activities run on it.
+    pub fn start(store: Arc<dyn Store>, options: &Options) -> Result<Self, Error> {
+        let id = getrandom::u64().map_err(|source| StoreError::Unavailable { source: source.into() })?;
+        let common = Arc::new(Common {
+            id: NodeId(id),
+            store,
+            clock: Arc::new(SteadyClock::new(Arc::clone(&options.clock))),
+            runtime: Runtime::current(),
+            group: OpenGroup::new(Limits {
+                group_max: options.group_bytes_max,
+                ahead_max: options.ahead_bytes_max.max(1),
+            }),
+            hubs: RwLock::default(),
+            next_hub: AtomicU32::new(0),
+            failed_groups: AtomicU32::new(0),
+            is_full: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
+            damage: OnceLock::new(),
+            purges: AtomicUsize::new(0),
+            kept_room: tokio::sync::RwLock::default(),
+            threads: Mutex::default(),
+        });
+        let node = Self(Arc::new(Handle(Arc::clone(&common))));
+        committer::spawn(&common)?;
+        Ok(node)
+    }
+
+    /// Opens a hub, and creates it in the store if need be. What the options say of the node is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store says.
+    pub async fn open(&self, name: HubName, options: Options, functions: Arc<dyn Functions>) -> Result<Hub, Error> {
+        Hub::open_on(self.clone(), name, options, functions).await
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.0.store
+    }
+
+    pub(crate) fn common(&self) -> &Arc<Common> {
+        &self.0.0
+    }
+
+    /// Ends it, once its hubs are stopped: what they have handed over is written, and when this returns no thread of it has
+    /// the store open.
+    pub async fn stop(&self) {
+        let common = self.common();
+        common.group.close();
+        let threads = std::mem::take(&mut *common.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        join(threads).await;
+    }
+}
+
+/// Waits until threads have ended.
+pub(crate) async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
+    let (done, joined) = oneshot::channel();
+    // Not one of the runtime's threads: that would keep the process from ending while a turn is stuck.
+    let joining = std::thread::Builder::new().name("joins".to_owned()).spawn(move || {
+        for thread in threads {
+            // A thread that panicked has ended too.
+            let _panicked = thread.join();
+        }
+        let _nobody_waits = done.send(());
+    });
+    if joining.is_ok() {
+        let _ended = joined.await;
+    }
+}
+
+impl Common {
+    /// A number for a hub that is opened.
+    pub(crate) fn next_hub(&self) -> u32 {
+        self.next_hub.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn enter(&self, hub: &Arc<Shared>) {
+        let mut hubs = self.hubs.write().unwrap_or_else(PoisonError::into_inner);
+        hubs.insert(hub.number, Arc::downgrade(hub));
+        drop(hubs);
+        self.group.enter(hub.number);
+    }
+
+    /// A hub is closed: nothing more is taken of it.
+    pub(crate) fn leave(&self, hub: u32) {
+        self.group.leave(hub);
+        self.hubs.write().unwrap_or_else(PoisonError::into_inner).remove(&hub);
+    }
+
+    /// A hub that is open.
+    pub(crate) fn hub(&self, number: u32) -> Option<Arc<Shared>> {
+        let hubs = self.hubs.read().unwrap_or_else(PoisonError::into_inner);
+        hubs.get(&number).and_then(Weak::upgrade)
+    }
+
+    /// All hubs that are open.
+    pub(crate) fn all_hubs(&self) -> Vec<Arc<Shared>> {
+        let hubs = self.hubs.read().unwrap_or_else(PoisonError::into_inner);
+        hubs.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Starts a thread that the end of the node waits for.
+    pub(crate) fn spawn_thread(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let join = started.map_err(|source| StoreError::Unavailable { source: source.into() })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(join);
+        Ok(())
+    }
+
+    /// Whether the partitions of a hub were claimed without room.
+    pub(crate) fn is_out_of_room(&self) -> bool {
+        self.all_hubs().iter().any(|hub| hub.is_out_of_room())
+    }
+
+    /// Remembers whether the store has room, and says once when that changes.
+    pub(crate) fn note_room(&self, is_full: bool) {
+        let was_full = self.is_full.swap(is_full, Ordering::AcqRel);
+        if is_full && !was_full {
+            let error = StoreError::Full;
+            tracing::error!(%error, "new work is refused until there is room");
+        } else if was_full && !is_full {
+            tracing::info!("the store has room again");
+        }
+    }
+
+    /// Whether the store has no room for new work.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Acquire)
+    }
+
+    /// Remembers whether what was written last became durable.
+    pub(crate) fn note_failing(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Release);
+    }
+
+    /// Whether what was written last did not become durable.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire)
+    }
+
+    /// Has nothing that adds work be done any more, because it could not be written.
+    pub(crate) fn note_damage(&self, what: &str) {
+        if self.damage.set(what.to_owned()).is_ok() {
+            tracing::error!(
+                what,
+                "store-corrupt: the file of the store is damaged where new work has to be written; its hubs answer reads, and \
+                 do no work until the store is repaired and opened again; see `taskhub errors store-corrupt`"
+            );
+        }
+    }
+
+    /// What is wrong with the file of the store, because of which nothing that adds work is done any more.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
+    }
+}
