@@ -62,6 +62,7 @@ pub const STOP_PERIOD: Duration = Duration::from_secs(30);
 pub struct Hub {
     engine: Arc<Engine>,
     front: Front,
+    store: Store,
 }
 
 impl Hub {
@@ -139,7 +140,9 @@ impl Hub {
     ///
     /// If the store fails; everything acknowledged is safe even so.
     pub async fn stop(&self, grace: Duration) -> Result<(), HubError> {
-        Ok(self.engine.stop(grace).await?)
+        let stopped = self.engine.stop(grace).await;
+        self.store.release().await;
+        Ok(stopped?)
     }
 
     /// Whether it was told to stop. It takes no more calls then.
@@ -319,7 +322,8 @@ impl HubBuilder {
         self
     }
 
-    /// Where the time comes from; the machine's clock unless said otherwise. It may be set back and forth: a hub goes by a
+    /// Where the time comes from; the machine's clock unless said otherwise. Hubs that are open in one store go by the clock
+    /// of the one that was opened first. It may be set back and forth: a hub goes by a
     /// steady time that follows it, never goes back and never stands still, so timers last as long as they should.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -365,10 +369,10 @@ impl HubBuilder {
     ///
     /// Outside a Tokio runtime with time enabled.
     pub fn open_in(self, store: &Store) -> impl Future<Output = Result<Hub, HubError>> + use<> {
-        self.opened(store.shared())
+        self.opened(store.clone())
     }
 
-    async fn opened(mut self, store: Arc<dyn taskhub_store::Store>) -> Result<Hub, HubError> {
+    async fn opened(mut self, store: Store) -> Result<Hub, HubError> {
         let name = HubName::new(&self.name)?;
         if !self.registry.problems().is_empty() {
             let problems = self.registry.problems().join("; ");
@@ -381,10 +385,7 @@ impl HubBuilder {
         }
         let front = Front::default();
         let functions = Arc::new(RegisteredFunctions::new(self.registry, self.worker).behind(front.clone()));
-        let engine = Engine::open(store, name, self.options, functions).await?;
-        Ok(Hub {
-            engine: Arc::new(engine),
-            front,
-        })
+        let engine = store.open_hub(name, self.options, functions).await?;
+        Ok(Hub { engine, front, store })
     }
 }

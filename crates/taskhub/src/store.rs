@@ -3,9 +3,11 @@
 use std::fmt;
 use std::future::IntoFuture;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use taskhub_core::id::HubName;
+use taskhub_engine::worker::Functions;
+use taskhub_engine::{Hub as Engine, Node, Options as EngineOptions};
 use taskhub_store::HubInfo;
 use taskhub_store::embedded::{EmbeddedStore, Options};
 use taskhub_store::mem::MemStore;
@@ -14,7 +16,8 @@ use crate::client::Answer;
 use crate::hub_error::HubError;
 
 /// A store, for hubs to be opened in with [`HubBuilder::open_in`](crate::HubBuilder::open_in). Cheap to clone. One process at
-/// a time has the folder of a store, so the hubs of a process that share a folder share the store.
+/// a time has the folder of a store, so the hubs of a process that share a folder share the store, and with it its syncs: a
+/// further hub costs no threads that write.
 ///
 /// ```
 /// use taskhub::{Hub, Result, Store};
@@ -31,7 +34,38 @@ use crate::hub_error::HubError;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Store(Arc<dyn taskhub_store::Store>);
+pub struct Store(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn taskhub_store::Store>,
+    running: Mutex<Running>,
+}
+
+/// What runs on a store.
+#[derive(Default)]
+struct Running {
+    /// What its hubs have in common, so that one sync serves all of them. It is begun with the first hub, and ended with the
+    /// last one that is stopped: whoever stops its hubs can open the folder again at once.
+    node: Option<Node>,
+    hubs: Vec<Weak<Engine>>,
+    /// Hubs that are being opened.
+    opening: usize,
+}
+
+/// A hub that is being opened, for which the node is kept.
+struct Opening<'a>(&'a Shared);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.running().opening -= 1;
+    }
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Store {
     /// The embedded store in a folder, which is made if need be when this is awaited. [`OpenStore`] has the options.
@@ -49,12 +83,13 @@ impl Store {
 
     /// A store in memory; nothing outlives it. For tests and trials.
     pub fn in_memory() -> Self {
-        Self(Arc::new(MemStore::empty()))
+        Self::over(Arc::new(MemStore::empty()))
     }
 
     /// A store of another kind.
     pub fn over(store: Arc<dyn taskhub_store::Store>) -> Self {
-        Self(store)
+        let running = Mutex::default();
+        Self(Arc::new(Shared { store, running }))
     }
 
     /// The hubs in it, by name.
@@ -63,7 +98,7 @@ impl Store {
     ///
     /// Whatever the store says.
     pub async fn hubs(&self) -> Result<Vec<HubInfo>, HubError> {
-        let mut hubs = self.0.list_hubs().await?;
+        let mut hubs = self.0.store.list_hubs().await?;
         hubs.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(hubs)
     }
@@ -76,18 +111,57 @@ impl Store {
     /// `hub-not-found`, `invalid-hub-name`, or whatever the store says.
     pub async fn delete_hub(&self, name: &str) -> Result<(), HubError> {
         let name = HubName::new(name)?;
-        self.0.delete_hub(&name).await?;
+        self.0.store.delete_hub(&name).await?;
         Ok(())
     }
 
-    pub(crate) fn shared(&self) -> Arc<dyn taskhub_store::Store> {
-        Arc::clone(&self.0)
+    /// Opens a hub beside those that are open.
+    pub(crate) async fn open_hub(
+        &self,
+        name: HubName,
+        options: EngineOptions,
+        functions: Arc<dyn Functions>,
+    ) -> Result<Arc<Engine>, HubError> {
+        let (node, opening) = {
+            let mut running = self.0.running();
+            let node = match running.node.take() {
+                Some(node) => node,
+                None => Node::start(Arc::clone(&self.0.store), &options)?,
+            };
+            running.node = Some(node.clone());
+            running.opening += 1;
+            (node, Opening(&self.0))
+        };
+        let engine = Arc::new(node.open(name, options, functions).await?);
+        self.0.running().hubs.push(Arc::downgrade(&engine));
+        drop(opening);
+        Ok(engine)
+    }
+
+    /// Ends what the hubs have in common, if none of them runs any more.
+    pub(crate) async fn release(&self) {
+        let node = {
+            let mut running = self.0.running();
+            let runs = |hub: &Weak<Engine>| hub.upgrade().is_some_and(|hub| !hub.is_stopping());
+            running.hubs.retain(runs);
+            if running.hubs.is_empty() && running.opening == 0 {
+                running.node.take()
+            } else {
+                None
+            }
+        };
+        if let Some(node) = node {
+            node.stop().await;
+        }
     }
 
     /// That in a folder, unless there is none: to look for something is no reason to make one.
     pub(crate) fn existing(folder: &Path) -> Result<Option<Self>, HubError> {
         if EmbeddedStore::is_in(folder) {
-            Ok(Some(Self(Arc::new(EmbeddedStore::open(folder, Options::default())?))))
+            Ok(Some(Self::over(Arc::new(EmbeddedStore::open(
+                folder,
+                Options::default(),
+            )?))))
         } else {
             Ok(None)
         }
@@ -122,6 +196,6 @@ impl IntoFuture for OpenStore {
     type IntoFuture = Answer<Store>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { Ok(Store(Arc::new(EmbeddedStore::open(&self.folder, self.options)?))) })
+        Box::pin(async move { Ok(Store::over(Arc::new(EmbeddedStore::open(&self.folder, self.options)?))) })
     }
 }

@@ -1,11 +1,13 @@
 //! Typed names, options on builders, handles and errors, as programs use them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use taskhub::testing::TestHub;
 use taskhub::{
-    Activity, ActivityContext, Error, Event, EventKind, Hub, HubError, InstanceId, OrchestrationContext, Orchestrator,
-    Registry, Result, RetryPolicy, ReusePolicy, RuntimeStatus, STOP_PERIOD, Store, Timestamp, join_all, try_join_all,
+    Activity, ActivityContext, Clock, Error, Event, EventKind, Hub, HubError, InstanceId, OrchestrationContext,
+    Orchestrator, Registry, Result, RetryPolicy, ReusePolicy, RuntimeStatus, STOP_PERIOD, Store, Timestamp, join_all,
+    try_join_all,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -414,6 +416,7 @@ async fn two_hubs_of_a_process_share_a_folder() {
         HubError::Locked { .. }
     ));
     orders.stop(STOP_PERIOD).await.unwrap();
+    drop(orders);
     store.delete_hub("Orders").await.unwrap();
     assert!(matches!(
         store.delete_hub("Orders").await,
@@ -427,7 +430,51 @@ async fn two_hubs_of_a_process_share_a_folder() {
         .map(|hub| hub.name.to_string())
         .collect();
     assert_eq!(left, ["Invoices"]);
-    assert_eq!(invoices.client().get_status_all().await.unwrap().len(), 1);
+    // The end of one is not that of the other.
+    let other = invoices.client().start("Waiting", ()).id("two").await.unwrap();
+    other.raise_event("Go", 3).await.unwrap();
+    assert_eq!(other.wait::<u32>().await.unwrap(), 3);
+    assert_eq!(invoices.client().get_status_all().await.unwrap().len(), 2);
+    invoices.stop(STOP_PERIOD).await.unwrap();
+    drop(invoices);
+    // After the last one the store can be used for another, and when that is stopped it is nobody's any more.
+    let orders = waiters("Orders").open_in(&store).await.unwrap();
+    assert!(orders.client().get_status_all().await.unwrap().is_empty());
+    orders.stop(STOP_PERIOD).await.unwrap();
+    drop((orders, store));
+    assert_eq!(Hub::list(&folder).await.unwrap().len(), 2);
+}
+
+/// A clock that stands still in 2001.
+#[derive(Debug)]
+struct Stands;
+
+impl Clock for Stands {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_parts(1_000_000_000, 0)
+    }
+}
+
+#[tokio::test]
+async fn hubs_in_one_store_share_what_serves_them_until_the_last_has_stopped() {
+    let store = Store::in_memory();
+    let first = waiters("First").clock(Arc::new(Stands)).open_in(&store).await.unwrap();
+    let second = waiters("Second").open_in(&store).await.unwrap();
+    // The clock is what one can see of it.
+    let is_shared = async |hub: &Hub| {
+        let started = hub.client().start("Waiting", ()).await.unwrap();
+        let created_at = started.status().await.unwrap().unwrap().info.created_at;
+        created_at < Timestamp::from_parts(1_100_000_000, 0)
+    };
+    assert!(is_shared(&second).await);
+    first.stop(STOP_PERIOD).await.unwrap();
+    assert!(is_shared(&second).await, "the first one is not needed");
+    let third = waiters("Third").open_in(&store).await.unwrap();
+    assert!(is_shared(&third).await);
+    second.stop(STOP_PERIOD).await.unwrap();
+    third.stop(STOP_PERIOD).await.unwrap();
+    let fourth = waiters("Fourth").open_in(&store).await.unwrap();
+    assert!(!is_shared(&fourth).await);
 }
 
 #[tokio::test]
