@@ -3,7 +3,14 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taskhub::{ActivityContext, OrchestrationContext, Registry, Result};
+use taskhub::{Activity, ActivityContext, Event, OrchestrationContext, Orchestrator, Registry, Result};
+
+/// The orchestrator.
+pub const APPROVAL_FLOW: Orchestrator<Option<Request>, Decision> = Orchestrator::new("ApprovalFlow");
+/// The event that decides.
+pub const APPROVAL: Event<bool> = Event::new("Approval");
+
+const ESCALATE: Activity<String, ()> = Activity::new("Escalate");
 
 /// What is to be approved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,12 +51,12 @@ pub async fn approval_flow(ctx: OrchestrationContext, request: Option<Request>) 
     let request = request.unwrap_or_default();
     ctx.set_custom_status(format!("waiting for approval of {}", request.what))?;
     let timeout = Duration::from_secs(request.timeout_seconds);
-    let answer = ctx.wait_for_external_event_timeout::<bool>("Approval", timeout).await?;
+    let answer = ctx.wait_for_external_event(APPROVAL).timeout(timeout).await?;
     let decision = match answer {
         Some(true) => Decision::Approved,
         Some(false) => Decision::Rejected,
         None => {
-            ctx.call_activity::<()>("Escalate", request.what).await?;
+            ctx.call_activity(ESCALATE, request.what).await?;
             Decision::Escalated
         }
     };
@@ -68,6 +75,6 @@ pub async fn escalate(_: ActivityContext, _what: String) -> Result<()> {
 
 pub(crate) fn register(registry: Registry) -> Registry {
     registry
-        .orchestrator("ApprovalFlow", approval_flow)
-        .activity("Escalate", escalate)
+        .orchestrator(APPROVAL_FLOW, approval_flow)
+        .activity(ESCALATE, escalate)
 }

@@ -1,13 +1,13 @@
 //! The smallest orchestrators there are: one returns, one waits, one fails.
 
-use taskhub::{Error, OrchestrationContext, Payload, Registry, Result};
+use taskhub::{Error, OrchestrationContext, Raw, Registry, Result};
 
 /// Returns its input, byte for byte.
 ///
 /// # Errors
 ///
 /// None.
-pub async fn echo(_: OrchestrationContext, input: Option<Payload>) -> Result<Option<Payload>> {
+pub async fn echo(_: OrchestrationContext, input: Raw) -> Result<Raw> {
     Ok(input)
 }
 
@@ -16,8 +16,8 @@ pub async fn echo(_: OrchestrationContext, input: Option<Payload>) -> Result<Opt
 /// # Errors
 ///
 /// None.
-pub async fn wait_event(ctx: OrchestrationContext, _input: Option<Payload>) -> Result<Option<Payload>> {
-    Ok(ctx.wait_for_external_event_raw("Go").await?)
+pub async fn wait_event(ctx: OrchestrationContext, _input: Raw) -> Result<Raw> {
+    Ok(ctx.wait_for_external_event("Go").await?)
 }
 
 /// Fails, with its input as the message.
@@ -32,7 +32,7 @@ pub async fn fail(_: OrchestrationContext, message: Option<String>) -> Result<()
 
 pub(crate) fn register(registry: Registry) -> Registry {
     registry
-        .orchestrator_raw("Echo", echo)
-        .orchestrator_raw("WaitEvent", wait_event)
+        .orchestrator("Echo", echo)
+        .orchestrator("WaitEvent", wait_event)
         .orchestrator("Fail", fail)
 }

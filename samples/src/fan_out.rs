@@ -4,11 +4,14 @@ use std::fs;
 use std::time::Duration;
 
 use taskhub::{
-    ActivityContext, ActivityOptions, CallOptions, Error, OrchestrationContext, Registry, Result, RetryPolicy,
+    Activity, ActivityContext, ActivityOptions, Error, OrchestrationContext, Registry, Result, RetryPolicy,
     try_join_all,
 };
 
 use crate::files::Files;
+
+const LIST_FILES: Activity<String, Vec<String>> = Activity::new("ListFiles");
+const FILE_SIZE: Activity<String, u64> = Activity::new("FileSize");
 
 /// Files whose sizes are read at once.
 const READERS_MAX: usize = 16;
@@ -20,11 +23,11 @@ const READERS_MAX: usize = 16;
 /// If an activity fails, after its retries.
 pub async fn fan_out_files(ctx: OrchestrationContext, folder: Option<String>) -> Result<u64> {
     let folder = folder.unwrap_or_else(|| ".".to_owned());
-    let files: Vec<String> = ctx.call_activity("ListFiles", folder).await?;
-    let patient = CallOptions::from(RetryPolicy::new(3, Duration::from_secs(1)).backoff_coefficient(2.0));
+    let files = ctx.call_activity(LIST_FILES, folder).await?;
+    let patient = RetryPolicy::new(3, Duration::from_secs(1)).backoff_coefficient(2.0);
     let calls = files
-        .into_iter()
-        .map(|file| ctx.call_activity_with::<u64>("FileSize", file, patient.clone()));
+        .iter()
+        .map(|file| ctx.call_activity(FILE_SIZE, file).retry(patient.clone()));
     Ok(try_join_all(calls).await?.into_iter().sum())
 }
 
@@ -40,10 +43,7 @@ pub(crate) fn register(registry: Registry, files: &Files) -> Registry {
     let (listed, measured) = (files.clone(), files.clone());
     registry
         .orchestrator("FanOutFiles", fan_out_files)
-        .blocking_activity("ListFiles", move |_: ActivityContext, folder: String| {
-            listed.list(&folder)
-        })
-        .blocking_activity_with("FileSize", limited, move |_: ActivityContext, file: String| {
-            file_size(&measured, &file)
-        })
+        .blocking_activity(LIST_FILES, move |_: ActivityContext, folder| listed.list(&folder))
+        .blocking_activity(FILE_SIZE, move |_: ActivityContext, file| file_size(&measured, &file))
+        .activity_options(FILE_SIZE, limited)
 }

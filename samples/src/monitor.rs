@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taskhub::{ActivityContext, OrchestrationContext, Registry, Result};
+use taskhub::{Activity, ActivityContext, OrchestrationContext, Registry, Result};
 
 use crate::files::Files;
+
+const FILE_EXISTS: Activity<String, bool> = Activity::new("FileExists");
 
 /// What is watched, and how far the watching has come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,7 +37,7 @@ fn default_looks_left() -> u32 {
 ///
 /// If the activity fails.
 pub async fn monitor(ctx: OrchestrationContext, watch: Watch) -> Result<bool> {
-    if ctx.call_activity("FileExists", &watch.path).await? {
+    if ctx.call_activity(FILE_EXISTS, &watch.path).await? {
         return Ok(true);
     }
     let Some(looks_left) = watch.looks_left.checked_sub(1) else {
@@ -50,7 +52,7 @@ pub(crate) fn register(registry: Registry, files: &Files) -> Registry {
     let files = files.clone();
     registry
         .orchestrator("Monitor", monitor)
-        .blocking_activity("FileExists", move |_: ActivityContext, path: String| {
+        .blocking_activity(FILE_EXISTS, move |_: ActivityContext, path| {
             files.find(&path).map(|found| found.is_some())
         })
 }

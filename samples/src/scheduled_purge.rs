@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taskhub::{Client, Error, Ncrontab, OrchestrationContext, Registry, Result, StatusFilter, Timestamp};
+use taskhub::{Activity, Client, Error, Ncrontab, OrchestrationContext, Registry, Result, Timestamp};
+
+const PURGE_OLD: Activity<String, u64> = Activity::new("PurgeOldInstances");
 
 /// When to purge, and what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,8 +60,7 @@ impl Purger {
                 let Some(client) = client else {
                     return Err(Error::new("NotConnected", "the hub of the purger is gone"));
                 };
-                let old = StatusFilter::new().created_to(before);
-                Ok(client.purge_instance_history_by(old).await?)
+                Ok(client.instances().created_to(before).purge().await?)
             }
         });
     }
@@ -91,7 +92,7 @@ pub async fn scheduled_purge(ctx: OrchestrationContext, schedule: Option<Schedul
     ctx.create_timer_at(next).await;
     let before = days_before(ctx.now(), schedule.keep_days).to_string();
     let patient = taskhub::RetryPolicy::new(5, Duration::from_mins(1)).backoff_coefficient(2.0);
-    let count: u64 = ctx.call_activity_with("PurgeOldInstances", before, patient).await?;
+    let count = ctx.call_activity(PURGE_OLD, before).retry(patient).await?;
     ctx.set_custom_status(format!("{count} instances purged"))?;
     ctx.continue_as_new(schedule)
 }
@@ -122,7 +123,7 @@ pub(crate) fn register(registry: Registry, purger: &Purger) -> Registry {
     let purger = purger.clone();
     registry
         .orchestrator("ScheduledPurge", scheduled_purge)
-        .activity("PurgeOldInstances", move |_, before: String| {
+        .activity(PURGE_OLD, move |_, before| {
             let purger = purger.clone();
             async move { purger.purge(&before).await }
         })

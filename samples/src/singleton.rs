@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use taskhub::{Client, HubError, InstanceId, OrchestrationContext, Registry, Result, StartOptions};
+use taskhub::{Client, HubError, OrchestrationContext, Registry, Result};
 
 /// The one id.
 pub const INSTANCE_ID: &str = "singleton";
@@ -18,7 +18,7 @@ const BEAT: Duration = Duration::from_mins(1);
 /// None.
 pub async fn singleton(ctx: OrchestrationContext, minutes: Option<u64>) -> Result<u64> {
     let minutes = minutes.unwrap_or(0);
-    if ctx.wait_for_external_event_timeout::<()>("Stop", BEAT).await?.is_some() {
+    if ctx.wait_for_external_event::<()>("Stop").timeout(BEAT).await?.is_some() {
         return Ok(minutes);
     }
     ctx.continue_as_new(minutes + 1)
@@ -30,10 +30,9 @@ pub async fn singleton(ctx: OrchestrationContext, minutes: Option<u64>) -> Resul
 ///
 /// If the hub cannot say.
 pub async fn start_once(client: &Client, input: impl Serialize) -> Result<bool, HubError> {
-    let fixed = StartOptions::new().instance_id(INSTANCE_ID);
-    match client.start_new_with("Singleton", input, fixed).await {
-        Ok(InstanceId { .. }) => Ok(true),
-        Err(refused) if refused.code() == "instance-exists" => Ok(false),
+    match client.start("Singleton", input).id(INSTANCE_ID).await {
+        Ok(_) => Ok(true),
+        Err(HubError::InstanceExists { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }

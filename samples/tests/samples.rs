@@ -41,7 +41,10 @@ fn hello_world_greets_its_input() {
         (Value::Null, "Hello World!"),
         (json!({"counter": 1}), "Hello {\"counter\":1}!"),
     ] {
-        assert_eq!(hub().run_orchestrator::<String>("HelloWorld", input).unwrap(), greeting);
+        assert_eq!(
+            hub().run_orchestrator::<String, _>("HelloWorld", input).unwrap(),
+            greeting
+        );
     }
 }
 
@@ -67,7 +70,7 @@ fn the_sequence_greets_three_cities() {
 fn echo_returns_what_it_was_given() {
     let mut hub = hub();
     for input in [json!({"b": 1, "a": [2, null]}), Value::Null] {
-        assert_eq!(hub.run_orchestrator::<Value>("Echo", &input).unwrap(), input);
+        assert_eq!(hub.run_orchestrator::<Value, _>("Echo", &input).unwrap(), input);
     }
 }
 
@@ -83,7 +86,7 @@ fn wait_event_returns_the_payload_of_go() {
 
 #[test]
 fn fail_fails_with_its_input() {
-    let failure = hub().run_orchestrator::<()>("Fail", "so be it").unwrap_err();
+    let failure = hub().run_orchestrator::<(), _>("Fail", "so be it").unwrap_err();
     assert_eq!(failure.to_string(), "SampleFailure: so be it");
 }
 
@@ -94,7 +97,7 @@ fn counter_reads_a_file() {
     let data: Value = hub().run_orchestrator("Counter", path(&folder, "data.json")).unwrap();
     assert_eq!(data, json!({"counter": 3}));
     let failure = hub()
-        .run_orchestrator::<Value>("Counter", path(&folder, "none.json"))
+        .run_orchestrator::<Value, _>("Counter", path(&folder, "none.json"))
         .unwrap_err();
     assert!(failure.message.contains("cannot read"), "{failure}");
 }
@@ -123,7 +126,7 @@ fn no_sample_looks_at_files_outside_its_folder() {
     let files = || Files::below(&inside).without(inside.join("store"));
     let run = |name: &str, input: Value| {
         let mut hub = TestHub::new(register(Registry::new(), &Purger::default(), &files()));
-        hub.run_orchestrator::<Value>(name, input)
+        hub.run_orchestrator::<Value, _>(name, input)
     };
     let absolute = |name: &str| scratch.path().join(name).to_string_lossy().into_owned();
     for (path, number) in [
@@ -219,7 +222,7 @@ fn an_approval_in_time_decides() {
 fn without_an_approval_it_is_escalated() {
     let mut hub = hub();
     assert_eq!(
-        hub.run_orchestrator::<Decision>("ApprovalFlow", ()).unwrap(),
+        hub.run_orchestrator::<Decision, _>("ApprovalFlow", ()).unwrap(),
         Decision::Escalated
     );
     assert_eq!(hub.call_count("Escalate"), 1);
@@ -234,7 +237,8 @@ fn fan_out_adds_up_all_files() {
     }
     let mut hub = hub();
     assert_eq!(
-        hub.run_orchestrator::<u64>("FanOutFiles", path(&folder, "")).unwrap(),
+        hub.run_orchestrator::<u64, _>("FanOutFiles", path(&folder, ""))
+            .unwrap(),
         42
     );
     assert_eq!(hub.call_count("FileSize"), 3);
@@ -258,7 +262,7 @@ fn the_monitor_looks_until_the_file_is_there() {
     assert!(hub.output::<bool>(&id).unwrap());
     assert_eq!(hub.earlier_histories(&id).len(), 3);
     hub.fake_activity("FileExists", |_: String| Ok::<_, taskhub::Error>(false));
-    assert!(!hub.run_orchestrator::<bool>("Monitor", watch(2)).unwrap());
+    assert!(!hub.run_orchestrator::<bool, _>("Monitor", watch(2)).unwrap());
 }
 
 #[test]

@@ -11,9 +11,9 @@ use crate::tools;
 /// Tests with this in their name need the programs of `tools`.
 const TOOLS_TESTS: &str = "traced";
 /// Features that are off unless asked for and that targets need: without them cargo leaves those out silently.
-const FEATURES: &str = "taskhub/signal,taskhub-cli/clients";
+const FEATURES: &str = "taskhub/server,taskhub/signal,taskhub-cli/clients";
 /// The same without those whose tests need more than Rust.
-const RUST_FEATURES: &str = "taskhub/signal";
+const RUST_FEATURES: &str = "taskhub/server,taskhub/signal";
 const DOC_FLAGS: (&str, &str) = ("RUSTDOCFLAGS", "-D warnings");
 
 /// The checks one runs before each commit.

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use taskhub::{Client, Hub, InstanceId, Registry, STOP_PERIOD, StatusOptions};
+use taskhub::{Client, Hub, InstanceId, Registry, STOP_PERIOD};
 use taskhub_samples::{Files, Purger};
 use taskhub_store::Store;
 use taskhub_store::embedded::EmbeddedStore;
@@ -91,7 +91,7 @@ async fn play(store: &Arc<dyn Store>, home: &Path, temporary: &Path, is_kept: bo
     let registry = taskhub_samples::register(Registry::new(), &Purger::default(), &Files::below(&files));
     let hub = Hub::builder(HUB)
         .registry(registry)
-        .open_with(Arc::clone(store))
+        .open_in(&taskhub::Store::over(Arc::clone(store)))
         .await?;
     let mut report = String::new();
     let is_whole = to_the_end(&hub, home, &files, &mut report).await?;
@@ -159,16 +159,11 @@ async fn one(client: &Client, name: &str, input: &Value, event: Option<(&str, Va
     let info = client.wait_for_end(&id).await?;
     let output = info.output.as_ref().map(taskhub::Payload::to_text).unwrap_or_default();
     say(&format!("  {}: {output}", info.status));
-    Ok(id)
+    Ok(id.into())
 }
 
 async fn describe(client: &Client, id: &InstanceId, report: &mut String) -> Result<()> {
-    let show = StatusOptions {
-        show_history: true,
-        show_history_output: true,
-        show_input: true,
-    };
-    let Some(status) = client.get_status_with(id, show).await? else {
+    let Some(status) = client.get_status(id).with_history_output().await? else {
         return Ok(());
     };
     writeln!(report, "\nhistory of {} {id}", status.info.name)?;

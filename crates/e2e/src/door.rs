@@ -43,10 +43,10 @@ impl Door {
     /// The word for why not.
     pub async fn start(&self, job: Job) -> Result<InstanceId, Trouble> {
         match self {
-            Self::Direct(client) => client
-                .start_new_with(JOB, job, job.start())
-                .await
-                .map_err(|error| word(&error)),
+            Self::Direct(client) => match job.start(client).await {
+                Ok(started) => Ok(started.id().clone()),
+                Err(error) => Err(word(&error)),
+            },
             Self::Http(line) => line.start(job).await,
         }
     }
@@ -63,7 +63,7 @@ impl Door {
                 let seen = async {
                     client.wait_for_start(instance).await?;
                     let key = job.event_key();
-                    client.raise_event_once(instance, EVENT, job.number, &key).await?;
+                    client.raise_event(instance, EVENT, job.number).key(&key).await?;
                     raised();
                     client.wait_for_end(instance).await
                 };

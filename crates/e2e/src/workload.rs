@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taskhub::{ActivityContext, OrchestrationContext, Payload, Registry, Result, StartOptions, join};
+use taskhub::{ActivityContext, Client, OrchestrationContext, Payload, Registry, Result, Start, join};
 use tokio::sync::watch;
 
 use crate::facts::Fact;
@@ -83,13 +83,13 @@ impl Job {
         self.number.is_multiple_of(2)
     }
 
-    /// How it is started.
-    pub fn start(self) -> StartOptions {
-        let number = self.number;
+    /// Its start.
+    pub fn start(self, client: &Client) -> Start {
+        let (start, number) = (client.start(JOB, self), self.number);
         if self.has_key() {
-            StartOptions::new().idempotency_key(&format!("start-{number}"))
+            start.key(format!("start-{number}"))
         } else {
-            StartOptions::new().instance_id(&format!("job-{number}"))
+            start.id(format!("job-{number}"))
         }
     }
 
@@ -110,7 +110,7 @@ async fn job(ctx: OrchestrationContext, job: Job) -> Result<u64> {
             index,
             waves: job.waves(),
         };
-        ctx.call_activity::<u64>(STEP, call)
+        ctx.call_activity::<u64, _>(STEP, call)
     };
     let first = step(0).await?;
     let (second, third) = join(step(1), step(2)).await;

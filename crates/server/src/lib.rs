@@ -21,13 +21,6 @@ mod places;
 mod serve;
 mod tls;
 
-/// The guide, compiled.
-#[cfg(doctest)]
-mod guide {
-    #[doc = include_str!("../../../docs/guide/http.md")]
-    mod http {}
-}
-
 pub use config::{Config, Key, Limits, LinkPrefix, PORT_DEFAULT, Reuse, Tls};
 pub use error::Error;
 pub use http::token;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskhub::worker::{RegisteredFunctions, WorkerOptions};
-use taskhub::{CallOptions, Error, OrchestrationContext, Registry, Result, RetryPolicy, join, join_all};
+use taskhub::{Error, OrchestrationContext, Registry, Result, RetryPolicy, join, join_all};
 use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::event::{EventKind, HistoryEvent};
 use taskhub_core::failure::NON_DETERMINISM;
@@ -75,27 +75,26 @@ impl Run {
         let ctx = self.ctx.clone();
         match step {
             Step::Activity(act) => {
-                let result = ctx.call_activity::<String>(act.name(), self.tag()).await;
+                let result = ctx.call_activity::<String, _>(act.name(), self.tag()).await;
                 self.hear(result);
             }
             Step::Retry(act, times) => {
                 let policy = RetryPolicy::new(u32::from(times) + 1, Duration::from_millis(50));
-                let options = CallOptions::new().retry(policy);
-                let result = ctx.call_activity_with::<String>(act.name(), self.tag(), options).await;
-                self.hear(result);
+                let call = ctx.call_activity::<String, _>(act.name(), self.tag());
+                self.hear(call.retry(policy).await);
             }
             Step::FanOut(count) => {
                 let calls: Vec<_> = (0..count)
-                    .map(|_| ctx.call_activity::<String>(Act::Echo.name(), self.tag()))
+                    .map(|_| ctx.call_activity::<String, _>(Act::Echo.name(), self.tag()))
                     .collect();
                 for result in join_all(calls).await {
                     self.hear(result);
                 }
             }
             Step::Mixed(ms, steps) => {
-                let activity = ctx.call_activity::<String>(Act::Flaky.name(), self.tag());
+                let activity = ctx.call_activity::<String, _>(Act::Flaky.name(), self.tag());
                 let timer = ctx.create_timer(Duration::from_millis(u64::from(ms)));
-                let child = ctx.call_sub_orchestrator::<String>(LIBRARY, self.child(&steps));
+                let child = ctx.call_sub_orchestrator::<String, _>(LIBRARY, self.child(&steps));
                 let ((activity, ()), child) = join(join(activity, timer), child).await;
                 self.hear(activity);
                 self.hear(child);
@@ -113,22 +112,21 @@ impl Run {
                 let limit = Duration::from_millis(u64::from(ms));
                 let name = event_name(event);
                 let payload = ctx
-                    .wait_for_external_event_timeout::<String>(name.as_str(), limit)
+                    .wait_for_external_event::<String>(name.as_str())
+                    .timeout(limit)
                     .await?;
                 self.seen.extend(payload);
             }
             Step::Child(id, steps) => {
-                let options = match id.and_then(shared_child) {
-                    Some(id) => CallOptions::new().instance_id(id.as_str()),
-                    None => CallOptions::new(),
+                let call = ctx.call_sub_orchestrator::<String, _>(LIBRARY, self.child(&steps));
+                let call = match id.and_then(shared_child) {
+                    Some(id) => call.id(&id),
+                    None => call,
                 };
-                let result = ctx
-                    .call_sub_orchestrator_with::<String>(LIBRARY, self.child(&steps), options)
-                    .await;
-                self.hear(result);
+                self.hear(call.await);
             }
             Step::Detached(steps) => {
-                ctx.start_new(LIBRARY, self.child(&steps), CallOptions::new())?;
+                ctx.start_new(LIBRARY, self.child(&steps)).await?;
             }
             Step::Send(target, event) => {
                 if let Some(target) = root(target) {

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::{ACTIVITY_TIMEOUT, PANIC, panic_message};
 use crate::hub_error::HubError;
+use crate::instance::ToInstanceId;
 use crate::management::{Front, HttpManagementPayload};
 use crate::registry::{ActivityEntry, ActivityFn};
 use crate::retry;
@@ -99,8 +100,11 @@ impl ActivityContext {
     /// # Errors
     ///
     /// `not-served` if the hub was not told of a server, see [`Hub::set_client_binding`](crate::Hub::set_client_binding).
-    pub fn create_http_management_payload(&self, instance: &InstanceId) -> Result<HttpManagementPayload, HubError> {
-        Ok(self.front.get()?.payload(instance))
+    pub fn create_http_management_payload(
+        &self,
+        instance: impl ToInstanceId,
+    ) -> Result<HttpManagementPayload, HubError> {
+        Ok(self.front.get()?.payload(&instance.to_instance_id()?))
     }
 
     pub(crate) fn cancellation(&self) -> Cancellation {

@@ -14,13 +14,82 @@ use crate::finite::Finite;
 
 const NULL: &[u8] = b"null";
 
+/// What can be an input, a result or the payload of an event: whatever serde can write, as JSON, and [`Raw`] bytes.
+pub trait IntoPayload: Sized {
+    /// The bytes of it; `what` names it in the failure.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the type `SerializationError` if JSON cannot say it.
+    fn into_payload(self, what: &dyn Display) -> Result<Option<Payload>, Failure>;
+}
+
+/// What an input, a result or the payload of an event can be read as: whatever serde can read, and [`Raw`] bytes.
+pub trait FromPayload: Sized {
+    /// Reads the bytes; `what` names them in the failure. The same bytes fail again, so no retry helps.
+    ///
+    /// # Errors
+    ///
+    /// A failure of the type `DeserializationError` if they are something else.
+    fn from_payload(payload: Option<&Payload>, what: &dyn Display) -> Result<Self, Failure>;
+}
+
+/// Bytes as they are, or their absence: as the input, the result or the payload of what is neither written nor read as JSON.
+///
+/// ```
+/// use taskhub::{OrchestrationContext, Raw, Registry, Result};
+///
+/// async fn keep(ctx: OrchestrationContext, document: Raw) -> Result<Raw> {
+///     Ok(ctx.call_activity("Sign", document).await?)
+/// }
+/// let registry = Registry::new().orchestrator("Keep", keep);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Raw(pub Option<Payload>);
+
+impl From<Payload> for Raw {
+    fn from(payload: Payload) -> Self {
+        Self(Some(payload))
+    }
+}
+
+impl<T: Serialize> IntoPayload for T {
+    fn into_payload(self, what: &dyn Display) -> Result<Option<Payload>, Failure> {
+        write(&self, what)
+    }
+}
+
+impl<T: DeserializeOwned> FromPayload for T {
+    fn from_payload(payload: Option<&Payload>, what: &dyn Display) -> Result<Self, Failure> {
+        read(payload, what)
+    }
+}
+
+impl IntoPayload for Raw {
+    fn into_payload(self, _: &dyn Display) -> Result<Option<Payload>, Failure> {
+        Ok(self.0)
+    }
+}
+
+impl IntoPayload for &Raw {
+    fn into_payload(self, _: &dyn Display) -> Result<Option<Payload>, Failure> {
+        Ok(self.0.clone())
+    }
+}
+
+impl FromPayload for Raw {
+    fn from_payload(payload: Option<&Payload>, _: &dyn Display) -> Result<Self, Failure> {
+        Ok(Self(payload.cloned()))
+    }
+}
+
 /// Writes a value that others are to read; `what` names it in the failure.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, what: impl Display + Copy) -> Result<Option<Payload>, Failure> {
-    shallow(write(value, what)?, what)
+pub(crate) fn encode<T: IntoPayload>(value: T, what: impl Display) -> Result<Option<Payload>, Failure> {
+    shallow(value.into_payload(&what)?, what)
 }
 
 /// A payload that is to be read by others, unless it is nested so deep that some cannot; `what` names it in the failure.
-pub(crate) fn shallow(payload: Option<Payload>, what: impl Display) -> Result<Option<Payload>, Failure> {
+fn shallow(payload: Option<Payload>, what: impl Display) -> Result<Option<Payload>, Failure> {
     check_levels(payload.as_ref(), what)
         .map_err(|refusal| Failure::new(PAYLOAD_TOO_DEEP, refusal.to_string()).non_retriable())?;
     Ok(payload)
@@ -40,8 +109,7 @@ pub(crate) fn check_levels(payload: Option<&Payload>, what: impl Display) -> Res
     }
 }
 
-/// Writes a value; `what` names it in the failure.
-pub(crate) fn write<T: Serialize + ?Sized>(value: &T, what: impl Display) -> Result<Option<Payload>, Failure> {
+fn write<T: Serialize>(value: &T, what: &dyn Display) -> Result<Option<Payload>, Failure> {
     match serde_json::to_vec(&Finite(value)) {
         Ok(bytes) if bytes == NULL => Ok(None),
         Ok(bytes) => Ok(Some(Payload::new(bytes))),
@@ -53,8 +121,12 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T, what: impl Display) -> Res
     }
 }
 
-/// Reads a value; `what` names it in the failure. The same bytes fail again, so no retry helps.
-pub(crate) fn decode<T: DeserializeOwned>(payload: Option<&Payload>, what: impl Display) -> Result<T, Failure> {
+/// Reads a value; `what` names it in the failure.
+pub(crate) fn decode<T: FromPayload>(payload: Option<&Payload>, what: impl Display) -> Result<T, Failure> {
+    T::from_payload(payload, &what)
+}
+
+fn read<T: DeserializeOwned>(payload: Option<&Payload>, what: &dyn Display) -> Result<T, Failure> {
     let bytes = payload.map_or(NULL, |payload| payload.bytes());
     serde_json::from_slice(bytes).map_err(|error| {
         let (type_name, given) = (std::any::type_name::<T>(), describe(payload));
@@ -79,8 +151,8 @@ mod tests {
 
     #[test]
     fn nothing_is_absent_and_reads_back() {
-        assert_eq!(encode(&(), "x").unwrap(), None);
-        assert_eq!(encode(&None::<u8>, "x").unwrap(), None);
+        assert_eq!(encode((), "x").unwrap(), None);
+        assert_eq!(encode(None::<u8>, "x").unwrap(), None);
         decode::<()>(None, "x").unwrap();
         assert_eq!(decode::<Option<u8>>(None, "x").unwrap(), None);
         assert_eq!(encode("", "x").unwrap().unwrap().to_text(), "\"\"");

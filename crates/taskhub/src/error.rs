@@ -276,6 +276,7 @@ impl fmt::Debug for Error {
 
 /// What an orchestrator waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Awaited {
     /// An activity.
     Activity,
@@ -300,7 +301,7 @@ impl fmt::Display for Awaited {
 /// ```
 /// # use taskhub::{OrchestrationContext, Result};
 /// async fn pay(ctx: OrchestrationContext, order: String) -> Result<String> {
-///     match ctx.call_activity::<String>("Charge", &order).await {
+///     match ctx.call_activity::<String, _>("Charge", &order).await {
 ///         Err(failed) if failed.error_type() == "CardDeclined" => Ok("declined".to_owned()),
 ///         receipt => Ok(receipt?),
 ///     }

@@ -5,22 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{HubName, Name};
 use taskhub_engine::clock::Clock;
 use taskhub_engine::{Hub as Engine, Options};
-use taskhub_store::embedded::{EmbeddedStore, Options as StoreOptions};
-use taskhub_store::mem::MemStore;
-use taskhub_store::{Error as StoreError, HubInfo, Store};
+use taskhub_store::HubInfo;
 
 use crate::activity::{ActivityContext, ActivityOptions};
 use crate::client::Client;
+use crate::codec::{FromPayload, IntoPayload};
 use crate::hub_error::HubError;
 use crate::management::{ClientBinding, Front};
+use crate::names::{DefineActivity, DefineOrchestrator, Named};
 use crate::orchestrator::OrchestrationContext;
 use crate::registry::{IntoError, Registry};
+use crate::store::Store;
 use crate::worker::{OnNonDeterminism, RegisteredFunctions, WorkerOptions};
 
 /// How long [`Hub::stop`] lets running activities finish, unless told otherwise (R206).
@@ -53,8 +52,8 @@ pub const STOP_PERIOD: Duration = Duration::from_secs(30);
 ///     .activity("E1_SayHello", say_hello)
 ///     .in_memory()
 ///     .await?;
-/// let id = hub.client().start_new("E1_HelloSequence", ()).await?;
-/// let greetings: Vec<String> = hub.client().wait_for_completion(&id).await?;
+/// let hello = hub.client().start("E1_HelloSequence", ()).await?;
+/// let greetings: Vec<String> = hello.wait().await?;
 /// assert_eq!(greetings, ["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
 /// # Ok(())
 /// # }
@@ -63,6 +62,7 @@ pub const STOP_PERIOD: Duration = Duration::from_secs(30);
 pub struct Hub {
     engine: Arc<Engine>,
     front: Front,
+    store: Store,
 }
 
 impl Hub {
@@ -76,28 +76,17 @@ impl Hub {
         }
     }
 
-    /// The hubs in the embedded store in a folder, by name. A folder without a store has none, and is left as it is.
+    /// The hubs in the embedded store in a folder, by name; [`Store::hubs`] tells those of one that is open. A folder without a store has none, and is left as it is.
     ///
     /// # Errors
     ///
     /// `store-locked` if a process has the folder, this one included, `store-format`, `store-corrupt`, or whatever
     /// else the store says.
     pub async fn list(folder: impl AsRef<Path>) -> Result<Vec<HubInfo>, HubError> {
-        match existing(folder.as_ref())? {
-            Some(store) => Self::list_with(&store).await,
+        match Store::existing(folder.as_ref())? {
+            Some(store) => store.hubs().await,
             None => Ok(Vec::new()),
         }
-    }
-
-    /// The hubs in a store, by name.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the store says.
-    pub async fn list_with(store: &dyn Store) -> Result<Vec<HubInfo>, HubError> {
-        let mut hubs = store.list_hubs().await?;
-        hubs.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(hubs)
     }
 
     /// Deletes a hub from the embedded store in a folder: its instances, their histories, whatever waits. When this
@@ -122,22 +111,10 @@ impl Hub {
     /// `hub-not-found`, `invalid-hub-name`, and as [`Hub::list`].
     pub async fn delete(folder: impl AsRef<Path>, name: &str) -> Result<(), HubError> {
         let hub = HubName::new(name)?;
-        match existing(folder.as_ref())? {
-            Some(store) => Self::delete_with(&store, name).await,
-            None => Err(StoreError::NoSuchHub { hub }.into()),
+        match Store::existing(folder.as_ref())? {
+            Some(store) => store.delete_hub(name).await,
+            None => Err(HubError::HubNotFound { hub }),
         }
-    }
-
-    /// Deletes a hub from a store. One that runs on this store has to be stopped first: its partitions are taken from
-    /// under it, so what it has under way is lost.
-    ///
-    /// # Errors
-    ///
-    /// `hub-not-found`, `invalid-hub-name`, or whatever the store says.
-    pub async fn delete_with(store: &dyn Store, name: &str) -> Result<(), HubError> {
-        let name = HubName::new(name)?;
-        store.delete_hub(&name).await?;
-        Ok(())
     }
 
     /// The way to start, query and steer instances. Cheap to clone.
@@ -163,7 +140,9 @@ impl Hub {
     ///
     /// If the store fails; everything acknowledged is safe even so.
     pub async fn stop(&self, grace: Duration) -> Result<(), HubError> {
-        Ok(self.engine.stop(grace).await?)
+        let stopped = self.engine.stop(grace).await;
+        self.store.release().await;
+        Ok(stopped?)
     }
 
     /// Whether it was told to stop. It takes no more calls then.
@@ -185,15 +164,6 @@ impl Hub {
     pub async fn stop_on_signal(&self, grace: Duration) -> Result<(), HubError> {
         told_to_end().await.map_err(HubError::Signal)?;
         self.stop(grace).await
-    }
-}
-
-/// The embedded store in a folder, unless there is none: to look for something is no reason to make one.
-fn existing(folder: &Path) -> Result<Option<EmbeddedStore>, HubError> {
-    if EmbeddedStore::is_in(folder) {
-        Ok(Some(EmbeddedStore::open(folder, StoreOptions::default())?))
-    } else {
-        Ok(None)
     }
 }
 
@@ -239,12 +209,12 @@ impl HubBuilder {
 
     /// Adds an orchestrator, see [`Registry::orchestrator`].
     #[must_use]
-    pub fn orchestrator<F, Fut, I, O, E>(mut self, name: &str, function: F) -> Self
+    pub fn orchestrator<F, Fut, I, O, E>(mut self, name: impl DefineOrchestrator<I, O>, function: F) -> Self
     where
         F: Fn(OrchestrationContext, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
+        I: FromPayload + 'static,
+        O: IntoPayload + 'static,
         E: IntoError + 'static,
     {
         self.registry = self.registry.orchestrator(name, function);
@@ -253,54 +223,35 @@ impl HubBuilder {
 
     /// Adds an activity, see [`Registry::activity`].
     #[must_use]
-    pub fn activity<F, Fut, I, O, E>(self, name: &str, function: F) -> Self
+    pub fn activity<F, Fut, I, O, E>(mut self, name: impl DefineActivity<I, O>, function: F) -> Self
     where
         F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + Send + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
+        I: FromPayload + 'static,
+        O: IntoPayload + 'static,
         E: IntoError + 'static,
     {
-        self.activity_with(name, ActivityOptions::new(), function)
-    }
-
-    /// Adds an activity with limits of its own, see [`Registry::activity_with`].
-    #[must_use]
-    pub fn activity_with<F, Fut, I, O, E>(mut self, name: &str, options: ActivityOptions, function: F) -> Self
-    where
-        F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<O, E>> + Send + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
-        E: IntoError + 'static,
-    {
-        self.registry = self.registry.activity_with(name, options, function);
+        self.registry = self.registry.activity(name, function);
         self
     }
 
     /// Adds an activity that blocks its thread, see [`Registry::blocking_activity`].
     #[must_use]
-    pub fn blocking_activity<F, I, O, E>(mut self, name: &str, function: F) -> Self
+    pub fn blocking_activity<F, I, O, E>(mut self, name: impl DefineActivity<I, O>, function: F) -> Self
     where
         F: Fn(ActivityContext, I) -> Result<O, E> + Send + Sync + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
+        I: FromPayload + 'static,
+        O: IntoPayload + 'static,
         E: IntoError + 'static,
     {
         self.registry = self.registry.blocking_activity(name, function);
         self
     }
 
-    /// Adds an activity that blocks its thread, with limits of its own, see [`Registry::blocking_activity_with`].
+    /// Gives an activity that was added before limits of its own, see [`Registry::activity_options`].
     #[must_use]
-    pub fn blocking_activity_with<F, I, O, E>(mut self, name: &str, options: ActivityOptions, function: F) -> Self
-    where
-        F: Fn(ActivityContext, I) -> Result<O, E> + Send + Sync + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
-        E: IntoError + 'static,
-    {
-        self.registry = self.registry.blocking_activity_with(name, options, function);
+    pub fn activity_options(mut self, name: impl Named, options: ActivityOptions) -> Self {
+        self.registry = self.registry.activity_options(name, options);
         self
     }
 
@@ -371,7 +322,8 @@ impl HubBuilder {
         self
     }
 
-    /// Where the time comes from; the machine's clock unless said otherwise. It may be set back and forth: a hub goes by a
+    /// Where the time comes from; the machine's clock unless said otherwise. Hubs that are open in one store go by the clock
+    /// of the one that was opened first. It may be set back and forth: a hub goes by a
     /// steady time that follows it, never goes back and never stands still, so timers last as long as they should.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -384,30 +336,30 @@ impl HubBuilder {
     ///
     /// # Errors
     ///
-    /// `store-locked` if a process has the folder, `store-format`, `store-corrupt`, and as [`HubBuilder::open_with`].
+    /// `store-locked` if a process has the folder, `store-format`, `store-corrupt`, and as [`HubBuilder::open_in`].
     ///
     /// # Panics
     ///
     /// Outside a Tokio runtime with time enabled, on which activities run.
     pub async fn open(self, folder: impl AsRef<Path>) -> Result<Hub, HubError> {
-        let store = EmbeddedStore::open(folder.as_ref(), StoreOptions::default())?;
-        self.open_with(Arc::new(store)).await
+        let store = Store::open(folder).await?;
+        self.open_in(&store).await
     }
 
     /// Opens the hub in memory; nothing outlives it. For tests and trials.
     ///
     /// # Errors
     ///
-    /// As [`HubBuilder::open_with`].
+    /// As [`HubBuilder::open_in`].
     ///
     /// # Panics
     ///
     /// Outside a Tokio runtime with time enabled.
     pub async fn in_memory(self) -> Result<Hub, HubError> {
-        self.open_with(Arc::new(MemStore::empty())).await
+        self.open_in(&Store::in_memory()).await
     }
 
-    /// Opens the hub on a store, where it is created if need be.
+    /// Opens the hub in a store, where it is created if need be. Several hubs can be open in one store at the same time.
     ///
     /// # Errors
     ///
@@ -416,8 +368,12 @@ impl HubBuilder {
     /// # Panics
     ///
     /// Outside a Tokio runtime with time enabled.
-    pub async fn open_with(mut self, store: Arc<dyn Store>) -> Result<Hub, HubError> {
-        let name = HubName::new(&self.name).map_err(taskhub_engine::Error::from)?;
+    pub fn open_in(self, store: &Store) -> impl Future<Output = Result<Hub, HubError>> + use<> {
+        self.opened(store.clone())
+    }
+
+    async fn opened(mut self, store: Store) -> Result<Hub, HubError> {
+        let name = HubName::new(&self.name)?;
         if !self.registry.problems().is_empty() {
             let problems = self.registry.problems().join("; ");
             return Err(HubError::Registry { problems });
@@ -429,10 +385,7 @@ impl HubBuilder {
         }
         let front = Front::default();
         let functions = Arc::new(RegisteredFunctions::new(self.registry, self.worker).behind(front.clone()));
-        let engine = Engine::open(store, name, self.options, functions).await?;
-        Ok(Hub {
-            engine: Arc::new(engine),
-            front,
-        })
+        let engine = store.open_hub(name, self.options, functions).await?;
+        Ok(Hub { engine, front, store })
     }
 }

@@ -106,6 +106,34 @@ impl Ledger {
         id
     }
 
+    /// Changes the action that was made last. Not once another one was made, an answer has taken it, or a recorded event
+    /// has confirmed it; `false` then. Live and on replay that is the same moment in the code: a recorded action comes
+    /// after all events of the turn that asked for it.
+    pub(crate) fn amend(&mut self, id: i32, change: impl FnOnce(&mut ActionKind)) -> bool {
+        let Some((last, Some(kind))) = self.made.back_mut() else {
+            return false;
+        };
+        if *last != id {
+            return false;
+        }
+        self.made_bytes -= kind.size();
+        change(kind);
+        self.made_bytes += kind.size();
+        true
+    }
+
+    /// Takes back the action that was made last, as [`Ledger::amend`] changes it.
+    pub(crate) fn unmake(&mut self, id: i32) {
+        if let Some((last, Some(kind))) = self.made.back()
+            && *last == id
+        {
+            self.made_bytes -= kind.size();
+            self.made.pop_back();
+            self.next_id = id;
+            self.abandon(id);
+        }
+    }
+
     /// Puts down how a call ended and gives its waker. `Err` if no such call was ever made (R37);
     /// one whose future was dropped, or whose timer was cancelled, is just not waited for.
     pub(crate) fn complete(&mut self, id: i32, outcome: CallOutcome) -> Result<Option<Waker>, ()> {

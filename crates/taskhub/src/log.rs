@@ -42,23 +42,23 @@ impl OrchestrationContext {
         }
     }
 
-    /// Logs what went wrong.
-    pub fn error(&self, message: impl Display) {
+    /// Logs an error.
+    pub fn log_error(&self, message: impl Display) {
         self.log(Level::ERROR, message);
     }
 
-    /// Logs what looks wrong.
-    pub fn warn(&self, message: impl Display) {
+    /// Logs a warning.
+    pub fn log_warn(&self, message: impl Display) {
         self.log(Level::WARN, message);
     }
 
     /// Logs what happens.
-    pub fn info(&self, message: impl Display) {
+    pub fn log_info(&self, message: impl Display) {
         self.log(Level::INFO, message);
     }
 
     /// Logs a detail.
-    pub fn debug(&self, message: impl Display) {
+    pub fn log_debug(&self, message: impl Display) {
         self.log(Level::DEBUG, message);
     }
 }

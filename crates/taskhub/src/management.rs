@@ -3,7 +3,6 @@
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,6 +21,7 @@ const PLACEHOLDER: &str = "INSTANCEID";
 /// `{eventName}` and `{text}` in it are for the caller to replace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct HttpManagementPayload {
     /// The instance.
     pub id: String,
@@ -142,39 +142,9 @@ impl fmt::Debug for Front {
     }
 }
 
-/// How long an HTTP function waits for an instance before it answers where to ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CheckStatusOptions {
-    /// The longest wait; 10 s unless said otherwise.
-    pub timeout: Duration,
-    /// Time between two looks; 1 s unless said otherwise. It is checked against the wait and used for
-    /// nothing else, since the end of an instance is told and not looked for.
-    pub retry_interval: Duration,
-}
-
-impl Default for CheckStatusOptions {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(10),
-            retry_interval: Duration::from_secs(1),
-        }
-    }
-}
-
-impl CheckStatusOptions {
-    pub(crate) fn check(self) -> Result<(), HubError> {
-        if self.retry_interval <= self.timeout {
-            return Ok(());
-        }
-        let (timeout, interval) = (self.timeout.as_secs_f64(), self.retry_interval.as_secs_f64());
-        Err(HubError::Argument {
-            what: format!("Total timeout {timeout} should be bigger than retry timeout {interval}"),
-        })
-    }
-}
-
 /// An answer to an HTTP request, for whatever web framework the program uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CheckStatusResponse {
     /// Status code.
     pub status: u16,

@@ -7,8 +7,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use taskhub_core::action::ActionKind;
 use taskhub_core::failure::Failure;
 use taskhub_core::fold::FoldedName;
@@ -16,8 +14,9 @@ use taskhub_core::id::Name;
 use taskhub_core::payload::Payload;
 
 use crate::activity::{ActivityContext, ActivityOptions};
-use crate::codec;
+use crate::codec::{self, FromPayload, IntoPayload};
 use crate::error::Error;
+use crate::names::{DefineActivity, DefineOrchestrator, Named};
 use crate::orchestrator::OrchestrationContext;
 use crate::replay::OrchestratorFuture;
 
@@ -61,6 +60,7 @@ pub(crate) struct ActivityEntry {
     pub(crate) options: ActivityOptions,
 }
 
+#[derive(Clone)]
 pub(crate) enum ActivityFn {
     Async(Arc<AsyncFn>),
     Blocking(Arc<BlockingFn>),
@@ -73,66 +73,40 @@ impl Registry {
     }
 
     /// Adds an orchestrator: an async function of its context and its input. Its future need not be `Send`.
+    ///
+    /// The name is plain text or an [`Orchestrator`](crate::Orchestrator), which knows the types.
     #[must_use]
-    pub fn orchestrator<F, Fut, I, O, E>(self, name: &str, function: F) -> Self
+    pub fn orchestrator<F, Fut, I, O, E>(self, name: impl DefineOrchestrator<I, O>, function: F) -> Self
     where
         F: Fn(OrchestrationContext, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
+        I: FromPayload + 'static,
+        O: IntoPayload + 'static,
         E: IntoError + 'static,
     {
+        let name = name.name();
         let shown = name.to_owned();
         self.add_orchestrator(name, move |ctx, input: Option<Payload>| {
             let started = codec::decode(input.as_ref(), format_args!("the input of orchestrator `{shown}`"))
                 .map(|input| function(ctx.clone(), input));
             Box::pin(async move {
                 let output = started.map_err(Error::from_failure)?.await.map_err(Error::of)?;
-                codec::encode(&output, format_args!("the output of orchestrator `{}`", ctx.name()))
-                    .map_err(Error::from_failure)
-            })
-        })
-    }
-
-    /// Adds an orchestrator that takes and gives bytes as they are.
-    #[must_use]
-    pub fn orchestrator_raw<F, Fut, E>(self, name: &str, function: F) -> Self
-    where
-        F: Fn(OrchestrationContext, Option<Payload>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Option<Payload>, E>> + 'static,
-        E: IntoError + 'static,
-    {
-        self.add_orchestrator(name, move |ctx, input| {
-            let running = function(ctx.clone(), input);
-            Box::pin(async move {
-                let output = running.await.map_err(Error::of)?;
-                codec::shallow(output, format_args!("the output of orchestrator `{}`", ctx.name()))
+                codec::encode(output, format_args!("the output of orchestrator `{}`", ctx.name()))
                     .map_err(Error::from_failure)
             })
         })
     }
 
     /// Adds an activity: an async function of its context and its input.
+    ///
+    /// The name is plain text or an [`Activity`](crate::Activity), which knows the types.
     #[must_use]
-    pub fn activity<F, Fut, I, O, E>(self, name: &str, function: F) -> Self
+    pub fn activity<F, Fut, I, O, E>(self, name: impl DefineActivity<I, O>, function: F) -> Self
     where
         F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + Send + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
-        E: IntoError + 'static,
-    {
-        self.activity_with(name, ActivityOptions::new(), function)
-    }
-
-    /// Adds an activity with limits.
-    #[must_use]
-    pub fn activity_with<F, Fut, I, O, E>(self, name: &str, options: ActivityOptions, function: F) -> Self
-    where
-        F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<O, E>> + Send + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
+        I: FromPayload + 'static,
+        O: IntoPayload + 'static,
         E: IntoError + 'static,
     {
         let run = move |context: ActivityContext, input: Option<Payload>| -> AsyncResult {
@@ -145,29 +119,17 @@ impl Registry {
                 Err(failure) => Box::pin(std::future::ready(Err(failure))),
             }
         };
-        self.add_activity(name, options, ActivityFn::Async(Arc::new(run)))
+        self.add_activity(name.name(), ActivityFn::Async(Arc::new(run)))
     }
 
-    /// Adds an activity that blocks its thread: it runs on Tokio's threads for blocking work, so many at once as
+    /// Adds an activity that blocks its thread. It runs on Tokio's threads for blocking work, so many at once as
     /// [`HubBuilder::blocking_max`](crate::HubBuilder::blocking_max) says.
     #[must_use]
-    pub fn blocking_activity<F, I, O, E>(self, name: &str, function: F) -> Self
+    pub fn blocking_activity<F, I, O, E>(self, name: impl DefineActivity<I, O>, function: F) -> Self
     where
         F: Fn(ActivityContext, I) -> Result<O, E> + Send + Sync + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
-        E: IntoError + 'static,
-    {
-        self.blocking_activity_with(name, ActivityOptions::new(), function)
-    }
-
-    /// Adds an activity that blocks its thread, with limits.
-    #[must_use]
-    pub fn blocking_activity_with<F, I, O, E>(self, name: &str, options: ActivityOptions, function: F) -> Self
-    where
-        F: Fn(ActivityContext, I) -> Result<O, E> + Send + Sync + 'static,
-        I: DeserializeOwned + 'static,
-        O: Serialize + 'static,
+        I: FromPayload + 'static,
+        O: IntoPayload + 'static,
         E: IntoError + 'static,
     {
         let run = move |context: ActivityContext, input: Option<Payload>| {
@@ -175,26 +137,36 @@ impl Registry {
             let input = read_input(&name, input.as_ref())?;
             write_output(&name, function(context, input))
         };
-        self.add_activity(name, options, ActivityFn::Blocking(Arc::new(run)))
+        self.add_activity(name.name(), ActivityFn::Blocking(Arc::new(run)))
     }
 
-    /// Adds an activity that takes and gives bytes as they are.
+    /// Gives an activity that was added before limits of its own.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use taskhub::{ActivityContext, ActivityOptions, Registry, Result};
+    ///
+    /// async fn charge(_: ActivityContext, cents: u32) -> Result<u32> {
+    ///     Ok(cents)
+    /// }
+    /// let limits = ActivityOptions::new().concurrency(8).start_to_close(Duration::from_secs(30));
+    /// let registry = Registry::new().activity("Charge", charge).activity_options("Charge", limits);
+    /// assert_eq!(registry.problems(), [] as [String; 0]);
+    /// ```
     #[must_use]
-    pub fn activity_raw<F, Fut, E>(self, name: &str, options: ActivityOptions, function: F) -> Self
-    where
-        F: Fn(ActivityContext, Option<Payload>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Option<Payload>, E>> + Send + 'static,
-        E: IntoError + 'static,
-    {
-        let run = move |context: ActivityContext, input: Option<Payload>| -> AsyncResult {
-            let name = context.name().to_owned();
-            let running = function(context, input);
-            Box::pin(async move {
-                let output = running.await.map_err(|error| Error::of(error).into_failure())?;
-                codec::shallow(output, format_args!("the output of activity `{name}`"))
-            })
-        };
-        self.add_activity(name, options, ActivityFn::Async(Arc::new(run)))
+    pub fn activity_options(mut self, name: impl Named, options: ActivityOptions) -> Self {
+        let name = name.name();
+        let entry = Name::new(name).ok().map(FoldedName::new);
+        match entry.and_then(|name| self.activities.get_mut(&name)) {
+            Some(entry) => {
+                let function = entry.function.clone();
+                *entry = Arc::new(ActivityEntry { function, options });
+            }
+            None => self
+                .problems
+                .push(format!("no activity `{name}` is registered that options could be for")),
+        }
+        self
     }
 
     /// What is wrong with the names: none at all, or one used twice, be it in another case. A hub does not open with such a registry.
@@ -226,7 +198,8 @@ impl Registry {
         self
     }
 
-    fn add_activity(mut self, name: &str, options: ActivityOptions, function: ActivityFn) -> Self {
+    fn add_activity(mut self, name: &str, function: ActivityFn) -> Self {
+        let options = ActivityOptions::new();
         match new_name("activity", name, self.activities.keys()) {
             Ok(name) => {
                 self.activities
@@ -314,13 +287,13 @@ fn missing<'a>(what: &str, name: &Name, registered: impl Iterator<Item = &'a str
     format!("no {what} `{name}` is registered; registered: {known}")
 }
 
-fn read_input<I: DeserializeOwned>(name: &str, input: Option<&Payload>) -> Result<I, Failure> {
+fn read_input<I: FromPayload>(name: &str, input: Option<&Payload>) -> Result<I, Failure> {
     codec::decode(input, format_args!("the input of activity `{name}`"))
 }
 
-fn write_output<O: Serialize, E: IntoError>(name: &str, ended: Result<O, E>) -> Result<Option<Payload>, Failure> {
+fn write_output<O: IntoPayload, E: IntoError>(name: &str, ended: Result<O, E>) -> Result<Option<Payload>, Failure> {
     let output = ended.map_err(|error| Error::of(error).into_failure())?;
-    codec::encode(&output, format_args!("the output of activity `{name}`"))
+    codec::encode(output, format_args!("the output of activity `{name}`"))
 }
 
 impl fmt::Debug for Registry {

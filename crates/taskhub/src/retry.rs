@@ -11,6 +11,7 @@ use taskhub_core::failure::Failure;
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 
+use crate::codec::Raw;
 use crate::error::TaskFailed;
 use crate::orchestrator::OrchestrationContext;
 use crate::task::Call;
@@ -56,6 +57,7 @@ pub struct RetryPolicy {
 
 /// A failed attempt, as a retry handler sees it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct RetryAttempt<'a> {
     /// Attempts made so far, this one included.
     pub attempt: u32,
@@ -158,14 +160,14 @@ impl fmt::Debug for RetryPolicy {
 pub(crate) async fn attempts(
     ctx: OrchestrationContext,
     policy: RetryPolicy,
-    (first, first_at): (Call<Option<Payload>>, Timestamp),
-    again: impl Fn(&OrchestrationContext, u32) -> Call<Option<Payload>>,
+    (first, first_at): (Call<Raw>, Timestamp),
+    again: impl Fn(&OrchestrationContext, u32) -> Call<Raw>,
 ) -> Result<Option<Payload>, TaskFailed> {
     let mut call = first;
     let mut attempt = 1;
     loop {
         let failed = match call.await {
-            Ok(result) => return Ok(result),
+            Ok(Raw(result)) => return Ok(result),
             Err(failed) => failed,
         };
         let elapsed = ctx.now().since(first_at);

@@ -6,37 +6,81 @@
 
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::{self, Either, FusedFuture, FutureExt};
-use serde::de::DeserializeOwned;
+use taskhub_core::action::ActionKind;
 use taskhub_core::failure::Failure;
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 
-use crate::codec;
+use crate::codec::{self, FromPayload, Raw};
 use crate::error::{Awaited, TaskFailed};
 use crate::events::payload_of;
+use crate::instance::ToInstanceId;
 use crate::ledger::{Shared, wake};
+use crate::options;
+use crate::orchestrator::OrchestrationContext;
+use crate::retry::{self, RetryPolicy};
 
 type Outcome = Result<Option<Payload>, TaskFailed>;
 type Decode<T> = fn(Option<Payload>, Awaited, &str) -> Result<T, Failure>;
 
-/// An activity or sub-orchestration that was called. It was asked for when it was called: dropping the
-/// future stops the waiting, not the work.
-pub struct Call<T> {
-    awaited: Awaited,
-    name: Rc<str>,
+/// An activity that was called, or a sub-orchestration ([`SubOrchestrationCall`]). It was asked for when it was called:
+/// dropping the future stops the waiting, not the work.
+///
+/// Options are set in the expression that makes the call. Once the code has made another call, or waited for something,
+/// they cannot be set any more, and the call fails with the error type `InvalidOption`.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use taskhub::{OrchestrationContext, Result, RetryPolicy};
+/// # async fn orchestrator(ctx: OrchestrationContext, _: ()) -> Result<()> {
+/// let policy = RetryPolicy::new(3, Duration::from_secs(1));
+/// let receipt: String = ctx.call_activity("Charge", 17).retry(policy).tag("kind", "payment").await?;
+/// # Ok(()) }
+/// ```
+pub struct Call<T, K = OfActivity> {
+    called: Called,
     source: Source,
     decode: Decode<T>,
+    kind: PhantomData<fn() -> K>,
 }
 
+/// A sub-orchestration that was called.
+///
+/// ```
+/// # use taskhub::{OrchestrationContext, Result};
+/// # async fn orchestrator(ctx: OrchestrationContext, _: ()) -> Result<()> {
+/// let receipt: String = ctx.call_sub_orchestrator("Pay", 17).id("payment-17").await?;
+/// # Ok(()) }
+/// ```
+pub type SubOrchestrationCall<T> = Call<T, OfSubOrchestration>;
+
+/// Marks calls of activities.
+#[derive(Clone, Copy, Debug)]
+pub enum OfActivity {}
+
+/// Marks calls of sub-orchestrations, which have an instance id.
+#[derive(Clone, Copy, Debug)]
+pub enum OfSubOrchestration {}
+
+/// What was called.
+pub(crate) type Called = (Awaited, Rc<str>);
+
 enum Source {
-    /// One call.
-    Open { shared: Rc<Shared>, id: i32 },
-    /// A call with a retry policy.
+    /// A call that was made.
+    Open {
+        shared: Rc<Shared>,
+        id: i32,
+        made_at: Timestamp,
+        retry: Option<Box<Retry>>,
+    },
+    /// A call with a retry policy, once it is awaited.
     Retrying(Pin<Box<dyn Future<Output = Outcome>>>),
     /// A call that could not be made.
     Refused(Option<TaskFailed>),
@@ -44,49 +88,117 @@ enum Source {
     Done,
 }
 
-impl<T> Call<T> {
-    pub(crate) fn open(called: (Awaited, Rc<str>), shared: Rc<Shared>, id: i32, decode: Decode<T>) -> Self {
-        let (awaited, name) = called;
+/// What further attempts need.
+struct Retry {
+    policy: RetryPolicy,
+    action: ActionKind,
+}
+
+impl<T, K> Call<T, K> {
+    pub(crate) fn open(called: Called, shared: Rc<Shared>, id: i32, decode: Decode<T>) -> Self {
+        let (made_at, retry) = (shared.ledger.borrow().now, None);
+        let source = Source::Open {
+            shared,
+            id,
+            made_at,
+            retry,
+        };
+        Self::from(called, source, decode)
+    }
+
+    pub(crate) fn refused(called: Called, failure: Failure, decode: Decode<T>) -> Self {
+        let failed = TaskFailed::new(called.0, &called.1, failure);
+        Self::from(called, Source::Refused(Some(failed)), decode)
+    }
+
+    fn from(called: Called, source: Source, decode: Decode<T>) -> Self {
         Self {
-            awaited,
-            name,
-            source: Source::Open { shared, id },
+            called,
+            source,
             decode,
+            kind: PhantomData,
         }
     }
 
-    pub(crate) fn refused(called: (Awaited, Rc<str>), failure: Failure, decode: Decode<T>) -> Self {
-        let (awaited, name) = called;
-        let failed = TaskFailed::new(awaited, &name, failure);
-        Self {
-            awaited,
-            name,
-            source: Source::Refused(Some(failed)),
-            decode,
+    /// Makes the call again when it fails. An activity sees by its context which attempt it is; a sub-orchestration does
+    /// not. The first attempt is made at once like any call, further ones while the call is awaited.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        let mut action = None;
+        self.set("retry", |kind| {
+            action = Some(kind.clone());
+            Ok(())
+        });
+        if let (Source::Open { retry, .. }, Some(action)) = (&mut self.source, action) {
+            *retry = Some(Box::new(Retry { policy, action }));
         }
+        self
     }
 
-    pub(crate) fn retrying(
-        called: (Awaited, Rc<str>),
-        attempts: impl Future<Output = Outcome> + 'static,
-        decode: Decode<T>,
-    ) -> Self {
-        let (awaited, name) = called;
-        Self {
-            awaited,
-            name,
-            source: Source::Retrying(Box::pin(attempts)),
-            decode,
-        }
+    /// Runs under a version. By default an activity runs under that of its orchestrator (R76).
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.set("version", |kind| options::set_version(kind, &version.into()));
+        self
+    }
+
+    /// Adds a label.
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.set("tag", |kind| options::set_tag(kind, key.into(), value.into()));
+        self
+    }
+
+    /// Changes what was asked for, if it still can be; a value that cannot be takes the call back.
+    fn set(&mut self, option: &str, change: impl FnOnce(&mut ActionKind) -> Result<(), Failure>) {
+        let Source::Open { shared, id, retry, .. } = &mut self.source else {
+            return;
+        };
+        let Err(failure) = options::set(shared, *id, option, change) else {
+            if let Some(retry) = retry {
+                shared
+                    .ledger
+                    .borrow_mut()
+                    .amend(*id, |kind| retry.action = kind.clone());
+            }
+            return;
+        };
+        shared.ledger.borrow_mut().abandon(*id);
+        let failed = TaskFailed::new(self.called.0, &self.called.1, failure);
+        self.source = Source::Refused(Some(failed));
+    }
+
+    /// From the first poll on a call with a policy is the sequence of its attempts.
+    fn begin_attempts(&mut self) {
+        let Source::Open {
+            shared,
+            id,
+            made_at,
+            retry,
+        } = &mut self.source
+        else {
+            return;
+        };
+        let Some(begun) = retry.take() else {
+            return;
+        };
+        let Retry { policy, action } = *begun;
+        let (ctx, called) = (OrchestrationContext::of(shared), self.called.clone());
+        let first: Call<Raw> = Call::open(called.clone(), Rc::clone(shared), *id, from_payload);
+        let again = move |ctx: &OrchestrationContext, attempt| ctx.attempt(&called, &action, attempt);
+        let attempts = retry::attempts(ctx, policy, (first, *made_at), again);
+        self.source = Source::Retrying(Box::pin(attempts));
     }
 }
 
-/// Reads a result as JSON.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it stands beside `as_is`, which gives the value on"
-)]
-pub(crate) fn from_json<T: DeserializeOwned>(
+impl<T> SubOrchestrationCall<T> {
+    /// Gives the sub-orchestration an id; each attempt has the same.
+    pub fn id(mut self, id: impl ToInstanceId) -> Self {
+        self.set("id", |kind| options::set_id(kind, id).map(|_| ()));
+        self
+    }
+}
+
+/// Reads a result.
+#[expect(clippy::needless_pass_by_value, reason = "what is read is used up")]
+pub(crate) fn from_payload<T: FromPayload>(
     payload: Option<Payload>,
     awaited: Awaited,
     name: &str,
@@ -98,21 +210,17 @@ pub(crate) fn from_json<T: DeserializeOwned>(
     codec::decode(payload.as_ref(), format_args!("{part} of {awaited} `{name}`"))
 }
 
-/// Passes a result on as it is.
-#[expect(clippy::unnecessary_wraps, reason = "it stands beside `from_json`, which can fail")]
-pub(crate) fn as_is(payload: Option<Payload>, _: Awaited, _: &str) -> Result<Option<Payload>, Failure> {
-    Ok(payload)
-}
-
-impl<T> Future for Call<T> {
+impl<T, K> Future for Call<T, K> {
     type Output = Result<T, TaskFailed>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        this.begin_attempts();
+        let (awaited, name) = (this.called.0, &this.called.1);
         let outcome = match &mut this.source {
-            Source::Open { shared, id } => {
+            Source::Open { shared, id, .. } => {
                 let outcome = shared.ledger.borrow_mut().poll_call(*id, context.waker());
-                outcome.map(|outcome| outcome.map_err(|failure| TaskFailed::new(this.awaited, &this.name, *failure)))
+                outcome.map(|outcome| outcome.map_err(|failure| TaskFailed::new(awaited, name, *failure)))
             }
             Source::Retrying(attempts) => match attempts.as_mut().poll(context) {
                 Poll::Ready(outcome) => Some(outcome),
@@ -125,30 +233,30 @@ impl<T> Future for Call<T> {
             return Poll::Pending;
         };
         this.source = Source::Done;
-        let (awaited, name) = (this.awaited, &this.name);
         Poll::Ready(outcome.and_then(|payload| {
             (this.decode)(payload, awaited, name).map_err(|failure| TaskFailed::new(awaited, name, failure))
         }))
     }
 }
 
-impl<T> FusedFuture for Call<T> {
+impl<T, K> FusedFuture for Call<T, K> {
     fn is_terminated(&self) -> bool {
         matches!(self.source, Source::Done)
     }
 }
 
-impl<T> Drop for Call<T> {
+impl<T, K> Drop for Call<T, K> {
     fn drop(&mut self) {
-        if let Source::Open { shared, id } = &self.source {
+        if let Source::Open { shared, id, .. } = &self.source {
             shared.ledger.borrow_mut().abandon(*id);
         }
     }
 }
 
-impl<T> fmt::Debug for Call<T> {
+impl<T, K> fmt::Debug for Call<T, K> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Call({} `{}`)", self.awaited, self.name)
+        let (awaited, name) = &self.called;
+        write!(out, "Call({awaited} `{name}`)")
     }
 }
 
@@ -242,6 +350,27 @@ impl<T> EventWait<T> {
     fn arrival(&self) -> Option<u64> {
         self.shared.ledger.borrow().events.arrival(self.id)
     }
+
+    /// Waits for some time at most; the timer is created by this call.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use taskhub::{OrchestrationContext, Result};
+    /// async fn approval(ctx: OrchestrationContext, _: ()) -> Result<String> {
+    ///     let day = Duration::from_secs(24 * 3600);
+    ///     Ok(match ctx.wait_for_external_event::<bool>("Approval").timeout(day).await? {
+    ///         Some(true) => "approved".to_owned(),
+    ///         Some(false) => "rejected".to_owned(),
+    ///         None => "escalated".to_owned(),
+    ///     })
+    /// }
+    /// ```
+    pub fn timeout(self, time: Duration) -> EventWaitFor<T> {
+        let timer = OrchestrationContext::of(&self.shared).create_timer(time);
+        EventWaitFor {
+            race: Some((self, timer)),
+        }
+    }
 }
 
 impl<T> Future for EventWait<T> {
@@ -290,14 +419,6 @@ pub struct EventWaitFor<T> {
     race: Option<(EventWait<T>, Timer)>,
 }
 
-impl<T> EventWaitFor<T> {
-    pub(crate) fn new(event: EventWait<T>, timer: Timer) -> Self {
-        Self {
-            race: Some((event, timer)),
-        }
-    }
-}
-
 impl<T> Future for EventWaitFor<T> {
     type Output = Result<Option<T>, TaskFailed>;
 
@@ -336,8 +457,8 @@ impl<T> FusedFuture for EventWaitFor<T> {
 /// ```
 /// # use taskhub::{join, OrchestrationContext, Result};
 /// async fn trip(ctx: OrchestrationContext, city: String) -> Result<(String, String)> {
-///     let flight = ctx.call_activity::<String>("BookFlight", &city);
-///     let hotel = ctx.call_activity::<String>("BookHotel", &city);
+///     let flight = ctx.call_activity::<String, _>("BookFlight", &city);
+///     let hotel = ctx.call_activity::<String, _>("BookHotel", &city);
 ///     let (flight, hotel) = join(flight, hotel).await;
 ///     Ok((flight?, hotel?))
 /// }
@@ -353,7 +474,7 @@ pub fn join<A: Future, B: Future>(one: A, other: B) -> impl Future<Output = (A::
 /// ```
 /// # use taskhub::{join_all, OrchestrationContext, Result};
 /// async fn total(ctx: OrchestrationContext, files: Vec<String>) -> Result<u64> {
-///     let sizes = join_all(files.iter().map(|file| ctx.call_activity::<u64>("Size", file))).await;
+///     let sizes = join_all(files.iter().map(|file| ctx.call_activity::<u64, _>("Size", file))).await;
 ///     let mut total = 0;
 ///     for size in sizes {
 ///         total += size?;
@@ -395,7 +516,7 @@ pub enum First<A, B> {
 /// # use taskhub::{select, First, OrchestrationContext, Result};
 /// async fn with_deadline(ctx: OrchestrationContext, _: ()) -> Result<Option<String>> {
 ///     let deadline = ctx.create_timer(Duration::from_secs(60));
-///     match select(ctx.call_activity::<String>("Slow", ()), deadline).await {
+///     match select(ctx.call_activity::<String, _>("Slow", ()), deadline).await {
 ///         First::One(result) => Ok(Some(result?)),
 ///         First::Other(()) => Ok(None),
 ///     }

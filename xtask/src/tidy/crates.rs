@@ -17,7 +17,13 @@ const ALLOWED: [(&str, &str, &[&str]); 12] = [
     (
         "crates/taskhub",
         "taskhub",
-        &["taskhub-core", "taskhub-engine", "taskhub-store", "taskhub-proto"],
+        &[
+            "taskhub-core",
+            "taskhub-engine",
+            "taskhub-store",
+            "taskhub-proto",
+            "taskhub-server",
+        ],
     ),
     ("samples", "taskhub-samples", &["taskhub"]),
     (

@@ -122,7 +122,9 @@ async fn open(
         .orchestrator("Wait", wait)
         .activity("Echo", echo)
         .activities_max(10_000);
-    let hub = adapt(builder).open_with(Arc::clone(&store)).await?;
+    let hub = adapt(builder)
+        .open_in(&taskhub::Store::over(Arc::clone(&store)))
+        .await?;
     Ok((hub, store))
 }
 
@@ -152,7 +154,7 @@ async fn steps_in_a_row(ctx: OrchestrationContext, count: u32) -> taskhub::Resul
 }
 
 async fn fan_out(ctx: OrchestrationContext, width: u32) -> taskhub::Result<usize> {
-    let calls = (0..width).map(|index| ctx.call_activity::<String>("Echo", index.to_string()));
+    let calls = (0..width).map(|index| ctx.call_activity::<String, _>("Echo", index.to_string()));
     let results = join_all(calls).await;
     let done = results.into_iter().collect::<taskhub::Result<Vec<_>, _>>()?;
     Ok(done.len())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
-use taskhub::{Client, InstanceId, RuntimeStatus, StartOptions, StatusFilter};
+use taskhub::{Client, InstanceId, RuntimeStatus};
 use taskhub_core::id::HubName;
 use taskhub_core::query::{Cursor, Filter, Payloads};
 use taskhub_store::{Selection, Store};
@@ -52,10 +52,8 @@ pub(super) async fn start(client: &Client, name: &'static str, count: usize, end
                 if index >= count {
                     return Ok::<_, taskhub::HubError>(());
                 }
-                let options = StartOptions::new().instance_id(&format!("p{index}"));
-                let id = client
-                    .start_new_with(name, if ends { Some(0) } else { None }, options)
-                    .await?;
+                let start = client.start(name, if ends { Some(0) } else { None });
+                let id = start.id(format!("p{index}")).await?;
                 if ends {
                     client.wait_for_end(&id).await?;
                 } else {
@@ -88,7 +86,7 @@ async fn finished(folder: &Path, count: usize) -> Result<Run> {
         .add_ms("status by id p99", status.percentile(99));
     pages(store.as_ref(), &mut run).await?;
     let begin = now();
-    let purged = client.purge_instance_history_by(StatusFilter::new()).await?;
+    let purged = client.instances().purge().await?;
     assert_eq!(usize::try_from(purged), Ok(count), "purge left something behind");
     run.add(
         "purge by filter",

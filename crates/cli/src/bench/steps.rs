@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use taskhub::{EventKind, StatusOptions, Timestamp};
+use taskhub::{EventKind, Timestamp};
 
 use super::measure::Reading;
 use super::report::{Run, to_f64};
@@ -52,15 +52,8 @@ pub(crate) async fn run(folder: &Path, settings: &Settings) -> Result<Vec<Run>> 
     let id = client.start_new("Steps", steps).await?;
     let _: u32 = client.wait_for_completion(&id).await?;
     let used = before.until_now(store.as_ref());
-    let show = StatusOptions {
-        show_history: true,
-        ..StatusOptions::default()
-    };
-    let history = client
-        .get_status_with(&id, show)
-        .await?
-        .and_then(|status| status.history)
-        .unwrap_or_default();
+    let status = id.status().with_history().await?;
+    let history = status.and_then(|status| status.history).unwrap_or_default();
     let turns: Vec<Timestamp> = history
         .iter()
         .filter(|event| event.kind == EventKind::OrchestratorStarted)

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use taskhub::{Client, Hub, HubError, InstanceId, RuntimeStatus, StatusFilter};
+use taskhub::{Client, Hub, HubError, InstanceId, RuntimeStatus, Store};
 use taskhub_e2e::Result;
 use taskhub_e2e::door::{Door, Line};
 use taskhub_e2e::facts::Fact;
 use taskhub_e2e::split::SplitStore;
 use taskhub_e2e::target::Target;
 use taskhub_e2e::workload::{HUB, Job, Pace, registry};
-use taskhub_store::Store;
 use taskhub_store::embedded::{EmbeddedStore, Options};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -48,7 +47,7 @@ async fn run() -> Result<()> {
     let hub = Hub::builder(HUB)
         .registry(registry(pace))
         .activities_max(target.activities_max)
-        .open_with(open(&target)?)
+        .open_in(&open(&target)?)
         .await?;
     let mut serving = JoinSet::new();
     let door = if target.over_http {
@@ -76,12 +75,12 @@ async fn run() -> Result<()> {
     Ok(())
 }
 
-fn open(target: &Target) -> Result<Arc<dyn Store>, HubError> {
+fn open(target: &Target) -> Result<Store, HubError> {
     let store = EmbeddedStore::open(&target.folder, Options::default())?;
     Ok(if target.split_commits {
-        Arc::new(SplitStore::new(store))
+        Store::over(Arc::new(SplitStore::new(store)))
     } else {
-        Arc::new(store)
+        Store::over(Arc::new(store))
     })
 }
 
@@ -116,8 +115,8 @@ impl Signals {
 /// Sees everything that is live to its end, and starts `jobs` in waves.
 async fn work(client: Client, door: &Door, target: &Target, jobs: Vec<u32>, count: watch::Sender<u64>) -> Result<()> {
     let mut tasks = JoinSet::new();
-    let live = StatusFilter::new().statuses([RuntimeStatus::Pending, RuntimeStatus::Running]);
-    for info in client.get_status_by(live).await? {
+    let live = [RuntimeStatus::Pending, RuntimeStatus::Running];
+    for info in client.instances().statuses(live).await? {
         let job = Job::read(info.input.as_ref()).ok_or("an instance is no job")?;
         Fact::Live(job.number).tell();
         tasks.spawn(follow(door.clone(), info.instance, job));

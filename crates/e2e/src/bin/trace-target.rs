@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskhub::{Client, Hub, StartOptions, Timestamp};
+use taskhub::{Client, Hub, Store, Timestamp};
 use taskhub_e2e::Result;
 use taskhub_e2e::facts::Fact;
 use taskhub_e2e::workload::{EVENT, HUB, JOB, Job, Pace, registry};
@@ -38,7 +38,7 @@ async fn run() -> Result<()> {
     let store = EmbeddedStore::open(folder.as_ref(), options)?;
     let hub = Hub::builder(HUB)
         .registry(registry(Pace::none()))
-        .open_with(Arc::new(store))
+        .open_in(&Store::over(Arc::new(store)))
         .await?;
     for number in 0..JOBS {
         work(&hub.client(), number).await?;
@@ -54,19 +54,17 @@ async fn work(client: &Client, number: u32) -> Result<()> {
     let acked = |what: &str| Fact::Acked(number, what.to_owned()).tell();
 
     // Not yet begun: nothing follows from the start, and the event waits.
-    let options = job.start().at(Timestamp::MAX);
-    let later = client.start_new_with(JOB, job, options).await?;
+    let later = job.start(client).at(Timestamp::MAX).await?;
     acked("started");
     client.raise_event(&later, EVENT, number).await?;
     acked("raised");
-    client.terminate(&later, "enough").await?;
+    client.terminate(&later).reason("enough").await?;
     acked("terminated");
     client.purge_instance_history(&later).await?;
     acked("purged");
 
     // One that runs: when it has ended, nothing is left to write.
-    let options = StartOptions::new().instance_id(&format!("whole-{number}"));
-    let whole = client.start_new_with(JOB, job, options).await?;
+    let whole = client.start(JOB, job).id(format!("whole-{number}")).await?;
     client.raise_event(&whole, EVENT, number).await?;
     let answer: u64 = client.wait_for_completion(&whole).await?;
     acked("completed");

@@ -14,7 +14,10 @@ const RPC: &str = SURFACES[2];
 async fn a_server_whose_store_is_damaged_is_not_ready_and_answers_reads() {
     let store = Gated::open();
     let is_damaged = Arc::clone(&store.is_damaged);
-    let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
+    let hub = Hub::builder(HUB)
+        .open_in(&taskhub::Store::over(Arc::new(store)))
+        .await
+        .unwrap();
     let server = Running::serve(hub, config()).await;
     let start = format!("{RPC}/orchestrators/Slow?scheduledStartTime=2999-01-01");
     assert_eq!(server.call("POST", &start).await.status, 202);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskhub::{Hub, Registry, StartOptions};
+use taskhub::{Hub, Registry, Store};
 use taskhub_samples::{Files, Purger, register};
 use taskhub_server::{Config, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,9 +38,8 @@ async fn slow_caller(server: &Running, path: &str) -> TcpStream {
 async fn server_with_large_value(set: impl FnOnce(&mut Limits)) -> Running {
     let registry = register(Registry::new(), &Purger::default(), &Files::below("."));
     let hub = Hub::builder(HUB).registry(registry).in_memory().await.unwrap();
-    let options = StartOptions::new().instance_id("large");
     let value = "x".repeat(LARGE);
-    let id = hub.client().start_new_with("WaitEvent", value, options).await.unwrap();
+    let id = hub.client().start("WaitEvent", value).id("large").await.unwrap();
     hub.client().wait_for_start(&id).await.unwrap();
     Running::serve(hub, with_limits(set)).await
 }
@@ -101,8 +100,7 @@ async fn a_long_list_takes_room_until_it_is_sent_and_a_history_waits_for_it() {
     .await;
     let client = server.client();
     let start = async |id: &str, value: String| {
-        let options = StartOptions::new().instance_id(id);
-        let id = client.start_new_with("WaitEvent", value, options).await.unwrap();
+        let id = client.start("WaitEvent", value).id(id).await.unwrap();
         client.wait_for_start(&id).await.unwrap();
         id
     };
@@ -162,7 +160,7 @@ async fn a_body_counts_until_it_is_durable_however_long_its_caller_waits() {
     let store = Gated::open();
     let gate = Arc::clone(&store.commits);
     gate.forget_permits(1);
-    let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
+    let hub = Hub::builder(HUB).open_in(&Store::over(Arc::new(store))).await.unwrap();
     let server = Arc::new(
         Running::serve(
             hub,

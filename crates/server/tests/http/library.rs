@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskhub::{CheckStatusOptions, CheckStatusResponse, ClientBinding, Hub, InstanceId, StartOptions};
+use taskhub::{CheckStatus, CheckStatusResponse, ClientBinding, Hub, Instance, InstanceId};
 
 use crate::support::{Running, SURFACES, config};
 
@@ -48,21 +48,17 @@ async fn the_library_makes_the_links_that_the_server_gives_out() {
 async fn waiting_answers_with_output_status_or_links() {
     let server = served().await;
     let client = server.client();
-    let now = CheckStatusOptions {
-        timeout: Duration::ZERO,
-        retry_interval: Duration::ZERO,
-    };
+    let now = |wait: CheckStatus| wait.timeout(Duration::ZERO).retry_interval(Duration::ZERO);
+    let patient = |wait: CheckStatus| wait;
     let start = async |name: &str, input: &str| client.start_new(name, input).await.unwrap();
-    let get = async |id: &InstanceId| server.call("GET", &format!("{WEBHOOK}/instances/{id}")).await.body;
-    let wait = async |id: &InstanceId, options| {
-        let waited = client
-            .wait_for_completion_or_create_check_status_response(id, options)
-            .await;
-        waited.unwrap()
+    let get = async |id: &Instance| server.call("GET", &format!("{WEBHOOK}/instances/{id}")).await.body;
+    let wait = async |id: &Instance, times: fn(CheckStatus) -> CheckStatus| {
+        let wait = client.wait_for_completion_or_create_check_status_response(id);
+        times(wait).await.unwrap()
     };
 
     let done = start("HelloWorld", "Ada").await;
-    let response = wait(&done, CheckStatusOptions::default()).await;
+    let response = wait(&done, patient).await;
     assert_eq!((response.status, response.body.as_str()), (200, "\"Hello Ada!\""));
     assert_eq!(
         header(&response, "content-type"),
@@ -71,7 +67,7 @@ async fn waiting_answers_with_output_status_or_links() {
     assert_eq!(header(&response, "location"), None);
 
     let failed = start("Fail", "broken").await;
-    let response = wait(&failed, CheckStatusOptions::default()).await;
+    let response = wait(&failed, patient).await;
     assert_eq!(response.status, 500);
     assert_eq!(response.body, get(&failed).await);
 
@@ -84,29 +80,26 @@ async fn waiting_answers_with_output_status_or_links() {
         Some(payload.status_query_get_uri.as_str())
     );
 
-    client.terminate(&endless, "enough, \"really\"").await.unwrap();
+    client.terminate(&endless).reason("enough, \"really\"").await.unwrap();
     let response = wait(&endless, now).await;
     assert_eq!(response.status, 200);
     assert_eq!(response.body, get(&endless).await);
 
     let nobody = InstanceId::new("nobody").unwrap();
-    let waited = client.wait_for_completion_or_create_check_status_response(&nobody, now);
-    assert_eq!(waited.await.unwrap_err().code(), "instance-not-found");
+    let waited = client.wait_for_completion_or_create_check_status_response(&nobody);
+    assert_eq!(now(waited).await.unwrap_err().code(), "instance-not-found");
 }
 
 #[tokio::test]
 async fn an_interval_above_the_wait_is_refused_before_anything_is_asked() {
     let server = served().await;
-    let options = CheckStatusOptions {
-        timeout: Duration::from_secs(2),
-        retry_interval: Duration::from_secs(3),
-    };
     let id = InstanceId::new("nobody").unwrap();
     let client = server.client();
     let waited = client
-        .wait_for_completion_or_create_check_status_response(&id, options)
-        .await;
-    let error = waited.unwrap_err();
+        .wait_for_completion_or_create_check_status_response(&id)
+        .timeout(Duration::from_secs(2))
+        .retry_interval(Duration::from_secs(3));
+    let error = waited.await.unwrap_err();
     assert_eq!(error.code(), "invalid-argument");
     assert_eq!(
         error.to_string(),
@@ -117,12 +110,8 @@ async fn an_interval_above_the_wait_is_refused_before_anything_is_asked() {
 #[tokio::test]
 async fn an_activity_sends_the_links_of_its_instance_away() {
     let server = served().await;
-    let options = StartOptions::new().instance_id("announced");
-    let id = server
-        .client()
-        .start_new_with("AnnounceInstance", (), options)
-        .await
-        .unwrap();
+    let start = server.client().start("AnnounceInstance", ()).id("announced");
+    let id = start.await.unwrap();
     let sent: serde_json::Value = server.client().wait_for_completion(&id).await.unwrap();
     assert_eq!(sent["id"], "announced");
     let url = sent["payload"]["statusQueryGetUri"].as_str().unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use taskhub::{Hub, Registry, StartOptions};
+use taskhub::{Hub, Raw, Registry, Store};
 use taskhub_core::payload::Payload;
 use taskhub_samples::{Files, Purger, register};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,7 @@ async fn with_rows(store: Gated, rows: usize, bytes: usize) -> Running {
     let registry = register(Registry::new(), &Purger::default(), &Files::below("."));
     let hub = Hub::builder(HUB)
         .registry(registry)
-        .open_with(Arc::new(store))
+        .open_in(&Store::over(Arc::new(store)))
         .await
         .unwrap();
     let server = Running::serve(hub, config()).await;
@@ -32,13 +32,8 @@ async fn with_rows(store: Gated, rows: usize, bytes: usize) -> Running {
 }
 
 async fn add(server: &Running, id: &str, input: &Payload) {
-    let options = StartOptions::new().instance_id(id);
-    let id = server
-        .client()
-        .start_new_raw("Echo", Some(input.clone()), options)
-        .await
-        .unwrap();
-    server.client().wait_for_end(&id).await.unwrap();
+    let echoed = server.client().start("Echo", Raw::from(input.clone())).id(id);
+    echoed.await.unwrap().wait_for_end().await.unwrap();
 }
 
 fn ids(body: &str) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use taskhub::{EngineError, Hub, Registry, StartOptions, Timestamp};
+use taskhub::{EngineError, Hub, Registry, Timestamp};
 use taskhub_core::id::{HubName, InstanceNumber};
 use taskhub_core::query::Payloads;
 use taskhub_core::status::RuntimeStatus;
@@ -133,7 +133,10 @@ async fn a_start_that_is_begun_is_answered_when_it_is_durable_however_long_that_
     let store = Gated::open();
     let gate = Arc::clone(&store.commits);
     gate.forget_permits(1);
-    let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
+    let hub = Hub::builder(HUB)
+        .open_in(&taskhub::Store::over(Arc::new(store)))
+        .await
+        .unwrap();
     let server = Arc::new(Running::serve(hub, config()).await);
     let path = format!("{RPC}/orchestrators/Slow/one?scheduledStartTime=2999-01-01");
     let mut starting = JoinSet::new();
@@ -156,7 +159,10 @@ async fn a_start_that_is_begun_is_answered_when_it_is_durable_however_long_that_
 async fn a_purge_that_takes_too_long_says_that_it_is_not_complete() {
     let store = Gated::open();
     let gate = Arc::clone(&store.queries);
-    let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
+    let hub = Hub::builder(HUB)
+        .open_in(&taskhub::Store::over(Arc::new(store)))
+        .await
+        .unwrap();
     let server = Running::serve(hub, config()).await;
     let hasty = server.beside(hasty(|limits| &mut limits.wait_max)).await;
     let id = server.client().start_new("Missing", ()).await.unwrap();
@@ -186,7 +192,10 @@ async fn a_purge_that_takes_too_long_says_that_it_is_not_complete() {
 async fn a_purge_ends_when_the_server_stops_and_says_that_it_is_not_complete() {
     let store = Gated::open();
     let (gate, purging) = (Arc::clone(&store.queries), Arc::clone(&store.purging));
-    let hub = Hub::builder(HUB).open_with(Arc::new(store)).await.unwrap();
+    let hub = Hub::builder(HUB)
+        .open_in(&taskhub::Store::over(Arc::new(store)))
+        .await
+        .unwrap();
     let mut server = Running::serve(hub, config()).await;
     let _pass = gate.acquire().await.unwrap();
     let path = format!("{RPC}/instances?createdTimeFrom=2000-01-01");
@@ -216,20 +225,16 @@ async fn a_full_disk_is_named_and_refuses_all_that_adds_work_until_a_purge_makes
     };
     let store = EmbeddedStore::open(folder.path(), options).unwrap();
     let registry = register(Registry::new(), &Purger::default(), &Files::below("."));
-    let hub = Hub::builder(HUB).registry(registry).open_with(Arc::new(store));
+    let hub = Hub::builder(HUB)
+        .registry(registry)
+        .open_in(&taskhub::Store::over(Arc::new(store)));
     let hub = hub.await.unwrap();
-    let there = StartOptions::new().instance_id("there");
-    let id = hub.client().start_new_with("WaitEvent", 1, there).await.unwrap();
+    let id = hub.client().start("WaitEvent", 1).id("there").await.unwrap();
     hub.client().wait_for_start(&id).await.unwrap();
     // Stored three times: as input, as output and in the history. So there is room for two, and not for three.
     let echoed = "x".repeat(210 << 10);
     for name in ["one", "two"] {
-        let options = StartOptions::new().instance_id(name);
-        let id = hub
-            .client()
-            .start_new_with("Echo", echoed.as_str(), options)
-            .await
-            .unwrap();
+        let id = hub.client().start("Echo", echoed.as_str()).id(name).await.unwrap();
         hub.client().wait_for_end(&id).await.unwrap();
     }
     let server = Running::serve(hub, config()).await;
@@ -453,7 +458,9 @@ struct Opener(Arc<dyn Store>);
 impl OpenHub for Opener {
     fn open<'a>(&'a self, name: &'a HubName) -> Opening<'a> {
         Box::pin(async {
-            let opened = Hub::builder(name.as_str()).open_with(Arc::clone(&self.0)).await;
+            let opened = Hub::builder(name.as_str())
+                .open_in(&taskhub::Store::over(Arc::clone(&self.0)))
+                .await;
             opened
                 .map(|hub| Arc::clone(hub.engine()))
                 .map_err(|_| EngineError::Stopped)
@@ -462,7 +469,10 @@ impl OpenHub for Opener {
 }
 
 async fn with_hubs(store: &Arc<dyn Store>, auto_create_hubs: bool) -> Running {
-    let hub = Hub::builder(HUB).open_with(Arc::clone(store)).await.unwrap();
+    let hub = Hub::builder(HUB)
+        .open_in(&taskhub::Store::over(Arc::clone(store)))
+        .await
+        .unwrap();
     let limits = Limits {
         hubs_max: 3,
         ..Limits::default()
@@ -539,10 +549,12 @@ async fn so_many_hubs_are_opened_and_no_more() {
 #[tokio::test]
 async fn a_hub_that_the_store_has_already_is_opened_when_it_is_asked_for() {
     let store: Arc<dyn Store> = Arc::new(MemStore::empty());
-    let other = Hub::builder("SecondHub").open_with(Arc::clone(&store)).await.unwrap();
+    let other = Hub::builder("SecondHub")
+        .open_in(&taskhub::Store::over(Arc::clone(&store)))
+        .await
+        .unwrap();
     let at = Timestamp::parse("2999-01-01T00:00:00Z").unwrap();
-    let options = taskhub::StartOptions::new().instance_id("one").at(at);
-    other.client().start_new_with("Later", (), options).await.unwrap();
+    other.client().start("Later", ()).id("one").at(at).await.unwrap();
     other.stop(Duration::ZERO).await.unwrap();
     drop(other);
     let server = with_hubs(&store, false).await;
@@ -607,7 +619,7 @@ async fn idle_connections_make_room_and_those_at_work_are_kept() {
     loop {
         let id = server.client().start_new("WaitEvent", ()).await.unwrap();
         let mut at_work = from_address(&server, 1).await;
-        let wait = waiting(id.as_str());
+        let wait = waiting(id.id().as_str());
         at_work.write_all(wait.as_bytes()).await.unwrap();
         // They say nothing, as an attacker's would.
         let mut idle = Vec::new();
@@ -637,7 +649,7 @@ async fn when_all_connections_are_at_work_probes_are_answered() {
         let mut at_work = Vec::new();
         for _ in 0..3 {
             let mut stream = from_address(&server, 1).await;
-            stream.write_all(waiting(id.as_str()).as_bytes()).await.unwrap();
+            stream.write_all(waiting(id.id().as_str()).as_bytes()).await.unwrap();
             at_work.push(stream);
         }
         let mut next = from_address(&server, 1).await;
@@ -669,7 +681,7 @@ async fn when_all_connections_are_at_work_probes_are_answered() {
 async fn no_address_takes_more_than_its_share_of_the_connections() {
     let server = Running::start(with_connections(100, 2)).await;
     let id = server.client().start_new("WaitEvent", ()).await.unwrap();
-    let wait = waiting(id.as_str());
+    let wait = waiting(id.id().as_str());
     let mut at_work = Vec::new();
     for _ in 0..2 {
         let mut stream = from_address(&server, 1).await;

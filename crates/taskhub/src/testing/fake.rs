@@ -8,18 +8,16 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use taskhub_core::failure::Failure;
 use taskhub_core::message::Outcome;
 use taskhub_core::payload::Payload;
 use taskhub_engine::worker::ActivityCall;
 
-use crate::activity::{ActivityContext, outcome};
+use crate::activity::{ActivityContext, Ended, outcome};
+use crate::codec::{self, FromPayload, IntoPayload};
 use crate::error::{ACTIVITY_NOT_REGISTERED, Error};
 use crate::management::Front;
 use crate::registry::{ActivityFn, IntoError, Registry};
-use crate::{activity::Ended, codec};
 
 type Function = dyn FnMut(Option<&Payload>) -> Result<Option<Payload>, Failure>;
 
@@ -36,15 +34,15 @@ impl Fake {
         mut function: impl FnMut(I) -> Result<O, E> + 'static,
     ) -> Self
     where
-        I: DeserializeOwned,
-        O: Serialize,
+        I: FromPayload,
+        O: IntoPayload,
         E: IntoError,
     {
         let name = name.to_owned();
         let function = move |input: Option<&Payload>| {
             let input = codec::decode(input, format_args!("the input of the fake of `{name}`"))?;
             let output = function(input).map_err(|error| Error::of(error).into_failure())?;
-            codec::encode(&output, format_args!("the output of the fake of `{name}`"))
+            codec::encode(output, format_args!("the output of the fake of `{name}`"))
         };
         Self {
             time,

@@ -4,11 +4,11 @@
 //! ```
 //! use std::time::Duration;
 //! use taskhub::testing::TestHub;
-//! use taskhub::{CallOptions, OrchestrationContext, Registry, Result, RetryPolicy};
+//! use taskhub::{OrchestrationContext, Registry, Result, RetryPolicy};
 //!
 //! async fn fetch(ctx: OrchestrationContext, url: String) -> Result<String> {
 //!     let patient = RetryPolicy::new(4, Duration::from_secs(60)).backoff_coefficient(2.0);
-//!     Ok(ctx.call_activity_with("Get", url, patient).await?)
+//!     Ok(ctx.call_activity("Get", url).retry(patient).await?)
 //! }
 //!
 //! let mut hub = TestHub::new(Registry::new().orchestrator("Fetch", fetch));
@@ -18,7 +18,7 @@
 //!     if calls < 3 { Err("unreachable".to_owned()) } else { Ok(format!("page at {url}")) }
 //! });
 //! let before = hub.now();
-//! assert_eq!(hub.run_orchestrator::<String>("Fetch", "x.org").unwrap(), "page at x.org");
+//! assert_eq!(hub.run_orchestrator::<String, _>("Fetch", "x.org").unwrap(), "page at x.org");
 //! assert_eq!(hub.now().since(before).as_secs(), 60 + 120);
 //! ```
 
@@ -30,8 +30,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use taskhub_core::commit::Commit;
 use taskhub_core::control::{self, Started};
 use taskhub_core::event::HistoryEvent;
@@ -46,8 +44,10 @@ use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_store::PartitionKey;
 
-use crate::codec;
+use crate::codec::{self, FromPayload, IntoPayload};
 use crate::error::PANIC;
+use crate::hub_error::HubError;
+use crate::names::{CallOrchestrator, DefineActivity, Named, RaiseEvent, StartOrchestrator};
 use crate::registry::{IntoError, Registry};
 use crate::replay::{Execution, Stop};
 use crate::worker::{LiveWorker, WorkerOptions};
@@ -64,7 +64,7 @@ use fake::Fake;
 ///     Ok(ctx.wait_for_external_event("Paid").await?)
 /// }
 /// async fn new(ctx: OrchestrationContext, _: ()) -> Result<()> {
-///     ctx.call_activity::<()>("Reserve", ()).await?;
+///     ctx.call_activity::<(), _>("Reserve", ()).await?;
 ///     Ok(ctx.wait_for_external_event("Paid").await?)
 /// }
 ///
@@ -113,6 +113,7 @@ pub struct TestHub {
 
 /// An activity call that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ActivityRecord {
     /// The instance that made it.
     pub instance: InstanceId,
@@ -201,10 +202,14 @@ impl TestHub {
     }
 
     /// Puts a function in the place of an activity, whether that is registered or not.
-    pub fn fake_activity<I, O, E>(&mut self, name: &str, function: impl FnMut(I) -> Result<O, E> + 'static) -> &mut Self
+    pub fn fake_activity<I, O, E>(
+        &mut self,
+        name: impl DefineActivity<I, O>,
+        function: impl FnMut(I) -> Result<O, E> + 'static,
+    ) -> &mut Self
     where
-        I: DeserializeOwned,
-        O: Serialize,
+        I: FromPayload,
+        O: IntoPayload,
         E: IntoError,
     {
         self.fake_activity_taking(name, Duration::ZERO, function)
@@ -215,15 +220,16 @@ impl TestHub {
     /// the call fails when that time is over.
     pub fn fake_activity_taking<I, O, E>(
         &mut self,
-        name: &str,
+        name: impl DefineActivity<I, O>,
         time: Duration,
         function: impl FnMut(I) -> Result<O, E> + 'static,
     ) -> &mut Self
     where
-        I: DeserializeOwned,
-        O: Serialize,
+        I: FromPayload,
+        O: IntoPayload,
         E: IntoError,
     {
+        let name = name.name();
         let fake = Fake::new(name, time, function);
         self.fakes.insert(FoldedName::new(Name::stored(name)), fake);
         self
@@ -258,7 +264,7 @@ impl TestHub {
 /// What clients do.
 impl TestHub {
     /// Starts an orchestrator under an id that is made up: `test-1` and so on.
-    pub fn start(&mut self, orchestrator: &str, input: impl Serialize) -> InstanceId {
+    pub fn start<I: IntoPayload>(&mut self, orchestrator: impl StartOrchestrator<I>, input: I) -> InstanceId {
         let id = format!("test-{}", self.instances.len() + 1);
         self.start_as(&id, orchestrator, input)
     }
@@ -268,12 +274,17 @@ impl TestHub {
     /// # Panics
     ///
     /// If the start is refused.
-    pub fn start_as(&mut self, id: &str, orchestrator: &str, input: impl Serialize) -> InstanceId {
-        let (instance, name) = match (InstanceId::new(id), Name::new(orchestrator)) {
+    pub fn start_as<I: IntoPayload>(
+        &mut self,
+        id: &str,
+        orchestrator: impl StartOrchestrator<I>,
+        input: I,
+    ) -> InstanceId {
+        let (instance, name) = match (InstanceId::new(id), Name::new(orchestrator.name())) {
             (Ok(instance), Ok(name)) => (instance, name),
             (Err(refusal), _) | (_, Err(refusal)) => panic!("{refusal}"),
         };
-        let input = written(&input);
+        let input = written(input);
         self.start_request(&StartRequest {
             instance: instance.clone(),
             name,
@@ -312,8 +323,13 @@ impl TestHub {
     /// # Errors
     ///
     /// If the instance has ended, or the payload is too large.
-    pub fn raise_event(&mut self, id: &InstanceId, name: &str, payload: impl Serialize) -> Result<(), Refusal> {
-        let (name, payload) = (Name::new(name)?, written(&payload));
+    pub fn raise_event<T: IntoPayload>(
+        &mut self,
+        id: &InstanceId,
+        name: impl RaiseEvent<T>,
+        payload: T,
+    ) -> Result<(), HubError> {
+        let (name, payload) = (Name::new(name.name())?, written(payload));
         let commit = control::raise_event(self.state(id), name, payload, None, self.now)?;
         self.apply_if_any(commit);
         Ok(())
@@ -324,7 +340,7 @@ impl TestHub {
     /// # Errors
     ///
     /// If it has ended already.
-    pub fn terminate(&mut self, id: &InstanceId, reason: &str) -> Result<(), Refusal> {
+    pub fn terminate(&mut self, id: &InstanceId, reason: &str) -> Result<(), HubError> {
         let commit = control::terminate(self.state(id), Some(&Payload::text(reason)), false, self.now)?;
         self.apply(commit);
         Ok(())
@@ -335,7 +351,7 @@ impl TestHub {
     /// # Errors
     ///
     /// If it has ended.
-    pub fn suspend(&mut self, id: &InstanceId) -> Result<(), Refusal> {
+    pub fn suspend(&mut self, id: &InstanceId) -> Result<(), HubError> {
         let commit = control::suspend(self.state(id), None, self.now)?;
         self.apply_if_any(commit);
         Ok(())
@@ -346,7 +362,7 @@ impl TestHub {
     /// # Errors
     ///
     /// If it has ended.
-    pub fn resume(&mut self, id: &InstanceId) -> Result<(), Refusal> {
+    pub fn resume(&mut self, id: &InstanceId) -> Result<(), HubError> {
         let commit = control::resume(self.state(id), None, self.now)?;
         self.apply_if_any(commit);
         Ok(())
@@ -357,12 +373,12 @@ impl TestHub {
     /// # Errors
     ///
     /// The failure of the orchestration, or that it has not ended.
-    pub fn run_orchestrator<O: DeserializeOwned>(
+    pub fn run_orchestrator<O: FromPayload, I: IntoPayload>(
         &mut self,
-        orchestrator: &str,
-        input: impl Serialize,
+        orchestrator: impl CallOrchestrator<I, O>,
+        input: I,
     ) -> Result<O, Failure> {
-        let id = self.start(orchestrator, input);
+        let id = self.start(orchestrator.name(), input);
         self.run();
         self.output(&id)
     }
@@ -399,7 +415,7 @@ impl TestHub {
     /// # Errors
     ///
     /// The failure of an instance that has failed; a failure of the type `NotCompleted` for all others.
-    pub fn output<O: DeserializeOwned>(&self, id: &InstanceId) -> Result<O, Failure> {
+    pub fn output<O: FromPayload>(&self, id: &InstanceId) -> Result<O, Failure> {
         let info = self.info(id);
         if info.status == RuntimeStatus::Completed {
             return codec::decode(info.output.as_ref(), format_args!("the output of `{id}`"));
@@ -437,10 +453,10 @@ impl TestHub {
     }
 
     /// How often an activity was called.
-    pub fn call_count(&self, activity: &str) -> usize {
+    pub fn call_count(&self, activity: impl Named) -> usize {
         self.calls
             .iter()
-            .filter(|call| fold::is_same(&call.name, activity))
+            .filter(|call| fold::is_same(&call.name, activity.name()))
             .count()
     }
 
@@ -467,7 +483,7 @@ impl TestHub {
     }
 }
 
-fn written(value: &impl Serialize) -> Option<Payload> {
+fn written(value: impl IntoPayload) -> Option<Payload> {
     match codec::encode(value, "a value of the test") {
         Ok(payload) => payload,
         Err(failure) => panic!("{failure}"),

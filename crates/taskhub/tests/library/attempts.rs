@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use taskhub::testing::{TestHub, retrace};
 use taskhub::{
-    ActivityContext, CallOptions, Error, EventKind, Hub, HubBuilder, OrchestrationContext, Registry, Result,
-    RetryPolicy, join_all,
+    ActivityContext, Error, EventKind, Hub, HubBuilder, OrchestrationContext, Registry, Result, RetryPolicy, Store,
+    join_all,
 };
 use taskhub_store::mem::{MemData, MemStore};
 use tokio::sync::Notify;
@@ -30,18 +30,16 @@ async fn work(ctx: ActivityContext, wanted: u32) -> Result<String> {
 }
 
 async fn retrying(ctx: OrchestrationContext, (attempts_max, wanted): (u32, u32)) -> Result<String> {
-    let options = CallOptions::from(policy(attempts_max)).tag("kind", "work");
-    Ok(ctx.call_activity_with("Work", wanted, options).await?)
+    let call = ctx.call_activity("Work", wanted);
+    Ok(call.retry(policy(attempts_max)).tag("kind", "work").await?)
 }
 
 async fn once(ctx: OrchestrationContext, (): ()) -> Result<String> {
-    Ok(ctx
-        .call_activity_with("Work", 1, CallOptions::new().tag("kind", "work"))
-        .await?)
+    Ok(ctx.call_activity("Work", 1).tag("kind", "work").await?)
 }
 
 async fn at_once(ctx: OrchestrationContext, wanted: Vec<u32>) -> Result<Vec<String>> {
-    let call = |wanted| ctx.call_activity_with("Work", wanted, CallOptions::from(policy(9)).tag("kind", "work"));
+    let call = |wanted| ctx.call_activity("Work", wanted).retry(policy(9)).tag("kind", "work");
     let results = join_all(wanted.into_iter().map(call)).await;
     Ok(results.into_iter().collect::<Result<_, _>>()?)
 }
@@ -62,7 +60,7 @@ fn an_activity_knows_which_attempt_it_is() {
         assert_eq!(told, format!("attempt {wanted}, delivery 1"));
     }
     assert_eq!(
-        hub.run_orchestrator::<String>("Once", ()).unwrap(),
+        hub.run_orchestrator::<String, _>("Once", ()).unwrap(),
         "attempt 1, delivery 1"
     );
     let told: Vec<String> = hub.run_orchestrator("AtOnce", [3, 1, 2]).unwrap();
@@ -95,7 +93,7 @@ fn the_attempt_is_the_same_on_replay() {
 fn fakes_are_counted_too() {
     let mut hub = TestHub::new(registry());
     hub.fake_activity("Work", |_: u32| Err::<String, _>("no"));
-    hub.run_orchestrator::<String>("Retrying", (3, 1)).unwrap_err();
+    hub.run_orchestrator::<String, _>("Retrying", (3, 1)).unwrap_err();
     let attempts: Vec<u32> = hub.activity_calls().iter().map(|call| call.attempt).collect();
     assert_eq!(attempts, [1, 2, 3]);
 }
@@ -105,7 +103,7 @@ fn the_final_error_says_how_many_attempts_were_made() {
     let mut hub = TestHub::new(registry());
     for (attempts_max, said) in [(1, "1 attempt"), (2, "2 attempts"), (5, "5 attempts")] {
         let failure = hub
-            .run_orchestrator::<String>("Retrying", (attempts_max, 9))
+            .run_orchestrator::<String, _>("Retrying", (attempts_max, 9))
             .unwrap_err();
         let text = format!("activity `Work` failed after {said}: Busy: attempt {attempts_max}");
         assert_eq!((failure.error_type.as_str(), failure.message), ("TaskFailed", text));
@@ -121,13 +119,14 @@ fn the_final_error_says_how_many_attempts_were_made() {
 #[test]
 fn who_handles_it_can_tell_type_and_attempts() {
     async fn handling(ctx: OrchestrationContext, policy: u8) -> Result<(u32, String, String)> {
-        let options = match policy {
-            0 => CallOptions::new(),
-            1 => self::policy(7).into(),
-            2 => self::policy(7).handle(|failed| failed.attempt < 3).into(),
-            _ => self::policy(7).retry_timeout(SECOND * 4).into(),
+        let call = ctx.call_activity::<(), _>("Fails", ());
+        let call = match policy {
+            0 => call,
+            1 => call.retry(self::policy(7)),
+            2 => call.retry(self::policy(7).handle(|failed| failed.attempt < 3)),
+            _ => call.retry(self::policy(7).retry_timeout(SECOND * 4)),
         };
-        match ctx.call_activity_with::<()>("Fails", (), options).await {
+        match call.await {
             Err(failed) => Ok((
                 failed.attempts(),
                 failed.error_type().to_owned(),
@@ -161,7 +160,7 @@ fn a_sub_orchestration_is_counted_by_its_caller_alone() {
         Err(Error::msg(format!("attempt {attempt} of the activity")))
     }
     async fn parent(ctx: OrchestrationContext, (): ()) -> Result<()> {
-        Ok(ctx.call_sub_orchestrator_with("Child", (), policy(3)).await?)
+        Ok(ctx.call_sub_orchestrator("Child", ()).retry(policy(3)).await?)
     }
     async fn attempt(ctx: ActivityContext, (): ()) -> Result<u32> {
         Ok(ctx.attempt())
@@ -170,7 +169,9 @@ fn a_sub_orchestration_is_counted_by_its_caller_alone() {
         .orchestrator("Child", child)
         .orchestrator("Parent", parent)
         .activity("Attempt", attempt);
-    let failure = TestHub::new(registry).run_orchestrator::<()>("Parent", ()).unwrap_err();
+    let failure = TestHub::new(registry)
+        .run_orchestrator::<(), _>("Parent", ())
+        .unwrap_err();
     assert_eq!(
         failure.message,
         "sub-orchestration `Child` failed after 3 attempts: Error: attempt 1 of the activity"
@@ -180,11 +181,10 @@ fn a_sub_orchestration_is_counted_by_its_caller_alone() {
 #[test]
 fn the_label_of_attempts_is_not_for_others() {
     async fn forging(ctx: OrchestrationContext, (): ()) -> Result<()> {
-        let options = CallOptions::new().tag("RetryAttempt", "7");
-        Ok(ctx.call_activity_with("Work", 1, options).await?)
+        Ok(ctx.call_activity("Work", 1).tag("RetryAttempt", "7").await?)
     }
     let mut hub = TestHub::new(registry().orchestrator("Forging", forging));
-    let failure = hub.run_orchestrator::<()>("Forging", ()).unwrap_err();
+    let failure = hub.run_orchestrator::<(), _>("Forging", ()).unwrap_err();
     let refused = failure.inner.unwrap();
     assert_eq!(refused.error_type, "InvalidOption");
     assert!(refused.message.contains("`RetryAttempt`") && refused.non_retriable);
@@ -209,7 +209,7 @@ fn crashing(reached: &Arc<Notify>, runs: &Arc<AtomicUsize>, ends: bool) -> HubBu
     };
     let patient = async |ctx: OrchestrationContext, (): ()| -> Result<String> {
         let policy = RetryPolicy::new(5, Duration::ZERO);
-        Ok(ctx.call_activity_with("Crash", (), policy).await?)
+        Ok(ctx.call_activity("Crash", ()).retry(policy).await?)
     };
     Hub::builder("SampleHub")
         .orchestrator("Patient", patient)
@@ -221,7 +221,7 @@ fn crashing(reached: &Arc<Notify>, runs: &Arc<AtomicUsize>, ends: bool) -> HubBu
 async fn after_a_crash_the_attempt_is_the_same_and_the_delivery_another() {
     let data = MemData::new();
     let (reached, runs) = (Arc::default(), Arc::default());
-    let open = |ends| crashing(&reached, &runs, ends).open_with(Arc::new(MemStore::over(&data)));
+    let open = |ends| crashing(&reached, &runs, ends).open_in(&Store::over(Arc::new(MemStore::over(&data))));
     let hub = open(false).await.unwrap();
     let id = hub.client().start_new("Patient", ()).await.unwrap();
     reached.notified().await;

@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use taskhub::{
-    ActivityContext, Client, Error, Hub, HubBuilder, InstanceId, OrchestrationContext, Result, RuntimeStatus,
-};
+use taskhub::{ActivityContext, Client, Error, Hub, HubBuilder, Instance, OrchestrationContext, Result, RuntimeStatus};
 
 /// So long that no turn that returns is taken for one that does not, whatever else the machine has to do.
 const TURN_LIMIT: Duration = Duration::from_secs(5);
@@ -106,7 +104,7 @@ async fn goes_on(client: &Client) {
 }
 
 /// Waits until an instance is set aside, and answers why.
-async fn set_aside(client: &Client, id: &InstanceId) -> String {
+async fn set_aside(client: &Client, id: &Instance) -> String {
     loop {
         let status = client.get_status(id).await.unwrap().unwrap();
         assert!(!status.info.status.is_terminal(), "`{id}` is {}", status.info.status);
@@ -117,8 +115,8 @@ async fn set_aside(client: &Client, id: &InstanceId) -> String {
     }
 }
 
-async fn is_terminated(client: &Client, id: &InstanceId) {
-    client.terminate(id, "it will not end").await.unwrap();
+async fn is_terminated(client: &Client, id: &Instance) {
+    client.terminate(id).reason("it will not end").await.unwrap();
     let info = client.wait_for_end(id).await.unwrap();
     assert_eq!((info.status, info.stalled), (RuntimeStatus::Terminated, None));
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use taskhub::{
-    ActivityContext, CallOptions, Client, Clock, Error, EventKind, Hub, InstanceId, OrchestrationContext, Result,
-    RetryPolicy, StatusFilter, StatusOptions, Timestamp,
+    ActivityContext, Client, Clock, Error, EventKind, Hub, Instance, OrchestrationContext, Result, RetryPolicy,
+    Timestamp,
 };
 
 const SECOND: i64 = 1_000_000;
@@ -62,7 +62,7 @@ async fn nothing(_: OrchestrationContext, (): ()) -> Result<()> {
 
 /// Starts one instance in each of so many generations.
 async fn generations(ctx: OrchestrationContext, left: u32) -> Result<u32> {
-    ctx.start_new("Nothing", (), CallOptions::new())?;
+    ctx.start_new("Nothing", ()).await?;
     if left > 1 {
         ctx.continue_as_new(left - 1)?;
     }
@@ -72,8 +72,7 @@ async fn generations(ctx: OrchestrationContext, left: u32) -> Result<u32> {
 /// Fails the first time it is called in a test.
 async fn retrying(ctx: OrchestrationContext, (): ()) -> Result<u32> {
     let policy = RetryPolicy::new(2, Duration::from_secs(5));
-    let options = CallOptions::new().retry(policy);
-    Ok(ctx.call_activity_with("Flaky", (), options).await?)
+    Ok(ctx.call_activity("Flaky", ()).retry(policy).await?)
 }
 
 async fn hub(machine: &Arc<Machine>) -> Hub {
@@ -102,14 +101,14 @@ async fn hub(machine: &Arc<Machine>) -> Hub {
 }
 
 /// Starts an orchestration and waits until it waits.
-async fn begun(client: &Client, name: &str, input: impl serde::Serialize) -> InstanceId {
+async fn begun(client: &Client, name: &str, input: impl serde::Serialize) -> Instance {
     let id = client.start_new(name, input).await.unwrap();
     client.wait_for_start(&id).await.unwrap();
     id
 }
 
 /// The result of an instance; a test that waits for ever fails.
-async fn result<T: DeserializeOwned>(client: &Client, id: &InstanceId) -> T {
+async fn result<T: DeserializeOwned>(client: &Client, id: &Instance) -> T {
     const SAFETY_NET: Duration = Duration::from_mins(1);
     let ended = tokio::time::timeout(SAFETY_NET, client.wait_for_completion(id)).await;
     ended.unwrap_or_else(|_| panic!("`{id}` waits for ever")).unwrap()
@@ -158,11 +157,7 @@ async fn a_retry_is_not_late_by_the_step_when_the_clock_is_set_back() {
     let id = client.start_new("Retrying", ()).await.unwrap();
     // The activity has failed when the timer of the pause is there.
     loop {
-        let options = StatusOptions {
-            show_history: true,
-            ..StatusOptions::default()
-        };
-        let status = client.get_status_with(&id, options).await.unwrap().unwrap();
+        let status = client.get_status(&id).with_history().await.unwrap().unwrap();
         let events = status.history.unwrap_or_default();
         if events
             .iter()
@@ -186,6 +181,6 @@ async fn made_up_ids_differ_between_executions_whatever_the_clock_does() {
     // The clock stands still from here on, so every execution begins at the same moment.
     let id = client.start_new("Generations", 5).await.unwrap();
     result::<u32>(&client, &id).await;
-    let started = client.get_status_by(StatusFilter::new().name("Nothing")).await.unwrap();
+    let started = client.instances().name("Nothing").await.unwrap();
     assert_eq!(started.len(), 5);
 }

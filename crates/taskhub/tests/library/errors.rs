@@ -8,8 +8,8 @@ use std::io;
 use anyhow::Context as _;
 use taskhub::testing::TestHub;
 use taskhub::{
-    ActivityContext, ActivityOptions, CallOptions, Error, Failure, Hub, HubError, OrchestrationContext, Payload,
-    Registry, Result, RetryPolicy, RuntimeStatus, TaskFailed,
+    ActivityContext, Error, Failure, Hub, HubError, OrchestrationContext, Raw, Registry, Result, RetryPolicy,
+    RuntimeStatus, TaskFailed,
 };
 
 type Boxed = Box<dyn StdError + Send + Sync>;
@@ -131,7 +131,7 @@ mod through {
         }
         async fn says_so(ctx: OrchestrationContext, (): ()) -> Result<u32, Trouble> {
             Err(Trouble::Pay(
-                ctx.call_activity::<u32>("Charge", ()).await.unwrap_err().into(),
+                ctx.call_activity::<u32, _>("Charge", ()).await.unwrap_err().into(),
             ))
         }
         let registry = Registry::new()
@@ -139,14 +139,14 @@ mod through {
             .orchestrator("SaysSo", says_so);
         let mut hub = TestHub::new(registry);
         hub.fake_activity("Charge", |(): ()| Err::<u32, _>(declined()));
-        let failure = hub.run_orchestrator::<u32>("Pays", ()).unwrap_err();
+        let failure = hub.run_orchestrator::<u32, _>("Pays", ()).unwrap_err();
         assert_eq!(
             failure.message,
             "activity `Charge` failed: Declined: the card was declined"
         );
         assert_eq!(failure.error_type, "TaskFailed");
         is_declined(failure.inner.as_deref().unwrap());
-        let failure = hub.run_orchestrator::<u32>("SaysSo", ()).unwrap_err();
+        let failure = hub.run_orchestrator::<u32, _>("SaysSo", ()).unwrap_err();
         assert_eq!(failure.message, "the order cannot be paid");
         assert!(failure.error_type.ends_with("Trouble") && failure.non_retriable);
         is_declined(failure.inner.and_then(|failed| failed.inner).as_deref().unwrap());
@@ -301,7 +301,7 @@ mod functions {
     async fn anyhow_orchestrator(ctx: OrchestrationContext, name: String) -> anyhow::Result<u32> {
         ctx.set_custom_status("asking")?;
         let answer: u32 = ctx.call_activity(&name, ()).await?;
-        let id = ctx.start_new("Nothing", (), CallOptions::new())?;
+        let id = ctx.start_new("Nothing", ()).await?;
         ctx.raise_event(&id, "Hello", answer).context("nobody is told")?;
         Ok(answer)
     }
@@ -317,9 +317,9 @@ mod functions {
         Ok(ctx.call_activity(&name, ()).await?)
     }
 
-    async fn raw_orchestrator(ctx: OrchestrationContext, name: Option<Payload>) -> anyhow::Result<Option<Payload>> {
+    async fn raw_orchestrator(ctx: OrchestrationContext, Raw(name): Raw) -> anyhow::Result<Raw> {
         let name: String = serde_json::from_slice(name.context("no name")?.bytes())?;
-        Ok(ctx.call_activity_raw(&name, None, CallOptions::new()).await?)
+        Ok(ctx.call_activity::<Raw, _>(&name, Raw(None)).await?)
     }
 
     async fn ours(_: ActivityContext, (): ()) -> Result<u32> {
@@ -338,7 +338,7 @@ mod functions {
         Err(declined())?
     }
 
-    async fn raw(_: ActivityContext, _: Option<Payload>) -> anyhow::Result<Option<Payload>> {
+    async fn raw(_: ActivityContext, _: Raw) -> anyhow::Result<Raw> {
         Err(declined())?
     }
 
@@ -352,12 +352,12 @@ mod functions {
             .orchestrator("Boxed", boxed_orchestrator)
             .orchestrator("Our", our_orchestrator)
             .orchestrator("Nothing", nothing)
-            .orchestrator_raw("Raw", raw_orchestrator)
+            .orchestrator("Raw", raw_orchestrator)
             .activity("Ours", ours)
             .activity("Anyhows", anyhows)
             .activity("BoxedOnes", boxed)
             .blocking_activity("Blocking", blocking)
-            .activity_raw("RawOnes", ActivityOptions::new(), raw)
+            .activity("RawOnes", raw)
     }
 
     #[test]
@@ -366,7 +366,7 @@ mod functions {
             for activity in ["Ours", "Anyhows", "BoxedOnes", "Blocking", "RawOnes", "Fake"] {
                 let mut hub = TestHub::new(registry());
                 hub.fake_activity("Fake", |(): ()| -> anyhow::Result<u32> { Err(declined())? });
-                let failure = hub.run_orchestrator::<u32>(orchestrator, activity).unwrap_err();
+                let failure = hub.run_orchestrator::<u32, _>(orchestrator, activity).unwrap_err();
                 assert_eq!(failure.error_type, "TaskFailed", "{orchestrator}");
                 assert!(failure.non_retriable);
                 is_declined(failure.inner.as_deref().unwrap());
@@ -436,7 +436,7 @@ mod functions {
     fn a_mark_against_retries_counts_whatever_it_came_in() {
         async fn patient(ctx: OrchestrationContext, name: String) -> anyhow::Result<u32> {
             let policy = RetryPolicy::new(3, std::time::Duration::from_secs(1));
-            Ok(ctx.call_activity_with(&name, (), policy).await?)
+            Ok(ctx.call_activity(&name, ()).retry(policy).await?)
         }
         async fn around(_: ActivityContext, (): ()) -> anyhow::Result<u32> {
             Err(declined()).context("the order cannot be paid")
@@ -444,7 +444,7 @@ mod functions {
         let registry = registry().orchestrator("Patient", patient).activity("Around", around);
         for activity in ["Ours", "Anyhows", "BoxedOnes", "Blocking", "RawOnes", "Around"] {
             let mut hub = TestHub::new(registry.clone());
-            hub.run_orchestrator::<u32>("Patient", activity).unwrap_err();
+            hub.run_orchestrator::<u32, _>("Patient", activity).unwrap_err();
             assert_eq!(hub.call_count(activity), 1, "{activity}");
         }
     }

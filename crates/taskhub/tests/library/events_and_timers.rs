@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use taskhub::testing::TestHub;
 use taskhub::{
-    CallOptions, ContinueOptions, Error, EventKind, First, InstanceId, OrchestrationContext, Registry, Result,
-    RuntimeStatus, join, join_all, select,
+    Error, EventKind, First, InstanceId, OrchestrationContext, Registry, Result, RuntimeStatus, join, join_all, select,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -158,7 +157,7 @@ fn a_wait_that_was_dropped_takes_no_event() {
 #[test]
 fn s_event_timeout_then_event() {
     let patient = async |ctx: OrchestrationContext, (): ()| -> Result<(Option<u32>, u32)> {
-        let first = ctx.wait_for_external_event_timeout("Go", HOUR).await?;
+        let first = ctx.wait_for_external_event("Go").timeout(HOUR).await?;
         ctx.create_timer(HOUR).await;
         Ok((first, ctx.wait_for_external_event("Go").await?))
     };
@@ -173,7 +172,7 @@ fn s_event_timeout_then_event() {
 #[test]
 fn of_an_event_and_a_time_out_in_one_turn_the_first_in_history_wins() {
     let patient = async |ctx: OrchestrationContext, (): ()| -> Result<Option<u32>> {
-        Ok(ctx.wait_for_external_event_timeout("Go", HOUR).await?)
+        Ok(ctx.wait_for_external_event("Go").timeout(HOUR).await?)
     };
     // Both come while the instance is suspended, so that they arrive in the same turn.
     for (event_is_first, wanted) in [(true, Some(5)), (false, None)] {
@@ -197,7 +196,7 @@ fn of_an_event_and_a_time_out_in_one_turn_the_first_in_history_wins() {
 #[test]
 fn s_timer_cancel() {
     let race = async |ctx: OrchestrationContext, (): ()| -> Result<Option<u32>> {
-        let answer = ctx.wait_for_external_event_timeout("Go", HOUR).await?;
+        let answer = ctx.wait_for_external_event("Go").timeout(HOUR).await?;
         ctx.wait_for_external_event::<()>("End").await?;
         Ok(answer)
     };
@@ -221,9 +220,9 @@ fn s_timer_cancel() {
 fn a_timer_dropped_in_the_turn_that_made_it_was_never_asked_for() {
     let fickle = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
         drop(ctx.create_timer(HOUR));
-        let event = ctx.wait_for_external_event_timeout::<u32>("Go", HOUR).await?;
+        let event = ctx.wait_for_external_event::<u32>("Go").timeout(HOUR).await?;
         assert_eq!(event, Some(1));
-        ctx.call_activity::<()>("Work", ()).await?;
+        ctx.call_activity::<(), _>("Work", ()).await?;
         Ok(())
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Fickle", fickle));
@@ -245,7 +244,7 @@ fn s_timer_left_open() {
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Open", open));
     let before = hub.now();
-    assert_eq!(hub.run_orchestrator::<u8>("Open", ()).unwrap(), 1);
+    assert_eq!(hub.run_orchestrator::<u8, _>("Open", ()).unwrap(), 1);
     assert!(hub.now().since(before) < Duration::from_secs(2));
 }
 
@@ -257,7 +256,7 @@ fn s_timer_past() {
         Ok(())
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Past", past));
-    hub.run_orchestrator::<()>("Past", ()).unwrap();
+    hub.run_orchestrator::<(), _>("Past", ()).unwrap();
 }
 
 #[test]
@@ -285,7 +284,7 @@ fn s_virtual_clock() {
         Ok(ctx.now().since(begun).as_secs() / (24 * 3600))
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Yearly", yearly));
-    assert_eq!(hub.run_orchestrator::<u64>("Yearly", ()).unwrap(), 3650);
+    assert_eq!(hub.run_orchestrator::<u64, _>("Yearly", ()).unwrap(), 3650);
 }
 
 #[test]
@@ -294,9 +293,9 @@ fn s_timers_in_parallel_chains() {
         let chain = |place: u64| {
             let ctx = ctx.clone();
             async move {
-                ctx.call_activity::<u64>("Work", place).await?;
+                ctx.call_activity::<u64, _>("Work", place).await?;
                 ctx.create_timer(Duration::from_secs(place)).await;
-                Ok::<_, Error>(ctx.call_activity::<u64>("Work", place).await?)
+                Ok::<_, Error>(ctx.call_activity::<u64, _>("Work", place).await?)
             }
         };
         let ended = join_all((0..10).map(chain)).await;
@@ -304,7 +303,7 @@ fn s_timers_in_parallel_chains() {
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Chains", chains));
     hub.fake_activity("Work", |place: u64| Ok::<_, Error>(place));
-    assert_eq!(hub.run_orchestrator::<usize>("Chains", ()).unwrap(), 10);
+    assert_eq!(hub.run_orchestrator::<usize, _>("Chains", ()).unwrap(), 10);
     assert_eq!(hub.call_count("Work"), 20);
 }
 
@@ -407,7 +406,7 @@ fn s_can_no_preserve() {
             return Ok(ctx.wait_for_external_event("Item").await?);
         }
         ctx.wait_for_external_event::<()>("Next").await?;
-        ctx.continue_as_new_with(true, ContinueOptions::new().drop_unprocessed_events())
+        ctx.next_execution().drop_unprocessed_events().continue_as_new(true)
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Forgetful", forgetful));
     let id = hub.start("Forgetful", false);
@@ -428,7 +427,7 @@ fn an_event_that_comes_after_the_end_is_kept_even_by_those_who_drop_events() {
             return Ok(ctx.wait_for_external_event("Item").await?);
         }
         ctx.wait_for_external_event::<()>("Next").await?;
-        ctx.continue_as_new_with(true, ContinueOptions::new().drop_unprocessed_events())
+        ctx.next_execution().drop_unprocessed_events().continue_as_new(true)
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Forgetful", forgetful));
     let id = hub.start("Forgetful", false);
@@ -513,7 +512,7 @@ fn a_custom_status_is_measured_as_the_extension_does() {
         assert_eq!(shown, letter.repeat(count));
         let mut hub = TestHub::new(Registry::new().orchestrator("Loud", loud));
         let failure = hub
-            .run_orchestrator::<()>("Loud", letter.repeat(units + 1))
+            .run_orchestrator::<(), _>("Loud", letter.repeat(units + 1))
             .unwrap_err();
         assert_eq!(failure.error_type, "PayloadTooLarge", "{letter}");
     }
@@ -578,8 +577,8 @@ fn s_terminate() {
 #[test]
 fn s_detached_child() {
     let parent = async |ctx: OrchestrationContext, (): ()| -> Result<Vec<String>> {
-        let named = ctx.start_new("WaitTwice", (), CallOptions::new().instance_id("named"))?;
-        let unnamed = ctx.start_new("WaitTwice", (), CallOptions::new())?;
+        let named = ctx.start_new("WaitTwice", ()).id("named").await?;
+        let unnamed = ctx.start_new("WaitTwice", ()).await?;
         Ok(vec![named.to_string(), unnamed.to_string()])
     };
     let mut hub = TestHub::new(

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use taskhub::{
-    ActivityContext, ActivityOptions, Client, Error, EventKind, Hub, HubBuilder, HubError, InstanceId, InstanceInfo,
-    OnNonDeterminism, OrchestrationContext, Payload, Registry, Result, RuntimeStatus, StartOptions, StatusFilter,
-    StatusOptions, join_all,
+    ActivityContext, ActivityOptions, Client, Error, EventKind, Hub, HubBuilder, HubError, Instance, InstanceId,
+    InstanceInfo, Instances, OnNonDeterminism, OrchestrationContext, Payload, Raw, Registry, Result, RuntimeStatus,
+    Store, join_all,
 };
 use taskhub_store::mem::{MemData, MemStore};
 
@@ -53,7 +53,7 @@ fn builder() -> HubBuilder {
 }
 
 /// Waits until an instance shows a custom status, by what it is told to do in between: nothing.
-async fn shows(client: &Client, id: &InstanceId, wanted: &str) {
+async fn shows(client: &Client, id: &Instance, wanted: &str) {
     loop {
         let status = client.get_status(id).await.ok().flatten();
         let shown = status
@@ -71,7 +71,9 @@ async fn work_for_a_function_that_is_missing_waits_if_the_hub_is_told_so() {
     let data = MemData::new();
     let open = |builder: HubBuilder| {
         let store = Arc::new(MemStore::over(&data));
-        builder.on_nondeterminism(OnNonDeterminism::Block).open_with(store)
+        builder
+            .on_nondeterminism(OnNonDeterminism::Block)
+            .open_in(&Store::over(store))
     };
     let hub = open(Hub::builder("SampleHub")).await.unwrap();
     let id = hub.client().start_new("E1_HelloSequence", ()).await.unwrap();
@@ -90,23 +92,15 @@ async fn s_create_get() {
     let hub = builder().in_memory().await.unwrap();
     let client = hub.client();
     let id = client.start_new("E1_HelloSequence", ()).await.unwrap();
-    assert_eq!(id.as_str().len(), 32);
+    assert_eq!(id.id().as_str().len(), 32);
     let greetings: Vec<String> = client.wait_for_completion(&id).await.unwrap();
     assert_eq!(greetings, ["Hello Tokyo!", "Hello Seattle!", "Hello London!"]);
 
-    let options = StatusOptions {
-        show_history: true,
-        show_history_output: false,
-        show_input: false,
-    };
-    let status = client.get_status_with(&id, options).await.unwrap().unwrap();
+    let status = id.status().with_history().without_input().await.unwrap().unwrap();
     assert_eq!(status.info.status, RuntimeStatus::Completed);
     assert!(status.info.created_at <= status.info.updated_at);
     assert_eq!(status.history.unwrap().len(), 12);
-    assert_eq!(
-        client.get_status(&InstanceId::new("none").unwrap()).await.unwrap(),
-        None
-    );
+    assert_eq!(client.get_status("none").await.unwrap(), None);
     hub.stop(GRACE).await.unwrap();
 }
 
@@ -126,7 +120,7 @@ async fn a_failure_and_a_termination_are_told_to_whoever_waits() {
         Ok(()) => panic!("it failed"),
     }
     let id = client.start_new("Adder", 0).await.unwrap();
-    client.terminate(&id, "enough").await.unwrap();
+    client.terminate(&id).reason("enough").await.unwrap();
     match client.wait_for_completion::<u64>(&id).await {
         Err(error) => {
             assert_eq!(error.code(), "instance-terminated");
@@ -164,13 +158,15 @@ async fn a_status_holds_no_more_than_was_asked_for() {
     client.raise_event(&id, "Tell", "told").await.unwrap();
     client.wait_for_end(&id).await.unwrap();
     // Payloads of calls and events, then those of results.
-    let told = async |show_input, show_history_output| {
-        let options = StatusOptions {
-            show_history: true,
-            show_history_output,
-            show_input,
-        };
-        let status = client.get_status_with(&id, options).await.unwrap().unwrap();
+    let told = async |show_input: bool, show_history_output: bool| {
+        let mut asked = client.get_status(&id).with_history();
+        if show_history_output {
+            asked = asked.with_history_output();
+        }
+        if !show_input {
+            asked = asked.without_input();
+        }
+        let status = asked.await.unwrap().unwrap();
         assert_eq!(status.info.input.is_some(), show_input);
         assert_eq!(status.info.output.unwrap().to_text(), "\"toldsecret\"");
         let (mut inputs, mut results) = (0, 0);
@@ -197,38 +193,33 @@ async fn a_status_holds_no_more_than_was_asked_for() {
     let secret = Some("\"secret\"".to_owned());
     let status = client.get_status(&id).await.unwrap().unwrap();
     assert_eq!((shown(status.info), status.history), (secret.clone(), None));
-    for (options, wanted) in [
-        (StatusOptions::default(), &secret),
-        (StatusOptions::new().show_history(true), &secret),
-        (StatusOptions::new().show_input(false), &None),
-    ] {
-        let status = client.get_status_with(&id, options).await.unwrap().unwrap();
-        assert_eq!(status.history.is_some(), options.show_history);
-        assert_eq!(&shown(status.info), wanted, "{options:?}");
-    }
+    let status = id.status().with_history().await.unwrap().unwrap();
+    assert!(status.history.is_some() && shown(status.info) == secret);
+    let status = id.status().without_input().await.unwrap().unwrap();
+    assert_eq!((shown(status.info), status.history), (None, None));
     assert_eq!(shown(client.wait_for_start(&id).await.unwrap()), secret);
     assert_eq!(shown(client.wait_for_end(&id).await.unwrap()), secret);
-    let page = client.get_status_page(StatusFilter::new(), None, 10).await.unwrap();
-    let row = page.rows.into_iter().find(|row| row.instance == id);
+    let page = client.instances().page(None, 10).await.unwrap();
+    let row = page.rows.into_iter().find(|row| row.instance == *id.id());
     assert_eq!(row.and_then(shown), secret);
 
-    let listed = async |filter: StatusFilter| {
-        let info = client.get_status_by(filter.name("Talkative")).await.unwrap().remove(0);
+    let listed = async |instances: Instances| {
+        let info = instances.name("Talkative").await.unwrap().remove(0);
         (info.input.is_some(), info.output.is_some())
     };
-    assert_eq!(listed(StatusFilter::new()).await, (true, true));
-    assert_eq!(listed(StatusFilter::new().show_input(false)).await, (false, true));
-    assert_eq!(listed(StatusFilter::new().show_output(false)).await, (true, false));
+    assert_eq!(listed(client.instances()).await, (true, true));
+    assert_eq!(listed(client.instances().without_input()).await, (false, true));
+    assert_eq!(listed(client.instances().without_output()).await, (true, false));
 }
 
 #[tokio::test]
 async fn what_cannot_be_written_is_named_and_raw_bytes_need_not_be_json() {
-    let echo = async |ctx: OrchestrationContext, input: Option<Payload>| -> Result<Option<Payload>> {
-        let heard = ctx.wait_for_external_event_raw("Tell").await?;
+    let echo = async |ctx: OrchestrationContext, Raw(input): Raw| -> Result<Raw> {
+        let Raw(heard) = ctx.wait_for_external_event("Tell").await?;
         let both = [input, heard].into_iter().flatten().map(|payload| payload.to_text());
-        Ok(Some(Payload::text(&both.collect::<String>())))
+        Ok(Payload::text(&both.collect::<String>()).into())
     };
-    let registry = Registry::new().orchestrator_raw("Raw", echo);
+    let registry = Registry::new().orchestrator("Raw", echo);
     let hub = Hub::builder("SampleHub").registry(registry).in_memory().await.unwrap();
     let client = hub.client();
     let unwritable = BTreeMap::from([((), 1)]);
@@ -239,16 +230,13 @@ async fn what_cannot_be_written_is_named_and_raw_bytes_need_not_be_json() {
             .starts_with("cannot write the input of orchestrator `Raw`"),
         "{error}"
     );
-    let options = StartOptions::new().instance_id("raw-1");
-    let id = client
-        .start_new_raw("Raw", Some(Payload::text("{no ")), options)
-        .await
-        .unwrap();
+    let text = Raw::from(Payload::text("{no "));
+    let id = client.start("Raw", text).id("raw-1").await.unwrap();
     let error = client.raise_event(&id, "Tell", &unwritable).await.unwrap_err();
     let wanted = "cannot write the payload of event `Tell` for instance `raw-1`";
     assert!(error.to_string().starts_with(wanted), "{error}");
     client
-        .raise_event_raw(&id, "Tell", Some(Payload::text("JSON")))
+        .raise_event(&id, "Tell", Raw::from(Payload::text("JSON")))
         .await
         .unwrap();
     let info = client.wait_for_end(&id).await.unwrap();
@@ -260,18 +248,12 @@ async fn an_id_that_no_url_leads_to_is_not_given() {
     let hub = builder().in_memory().await.unwrap();
     let client = hub.client();
     for id in [".", ".."] {
-        let options = StartOptions::new().instance_id(id);
-        let refused = client
-            .start_new_with("E1_HelloSequence", (), options)
-            .await
-            .unwrap_err();
+        let refused = client.start("E1_HelloSequence", ()).id(id).await.unwrap_err();
         assert_eq!(refused.code(), "invalid-instance-id");
         // One that is there from earlier could be asked for.
-        let id = InstanceId::new(id).unwrap();
-        assert_eq!(client.get_status(&id).await.unwrap(), None);
+        assert_eq!(client.get_status(id).await.unwrap(), None);
     }
-    let options = StartOptions::new().instance_id("...");
-    client.start_new_with("E1_HelloSequence", (), options).await.unwrap();
+    client.start("E1_HelloSequence", ()).id("...").await.unwrap();
 }
 
 #[tokio::test]
@@ -283,6 +265,10 @@ async fn a_weak_client_does_not_keep_the_hub() {
     hub.stop(GRACE).await.unwrap();
     drop(hub);
     assert!(weak.upgrade().is_none());
+    // Neither does a handle on an instance.
+    assert_eq!(id.status().await.unwrap_err().code(), "hub-stopped");
+    assert_eq!(id.terminate().await.unwrap_err().code(), "hub-stopped");
+    assert_eq!(id.purge().await.unwrap_err().code(), "hub-stopped");
 }
 
 #[tokio::test]
@@ -292,12 +278,12 @@ async fn events_reach_an_instance_also_when_it_is_suspended() {
     let id = client.start_new("Adder", 0).await.unwrap();
     client.raise_event(&id, "add", 1).await.unwrap();
     shows(&client, &id, "1").await;
-    client.suspend(&id, "a pause").await.unwrap();
+    client.suspend(&id).reason("a pause").await.unwrap();
     client.raise_event(&id, "Add", 2).await.unwrap();
     let status = client.get_status(&id).await.unwrap().unwrap();
     assert_eq!(status.info.status, RuntimeStatus::Suspended);
-    client.resume(&id, "go on").await.unwrap();
-    client.raise_event_once(&id, "Add", 0, "the end").await.unwrap();
+    client.resume(&id).reason("go on").await.unwrap();
+    client.raise_event(&id, "Add", 0).key("the end").await.unwrap();
     assert_eq!(client.wait_for_completion::<u64>(&id).await.unwrap(), 3);
 }
 
@@ -306,24 +292,24 @@ async fn instances_are_listed_by_filter_and_page_and_purged_the_same_way() {
     let hub = builder().in_memory().await.unwrap();
     let client = hub.client();
     for number in 0..5 {
-        let options = StartOptions::new().instance_id(&format!("failing-{number}"));
-        let id = client.start_new_with("Failing", "on purpose", options).await.unwrap();
+        let id = format!("failing-{number}");
+        let id = client.start("Failing", "on purpose").id(&id).await.unwrap();
         client.wait_for_end(&id).await.unwrap();
     }
     let live = client.start_new("Adder", 0).await.unwrap();
     client.wait_for_start(&live).await.unwrap();
     assert_eq!(client.get_status_all().await.unwrap().len(), 6);
-    let failed = StatusFilter::new().statuses([RuntimeStatus::Failed]).name("Failing");
-    assert_eq!(client.get_status_by(failed.clone()).await.unwrap().len(), 5);
-    let first = client.get_status_page(failed.clone(), None, 2).await.unwrap();
-    let rest = client.get_status_page(failed.clone(), first.next, 10).await.unwrap();
+    let failed = client.instances().statuses([RuntimeStatus::Failed]).name("Failing");
+    assert_eq!(failed.clone().await.unwrap().len(), 5);
+    let first = failed.clone().page(None, 2).await.unwrap();
+    let rest = failed.page(first.next, 10).await.unwrap();
     assert_eq!((first.rows.len(), rest.rows.len(), rest.next), (2, 3, None));
 
     let last = client.get_status(&live).await.unwrap().unwrap().info;
-    let none = StatusFilter::new().created_to(first.rows[0].created_at);
-    assert_eq!(client.get_status_by(none).await.unwrap(), []);
-    let newest = StatusFilter::new().created_from(last.created_at);
-    assert_eq!(client.get_status_by(newest).await.unwrap().len(), 1);
+    let none = client.instances().created_to(first.rows[0].created_at);
+    assert_eq!(none.await.unwrap(), []);
+    let newest = client.instances().created_from(last.created_at);
+    assert_eq!(newest.await.unwrap().len(), 1);
 
     assert_eq!(
         client.purge_instance_history(&live).await.unwrap_err().code(),
@@ -331,18 +317,21 @@ async fn instances_are_listed_by_filter_and_page_and_purged_the_same_way() {
     );
     assert_eq!(client.purge_instance_history(&first.rows[0].instance).await.unwrap(), 1);
     assert_eq!(client.purge_instance_history(&first.rows[0].instance).await.unwrap(), 0);
-    assert_eq!(client.purge_instance_history_by(StatusFilter::new()).await.unwrap(), 4);
+    assert_eq!(client.instances().purge().await.unwrap(), 4);
     assert_eq!(client.get_status_all().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn an_instance_goes_on_after_a_restart_and_with_no_budget_for_live_futures() {
     let data = MemData::new();
-    let open = || builder().live_bytes_max(0).open_with(Arc::new(MemStore::over(&data)));
+    let open = || {
+        builder()
+            .live_bytes_max(0)
+            .open_in(&Store::over(Arc::new(MemStore::over(&data))))
+    };
     let hub = open().await.unwrap();
-    let ids = ["a", "b", "c"].map(|id| StartOptions::new().instance_id(id));
-    for options in ids {
-        let id = hub.client().start_new_with("Adder", 0, options).await.unwrap();
+    for id in ["a", "b", "c"] {
+        let id = hub.client().start("Adder", 0).id(id).await.unwrap();
         hub.client().raise_event(&id, "Add", 5).await.unwrap();
         shows(&hub.client(), &id, "5").await;
     }
@@ -386,12 +375,13 @@ async fn no_more_calls_of_an_activity_run_at_once_than_it_allows() {
         }
     };
     let fan_out = async |ctx: OrchestrationContext, width: usize| -> Result<usize> {
-        let results = join_all((0..width).map(|_| ctx.call_activity::<()>("Work", ()))).await;
+        let results = join_all((0..width).map(|_| ctx.call_activity::<(), _>("Work", ()))).await;
         Ok(results.into_iter().flatten().count())
     };
     let hub = Hub::builder("SampleHub")
         .orchestrator("FanOut", fan_out)
-        .activity_with("Work", ActivityOptions::new().concurrency(3), work)
+        .activity("Work", work)
+        .activity_options("Work", ActivityOptions::new().concurrency(3))
         .in_memory()
         .await
         .unwrap();

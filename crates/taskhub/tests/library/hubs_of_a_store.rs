@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use taskhub::{Hub, HubError, OrchestrationContext, Result, STOP_PERIOD, StartOptions, Store};
+use taskhub::{Hub, HubError, OrchestrationContext, Result, STOP_PERIOD, Store};
 use taskhub_store::mem::{MemData, MemStore};
 
 async fn waiting(ctx: OrchestrationContext, (): ()) -> Result<()> {
@@ -23,8 +23,7 @@ async fn open(folder: &Path, name: &str) -> Hub {
 /// A hub with one instance in it, which has ended its work.
 async fn leave(folder: &Path, name: &str) {
     let hub = open(folder, name).await;
-    let options = StartOptions::new().instance_id("one");
-    hub.client().start_new_with("Waiting", (), options).await.unwrap();
+    hub.client().start("Waiting", ()).id("one").await.unwrap();
     hub.stop(STOP_PERIOD).await.unwrap();
     assert!(hub.is_stopping());
 }
@@ -88,19 +87,16 @@ async fn looking_for_a_hub_makes_no_store() {
 #[tokio::test]
 async fn hubs_of_an_open_store_are_listed_and_deleted_too() {
     let data = MemData::new();
-    let store: Arc<dyn Store> = Arc::new(MemStore::over(&data));
+    let store = Store::over(Arc::new(MemStore::over(&data)));
     for name in ["Orders", "Mail"] {
-        let hub = Hub::builder(name).partitions(3).open_with(Arc::clone(&store)).await;
+        let hub = Hub::builder(name).partitions(3).open_in(&store).await;
         hub.unwrap().stop(STOP_PERIOD).await.unwrap();
     }
-    let hubs = Hub::list_with(store.as_ref()).await.unwrap();
+    let hubs = store.hubs().await.unwrap();
     let listed: Vec<_> = hubs.iter().map(|hub| (hub.name.as_str(), hub.partitions)).collect();
     assert_eq!(listed, [("Mail", 3), ("Orders", 3)]);
-    Hub::delete_with(store.as_ref(), "Mail").await.unwrap();
-    let hubs = Hub::list_with(store.as_ref()).await.unwrap();
+    store.delete_hub("Mail").await.unwrap();
+    let hubs = store.hubs().await.unwrap();
     assert_eq!(hubs.len(), 1);
-    assert_eq!(
-        Hub::delete_with(store.as_ref(), "Mail").await.unwrap_err().code(),
-        "hub-not-found"
-    );
+    assert_eq!(store.delete_hub("Mail").await.unwrap_err().code(), "hub-not-found");
 }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
-use taskhub::{
-    ActivityContext, ActivityOptions, CallOptions, Hub, OrchestrationContext, Payload, Registry, Result, StartOptions,
-};
+use taskhub::{ActivityContext, Hub, OrchestrationContext, Payload, Raw, Registry, Result};
 
 /// A value of a type that knows itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,11 +44,8 @@ async fn relay(ctx: OrchestrationContext, node: Node) -> Result<Node> {
     node = ctx.call_sub_orchestrator("Child", node).await?;
     ctx.raise_event(ctx.instance_id(), "Back", &node)?;
     node = ctx.wait_for_external_event("Back").await?;
-    let raw = ctx
-        .call_activity_raw("SameRaw", Some(text(120)), CallOptions::new())
-        .await?;
-    ctx.call_sub_orchestrator_raw("ChildRaw", raw, CallOptions::new())
-        .await?;
+    let raw = ctx.call_activity::<Raw, _>("SameRaw", Raw::from(text(120))).await?;
+    ctx.call_sub_orchestrator::<Raw, _>("ChildRaw", raw).await?;
     node.is_last = true;
     ctx.continue_as_new(node)
 }
@@ -63,36 +58,35 @@ async fn waiting(ctx: OrchestrationContext, (): ()) -> Result<Node> {
     Ok(ctx.wait_for_external_event("Go").await?)
 }
 
-async fn child_raw(_: OrchestrationContext, input: Option<Payload>) -> Result<Option<Payload>> {
+async fn child_raw(_: OrchestrationContext, input: Raw) -> Result<Raw> {
     Ok(input)
 }
 
 /// Hands over what is too deep every way there is; says what came of it.
 async fn refused(ctx: OrchestrationContext, (): ()) -> Result<Vec<String>> {
-    let (deep, raw) = (nested(121), || Some(text(121)));
-    let options = CallOptions::new;
+    let (deep, raw) = (nested(121), || Raw::from(text(121)));
     let mut said = Vec::new();
     for result in [
         ctx.set_custom_status(&deep),
         ctx.raise_event(ctx.instance_id(), "Back", &deep),
-        ctx.start_new("Child", &deep, options()).map(|_| ()),
+        ctx.start_new("Child", &deep).await.map(|_| ()),
         ctx.continue_as_new::<()>(&deep),
     ] {
         said.push(result.unwrap_err().error_type().to_owned());
     }
     for call in [
-        ctx.call_activity::<Node>("Same", &deep).await.map(|_| ()),
-        ctx.call_activity_raw("SameRaw", raw(), options()).await.map(|_| ()),
-        ctx.call_sub_orchestrator::<Node>("Child", &deep).await.map(|_| ()),
-        ctx.call_sub_orchestrator_raw("ChildRaw", raw(), options())
+        ctx.call_activity::<Node, _>("Same", &deep).await.map(|_| ()),
+        ctx.call_activity::<Raw, _>("SameRaw", raw()).await.map(|_| ()),
+        ctx.call_sub_orchestrator::<Node, _>("Child", &deep).await.map(|_| ()),
+        ctx.call_sub_orchestrator::<Raw, _>("ChildRaw", raw()).await.map(|_| ()),
+        // These run, and fail themselves.
+        ctx.call_activity::<Node, _>("Deep", ()).await.map(|_| ()),
+        ctx.call_activity::<Node, _>("DeepRaw", ()).await.map(|_| ()),
+        ctx.call_activity::<Node, _>("DeepBlocking", ()).await.map(|_| ()),
+        ctx.call_sub_orchestrator::<Node, _>("DeepOutput", ()).await.map(|_| ()),
+        ctx.call_sub_orchestrator::<Node, _>("DeepOutputRaw", ())
             .await
             .map(|_| ()),
-        // These run, and fail themselves.
-        ctx.call_activity::<Node>("Deep", ()).await.map(|_| ()),
-        ctx.call_activity::<Node>("DeepRaw", ()).await.map(|_| ()),
-        ctx.call_activity::<Node>("DeepBlocking", ()).await.map(|_| ()),
-        ctx.call_sub_orchestrator::<Node>("DeepOutput", ()).await.map(|_| ()),
-        ctx.call_sub_orchestrator::<Node>("DeepOutputRaw", ()).await.map(|_| ()),
     ] {
         said.push(call.unwrap_err().error_type().to_owned());
     }
@@ -105,27 +99,26 @@ async fn hub(runs: &Arc<AtomicUsize>) -> Hub {
         typed.fetch_add(1, Ordering::SeqCst);
         async move { Ok::<_, taskhub::Error>(node) }
     };
-    let same_raw = move |_: ActivityContext, input: Option<Payload>| {
+    let same_raw = move |_: ActivityContext, input: Raw| {
         raw.fetch_add(1, Ordering::SeqCst);
         async move { Ok::<_, taskhub::Error>(input) }
     };
-    let options = ActivityOptions::new;
     let deep = async |_: ActivityContext, (): ()| Ok::<_, taskhub::Error>(nested(121));
-    let deep_raw = async |_: ActivityContext, _: Option<Payload>| Ok::<_, taskhub::Error>(Some(text(121)));
+    let deep_raw = async |_: ActivityContext, _: Raw| Ok::<_, taskhub::Error>(Raw::from(text(121)));
     let deep_output = async |_: OrchestrationContext, (): ()| Ok::<_, taskhub::Error>(nested(121));
-    let deep_output_raw = async |_: OrchestrationContext, _: Option<Payload>| Ok::<_, taskhub::Error>(Some(text(121)));
+    let deep_output_raw = async |_: OrchestrationContext, _: Raw| Ok::<_, taskhub::Error>(Raw::from(text(121)));
     let registry = Registry::new()
         .orchestrator("Relay", relay)
         .orchestrator("Refused", refused)
         .orchestrator("Child", child)
         .orchestrator("Waiting", waiting)
-        .orchestrator_raw("ChildRaw", child_raw)
+        .orchestrator("ChildRaw", child_raw)
         .orchestrator("DeepOutput", deep_output)
-        .orchestrator_raw("DeepOutputRaw", deep_output_raw)
+        .orchestrator("DeepOutputRaw", deep_output_raw)
         .activity("Same", same)
-        .activity_raw("SameRaw", options(), same_raw)
+        .activity("SameRaw", same_raw)
         .activity("Deep", deep)
-        .activity_raw("DeepRaw", options(), deep_raw)
+        .activity("DeepRaw", deep_raw)
         .blocking_activity("DeepBlocking", |_, (): ()| Ok::<_, taskhub::Error>(nested(121)));
     let builder = Hub::builder("Levels").registry(registry).check_replay(true);
     builder.in_memory().await.unwrap()
@@ -145,16 +138,13 @@ async fn a_hundred_and_twenty_levels_pass_everywhere() {
         }
     );
     let rows = client.get_status_all().await.unwrap();
-    let row = rows.iter().find(|row| row.instance == id).unwrap();
+    let row = rows.iter().find(|row| row.instance == *id.id()).unwrap();
     for payload in [&row.input, &row.output, &row.custom_status] {
         // A list and a record stand around it where it is shown.
         let shown = format!("[{{\"x\":{}}}]", payload.as_ref().unwrap().to_text());
         serde_json::from_str::<serde_json::Value>(&shown).unwrap();
     }
-    let raw = client
-        .start_new_raw("ChildRaw", Some(text(120)), StartOptions::new())
-        .await
-        .unwrap();
+    let raw = client.start("ChildRaw", Raw::from(text(120))).await.unwrap();
     client.wait_for_completion::<Node>(&raw).await.unwrap();
 }
 
@@ -187,22 +177,20 @@ async fn a_client_is_told_at_once() {
         (started.code(), started.to_string().as_str()),
         ("payload-too-deep", told)
     );
-    let started = client
-        .start_new_raw("ChildRaw", Some(text(121)), StartOptions::new())
-        .await;
+    let started = client.start("ChildRaw", Raw::from(text(121))).await;
     assert_eq!(started.unwrap_err().code(), "payload-too-deep");
     assert!(client.get_status_all().await.unwrap().is_empty());
     let id = client.start_new("Waiting", ()).await.unwrap();
     for raised in [
         client.raise_event(&id, "Go", nested(121)).await,
-        client.raise_event_once(&id, "Go", nested(121), "key").await,
-        client.raise_event_raw(&id, "Go", Some(text(121))).await,
+        client.raise_event(&id, "Go", nested(121)).key("key").await,
+        client.raise_event(&id, "Go", Raw::from(text(121))).await,
     ] {
         assert_eq!(raised.unwrap_err().code(), "payload-too-deep");
     }
     // What is no JSON has no levels, however it looks.
     let brackets = Payload::text(&"[".repeat(1_000));
-    let id = client.start_new_raw("ChildRaw", Some(brackets.clone()), StartOptions::new());
+    let id = client.start("ChildRaw", Raw::from(brackets.clone()));
     let info = client.wait_for_end(&id.await.unwrap()).await.unwrap();
     assert_eq!(info.output, Some(brackets));
 }

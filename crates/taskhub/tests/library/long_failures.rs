@@ -70,8 +70,7 @@ async fn waits(ctx: OrchestrationContext, (): ()) -> Result<()> {
 
 async fn parent(ctx: OrchestrationContext, (): ()) -> Result<()> {
     let id = format!("{}-child", ctx.instance_id());
-    let options = taskhub::CallOptions::new().instance_id(&id);
-    Ok(ctx.call_sub_orchestrator_with("Waits", (), options).await?)
+    Ok(ctx.call_sub_orchestrator("Waits", ()).id(&id).await?)
 }
 
 async fn grandparent(ctx: OrchestrationContext, depth: u32) -> Result<()> {
@@ -109,7 +108,7 @@ fn the_failure_of_an_activity_is_cut() {
         ("Blocking", "Error"),
         ("Fake", "Error"),
     ] {
-        let failure = hub.run_orchestrator::<()>("Calls", name).unwrap_err();
+        let failure = hub.run_orchestrator::<(), _>("Calls", name).unwrap_err();
         is_cut(&failure);
         let inner = failure.inner.unwrap();
         is_cut(&inner);
@@ -118,7 +117,7 @@ fn the_failure_of_an_activity_is_cut() {
             (error_type, name == "Fails")
         );
     }
-    let failure = hub.run_orchestrator::<()>("Calls", "Nests").unwrap_err();
+    let failure = hub.run_orchestrator::<(), _>("Calls", "Nests").unwrap_err();
     let causes = std::iter::successors(failure.inner.as_deref(), |failure| failure.inner.as_deref());
     assert_eq!(causes.clone().count(), FAILURE_CAUSES_MAX);
     let last = &causes.last().unwrap().message;
@@ -132,7 +131,7 @@ fn the_failure_of_an_activity_is_cut() {
 fn the_failure_of_an_orchestrator_is_cut_whichever_part_is_long() {
     let mut hub = TestHub::new(registry());
     for kind in 0..4 {
-        let failure = hub.run_orchestrator::<()>("Quotes", kind).unwrap_err();
+        let failure = hub.run_orchestrator::<(), _>("Quotes", kind).unwrap_err();
         assert!(failure.size() <= FAILURE_BYTES_MAX);
         match kind {
             1 => assert!(failure.error_type.ends_with(" bytes cut]") && failure.message == "the type is long"),
@@ -148,7 +147,7 @@ fn the_failure_of_an_orchestrator_is_cut_whichever_part_is_long() {
 #[test]
 fn a_failure_that_goes_up_through_many_stays_within_the_limit() {
     let mut hub = TestHub::new(registry());
-    let mut failure = Some(Box::new(hub.run_orchestrator::<()>("Grandparent", 5).unwrap_err()));
+    let mut failure = Some(Box::new(hub.run_orchestrator::<(), _>("Grandparent", 5).unwrap_err()));
     assert!(failure.as_ref().unwrap().size() <= FAILURE_BYTES_MAX);
     let mut types = Vec::new();
     while let Some(level) = failure {

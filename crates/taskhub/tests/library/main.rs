@@ -13,6 +13,7 @@ mod hubs_of_a_store;
 mod levels;
 mod long_failures;
 mod names;
+mod surface;
 mod turns;
 mod values;
 mod worker;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use taskhub::testing::{TestHub, retrace};
 use taskhub::{
-    ActivityContext, ActivityOptions, CallOptions, Error, EventKind, HistoryEvent, Hub, InstanceId,
-    OrchestrationContext, Registry, Result, RetryPolicy, RuntimeStatus, StartOptions, StatusFilter, join_all,
+    ActivityContext, ActivityOptions, Error, EventKind, HistoryEvent, Hub, InstanceId, OrchestrationContext, Registry,
+    Result, RetryPolicy, RuntimeStatus, join_all,
 };
 
 /// Does everything that names a function, each under another spelling than the registered one.
@@ -18,8 +18,8 @@ async fn caller(ctx: OrchestrationContext, round: u32) -> Result<String> {
     }
     let greeting: String = ctx.call_activity("sayhello", "Tokyo").await?;
     let patient = RetryPolicy::new(2, Duration::from_secs(1));
-    let again: String = ctx.call_activity_with("SAYHELLO", greeting, patient).await?;
-    ctx.start_new("CALLED", "detached", CallOptions::new().instance_id("detached"))?;
+    let again: String = ctx.call_activity("SAYHELLO", greeting).retry(patient).await?;
+    ctx.start_new("CALLED", "detached").id("detached").await?;
     Ok(ctx.call_sub_orchestrator("cALLED", again).await?)
 }
 
@@ -113,10 +113,11 @@ fn a_fake_stands_for_every_spelling_and_takes_the_limit_of_the_registered_activi
     let registry = Registry::new()
         .orchestrator("Called", called)
         .orchestrator("Caller", caller)
-        .activity_with("SayHello", limited, say_hello);
+        .activity("SayHello", say_hello)
+        .activity_options("SayHello", limited);
     let mut hub = TestHub::new(registry);
     hub.fake_activity_taking("sAYhELLO", hour, |_: String| Ok::<_, Error>("late".to_owned()));
-    let failure = hub.run_orchestrator::<String>("caller", 1).unwrap_err();
+    let failure = hub.run_orchestrator::<String, _>("caller", 1).unwrap_err();
     assert!(failure.message.contains("was not done after 5s"), "{failure}");
 }
 
@@ -148,18 +149,18 @@ async fn a_hub_finds_functions_and_lists_instances_by_any_spelling() {
     let builder = Hub::builder("TestHub").registry(registry()).check_replay(true);
     let hub = builder.in_memory().await.unwrap();
     let client = hub.client();
-    let repeatable = || StartOptions::new().instance_id("one").idempotency_key("key");
-    let caller = client.start_new_with("caller", 0, repeatable()).await.unwrap();
-    client.start_new_with("CALLER", 0, repeatable()).await.unwrap();
+    let start = |name| client.start(name, 0).id("one").key("key");
+    let caller = start("caller").await.unwrap();
+    start("CALLER").await.unwrap();
     let greeting: String = client.wait_for_completion(&caller).await.unwrap();
     assert_eq!(greeting, "Called SayHello SayHello Tokyo");
     for spelling in ["Caller", "cALLER"] {
-        let found = client.get_status_by(StatusFilter::new().name(spelling)).await.unwrap();
+        let found = client.instances().name(spelling).await.unwrap();
         let found: Vec<&str> = found.iter().map(|info| info.name.as_str()).collect();
         assert_eq!(found, ["Caller"]);
     }
     client.wait_for_end(&id("detached")).await.unwrap();
-    let gone = client.purge_instance_history_by(StatusFilter::new().name("CALLED"));
+    let gone = client.instances().name("CALLED").purge();
     assert_eq!(gone.await.unwrap(), 2);
 }
 
@@ -174,12 +175,17 @@ async fn the_limit_of_an_activity_holds_for_all_its_spellings() {
     };
     let all = async |ctx: OrchestrationContext, (): ()| -> Result<bool> {
         let spellings = ["Alone", "alone", "ALONE", "aLONE"].into_iter().cycle().take(40);
-        let calls = join_all(spellings.map(|name| ctx.call_activity::<bool>(name, ()))).await;
+        let calls = join_all(spellings.map(|name| ctx.call_activity::<bool, _>(name, ()))).await;
         Ok(calls.into_iter().all(|alone| alone.unwrap()))
     };
     let one = ActivityOptions::new().concurrency(1);
     let hub = Hub::builder("TestHub").orchestrator("All", all);
-    let hub = hub.activity_with("Alone", one, alone).in_memory().await.unwrap();
+    let hub = hub
+        .activity("Alone", alone)
+        .activity_options("Alone", one)
+        .in_memory()
+        .await
+        .unwrap();
     let id = hub.client().start_new("ALL", ()).await.unwrap();
     assert!(hub.client().wait_for_completion::<bool>(&id).await.unwrap());
 }

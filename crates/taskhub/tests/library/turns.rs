@@ -75,7 +75,7 @@ fn a_restart_before_every_turn_changes_nothing() {
 
 async fn changed(ctx: OrchestrationContext, (): ()) -> Result<()> {
     ctx.wait_for_external_event::<()>("Next").await?;
-    ctx.call_activity::<()>("Work", ()).await?;
+    ctx.call_activity::<(), _>("Work", ()).await?;
     Ok(())
 }
 
@@ -116,7 +116,7 @@ where
 }
 
 async fn work_then_wait(ctx: OrchestrationContext) -> Result<()> {
-    ctx.call_activity::<()>("Work", ()).await?;
+    ctx.call_activity::<(), _>("Work", ()).await?;
     Ok(ctx.wait_for_external_event("Next").await?)
 }
 
@@ -194,11 +194,11 @@ fn a_turn_that_a_replay_answers_otherwise_fails_at_once() {
     let reckless = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
         let call = CALLS.get();
         CALLS.set(call + 1);
-        Ok(ctx.call_activity(&format!("Work{call}"), ()).await?)
+        Ok(ctx.call_activity(format!("Work{call}"), ()).await?)
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Reckless", reckless));
     echo(&mut hub, &["Work0", "Work1"]);
-    let failure = hub.run_orchestrator::<()>("Reckless", ()).unwrap_err();
+    let failure = hub.run_orchestrator::<(), _>("Reckless", ()).unwrap_err();
     assert_eq!(failure.error_type, NON_DETERMINISM);
     let wanted = "the turn scheduled activity `Work0` with id 0, and when it was replayed activity `Work1` with id 0";
     assert!(failure.message.contains(wanted), "{failure}");
@@ -237,7 +237,7 @@ fn s_replay_check() {
 #[test]
 fn s_fail_fanout_replay() {
     let fan_out = async |ctx: OrchestrationContext, (): ()| -> Result<usize> {
-        let results = join_all((0..50).map(|place| ctx.call_activity::<u32>("Work", place))).await;
+        let results = join_all((0..50).map(|place| ctx.call_activity::<u32, _>("Work", place))).await;
         Ok(results.iter().filter(|result| result.is_err()).count())
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("FanOut", fan_out));
@@ -245,15 +245,15 @@ fn s_fail_fanout_replay() {
         "Work",
         |place: u32| if place % 5 < 2 { Err("broken") } else { Ok(place) },
     );
-    assert_eq!(hub.run_orchestrator::<usize>("FanOut", ()).unwrap(), 20);
+    assert_eq!(hub.run_orchestrator::<usize, _>("FanOut", ()).unwrap(), 20);
 }
 
 #[test]
 fn s_return_with_open_tasks() {
     let hasty = async |ctx: OrchestrationContext, (): ()| -> Result<&'static str> {
-        let _work = ctx.call_activity::<()>("Work", ());
+        let _work = ctx.call_activity::<(), _>("Work", ());
         let _timer = ctx.create_timer(Duration::from_hours(1));
-        let _child = ctx.call_sub_orchestrator::<()>("Child", ());
+        let _child = ctx.call_sub_orchestrator::<(), _>("Child", ());
         ctx.wait_for_external_event::<()>("Go").await?;
         Ok("done")
     };
@@ -280,8 +280,8 @@ fn s_return_with_open_tasks() {
 #[test]
 fn s_throw_with_open_tasks() {
     let failing = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
-        let _child = ctx.call_sub_orchestrator::<()>("Child", ());
-        ctx.call_activity::<()>("Work", ()).await?;
+        let _child = ctx.call_sub_orchestrator::<(), _>("Child", ());
+        ctx.call_activity::<(), _>("Work", ()).await?;
         Ok(())
     };
     let child =
@@ -309,27 +309,27 @@ fn s_throw_with_open_tasks() {
 #[test]
 fn a_call_that_is_never_awaited_is_made_all_the_same() {
     let careless = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
-        drop(ctx.call_activity::<()>("Work", 1));
-        ctx.call_activity::<()>("Work", 2).await?;
+        drop(ctx.call_activity::<(), _>("Work", 1));
+        ctx.call_activity::<(), _>("Work", 2).await?;
         Ok(())
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Careless", careless));
     echo(&mut hub, &["Work"]);
     hub.fake_activity("Work", |_: u32| Ok::<_, Error>(()));
-    hub.run_orchestrator::<()>("Careless", ()).unwrap();
+    hub.run_orchestrator::<(), _>("Careless", ()).unwrap();
     assert_eq!(hub.call_count("Work"), 2);
 }
 
 #[test]
 fn awaiting_something_foreign_fails_at_once() {
     let sleeper = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
-        ctx.call_activity::<()>("Work", ()).await?;
+        ctx.call_activity::<(), _>("Work", ()).await?;
         std::future::pending::<()>().await;
         Ok(())
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Sleeper", sleeper));
     echo(&mut hub, &["Work"]);
-    let failure = hub.run_orchestrator::<()>("Sleeper", ()).unwrap_err();
+    let failure = hub.run_orchestrator::<(), _>("Sleeper", ()).unwrap_err();
     assert_eq!(failure.error_type, "ForeignAwaitError");
     assert!(
         failure
@@ -342,7 +342,7 @@ fn awaiting_something_foreign_fails_at_once() {
 #[test]
 fn what_tokio_makes_is_foreign_and_no_panic() {
     let sleeper = async |ctx: OrchestrationContext, is_spawning: bool| -> Result<()> {
-        ctx.call_activity::<()>("Work", ()).await?;
+        ctx.call_activity::<(), _>("Work", ()).await?;
         if is_spawning {
             #[expect(clippy::disallowed_methods, reason = "it is what must not be done")]
             let spawned = tokio::spawn(std::future::pending::<()>());
@@ -354,7 +354,7 @@ fn what_tokio_makes_is_foreign_and_no_panic() {
     let mut hub = TestHub::new(Registry::new().orchestrator("Sleeper", sleeper));
     echo(&mut hub, &["Work"]);
     for is_spawning in [false, true] {
-        let failure = hub.run_orchestrator::<()>("Sleeper", is_spawning).unwrap_err();
+        let failure = hub.run_orchestrator::<(), _>("Sleeper", is_spawning).unwrap_err();
         assert_eq!(failure.error_type, "ForeignAwaitError", "{failure}");
     }
 }
@@ -392,7 +392,7 @@ fn an_orchestrator_that_is_not_registered_fails_its_instance_and_names_those_tha
             .orchestrator("A", hello_sequence)
             .orchestrator("B", hello_sequence),
     );
-    let failure = hub.run_orchestrator::<()>("C", ()).unwrap_err();
+    let failure = hub.run_orchestrator::<(), _>("C", ()).unwrap_err();
     assert_eq!(
         failure.to_string(),
         "OrchestratorNotRegisteredError: no orchestrator `C` is registered; registered: `A`, `B`"
@@ -421,7 +421,7 @@ fn a_running_instance_whose_orchestrator_is_gone_says_so() {
 fn an_input_of_the_wrong_type_fails_with_function_and_type() {
     let add = async |_: OrchestrationContext, number: u32| -> Result<u32> { Ok(number + 1) };
     let mut hub = TestHub::new(Registry::new().orchestrator("Add", add));
-    let failure = hub.run_orchestrator::<u32>("Add", "seven").unwrap_err();
+    let failure = hub.run_orchestrator::<u32, _>("Add", "seven").unwrap_err();
     assert_eq!(failure.error_type, "DeserializationError");
     assert!(
         failure
@@ -435,7 +435,9 @@ fn an_input_of_the_wrong_type_fails_with_function_and_type() {
 fn a_result_of_the_wrong_type_fails_the_call() {
     let mut hub = TestHub::new(Registry::new().orchestrator("E1_HelloSequence", hello_sequence));
     hub.fake_activity("E1_SayHello", |_: String| Ok::<_, Error>(7));
-    let failure = hub.run_orchestrator::<Vec<String>>("E1_HelloSequence", ()).unwrap_err();
+    let failure = hub
+        .run_orchestrator::<Vec<String>, _>("E1_HelloSequence", ())
+        .unwrap_err();
     let wanted = "cannot read the result of activity `E1_SayHello` as `alloc::string::String`";
     assert!(failure.message.contains(wanted), "{failure}");
 }
@@ -447,7 +449,7 @@ fn a_panic_sets_the_instance_aside_with_its_message() {
         Ok(())
     };
     let mut hub = TestHub::new(Registry::new().orchestrator("Shaky", shaky));
-    let failure = hub.run_orchestrator::<()>("Shaky", 3).unwrap_err();
+    let failure = hub.run_orchestrator::<(), _>("Shaky", 3).unwrap_err();
     assert!(
         failure
             .message
@@ -462,14 +464,18 @@ fn a_panic_in_an_activity_is_a_failure() {
     hub.fake_activity("E1_SayHello", |city: String| -> Result<String> {
         panic!("no way to {city}")
     });
-    let failure = hub.run_orchestrator::<Vec<String>>("E1_HelloSequence", ()).unwrap_err();
+    let failure = hub
+        .run_orchestrator::<Vec<String>, _>("E1_HelloSequence", ())
+        .unwrap_err();
     assert_eq!(failure.inner.unwrap().to_string(), "Panic: no way to Tokyo");
 }
 
 #[test]
 fn an_activity_that_is_not_registered_fails_the_call_for_good() {
     let mut hub = TestHub::new(Registry::new().orchestrator("E1_HelloSequence", hello_sequence));
-    let failure = hub.run_orchestrator::<Vec<String>>("E1_HelloSequence", ()).unwrap_err();
+    let failure = hub
+        .run_orchestrator::<Vec<String>, _>("E1_HelloSequence", ())
+        .unwrap_err();
     let cause = failure.inner.unwrap();
     assert_eq!(
         cause.to_string(),
@@ -485,7 +491,7 @@ fn time_and_ids_are_the_same_on_replay() {
         for _ in 0..3 {
             seen.push(format!("{} {} {}", ctx.now(), ctx.new_guid(), ctx.random()));
             // Anything that changed on replay would change this input, and with it the turn.
-            ctx.call_activity::<()>("Show", seen.join(",")).await?;
+            ctx.call_activity::<(), _>("Show", seen.join(",")).await?;
             ctx.create_timer(Duration::from_mins(1)).await;
         }
         Ok(seen)
@@ -499,7 +505,8 @@ fn time_and_ids_are_the_same_on_replay() {
 
 #[test]
 fn history_keeps_the_input_as_it_was_given() {
-    let mut hub = TestHub::new(Registry::new().orchestrator_raw("Raw", async |_, input| Ok::<_, Error>(input)));
+    let mut hub =
+        TestHub::new(Registry::new().orchestrator("Raw", async |_, input: taskhub::Raw| Ok::<_, Error>(input)));
     let id = hub.start("Raw", serde_json::json!({"b": 1, "a": 2}));
     hub.run();
     let EventKind::ExecutionStarted(started) = &hub.history(&id)[1].kind else {
@@ -511,7 +518,7 @@ fn history_keeps_the_input_as_it_was_given() {
 #[test]
 fn an_instance_that_is_set_aside_is_tried_again_after_a_deployment() {
     let broken = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
-        ctx.call_activity::<()>("Work", ()).await?;
+        ctx.call_activity::<(), _>("Work", ()).await?;
         panic!("not finished yet");
     };
     let mended = async |ctx: OrchestrationContext, (): ()| -> Result<()> { Ok(ctx.call_activity("Work", ()).await?) };
@@ -532,12 +539,13 @@ fn a_fake_that_takes_longer_than_the_activity_may_is_timed_out() {
     let options = ActivityOptions::new().start_to_close(Duration::from_secs(5));
     let registry = Registry::new()
         .orchestrator("Asks", asks)
-        .activity_with("Slow", options, slow);
+        .activity("Slow", slow)
+        .activity_options("Slow", options);
     let mut hub = TestHub::new(registry);
     for (seconds, wanted) in [(5, None), (6, Some("ActivityTimeout"))] {
         hub.fake_activity_taking("Slow", Duration::from_secs(seconds), |(): ()| Ok::<_, Error>(()));
         let before = hub.now();
-        let failure = hub.run_orchestrator::<()>("Asks", ()).err();
+        let failure = hub.run_orchestrator::<(), _>("Asks", ()).err();
         let error_type = failure
             .as_ref()
             .and_then(|failure| Some(failure.inner.as_ref()?.error_type.as_str()));
@@ -564,7 +572,7 @@ fn what_a_turn_asks_for_beyond_its_limit_is_not_encoded() {
         ENCODED.set(0);
         let count = Cell::new(0);
         let calls: Vec<_> = (0..40)
-            .map(|_| ctx.call_activity::<()>("Store", Large(&count)))
+            .map(|_| ctx.call_activity::<(), _>("Store", Large(&count)))
             .collect();
         ENCODED.set(count.get());
         join_all(calls).await;

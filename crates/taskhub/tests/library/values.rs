@@ -7,8 +7,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use taskhub::testing::TestHub;
 use taskhub::{
-    ActivityContext, ActivityOptions, CallOptions, Client, Error, EventKind, Hub, InstanceId, OrchestrationContext,
-    Payload, Registry, Result, StartOptions, StatusFilter, StatusOptions, Uuid,
+    ActivityContext, Client, Error, EventKind, Hub, InstanceId, OrchestrationContext, Payload, Raw, Registry, Result,
+    Uuid,
 };
 
 use crate::documents::{document, double, random};
@@ -128,11 +128,7 @@ async fn every_number_comes_back_bit_for_bit() {
         for back in &back {
             same(&batch, back);
         }
-        let options = StatusOptions {
-            show_input: true,
-            ..StatusOptions::default()
-        };
-        let info = client.get_status_with(&id, options).await.unwrap().unwrap().info;
+        let info = client.get_status(&id).await.unwrap().unwrap().info;
         same(&batch, &read(info.custom_status.as_ref()));
         let (_, input): (u32, Batch) = read(info.input.as_ref());
         same(&batch, &input);
@@ -160,12 +156,10 @@ async fn around_texts(
 }
 
 /// Sends bytes everywhere, through functions that do not look at them.
-async fn around_bytes(ctx: OrchestrationContext, bytes: Option<Payload>) -> Result<Option<Payload>> {
-    let done = ctx.call_activity_raw("SameBytes", bytes, CallOptions::new()).await?;
-    let child = ctx
-        .call_sub_orchestrator_raw("ChildBytes", done, CallOptions::new())
-        .await?;
-    let sent = ctx.wait_for_external_event_raw("Sent").await?;
+async fn around_bytes(ctx: OrchestrationContext, bytes: Raw) -> Result<Raw> {
+    let done = ctx.call_activity::<Raw, _>("SameBytes", bytes).await?;
+    let child = ctx.call_sub_orchestrator::<Raw, _>("ChildBytes", done).await?;
+    let sent = ctx.wait_for_external_event::<Raw>("Sent").await?;
     if child == sent {
         Ok(child)
     } else {
@@ -178,11 +172,9 @@ fn texts_and_bytes() -> Registry {
         .orchestrator("AroundTexts", around_texts)
         .orchestrator("ChildTexts", async |_, texts: Vec<Box<RawValue>>| Ok::<_, Error>(texts))
         .activity("SameTexts", async |_, texts: Vec<Box<RawValue>>| Ok::<_, Error>(texts))
-        .orchestrator_raw("AroundBytes", around_bytes)
-        .orchestrator_raw("ChildBytes", async |_, bytes| Ok::<_, Error>(bytes))
-        .activity_raw("SameBytes", ActivityOptions::new(), async |_, bytes| {
-            Ok::<_, Error>(bytes)
-        })
+        .orchestrator("AroundBytes", around_bytes)
+        .orchestrator("ChildBytes", async |_, bytes: Raw| Ok::<_, Error>(bytes))
+        .activity("SameBytes", async |_, bytes: Raw| Ok::<_, Error>(bytes))
 }
 
 #[tokio::test]
@@ -199,7 +191,7 @@ async fn every_text_comes_back_byte_for_byte() {
         let sent = document(&mut rng);
         let id = client.start_new("AroundTexts", (1, &typed)).await.unwrap();
         let payload = Some(Payload::text(&format!(" {sent}\n")));
-        client.raise_event_raw(&id, "Sent", payload).await.unwrap();
+        client.raise_event(&id, "Sent", Raw(payload)).await.unwrap();
         let info = client.wait_for_end(&id).await.unwrap();
         let output = info.output.unwrap().to_text();
         assert_eq!(output, format!("[{},{sent}]", texts.join(",")));
@@ -209,29 +201,20 @@ async fn every_text_comes_back_byte_for_byte() {
 
         // White space around a value is part of the bytes.
         let bytes = Payload::text(&format!("\t{all} "));
-        let options = StartOptions::new();
-        let id = client
-            .start_new_raw("AroundBytes", Some(bytes.clone()), options)
-            .await
-            .unwrap();
-        client.raise_event_raw(&id, "Sent", Some(bytes.clone())).await.unwrap();
+        let id = client.start("AroundBytes", Raw::from(bytes.clone())).await.unwrap();
+        client.raise_event(&id, "Sent", Raw(Some(bytes.clone()))).await.unwrap();
         let info = client.wait_for_end(&id).await.unwrap();
         assert_eq!(
             (info.input.as_ref(), info.output.as_ref()),
             (Some(&bytes), Some(&bytes))
         );
-        histories_hold(&client, &id, &bytes).await;
+        histories_hold(&client, id.id(), &bytes).await;
     }
 }
 
 /// Each payload of a history is this one.
 async fn histories_hold(client: &Client, id: &InstanceId, bytes: &Payload) {
-    let options = StatusOptions {
-        show_history: true,
-        show_history_output: true,
-        show_input: true,
-    };
-    let status = client.get_status_with(id, options).await.unwrap().unwrap();
+    let status = client.get_status(id).with_history_output().await.unwrap().unwrap();
     let mut count = 0;
     for event in status.history.unwrap() {
         let payload = match event.kind {
@@ -255,14 +238,17 @@ async fn histories_hold(client: &Client, id: &InstanceId, bytes: &Payload) {
 fn numbers_that_json_does_not_have_are_refused_wherever_they_are_written() {
     let not_numbers = async |ctx: OrchestrationContext, way: String| -> Result<f64> {
         match way.as_str() {
-            "activity" => ctx.call_activity::<()>("Work", f64::NAN).await?,
-            "child" => ctx.call_sub_orchestrator::<()>("Work", [Some(f64::INFINITY)]).await?,
-            "detached" => _ = ctx.start_new("Work", f32::NEG_INFINITY, CallOptions::new())?,
+            "activity" => ctx.call_activity::<(), _>("Work", f64::NAN).await?,
+            "child" => {
+                ctx.call_sub_orchestrator::<(), _>("Work", [Some(f64::INFINITY)])
+                    .await?;
+            }
+            "detached" => _ = ctx.start_new("Work", f32::NEG_INFINITY).await?,
             "event" => ctx.raise_event(ctx.instance_id(), "Go", ("x", f64::NAN))?,
             "status" => ctx.set_custom_status(Kind::Circle { radius: f64::NAN })?,
             "next" => return ctx.continue_as_new(std::collections::BTreeMap::from([("x", f64::NAN)])),
             "result" => {
-                ctx.call_activity::<Value>("Divide", (1.0, 0.0)).await?;
+                ctx.call_activity::<Value, _>("Divide", (1.0, 0.0)).await?;
             }
             _ => return Ok(f64::NEG_INFINITY),
         }
@@ -300,7 +286,7 @@ fn numbers_that_json_does_not_have_are_refused_wherever_they_are_written() {
         ),
     ] {
         let failure = TestHub::new(registry())
-            .run_orchestrator::<f64>("NotNumbers", way)
+            .run_orchestrator::<f64, _>("NotNumbers", way)
             .unwrap_err();
         let cause = failure.inner.as_deref().unwrap_or(&failure);
         assert_eq!(cause.error_type, "SerializationError", "{way}: {failure}");
@@ -320,12 +306,11 @@ async fn a_client_is_told_of_numbers_that_json_does_not_have() {
     let error = client.start_new("AroundTexts", f64::NAN).await.unwrap_err();
     assert_eq!(error.code(), "invalid-argument");
     assert!(error.to_string().contains("JSON has no number for NaN"), "{error}");
-    assert!(client.get_status_by(StatusFilter::new()).await.unwrap().is_empty());
+    assert!(client.instances().await.unwrap().is_empty());
     let id = client.start_new("AroundTexts", (0, [0; 0])).await.unwrap();
     let error = client.raise_event(&id, "Sent", [f32::INFINITY]).await.unwrap_err();
     assert!(error.to_string().contains("JSON has no number for inf"), "{error}");
-    let options = StartOptions::new();
-    client.start_new_with("AroundTexts", (0, [1]), options).await.unwrap();
+    client.start("AroundTexts", (0, [1])).await.unwrap();
 }
 
 /// What serde can write comes out as `serde_json` writes it.
@@ -381,7 +366,7 @@ fn all_else_is_written_as_ever() {
         text: format_args!("text"),
     };
     let wanted = serde_json::to_string(&all).unwrap();
-    let mut hub = TestHub::new(Registry::new().orchestrator_raw("Echo", async |_, bytes| Ok::<_, Error>(bytes)));
+    let mut hub = TestHub::new(Registry::new().orchestrator("Echo", async |_, bytes: Raw| Ok::<_, Error>(bytes)));
     let id = hub.start("Echo", &all);
     hub.run();
     assert_eq!(hub.info(&id).output.as_ref().unwrap().to_text(), wanted);

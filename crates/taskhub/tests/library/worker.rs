@@ -22,11 +22,11 @@ use taskhub_engine::worker::{ActivityCall, Cancellation, Functions, TaskKey, Tur
 use taskhub_store::PartitionKey;
 
 async fn two_steps(ctx: OrchestrationContext, (): ()) -> Result<()> {
-    ctx.info("begins");
-    ctx.call_activity::<()>("Work", 1).await?;
-    ctx.info("half way");
-    ctx.call_activity::<()>("Work", 2).await?;
-    ctx.info("ends");
+    ctx.log_info("begins");
+    ctx.call_activity::<(), _>("Work", 1).await?;
+    ctx.log_info("half way");
+    ctx.call_activity::<(), _>("Work", 2).await?;
+    ctx.log_info("ends");
     Ok(())
 }
 
@@ -219,7 +219,7 @@ fn a_checked_worker_fails_an_instance_that_a_replay_answers_otherwise() {
     }
     let reckless = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
         TURNS.set(TURNS.get() + 1);
-        Ok(ctx.call_activity(&format!("Work{}", TURNS.get()), ()).await?)
+        Ok(ctx.call_activity(format!("Work{}", TURNS.get()), ()).await?)
     };
     let options = WorkerOptions {
         check_replay: true,
@@ -338,7 +338,7 @@ async fn panics_of_activities_are_failures() {
 async fn s_activity_timeout() {
     let options = ActivityOptions::new().start_to_close(Duration::from_secs(3));
     let hang = async |_: ActivityContext, (): ()| -> Result<()> { std::future::pending().await };
-    let functions = functions(Registry::new().activity_with("Hang", options, hang));
+    let functions = functions(Registry::new().activity("Hang", hang).activity_options("Hang", options));
     let call = call("Hang", "null");
     let cancellation = call.cancellation.clone();
     let failure = failure(functions.activity(call).await);

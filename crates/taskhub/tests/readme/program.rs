@@ -19,8 +19,7 @@ async fn main() -> Result<()> {
         .activity("E1_SayHello", say_hello)
         .open("sample-hub") // the folder where it stays
         .await?;
-    let id = hub.client().start_new("E1_HelloSequence", ()).await?;
-    let greetings: Vec<String> = hub.client().wait_for_completion(&id).await?;
-    println!("{greetings:?}");
+    let hello = hub.client().start("E1_HelloSequence", ()).await?;
+    println!("{:?}", hello.wait::<Vec<String>>().await?);
     Ok(())
 }
