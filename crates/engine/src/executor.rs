@@ -84,6 +84,8 @@ pub struct Report {
 /// A hub on one of the threads.
 pub(crate) struct Executor {
     shared: Arc<Shared>,
+    /// Number of the thread.
+    thread: usize,
     admission: Admission<To>,
     pulse: Arc<Pulse>,
     worker: Box<dyn Worker>,
@@ -107,10 +109,11 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(shared: Arc<Shared>, pulse: Arc<Pulse>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, thread: usize, pulse: Arc<Pulse>) -> Self {
         let worker = shared.functions.worker();
         Self {
             shared,
+            thread,
             admission: Admission::default(),
             pulse,
             worker,
@@ -174,6 +177,7 @@ impl Executor {
             self.admission.clear();
             let _nobody_waits = done.send(leases);
         }
+        self.shared.publish(self.thread, self.report());
     }
 
     /// How long there is nothing to do unless something comes.

@@ -561,7 +561,12 @@ impl Hub {
         Ok(())
     }
 
-    /// How the partitions are doing.
+    /// How the partitions were doing when their threads last ended a round. It never waits, also while a turn blocks a thread.
+    pub fn figures(&self) -> Report {
+        self.shared.figures()
+    }
+
+    /// How the partitions are doing, once what their threads work on is done.
     pub async fn report(&self) -> Report {
         let mut total = Report::default();
         for report in self.shared.tell_all(HubInput::Report) {

@@ -219,7 +219,7 @@ impl Common {
     fn serve(&self, number: usize) -> Result<ThreadLink, StoreError> {
         let link = ThreadLink::new();
         let own = link.clone();
-        self.spawn_thread(&format!("partitions-{number}"), number, move || own.serve())?;
+        self.spawn_thread(&format!("partitions-{number}"), number, move || own.serve(number))?;
         Ok(link)
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::dispatcher::{Dispatcher, Event, Order, Token};
-use crate::executor::HubInput;
+use crate::executor::{HubInput, Report};
 use crate::group::{Batch, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     is_out_of_room: AtomicBool,
     /// Asks the supervisor to end the work in an orderly way.
     pub(crate) drains: mpsc::UnboundedSender<Drain>,
+    /// How the partitions of each thread were doing at the end of its last round.
+    figures: Mutex<BTreeMap<usize, Report>>,
     /// Requests that are not answered yet.
     pub(crate) requests: AtomicUsize,
     /// Told when partitions must be dropped and claimed anew.
@@ -231,6 +233,7 @@ impl Shared {
             is_closed: AtomicBool::new(false),
             is_out_of_room: AtomicBool::new(false),
             drains: parts.drains,
+            figures: Mutex::default(),
             requests: AtomicUsize::new(0),
             reload: Notify::new(),
             reloads: AtomicU64::new(0),
@@ -325,6 +328,20 @@ impl Shared {
             answer
         };
         self.node.links().into_iter().map(tell).collect()
+    }
+
+    /// Notes how the partitions of a thread are doing.
+    pub(crate) fn publish(&self, thread: usize, report: Report) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.insert(thread, report);
+    }
+
+    /// How all partitions were doing when each thread last ended a round.
+    pub(crate) fn figures(&self) -> Report {
+        let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total = Report::default();
+        figures.values().for_each(|report| total.add(report));
+        total
     }
 
     pub(crate) fn broken(&self) -> MutexGuard<'_, Vec<Broken>> {

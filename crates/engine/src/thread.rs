@@ -44,8 +44,9 @@ impl ThreadLink {
     }
 
     /// Serves until told to stop, or until nobody can tell it anything any more.
-    pub(crate) fn serve(self) {
+    pub(crate) fn serve(self, number: usize) {
         let mut thread = PartitionThread {
+            number,
             link: self,
             inputs: VecDeque::new(),
             hubs: BTreeMap::new(),
@@ -55,6 +56,7 @@ impl ThreadLink {
 }
 
 struct PartitionThread {
+    number: usize,
     link: ThreadLink,
     inputs: VecDeque<ThreadInput>,
     hubs: BTreeMap<u32, Executor>,
@@ -96,7 +98,7 @@ impl PartitionThread {
     fn take(&mut self, hub: u32, input: HubInput) {
         if let HubInput::Adopt(adopted) = &input {
             let pulse = &self.link.pulse;
-            let new = || Executor::new(Arc::clone(&adopted.hub), Arc::clone(pulse));
+            let new = || Executor::new(Arc::clone(&adopted.hub), self.number, Arc::clone(pulse));
             self.hubs.entry(hub).or_insert_with(new);
         }
         // What is for a hub that is not here is dropped, which tells whoever waits.

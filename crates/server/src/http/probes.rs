@@ -109,7 +109,7 @@ pub(super) async fn metrics(app: &App) -> Response {
     let hubs = app.hubs.all_open();
     let mut reports = Vec::with_capacity(hubs.len());
     for hub in &hubs {
-        reports.push((hub, hub.report().await));
+        reports.push((hub, hub.figures()));
     }
     for (name, kind, help, value) in OF_A_HUB {
         text.family(name, kind, help);
