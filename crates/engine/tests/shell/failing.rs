@@ -59,20 +59,28 @@ async fn is_refused(hub: &Hub) {
     }
 }
 
+/// Starts an instance until that is acknowledged.
+pub(super) async fn start_surely(hub: &Hub, instance: &str) {
+    start_steps_surely(hub, instance, "3").await;
+}
+
+async fn start_steps_surely(hub: &Hub, instance: &str, steps: &str) {
+    while let Err(error) = hub.start(start(instance, "Steps", Some(steps))).await {
+        match error {
+            // The start may have taken effect before its answer was lost.
+            Error::Refused(refusal) => {
+                assert_eq!(refusal.code(), "instance-exists");
+                break;
+            }
+            other => assert!(matches!(other, Error::Unavailable | Error::Displaced), "{other}"),
+        }
+    }
+}
+
 /// Starts instances until each is acknowledged, and sees all of them complete.
 pub(super) async fn all_complete(hub: &Hub, count: usize, steps: &str) {
     for index in 0..count {
-        let instance = format!("i{index}");
-        while let Err(error) = hub.start(start(&instance, "Steps", Some(steps))).await {
-            match error {
-                // The start may have taken effect before its answer was lost.
-                Error::Refused(refusal) => {
-                    assert_eq!(refusal.code(), "instance-exists");
-                    break;
-                }
-                other => assert!(matches!(other, Error::Unavailable | Error::Displaced), "{other}"),
-            }
-        }
+        start_steps_surely(hub, &format!("i{index}"), steps).await;
     }
     for index in 0..count {
         let info = hub.wait(&id(&format!("i{index}")), WaitFor::Ended).await.unwrap();

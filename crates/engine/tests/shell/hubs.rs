@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::common::{GRACE, Gate, Plain, TURN_LIMIT, Watched, ask, id, start};
-use super::failing::all_complete;
+use super::failing::{all_complete, start_surely};
 use taskhub_core::id::{HubName, Name};
+use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Node, Options, WaitFor};
 use taskhub_store::Store;
 use taskhub_store::faulty::{Call, Fault, Faults};
@@ -151,4 +152,52 @@ async fn a_turn_that_blocks_the_thread_of_several_hubs_costs_each_a_reload_and_i
         hub.stop(GRACE).await.unwrap();
     }
     node.stop().await;
+}
+
+/// Hubs are opened, used, stopped and opened again beside each other, while groups fail now and then.
+#[tokio::test(flavor = "multi_thread")]
+async fn hubs_that_come_and_go_beside_each_other_keep_what_was_acknowledged() {
+    const HUBS: usize = 6;
+    const LIVES: usize = 3;
+    const STARTS: usize = 5;
+    let (data, groups) = (MemData::new(), AtomicU64::new(0));
+    let faults = Faults::new(move |call| {
+        let strikes = call == Call::Seal && groups.fetch_add(1, Ordering::Relaxed) % 11 == 10;
+        if strikes { Fault::FailAfter } else { Fault::None }
+    });
+    let options = Options {
+        threads: 2,
+        ..Options::default()
+    };
+    let store = Inline::new(faults.writer(data.writer()), faults.reader(data.reader()));
+    let node = Node::start(Arc::new(store), &options).unwrap();
+    let live = async |number: usize| {
+        let name = HubName::new(&format!("Hub{number}")).unwrap();
+        for life in 0..LIVES {
+            let functions = Arc::new(Plain::new());
+            let hub = loop {
+                // The store may fail while a hub is opened, which opens nothing.
+                match node.open(name.clone(), Options::default(), functions.clone()).await {
+                    Ok(hub) => break hub,
+                    Err(error) => assert_eq!(error.code(), "store-unavailable", "{error}"),
+                }
+            };
+            for number in 0..STARTS {
+                start_surely(&hub, &format!("i{life}-{number}")).await;
+            }
+            for instance in (0..=life).flat_map(|life| (0..STARTS).map(move |number| format!("i{life}-{number}"))) {
+                let info = hub.wait(&id(&instance), WaitFor::Ended).await.unwrap();
+                assert_eq!(info.status, RuntimeStatus::Completed, "{name} {instance}");
+            }
+            let _failed = hub.stop(GRACE).await;
+        }
+    };
+    tokio::join!(live(0), live(1), live(2), live(3), live(4), live(5));
+    node.stop().await;
+    let store = MemStore::over(&data);
+    for number in 0..HUBS {
+        let name = HubName::new(&format!("Hub{number}")).unwrap();
+        let counts = store.counts(&name).await.unwrap();
+        assert_eq!(counts, [(RuntimeStatus::Completed, (LIVES * STARTS) as u64)]);
+    }
 }
