@@ -27,6 +27,8 @@ pub mod inline;
 #[cfg(feature = "testing")]
 pub mod layer;
 pub mod mem;
+#[cfg(feature = "embedded")]
+mod sql;
 
 use std::fmt;
 use std::future::Future;

@@ -13,7 +13,7 @@
 
 mod anew;
 mod beside;
-mod fold;
+mod columns;
 mod folder;
 mod frames;
 mod hubs;
@@ -24,15 +24,12 @@ mod migrate;
 mod own;
 mod reader;
 mod rebuild;
-mod recent;
-mod record;
 mod recovery;
 pub mod repair;
 mod reserve;
 #[cfg(feature = "testing")]
 mod resum;
 mod rows;
-mod sums;
 mod threads;
 mod trouble;
 mod verify;

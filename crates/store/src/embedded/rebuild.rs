@@ -8,19 +8,17 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
+use super::columns::{INFO, OUTBOX, PENDING, info_row, outbox_item, pending_row, stored};
 use super::folder::{self, Folder, Pages, unavailable};
 use super::frames::Log;
-use super::hubs::{About, Hubs, INSTANCE_TABLES};
-use super::record::{
-    INFO, Key, PENDING, PendingRow, Place, Stored, chunk_words, count_sum, key_words, payload_sum, read_info,
-};
-use super::recovery::{OUTBOX, Scan, outbox_item};
+use super::hubs::{self, About, INSTANCE_TABLES};
+use super::recovery::Scan;
 use super::repair::{self, Found, KEPT, connect, each_row, saved, take, unused};
 use super::rows::{INSERT_COUNT, INSERT_KEY};
-use super::sums::print;
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
 use super::{anew, beside, log, own, watch};
+use crate::sql::{Hubs, Key, Place, chunk_words, count_sum, key_words, payload_sum, print};
 use crate::{Error, Extent, Verified};
 
 /// What became of a store that was written anew.
@@ -64,7 +62,7 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
         let new = anew::begin(path)?;
         let transaction = new.unchecked_transaction()?;
         folder::create(&transaction)?;
-        let hubs = Hubs::load(&old)?;
+        let hubs = hubs::load(&old)?;
         let (old, new_rows) = (&old, &*transaction);
         let copied = Copy {
             old,
@@ -161,10 +159,10 @@ fn check(new: &Connection, path: &Path, progress: &mut dyn FnMut(Progress)) -> R
 type Numbered = (&'static str, &'static str, fn(&Row<'_>) -> Result<(), Trouble>);
 
 const NUMBERED: [Numbered; 5] = [
-    ("instance", INFO, |row| Stored::read(row).map(drop)),
+    ("instance", INFO, |row| stored(row).map(drop)),
     ("payload", "inst, place, ordinal, sum, body", |row| {
         let number: i64 = row.get(1)?;
-        let place = Place::ALL.into_iter().find(|place| place.number() == number);
+        let place = Place::from_number(number);
         let print = print(row.get_ref(4)?.as_blob()?);
         let sum = place.map(|place| Ok::<_, Trouble>(payload_sum(Key(row.get(0)?), place, row.get(2)?, print)));
         if sum.transpose()? == Some(row.get(3)?) {
@@ -174,9 +172,9 @@ const NUMBERED: [Numbered; 5] = [
     }),
     ("history", "inst, ordinal, first, events, is_cut, sum, body", |row| {
         let words = chunk_words(Key(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
-        words.check(row.get_ref(6)?.as_blob()?, row.get(5)?, "a history chunk")
+        Ok(words.check(row.get_ref(6)?.as_blob()?, row.get(5)?, "a history chunk")?)
     }),
-    ("pending", PENDING, |row| PendingRow::read(row, 0).map(drop)),
+    ("pending", PENDING, |row| pending_row(row).map(drop)),
     ("outbox", OUTBOX, |row| outbox_item(row).map(drop)),
 ];
 
@@ -210,7 +208,7 @@ impl Copy<'_> {
             self.rows(table)?;
         }
         self.keys()?;
-        self.hubs.copy_to(self.new)?;
+        hubs::copy(&self.hubs, self.new)?;
         let count = self.instances()?;
         if count == 0 && !self.left_out.is_empty() {
             let what =
@@ -304,7 +302,7 @@ impl Copy<'_> {
 
     /// What is wrong with an instance, if something is.
     fn damage_of(&self, row: &Row<'_>) -> Result<Option<String>, Trouble> {
-        let info = match read_info(row).and_then(|info| saved(self.new, row).map(|_| info)) {
+        let info = match info_row(row).and_then(|info| saved(self.new, row).map(|_| info)) {
             Ok(info) => info,
             Err(trouble) => return Ok(Some(trouble.of_row()?)),
         };

@@ -13,14 +13,15 @@ use taskhub_core::instance::InstanceState;
 use taskhub_core::time::Timestamp;
 
 use super::beside;
+use super::columns::{INFO, info_row};
 use super::folder::{self, FORMAT, Folder, Identity, LOG, identify, unavailable};
 use super::frames::{self, Log};
 use super::hubs::About;
 use super::own;
 use super::reader::{self, SqliteReader};
-use super::record::{INFO, Key, read_info, uint};
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
+use crate::sql::{Key, uint};
 use crate::{Error, HistoryRange, Verified, decode_history};
 
 pub use super::rebuild::{Rebuilt, rebuild};
@@ -356,7 +357,7 @@ fn next_readable(connection: &Connection, table: &str, behind: i64) -> Result<Op
 
 /// The instance of a row of [`INFO`], if it is whole.
 pub(super) fn saved(connection: &Connection, row: &rusqlite::Row<'_>) -> Result<Saved, Trouble> {
-    let info = read_info(row)?;
+    let info = info_row(row)?;
     let (key, hub) = (info.key, hub(connection, info.hub)?);
     let state = reader::state(connection, info)?;
     let mut histories = Vec::new();

@@ -8,15 +8,14 @@ use std::path::Path;
 use rusqlite::{Connection, Row};
 use taskhub_core::event::EventKind;
 
-use super::hubs::{About, Hubs};
+use super::columns::{INFO, OUTBOX, info_row, outbox_item};
+use super::hubs::{self, About};
 use super::own;
 use super::reader::{history, state};
-use super::record::{INFO, InfoRow, count_sum, read_info, uint};
-use super::recovery::{OUTBOX, outbox_item};
 use super::trouble::{During, Trouble};
 use super::{folder, frames};
-use crate::HistoryRange;
-use crate::{Space, Verified};
+use crate::sql::{InfoRow, count_sum, uint};
+use crate::{HistoryRange, Space, Verified};
 
 /// A damaged store could have a line for every row.
 const PROBLEMS_MAX: usize = 100;
@@ -71,7 +70,7 @@ pub(super) fn rows(
         }
     };
     check(&mut |report| integrity(snapshot, report))?;
-    check(&mut |report| hubs(snapshot, report))?;
+    check(&mut |report| all_hubs(snapshot, report))?;
     check(&mut |report| counts(snapshot, report))?;
     check(&mut |report| counters(snapshot, report))?;
     check(&mut |report| chunks(snapshot, report))?;
@@ -144,8 +143,8 @@ fn read_at(file: &File, page: &mut [u8], offset: u64) -> std::io::Result<()> {
     file.read_exact(page)
 }
 
-fn hubs(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
-    match Hubs::load(connection).and_then(|_| About::read(connection)) {
+fn all_hubs(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
+    match hubs::load(connection).and_then(|_| About::read(connection)) {
         Ok(_) => Ok(()),
         Err(trouble) => {
             report.problem(trouble.of_row()?);
@@ -305,7 +304,7 @@ fn instances(
             progress(Progress { what, done, of });
         }
         done += 1;
-        let problem = match read_info(row).and_then(|row| instance(connection, row)) {
+        let problem = match info_row(row).and_then(|row| instance(connection, row)) {
             Ok(problem) => problem,
             Err(trouble) => Some(trouble.of_row()?),
         };

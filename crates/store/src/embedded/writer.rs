@@ -9,16 +9,15 @@ use rusqlite::{Connection, ErrorCode};
 use taskhub_core::id::HubName;
 use taskhub_core::time::Timestamp;
 
-use super::fold::fold;
 use super::folder::Folder;
-use super::hubs::{self, About, Hubs, Part};
+use super::hubs::{self, About};
 use super::log::{self, Log};
-use super::recent::{Change, Recent};
 use super::reserve::Reserve;
 use super::trouble::{During, Trouble};
 use super::watch::Watch;
 use super::{Options, Synchronous, folder, frames, rows, verify};
 use crate::blocking::Writer;
+use crate::sql::{Change, Hubs, Part, Recent, fold};
 use crate::{Beat, Claim, Claimed, Error, Group, HubInfo, Lease, NodeId, NodeLease, Room, Space, Work};
 
 /// SQLite's own bound of a file.
@@ -96,7 +95,7 @@ impl SqliteWriter {
             opened => opened?,
         };
         keep_log(&connection, true).map_err(|error| folder.error(error.into(), During::Read))?;
-        let hubs = Hubs::load(&connection).map_err(|trouble| folder.error(trouble, During::Read))?;
+        let hubs = hubs::load(&connection).map_err(|trouble| folder.error(trouble, During::Read))?;
         let is_synced = options.synchronous == Synchronous::Full;
         let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0));
         let page_bytes = page_bytes.map_err(|error| folder.error(error.into(), During::Read))?;
@@ -365,7 +364,7 @@ impl SqliteWriter {
             let source = "somebody reads from the log, which must be written into the file after a failure".into();
             return Err(Error::Unavailable { source });
         }
-        let hubs = Hubs::load(&self.connection);
+        let hubs = hubs::load(&self.connection);
         self.hubs = hubs.map_err(|trouble| self.error(trouble, During::Read))?;
         self.standing = Standing::Unmarked;
         Ok(())
@@ -389,7 +388,7 @@ impl SqliteWriter {
             let before = self.connection.total_changes();
             let answer = run(&self.connection, &self.hubs)?;
             let rows = self.connection.total_changes() - before;
-            let hubs = Hubs::load(&self.connection)?;
+            let hubs = hubs::load(&self.connection)?;
             self.connection.execute_batch("COMMIT")?;
             Ok((answer, hubs, rows))
         };
