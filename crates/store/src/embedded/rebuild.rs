@@ -13,8 +13,9 @@ use super::folder::{self, Folder, Pages, unavailable};
 use super::frames::Log;
 use super::hubs::{self, About, INSTANCE_TABLES};
 use super::recovery::Scan;
-use super::repair::{self, Found, KEPT, connect, each_row, saved, take, unused};
+use super::repair::{Found, KEPT, connect, each_row, saved, take, unused};
 use super::rows::{INSERT_COUNT, INSERT_KEY};
+use super::store_file::vacuum;
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
 use super::{anew, beside, log, own, watch};
@@ -72,7 +73,8 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
         }
         .all()?;
         transaction.commit()?;
-        give_back(&new)?;
+        // Of what was copied and left out then: a page that was never written has no checksum.
+        vacuum(&new, None)?;
         check(&new, path, progress)?;
         anew::end(new)?;
         Ok(copied)
@@ -100,14 +102,6 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
         left_out,
         kept,
     })
-}
-
-/// Gives back the pages of what was copied and left out then: a page that was never written has no checksum.
-fn give_back(new: &Connection) -> Result<(), Trouble> {
-    let mut vacuum = new.prepare("PRAGMA incremental_vacuum")?;
-    let mut steps = vacuum.query([])?;
-    while steps.next()?.is_some() {}
-    Ok(())
 }
 
 /// Gives the old file a second name, so that it stays when the new one gets its first.
@@ -246,7 +240,7 @@ impl Copy<'_> {
             };
             let what = trouble.of_row()?;
             match name {
-                "instance" => self.left_out.push(repair::left_out(self.old, row, &what)),
+                "instance" => self.left_out.push(verify::of_instance(self.old, row, &what)),
                 "outbox" => self.left_out.push(format!("a message (row {number}): {what}")),
                 _ => {}
             }
@@ -286,11 +280,12 @@ impl Copy<'_> {
         for key in keys {
             let mut rows = find.query([key])?;
             let Some(row) = rows.next()? else { continue };
-            let Some(what) = self.damage_of(row)? else {
+            let Err(trouble) = self.check(row) else {
                 count += 1;
                 continue;
             };
-            self.left_out.push(repair::left_out(self.new, row, &what));
+            let what = trouble.of_row()?;
+            self.left_out.push(verify::of_instance(self.new, row, &what));
             drop(rows);
             for table in INSTANCE_TABLES {
                 let sql = format!("DELETE FROM {table} WHERE inst = ?1");
@@ -300,16 +295,14 @@ impl Copy<'_> {
         Ok(count)
     }
 
-    /// What is wrong with an instance, if something is.
-    fn damage_of(&self, row: &Row<'_>) -> Result<Option<String>, Trouble> {
-        let info = match info_row(row).and_then(|info| saved(self.new, row).map(|_| info)) {
-            Ok(info) => info,
-            Err(trouble) => return Ok(Some(trouble.of_row()?)),
-        };
+    /// Refuses an instance that is not whole.
+    fn check(&self, row: &Row<'_>) -> Result<(), Trouble> {
+        let info = info_row(row)?;
+        saved(self.new, row)?;
         if self.hubs.hub_of_part(info.key.part()) != Some(info.hub) {
-            return Ok(Some("it is in no partition of its hub".to_owned()));
+            return Err(Trouble::Contradiction("it is in no partition of its hub".to_owned()));
         }
-        verify::instance(self.new, info).or_else(|trouble| Ok(Some(trouble.of_row()?)))
+        verify::instance(self.new, info)
     }
 
     /// Names the instances whose rows cannot be reached, as far as the index of their ids tells.

@@ -86,7 +86,7 @@ pub fn save(path: &Path, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Resul
             Found::Gap(what) => lost.push(what),
             Found::Row(_, row) => match saved(&connection, row) {
                 Ok(saved) => each(saved).map_err(|error| Error::Unavailable { source: error.into() })?,
-                Err(trouble) => lost.push(left_out(&connection, row, &told(trouble))),
+                Err(trouble) => lost.push(verify::of_instance(&connection, row, &told(trouble))),
             },
         }
         Ok(())
@@ -366,14 +366,6 @@ pub(super) fn saved(connection: &Connection, row: &rusqlite::Row<'_>) -> Result<
         histories.push((ordinal, decode_history(&chunks)?));
     }
     Ok(Saved { hub, state, histories })
-}
-
-/// Says that the instance of a row of [`INFO`] is left out.
-pub(super) fn left_out(connection: &Connection, row: &rusqlite::Row<'_>, what: &str) -> String {
-    let id = row.get_ref(1).ok().and_then(|id| id.as_str().ok()).unwrap_or("?");
-    let (id, hub) = (id.escape_debug(), verify::hub_name(connection, row, 23));
-    let key = row.get(0).unwrap_or(0_i64);
-    format!("hub `{hub}`, instance `{id}` (row {key}): {what}")
 }
 
 fn hub(connection: &Connection, row: i64) -> Result<HubName, Trouble> {

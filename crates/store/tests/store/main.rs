@@ -1,5 +1,6 @@
 //! What stores do, each alone and all alike. One program, since each is linked anew.
 
+mod common;
 mod conformance_embedded;
 mod conformance_mem;
 mod crashes;
@@ -18,4 +19,5 @@ mod own;
 mod pages;
 mod rebuild;
 mod scratch;
+mod shrinking;
 mod syncs;

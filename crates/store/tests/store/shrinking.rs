@@ -1,0 +1,131 @@
+//! A store gives room back by itself: bytes are counted, and nobody waits for more than a step.
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+use std::sync::Arc;
+
+use taskhub_core::control;
+use taskhub_core::id::InstanceId;
+use taskhub_core::message::StartRequest;
+use taskhub_core::payload::Payload;
+use taskhub_store::conformance::{Owner, block_on, instance};
+use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::{Space, Store};
+
+use crate::common::OFF;
+use crate::scratch::Scratch;
+
+const PAGE: u64 = 8 << 10;
+/// Pages given back in one step.
+const STEP_BYTES: u64 = 128 * PAGE;
+/// Calls after which no store of these tests has anything left to do.
+const CALLS_MAX: usize = 1_000;
+
+/// Instances that have ended, with 100,000 bytes each.
+fn fill(owner: &mut Owner<'_>, count: usize) -> Vec<InstanceId> {
+    let ids: Vec<InstanceId> = (0..count).map(|number| instance(&format!("order-{number}"))).collect();
+    for id in &ids {
+        owner.start_with(&StartRequest {
+            input: Some(Payload::new(vec![7; 100_000])),
+            ..Owner::request(id)
+        });
+        owner.complete(id, None);
+        owner.flush();
+    }
+    ids
+}
+
+fn purge(owner: &mut Owner<'_>, ids: &[InstanceId]) {
+    for id in ids {
+        owner.with(id, |state, _| control::purge(state).ok());
+    }
+    owner.flush();
+}
+
+fn space(store: &EmbeddedStore) -> Space {
+    block_on(store.space()).unwrap()
+}
+
+/// Makes calls to the writer, between which it has time, until it has nothing left to do; answers how much was free after each.
+fn watch(store: &EmbeddedStore) -> Vec<u64> {
+    let mut free = vec![space(store).free_bytes];
+    let mut unchanged = 0;
+    while unchanged < 5 {
+        assert!(free.len() < CALLS_MAX, "{free:?}");
+        block_on(store.list_hubs()).unwrap();
+        let now = space(store).free_bytes;
+        unchanged = if free.last() == Some(&now) { unchanged + 1 } else { 0 };
+        free.push(now);
+    }
+    free
+}
+
+#[test]
+fn what_a_purge_has_left_free_is_given_back_without_another_word() {
+    let scratch = Scratch::new();
+    let options = Options {
+        free_bytes_max: Some(1 << 20),
+        ..OFF
+    };
+    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let mut owner = Owner::new(&store, "Shrinking", 1);
+    let ids = fill(&mut owner, 60);
+    let full = space(&store);
+    assert!(full.bytes > 6_000_000, "{full:?}");
+
+    // A few leave little free, which is kept for what comes.
+    purge(&mut owner, &ids[..5]);
+    let free = watch(&store);
+    assert!(
+        free.iter().all(|bytes| *bytes == free[0] && *bytes > 400_000),
+        "{free:?}"
+    );
+    assert_eq!(space(&store).bytes, full.bytes);
+
+    purge(&mut owner, &ids[5..50]);
+    watch(&store);
+    let small = space(&store);
+    let allowed = (1 << 20).max(small.bytes / 5);
+    assert!(small.free_bytes <= allowed, "{small:?}");
+    assert!(
+        small.free_bytes + STEP_BYTES > allowed,
+        "no more than is needed: {small:?}"
+    );
+    assert!(small.bytes < full.bytes / 2, "{full:?} {small:?}");
+    // The disk has it too, and not only the log.
+    let file = std::fs::metadata(scratch.path().join("store.db")).unwrap().len();
+    assert_eq!(file, small.bytes);
+    owner.check();
+    assert_eq!(block_on(store.verify()).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_store_that_is_busy_gives_room_back_between_groups() {
+    let scratch = Scratch::new();
+    let options = Options {
+        free_bytes_max: Some(1 << 20),
+        ..OFF
+    };
+    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let mut owner = Owner::new(&store, "Shrinking", 1);
+    let ids = fill(&mut owner, 60);
+    let full = space(&store).bytes;
+    purge(&mut owner, &ids);
+    // Groups go on, each of which is durable when it says so.
+    for number in 0..20 {
+        owner.start(&instance(&format!("next-{number}")));
+        block_on(store.commit(Arc::new(owner.take_group()))).unwrap();
+    }
+    watch(&store);
+    let small = space(&store);
+    assert!(small.bytes < full / 2, "{full} {small:?}");
+    drop(store);
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let hub = taskhub_store::conformance::hub("Shrinking");
+    let count: u64 = block_on(store.counts(&hub))
+        .unwrap()
+        .iter()
+        .map(|(_, count)| count)
+        .sum();
+    assert_eq!(count, 20);
+    assert_eq!(block_on(store.verify()).unwrap().problems, Vec::<String>::new());
+}
