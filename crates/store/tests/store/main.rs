@@ -8,6 +8,7 @@ mod damage;
 mod embedded;
 mod folder;
 mod golden;
+mod history_reads;
 mod large_rows;
 mod listing_reads;
 mod log_damage;
