@@ -172,14 +172,17 @@ impl Shared {
 
     /// Makes the file smaller by a step, if that is to be done and nobody is in line; whether there is more to do.
     fn shrink_some(&self) -> bool {
+        // Waits for whoever has it, and then lets those go first that wait for it too.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.waiting.load(Ordering::Relaxed) > 0 {
+            drop(writer);
             thread::yield_now();
             return true;
         }
-        self.run(|writer| {
-            writer.is_to_shrink();
-            writer.shrink_some()
-        })
+        writer.is_to_shrink();
+        let has_more = writer.shrink_some();
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = writer.work();
+        has_more
     }
 }
 
