@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Measure this machine, with every step synced to disk.
     Bench(Bench),
-    /// Look at a store that may be damaged, and save what is whole.
+    /// Look after a store: its size, whether it is damaged, and saving what is whole.
     #[command(subcommand)]
     Store(StoreTool),
     /// Explain an error, or list all.
@@ -137,6 +137,21 @@ pub(crate) enum Level {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreTool {
+    /// Show the size of a store, how much of it is free, its format, and its hubs with their instances. May be done beside a server.
+    Show {
+        /// Folder of the store. [default: as `durable` finds it]
+        #[arg(long, value_name = "DIR")]
+        store: Option<String>,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give all that is free in a store back to the disk. Nobody else may have it; a server gives most of it back by itself.
+    Compact {
+        /// Folder of the store. [default: as `durable` finds it]
+        #[arg(long, value_name = "DIR")]
+        store: Option<String>,
+    },
     /// Check a store: checksums, structure, indexes, counts, log. Changes nothing, and may be done beside a server. The
     /// exit code is 1 if something is wrong.
     Verify {

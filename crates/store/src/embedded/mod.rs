@@ -15,6 +15,7 @@ mod anew;
 mod beside;
 mod columns;
 mod disk_space;
+mod figures;
 mod folder;
 mod frames;
 mod hubs;
@@ -56,6 +57,7 @@ use crate::{
 
 #[cfg(feature = "testing")]
 pub use anew::stop_migration_after;
+pub use figures::{Figures, HubFigures, figures};
 pub use reader::SqliteReader;
 #[cfg(feature = "testing")]
 pub use reserve::refuse_reserves;

@@ -6,6 +6,7 @@ mod conformance_mem;
 mod crashes;
 mod damage;
 mod embedded;
+mod figures;
 mod folder;
 mod golden;
 mod history_reads;
