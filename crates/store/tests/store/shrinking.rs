@@ -7,9 +7,9 @@ use taskhub_core::control;
 use taskhub_core::id::InstanceId;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
-use taskhub_store::conformance::{Owner, block_on, instance};
+use taskhub_store::conformance::{NODE, Owner, block_on, instance};
 use taskhub_store::embedded::{EmbeddedStore, Options};
-use taskhub_store::{Space, Store};
+use taskhub_store::{Claim, PartitionKey, Space, Store};
 
 use crate::common::OFF;
 use crate::scratch::Scratch;
@@ -128,4 +128,72 @@ fn a_store_that_is_busy_gives_room_back_between_groups() {
         .sum();
     assert_eq!(count, 20);
     assert_eq!(block_on(store.verify()).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_fifth_of_a_large_file_stays_free_for_what_comes() {
+    let scratch = Scratch::new();
+    let options = Options {
+        free_bytes_max: Some(0),
+        ..OFF
+    };
+    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let mut owner = Owner::new(&store, "Shrinking", 1);
+    let ids = fill(&mut owner, 400);
+    purge(&mut owner, &ids[..200]);
+    watch(&store);
+    let small = space(&store);
+    assert!(small.free_bytes * 5 <= small.bytes, "{small:?}");
+    assert!((small.free_bytes + STEP_BYTES) * 5 > small.bytes, "{small:?}");
+}
+
+#[test]
+fn a_hub_that_is_deleted_leaves_no_large_file() {
+    let scratch = Scratch::new();
+    let options = Options {
+        free_bytes_max: Some(1 << 20),
+        ..OFF
+    };
+    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let mut owner = Owner::new(&store, "Shrinking", 1);
+    fill(&mut owner, 60);
+    let full = space(&store);
+    block_on(store.delete_hub(owner.hub())).unwrap();
+    watch(&store);
+    let small = space(&store);
+    assert!(small.bytes < full.bytes / 3, "{full:?} {small:?}");
+}
+
+/// Whoever purged had no time for it.
+#[test]
+fn what_an_earlier_owner_has_left_free_is_given_back_when_the_log_is_written_back() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let mut owner = Owner::new(&store, "Shrinking", 1);
+    let ids = fill(&mut owner, 70);
+    purge(&mut owner, &ids);
+    let left = space(&store);
+    assert!(left.free_bytes > 6_000_000, "less than is kept: {left:?}");
+    let now = owner.now;
+    drop(store);
+    let options = Options {
+        free_bytes_max: Some(1 << 20),
+        ..OFF
+    };
+    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    assert_eq!(space(&store), left, "who only looks changes nothing");
+    let hub = taskhub_store::conformance::hub("Shrinking");
+    // As much as makes a log long, in few pages of the file.
+    let keys = [PartitionKey { hub, index: 0 }];
+    let page_writes = (16 << 20) / PAGE;
+    for _ in 0..page_writes {
+        block_on(store.claim(&Claim::new(NODE, &keys, now))).unwrap();
+    }
+    let mut owner = Owner::new(&store, "Other", 1);
+    owner.start(&instance("order-1"));
+    owner.flush();
+    watch(&store);
+    let small = space(&store);
+    assert!(small.bytes < left.bytes / 2, "{left:?} {small:?}");
+    owner.check();
 }
