@@ -173,7 +173,7 @@ impl DiskSpace {
         if file.log.has_begun_anew() {
             file.keep_up();
         }
-        if syncs > 0 || has_removed {
+        if syncs > 0 || (has_removed && !file.log.is_held_up()) {
             self.look_for_surplus(file);
         }
     }
@@ -209,7 +209,10 @@ impl DiskSpace {
             match file.vacuum(STEP_PAGES_MAX) {
                 Ok(1..) => {
                     self.keep_log_short(file, false);
-                    return true;
+                    // While reads hold the log up, giving back takes more room than it gives.
+                    if !file.log.is_held_up() {
+                        return true;
+                    }
                 }
                 Ok(0) => {}
                 Err(error) => tracing::debug!(%error, "the file could not be made smaller"),

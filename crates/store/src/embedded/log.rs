@@ -71,6 +71,12 @@ impl Log {
         self.is_stuck
     }
 
+    /// Whether reads keep it from being begun anew, as its length told when something had just been written: then it grows with
+    /// everything that is written.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.logged >= RESTART_BYTES
+    }
+
     /// Writes the log back as far as that holds nobody up. A failure costs nothing but space.
     pub(super) fn write_back(&mut self, connection: &Connection) {
         let written = write_back(connection);

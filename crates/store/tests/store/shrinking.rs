@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use taskhub_core::control;
 use taskhub_core::id::InstanceId;
 use taskhub_core::message::StartRequest;
@@ -162,6 +163,36 @@ fn a_hub_that_is_deleted_leaves_no_large_file() {
     watch(&store);
     let small = space(&store);
     assert!(small.bytes < full.bytes / 3, "{full:?} {small:?}");
+}
+
+/// Pages that are given back go through the log, which cannot be begun anew while somebody reads from it.
+#[test]
+fn a_long_read_costs_no_more_than_a_long_log() {
+    const LONG: u64 = 32 << 20;
+    let scratch = Scratch::new();
+    let options = Options {
+        free_bytes_max: Some(1 << 20),
+        ..OFF
+    };
+    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let mut owner = Owner::new(&store, "Shrinking", 1);
+    let ids = fill(&mut owner, 900);
+    let full = space(&store).bytes;
+    let reader = Connection::open(scratch.path().join("store.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM hub").unwrap();
+    // Those that stay are at the end of the file, so that their pages move.
+    purge(&mut owner, &ids[..450]);
+    watch(&store);
+    let log = |scratch: &Scratch| std::fs::metadata(scratch.path().join("store.db-wal")).unwrap().len();
+    let held_up = log(&scratch);
+    assert!((LONG..LONG + 4 * STEP_BYTES).contains(&held_up), "{held_up}");
+    drop(reader);
+    owner.start(&instance("next"));
+    owner.flush();
+    watch(&store);
+    let small = space(&store);
+    assert!(small.bytes < full * 2 / 3, "{full} {small:?}");
+    owner.check();
 }
 
 /// Whoever purged had no time for it.
