@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// Serve a store in production.
     Serve(Serve),
     Durable(Durable),
-    /// Check a store for damage, and recover what is intact.
+    /// Show how large a store is, check it for damage, and recover what is intact.
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreTool),
     /// Measure this machine, with every step synced to disk.
@@ -179,6 +179,25 @@ pub(crate) enum Level {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreTool {
+    /// Show the size of a store, how much of it is free, its format and its hubs.
+    ///
+    /// Can run beside a server.
+    Show {
+        /// Folder of the store [default: the store that `durable` would use]
+        #[arg(long, value_name = "DIR")]
+        store: Option<String>,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Return the free space in a store to the disk.
+    ///
+    /// No server may have the store open. A server returns most of the free space by itself.
+    Compact {
+        /// Folder of the store [default: the store that `durable` would use]
+        #[arg(long, value_name = "DIR")]
+        store: Option<String>,
+    },
     /// Check a store: checksums, structure, indexes, counts and log.
     ///
     /// Changes nothing, and can run beside a server. The exit code is 1 if the store is damaged.

@@ -1,14 +1,15 @@
-//! `taskhub store …`: tools for a store that may be damaged. They work on its files, with no hub and no server.
+//! `taskhub store …`: tools for a store, which may be damaged. They work on its files, with no hub and no server.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
-use taskhub_store::Error as StoreError;
 use taskhub_store::embedded::repair::{self, Accepted, Left, Saved};
-use taskhub_store::embedded::{EmbeddedStore, Progress};
+use taskhub_store::embedded::{EmbeddedStore, Figures, HubFigures, Options, Progress, figures};
+use taskhub_store::{Error as StoreError, Space, Store as _};
 
 use crate::args::StoreTool;
+use crate::durable::dates::in_json;
 use crate::durable::json::Json;
 use crate::durable::{compat, native};
 use crate::find::{self, HubSelector};
@@ -20,6 +21,11 @@ use crate::world::{World, plain};
 /// `taskhub store …`.
 pub(crate) fn run(tool: &StoreTool, world: &World, screen: &mut Screen) -> Result<String> {
     match tool {
+        StoreTool::Show { store, json } => {
+            screen.errors_are_json = *json;
+            show(&folder(store.as_deref(), world, screen)?, *json, screen)
+        }
+        StoreTool::Compact { store } => compact(&folder(store.as_deref(), world, screen)?, screen),
         StoreTool::Verify { store, json } => {
             screen.errors_are_json = *json;
             verify(&folder(store.as_deref(), world, screen)?, *json, screen)
@@ -97,6 +103,94 @@ fn clear_progress() {
     if screen.is_terminal() {
         let _shown = write!(screen, "\r\x1b[K");
     }
+}
+
+fn show(folder: &Path, is_json: bool, screen: &mut Screen) -> Result<String> {
+    let figures = figures(folder).map_err(|error| failed("read", folder, &error))?;
+    let Figures {
+        format,
+        space: Space { bytes, free_bytes },
+        log_bytes,
+        hubs,
+    } = figures;
+    let place = folder.display();
+    if is_json {
+        let shape = Json::object([
+            ("store", Json::Text(place.to_string())),
+            ("format", Json::Number(format.into())),
+            ("bytes", number(bytes)),
+            ("freeBytes", number(free_bytes)),
+            ("logBytes", number(log_bytes)),
+            ("hubs", Json::Array(hubs.iter().map(shape_of).collect())),
+        ]);
+        screen.print(&(shape.pretty(0) + "\n"))?;
+        return Ok(String::new());
+    }
+    screen.print(&format!(
+        "store   {place}\nformat  {format}\nsize    {bytes} bytes, {free_bytes} of them free\nlog     {log_bytes} bytes\n"
+    ))?;
+    for HubFigures { hub, counts } in &hubs {
+        let all: u64 = counts.iter().map(|(_, count)| count).sum();
+        let each: Vec<String> = counts
+            .iter()
+            .map(|(status, count)| format!("{count} {status}"))
+            .collect();
+        let each = if each.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", each.join(", "))
+        };
+        let (name, partitions) = (&hub.name, hub.partitions);
+        screen.print(&format!(
+            "hub     {name}: {partitions} partitions, {all} instances{each}\n"
+        ))?;
+    }
+    Ok(String::new())
+}
+
+fn number(count: u64) -> Json {
+    Json::Number(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn shape_of(HubFigures { hub, counts }: &HubFigures) -> Json {
+    let each = counts
+        .iter()
+        .map(|(status, count)| (status.to_string(), number(*count)));
+    Json::object([
+        ("hub", Json::Text(hub.name.to_string())),
+        ("partitions", Json::Number(hub.partitions.into())),
+        ("createdTime", Json::Text(in_json(hub.created_at))),
+        ("instances", number(counts.iter().map(|(_, count)| count).sum())),
+        ("statuses", Json::Object(each.collect())),
+    ])
+}
+
+/// Has a store give back what is free in it, as much at a time as one call does.
+fn compact(folder: &Path, screen: &mut Screen) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let shrink = async {
+        let store = EmbeddedStore::open(folder, Options::default())?;
+        let before = store.space().await?;
+        let mut after = store.compact().await?;
+        while after.free_bytes > 0 {
+            let next = store.compact().await?;
+            if next.free_bytes >= after.free_bytes {
+                break;
+            }
+            after = next;
+        }
+        Ok((before, after))
+    };
+    let (before, after): (Space, Space) = runtime
+        .block_on(shrink)
+        .map_err(|error| failed("compact", folder, &error))?;
+    let given = before.bytes.saturating_sub(after.bytes);
+    screen.note(&format!(
+        "the store in {} has {} bytes; {given} were given back",
+        folder.display(),
+        after.bytes
+    ));
+    Ok(String::new())
 }
 
 fn verify(folder: &Path, is_json: bool, screen: &mut Screen) -> Result<String> {

@@ -367,6 +367,74 @@ fn a_store_is_verified_and_what_is_whole_is_saved() {
 }
 
 #[test]
+fn the_figures_of_a_store_are_shown_beside_a_server_and_without() {
+    let (_folder, store) = demo_store();
+    let alone = tool(&["store", "show", "--store", &store]);
+    assert_eq!(alone.0, 0, "{}", alone.2);
+    let lines: Vec<&str> = alone.1.lines().collect();
+    assert_eq!(lines[0], format!("store   {store}"));
+    assert_eq!(lines[1], "format  2");
+    assert!(lines[2].starts_with("size    ") && lines[2].ends_with(" of them free"));
+    assert_eq!(lines[3], "log     0 bytes");
+    assert_eq!(lines[4..], ["hub     DemoHub: 8 partitions, 3 instances (3 Completed)"]);
+    let held = EmbeddedStore::open(Path::new(&store), Options::default()).unwrap();
+    let (code, shown, told) = tool(&["store", "show", "--store", &store, "--json"]);
+    assert_eq!(code, 0, "{told}");
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["store"], store.as_str());
+    assert_eq!(shown["format"], 2);
+    assert!(shown["bytes"].as_u64() > shown["freeBytes"].as_u64(), "{shown}");
+    assert!(shown["logBytes"].as_u64() > Some(0), "{shown}");
+    let hub = &shown["hubs"][0];
+    assert_eq!(
+        (&hub["hub"], &hub["partitions"], &hub["instances"]),
+        (&"DemoHub".into(), &8.into(), &3.into())
+    );
+    assert_eq!(hub["statuses"], serde_json::json!({"Completed": 3}));
+    // What changes it is for one alone.
+    let (code, _, told) = tool(&["store", "compact", "--store", &store]);
+    assert_eq!(code, 3, "{told}");
+    assert!(told.contains("store-locked"), "{told}");
+    drop(held);
+    assert_eq!(tool(&["store", "show", "--store", &store]), alone);
+}
+
+#[test]
+fn a_store_is_compacted() {
+    let (_folder, store) = demo_store();
+    let input = format!("\"{}\"", "7".repeat(60_000));
+    let durable = |words: &[&str]| {
+        let place = ["--store", &store, "--task-hub-name", "DemoHub"];
+        let (code, _, told) = tool(&[&["durable"], words, &place].concat());
+        assert_eq!(code, 0, "{told}");
+    };
+    durable(&[
+        "start-new",
+        "--function-name",
+        "Large",
+        "--id",
+        "large",
+        "--input",
+        &input,
+    ]);
+    durable(&["terminate", "--id", "large"]);
+    durable(&["purge-history", "--yes"]);
+    let free = |store: &str| {
+        let (_, shown, _) = tool(&["store", "show", "--json", "--store", store]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        (shown["bytes"].as_u64().unwrap(), shown["freeBytes"].as_u64().unwrap())
+    };
+    let (bytes, free_bytes) = free(&store);
+    assert!(free_bytes > 0);
+    let (code, _, told) = tool(&["store", "compact", "--store", &store]);
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(free(&store), (bytes - free_bytes, 0), "{told}");
+    assert!(told.contains(&format!("{free_bytes} were given back")), "{told}");
+    let file = std::fs::metadata(Path::new(&store).join("store.db")).unwrap().len();
+    assert_eq!(file, bytes - free_bytes);
+}
+
+#[test]
 fn the_tools_of_a_store_say_what_they_need() {
     let (folder, store) = demo_store();
     let nowhere = folder.path().join("nowhere");

@@ -48,7 +48,7 @@ fn main() {
         folder.path(),
         Options {
             synchronous: settings.synchronous,
-            bytes_max: None,
+            ..Options::default()
         },
     ) {
         Ok(store) => store,

@@ -26,6 +26,8 @@ pub mod faulty;
 pub mod inline;
 pub mod layer;
 pub mod mem;
+#[cfg(feature = "embedded")]
+mod sql;
 
 use std::fmt;
 use std::future::Future;

@@ -222,6 +222,7 @@ async fn a_full_disk_is_named_and_refuses_all_that_adds_work_until_a_purge_makes
     let options = Options {
         synchronous: Synchronous::Off,
         bytes_max: Some(2 << 20),
+        ..Options::default()
     };
     let store = EmbeddedStore::open(folder.path(), options).unwrap();
     let registry = register(Registry::new(), &Purger::default(), &Files::below("."));

@@ -26,8 +26,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::folder::{FILE, FORMAT, Identity, LOG, PAGE_BYTES, identify, unavailable};
 use super::frames::{self, Log, ROUNDS_MAX};
 use super::hubs::About;
+use super::store_file::keep_log;
 use super::trouble::{During, Trouble};
-use super::writer::keep_log;
 use super::{folder, log, own};
 use crate::Error;
 

@@ -12,6 +12,7 @@ use super::hubs::About;
 use super::log::{LOCK_WAIT, RESTART_BYTES};
 use super::own;
 use super::reserve::Reserve;
+use super::store_file::keep_log;
 use super::trouble::{During, Trouble};
 use super::watch::{self, Watch};
 use super::{Options, Synchronous, beside, migrate};
@@ -97,7 +98,8 @@ impl Folder {
         Reserve::find(&self.path)
     }
 
-    /// The one connection that writes, to a file that nobody else has open. Makes the tables in one that is new.
+    /// The one connection that writes, to a file that nobody else has open; its log stays when it is closed. Makes the tables in
+    /// one that is new.
     pub(super) fn open(&mut self, options: &Options) -> Result<Connection, Error> {
         if self.held.is_none() {
             // Another attempt looks at all of it again.
@@ -180,7 +182,7 @@ impl Folder {
                 create(&transaction)?;
                 transaction.commit()?;
             }
-            Ok(())
+            Ok(keep_log(&connection, true)?)
         };
         // The connection is still open: closing it cuts the log, whose length tells whether it may grow.
         prepare().map_err(|trouble| self.error(trouble, During::Read))?;

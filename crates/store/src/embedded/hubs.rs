@@ -8,83 +8,10 @@ use taskhub_core::id::{Epoch, HubName, InstanceNumber, Seq};
 use taskhub_core::time::Timestamp;
 
 use super::frames::ROUNDS_MAX;
-use super::record::{Key, int, uint};
-use super::sums::Words;
 use super::trouble::Trouble;
 use crate::fence::no_such_partition;
-use crate::{Claim, Error, HubInfo, Lease, NodeId, Ownership, PartitionKey, Previous, first_number};
-
-/// All hubs.
-#[derive(Debug, Default)]
-pub(super) struct Hubs(BTreeMap<HubName, Hub>);
-
-/// A hub.
-#[derive(Debug)]
-struct Hub {
-    row: i64,
-    info: HubInfo,
-    parts: Vec<Part>,
-}
-
-/// A partition.
-#[derive(Clone, Debug)]
-pub(super) struct Part {
-    pub(super) row: i64,
-    /// Row of its hub.
-    pub(super) hub: i64,
-    pub(super) index: u16,
-    pub(super) epoch: Epoch,
-    pub(super) is_clean: bool,
-    pub(super) counters: Counters,
-    /// Rows of `outbox`.
-    pub(super) items: u64,
-}
-
-impl Part {
-    /// Its columns, but for the checksum.
-    fn columns(&self) -> [i64; 8] {
-        let Counters { next_seq, next_number } = self.counters;
-        [
-            self.row,
-            self.hub,
-            i64::from(self.index),
-            i64::from(self.epoch.0),
-            i64::from(self.is_clean),
-            int(next_seq.0),
-            int(next_number.0),
-            int(self.items),
-        ]
-    }
-
-    /// The checksum of its row.
-    pub(super) fn sum(&self) -> i64 {
-        Words::new(self.columns()).sum(&[])
-    }
-
-    /// Writes its row.
-    pub(super) fn update(&self, connection: &Connection) -> Result<usize, Trouble> {
-        let sql = "UPDATE part SET epoch = ?4, is_clean = ?5, next_seq = ?6, next_number = ?7, items = ?8, sum = ?9 \
-             WHERE part = ?1";
-        self.write(connection, sql)
-    }
-
-    /// Writes a row for it, where there is none.
-    pub(super) fn insert(&self, connection: &Connection) -> Result<(), Trouble> {
-        let sql = "INSERT INTO part (part, hub, ix, epoch, is_clean, next_seq, next_number, items, sum) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        self.write(connection, sql).map(drop)
-    }
-
-    fn write(&self, connection: &Connection, sql: &str) -> Result<usize, Trouble> {
-        let columns = self.columns().into_iter().chain([self.sum()]);
-        Ok(connection.prepare_cached(sql)?.execute(params_from_iter(columns))?)
-    }
-}
-
-/// The checksum of a hub's row.
-pub(super) fn hub_sum(row: i64, folded: &str, name: &str, partitions: u16, created_at: i64) -> i64 {
-    Words::new([row, i64::from(partitions), created_at]).sum(format!("{folded}\0{name}").as_bytes())
-}
+use crate::sql::{Counters, Hub, Hubs, Key, Part, Words, hub_sum, uint};
+use crate::{Claim, Error, HubInfo, Lease, NodeId, PartitionKey, Previous, first_number};
 
 /// The one row about the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,114 +99,79 @@ impl About {
     }
 }
 
-/// Where counting goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counters {
-    pub(super) next_seq: Seq,
-    pub(super) next_number: InstanceNumber,
-}
-
 /// Number of the first commit: 0 says "nothing yet".
 const FIRST_SEQ: Seq = Seq(1);
 
 /// Tables with rows of instances.
 pub(super) const INSTANCE_TABLES: [&str; 5] = ["instance", "payload", "history", "pending", "seen_key"];
 
-impl Hubs {
-    pub(super) fn load(connection: &Connection) -> Result<Self, Trouble> {
-        let mut hubs = BTreeMap::new();
-        let mut statement = connection.prepare("SELECT hub, folded, name, partitions, created_at, sum FROM hub")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let number: i64 = row.get(0)?;
-            let (folded, name) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
-            let (partitions, created_at): (u16, i64) = (row.get(3)?, row.get(4)?);
-            if hub_sum(number, folded, name, partitions, created_at) != row.get::<_, i64>(5)? {
-                return Err(Trouble::Contradiction(format!(
-                    "the checksum of hub `{}` is wrong",
-                    name.escape_debug()
-                )));
-            }
-            let name = HubName::new(name).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))?;
-            let parts = parts(connection, number)?;
-            if parts.len() != usize::from(partitions) {
-                let what = format!(
-                    "hub `{name}` has {partitions} partitions, and {} are there",
-                    parts.len()
-                );
-                return Err(Trouble::Contradiction(what));
-            }
-            let info = HubInfo {
-                name: name.clone(),
-                partitions,
-                created_at: Timestamp::from_ticks(created_at),
-            };
-            let row = number;
-            hubs.insert(name, Hub { row, info, parts });
+/// Reads all hubs, and refuses them if one of their rows or one of a partition is not what was written.
+pub(super) fn load(connection: &Connection) -> Result<Hubs, Trouble> {
+    let mut hubs = BTreeMap::new();
+    let mut statement = connection.prepare("SELECT hub, folded, name, partitions, created_at, sum FROM hub")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let number: i64 = row.get(0)?;
+        let (folded, name) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+        let (partitions, created_at): (u16, i64) = (row.get(3)?, row.get(4)?);
+        if hub_sum(number, folded, name, partitions, created_at) != row.get::<_, i64>(5)? {
+            return Err(Trouble::Contradiction(format!(
+                "the checksum of hub `{}` is wrong",
+                name.escape_debug()
+            )));
         }
-        Ok(Self(hubs))
-    }
-
-    /// The hub, by its row, that a partition belongs to.
-    pub(super) fn hub_of_part(&self, part: i64) -> Option<i64> {
-        let parts = self.0.values().flat_map(|hub| &hub.parts);
-        parts.into_iter().find(|known| known.row == part).map(|part| part.hub)
-    }
-
-    /// Writes them all to another store, whose `outbox` is written already.
-    pub(super) fn copy_to(&self, new: &Connection) -> Result<(), Trouble> {
-        for hub in self.0.values() {
-            let created_at = hub.info.created_at.ticks();
-            insert_hub(new, hub.row, &hub.info.name, hub.info.partitions, created_at)?;
-            for part in &hub.parts {
-                let sql = "SELECT count(*) FROM outbox WHERE part = ?1";
-                let items = new.query_row(sql, [part.row], |row| row.get(0))?;
-                let items = uint(items);
-                Part { items, ..part.clone() }.insert(new)?;
-            }
+        let name = HubName::new(name).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))?;
+        let parts = parts(connection, number)?;
+        if parts.len() != usize::from(partitions) {
+            let what = format!(
+                "hub `{name}` has {partitions} partitions, and {} are there",
+                parts.len()
+            );
+            return Err(Trouble::Contradiction(what));
         }
-        Ok(())
-    }
-
-    pub(super) fn infos(&self) -> Vec<HubInfo> {
-        self.0.values().map(|hub| hub.info.clone()).collect()
-    }
-
-    pub(super) fn part(&self, key: &PartitionKey) -> Result<&Part, Error> {
-        let hub = self
-            .0
-            .get(&key.hub)
-            .ok_or_else(|| Error::NoSuchHub { hub: key.hub.clone() })?;
-        hub.parts
-            .get(usize::from(key.index))
-            .ok_or_else(|| no_such_partition(key))
-    }
-
-    /// All partitions, and who has claimed them.
-    pub(super) fn owners(&self, owners: &BTreeMap<i64, NodeId>) -> Vec<Ownership> {
-        let of_hub = |hub: &Hub| {
-            let name = hub.info.name.clone();
-            let owner = |part: &Part| Ownership {
-                partition: PartitionKey {
-                    hub: name.clone(),
-                    index: part.index,
-                },
-                node: owners.get(&part.row).copied().filter(|_| !part.is_clean),
-                epoch: part.epoch,
-            };
-            hub.parts.iter().map(owner).collect::<Vec<_>>()
+        let info = HubInfo {
+            name: name.clone(),
+            partitions,
+            created_at: Timestamp::from_ticks(created_at),
         };
-        self.0.values().flat_map(of_hub).collect()
+        let row = number;
+        hubs.insert(name, Hub { row, info, parts });
     }
+    Ok(Hubs(hubs))
+}
 
-    /// Takes over what a sealed group counted.
-    pub(super) fn count(&mut self, counted: &BTreeMap<i64, Part>) {
-        for part in self.0.values_mut().flat_map(|hub| &mut hub.parts) {
-            if let Some(counted) = counted.get(&part.row) {
-                (part.counters, part.items) = (counted.counters, counted.items);
-            }
+/// Writes them all to another store, whose `outbox` is written already.
+pub(super) fn copy(hubs: &Hubs, new: &Connection) -> Result<(), Trouble> {
+    for hub in hubs.0.values() {
+        let created_at = hub.info.created_at.ticks();
+        insert_hub(new, hub.row, &hub.info.name, hub.info.partitions, created_at)?;
+        for part in &hub.parts {
+            let sql = "SELECT count(*) FROM outbox WHERE part = ?1";
+            let items = new.query_row(sql, [part.row], |row| row.get(0))?;
+            let items = uint(items);
+            insert(&Part { items, ..part.clone() }, new)?;
         }
     }
+    Ok(())
+}
+
+/// Writes the row of a partition.
+pub(super) fn update(part: &Part, connection: &Connection) -> Result<usize, Trouble> {
+    let sql = "UPDATE part SET epoch = ?4, is_clean = ?5, next_seq = ?6, next_number = ?7, items = ?8, sum = ?9 \
+         WHERE part = ?1";
+    write(part, connection, sql)
+}
+
+/// Writes a row for a partition, where there is none.
+pub(super) fn insert(part: &Part, connection: &Connection) -> Result<(), Trouble> {
+    let sql = "INSERT INTO part (part, hub, ix, epoch, is_clean, next_seq, next_number, items, sum) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    write(part, connection, sql).map(drop)
+}
+
+fn write(part: &Part, connection: &Connection, sql: &str) -> Result<usize, Trouble> {
+    let columns = part.columns().into_iter().chain([part.sum()]);
+    Ok(connection.prepare_cached(sql)?.execute(params_from_iter(columns))?)
 }
 
 fn parts(connection: &Connection, hub: i64) -> Result<Vec<Part>, Trouble> {
@@ -339,7 +231,7 @@ pub(super) fn create(connection: &Connection, hubs: &Hubs, info: &HubInfo) -> Re
             },
             items: 0,
         };
-        part.insert(connection)?;
+        insert(&part, connection)?;
     }
     Ok(())
 }
@@ -405,7 +297,7 @@ pub(super) fn claim(
             Previous::Other
         };
         part.epoch = part.epoch.next();
-        part.update(connection)?;
+        update(part, connection)?;
         leases.push(Lease {
             partition: key.clone(),
             epoch: part.epoch,
@@ -425,7 +317,7 @@ pub(super) fn release(connection: &Connection, hubs: &Hubs, leases: &[Lease]) ->
             if part.epoch == lease.epoch {
                 part.epoch = part.epoch.next();
                 part.is_clean = true;
-                part.update(connection)?;
+                update(part, connection)?;
             }
         }
     }

@@ -1,23 +1,17 @@
 //! Writes rows of `instance`, and the payloads that are too large for them.
 
-use std::borrow::Cow;
-
 use rusqlite::{CachedStatement, ToSql, params};
 use taskhub_core::id::Name;
-use taskhub_core::payload::Payload;
-use taskhub_core::status::{InstanceInfo, Stall};
+use taskhub_core::status::InstanceInfo;
 use taskhub_core::time::Timestamp;
 
-use super::fold::{Folded, Instance, Origin};
-use super::reader::info;
-use super::recent::Change;
-use super::record::{
-    Head, INPUT_ONCE_BYTES_MIN, Key, Place, Prints, Stored, column, int, is_apart, payload_print, payload_sum,
-    stall_print, write_blob,
-};
+use super::columns::find_info;
 use super::rows::{KeyCounts, Tables};
-use super::sums::{print, print_option};
 use super::trouble::Trouble;
+use crate::sql::{
+    Change, Folded, Head, INPUT_ONCE_BYTES_MIN, Instance, Key, Origin, PayloadColumn, Place, StallColumns, Stored,
+    Texts, encode_rest, int, payload_sum, print, print_option,
+};
 
 pub(super) const INSERT: &str = "INSERT INTO instance (inst, hub, id, status, ordinal, created_at, updated_at, \
      completed_at, history_events, history_bytes, next_message, next_occurrence, waits, keys, execution, name, version, \
@@ -56,11 +50,14 @@ impl Tables<'_> {
                 head.keys = keys.get(&key).copied().unwrap_or(head.keys);
                 let stored = match instance.origin {
                     Origin::Created { hub, creation } => {
-                        let info = created_info(instance, &creation.info);
+                        let info = instance.created_info(&creation.info);
                         insert_instance(&mut insert, key, hub, &head, &info)?
                     }
                     Origin::Stored(stored) => {
-                        let prints = self.extras(key, instance, stored.prints)?;
+                        let mut prints = stored.prints.after(instance);
+                        if let Some(print) = self.extras(key, instance)? {
+                            prints.info = print;
+                        }
                         let stored = Stored { head, prints, ..stored };
                         if update.execute(key, instance, &stored)? != 1 {
                             let what = format!("instance number {} is gone", key.number());
@@ -76,51 +73,45 @@ impl Tables<'_> {
         Ok(changes)
     }
 
-    /// Columns that change seldom, each by a statement of its own; answers the fingerprints as they are afterwards.
-    fn extras(&self, key: Key, instance: &Instance<'_>, mut prints: Prints) -> Result<Prints, Trouble> {
+    /// Columns that change seldom, each by a statement of its own; answers the fingerprint of the `info` column if it is changed.
+    fn extras(&self, key: Key, instance: &Instance<'_>) -> Result<Option<u64>, Trouble> {
         // First: it reads the row, whose checksum is right until something is changed.
-        if let Some(failure) = instance.ending.and_then(|ending| ending.failure.as_ref()) {
-            prints.info = self.change_blob(key, |info| info.failure = Some(failure.clone()))?;
-        }
+        let failure = instance.ending.and_then(|ending| ending.failure.as_ref());
+        let rest = failure.map(|failure| self.change_rest(key, |info| info.failure = Some(failure.clone())));
+        let rest = rest.transpose()?;
         if let Some(custom) = instance.custom {
             self.prepare("UPDATE instance SET custom = ?2 WHERE inst = ?1")?
-                .execute(params![key.0, column(custom)])?;
-            prints.custom = payload_print(custom);
+                .execute(params![key.0, PayloadColumn::of(custom)])?;
         }
         if let Some(next) = instance.continued {
             let version = next.version.as_ref().map(Name::as_str);
-            let input = column(next.input.as_ref());
-            let execution = next.execution.bytes();
+            let input = PayloadColumn::of(next.input.as_ref());
             self.prepare("UPDATE instance SET execution = ?2, version = ?3, input = ?4 WHERE inst = ?1")?
-                .execute(params![key.0, execution, version, input])?;
-            prints.execution = print(execution);
-            prints.version = print_option(version.map(str::as_bytes));
-            prints.input = payload_print(next.input.as_ref());
+                .execute(params![key.0, next.execution.bytes(), version, input])?;
         }
         if let (Some(stalled), None) = (instance.stalled, instance.ending) {
-            let (since, attempts, reason) = stall_columns(stalled);
+            let StallColumns {
+                since,
+                attempts,
+                reason,
+            } = StallColumns::of(stalled);
             self.prepare(UPDATE_STALL)?
                 .execute(params![key.0, since, attempts, reason])?;
-            prints.stall = print_of_stall(stalled);
         }
-        if let Some(ending) = instance.ending {
-            prints.output = payload_print(ending.output.as_ref());
-            prints.stall = 0;
-        }
-        Ok(prints)
+        Ok(rest)
     }
 
     /// Changes a member of the status record that has no column; answers the fingerprint of what has none.
-    fn change_blob(&self, key: Key, change: impl FnOnce(&mut InstanceInfo)) -> Result<u64, Trouble> {
-        let Some(found) = info(self.connection, key)? else {
+    fn change_rest(&self, key: Key, change: impl FnOnce(&mut InstanceInfo)) -> Result<u64, Trouble> {
+        let Some(found) = find_info(self.connection, key)? else {
             return Err(Trouble::Contradiction("a row is gone that was there before".to_owned()));
         };
         let mut info = found.info;
         change(&mut info);
-        let blob = write_blob(&info);
+        let rest = encode_rest(&info);
         self.prepare("UPDATE instance SET info = ?2 WHERE inst = ?1")?
-            .execute(params![key.0, blob])?;
-        Ok(print_option(blob.as_deref()))
+            .execute(params![key.0, rest])?;
+        Ok(print_option(rest.as_deref()))
     }
 
     /// Sets aside the inputs of executions that come to an end here and whose history does without them: their place in
@@ -157,17 +148,13 @@ impl Tables<'_> {
     pub(super) fn payloads(&mut self, folded: &Folded<'_>) -> Result<(), Trouble> {
         let mut changed = 0;
         for (key, instance) in folded.instances() {
-            for (place, payload) in changed_payloads(instance) {
-                let ordinal = if place == Place::Input {
-                    instance.head.ordinal
-                } else {
-                    0
-                };
+            for (place, payload) in instance.payloads_apart() {
+                let ordinal = place.ordinal(instance.head.ordinal);
                 if let Origin::Stored(_) = instance.origin {
                     let sql = "DELETE FROM payload WHERE inst = ?1 AND place = ?2 AND ordinal = ?3";
                     changed += self.prepare(sql)?.execute(params![key.0, place.number(), ordinal])?;
                 }
-                if let Some(payload) = payload.filter(|payload| is_apart(payload)) {
+                if let Some(payload) = payload {
                     let body: &[u8] = payload.bytes();
                     let sum = payload_sum(key, place, ordinal, print(body));
                     changed +=
@@ -195,7 +182,7 @@ impl Updates<'_> {
         let (updated_at, bytes) = (head.updated_at.ticks(), int(head.history_bytes));
         let (message, occurrence) = (int(head.next_message.0), int(head.next_occurrence.0));
         let (status, sum) = (head.status.number(), stored.sum(key));
-        let output = column(instance.ending.and_then(|ending| ending.output.as_ref()));
+        let output = PayloadColumn::of(instance.ending.and_then(|ending| ending.output.as_ref()));
         let params: [&dyn ToSql; 13] = [
             &key.0,
             &head.ordinal,
@@ -222,31 +209,6 @@ impl Updates<'_> {
     }
 }
 
-/// The status record of an instance that the group brings, as it is by the end of the group.
-fn created_info<'i>(instance: &Instance<'_>, created: &'i InstanceInfo) -> Cow<'i, InstanceInfo> {
-    let mut info = Cow::Borrowed(created);
-    if let Some(custom) = instance.custom {
-        info.to_mut().custom_status = custom.cloned();
-    }
-    if let Some(stalled) = instance.stalled
-        && stalled != info.stalled.as_deref()
-    {
-        info.to_mut().stalled = stalled.cloned().map(Box::new);
-    }
-    if let Some(next) = instance.continued {
-        let info = info.to_mut();
-        info.execution = next.execution;
-        info.version.clone_from(&next.version);
-        info.input.clone_from(&next.input);
-    }
-    if let Some(ending) = instance.ending {
-        let info = info.to_mut();
-        info.output.clone_from(&ending.output);
-        info.failure.clone_from(&ending.failure);
-    }
-    info
-}
-
 /// Writes the row of an instance that has none, and answers what it is.
 pub(super) fn insert_instance(
     insert: &mut CachedStatement<'_>,
@@ -255,29 +217,18 @@ pub(super) fn insert_instance(
     head: &Head,
     info: &InstanceInfo,
 ) -> Result<Stored, Trouble> {
-    let (since, attempts, reason) = stall_columns(info.stalled.as_deref());
-    let (execution, version) = (info.execution.bytes(), info.version.as_ref().map(Name::as_str));
-    let blob = write_blob(info);
+    let rest = encode_rest(info);
+    let texts = Texts::of(info, rest.as_deref());
     let stored = Stored {
         hub,
         created_at: info.created_at,
         head: *head,
-        prints: Prints {
-            id: print(info.instance.as_str().as_bytes()),
-            execution: print(execution),
-            name: print(info.name.as_str().as_bytes()),
-            version: print_option(version.map(str::as_bytes)),
-            stall: print_of_stall(info.stalled.as_deref()),
-            info: print_option(blob.as_deref()),
-            custom: payload_print(info.custom_status.as_ref()),
-            output: payload_print(info.output.as_ref()),
-            input: payload_print(info.input.as_ref()),
-        },
+        prints: texts.prints(),
     };
     insert.execute(params![
         key.0,
         hub,
-        info.instance.as_str(),
+        texts.id,
         head.status.number(),
         head.ordinal,
         info.created_at.ticks(),
@@ -289,45 +240,17 @@ pub(super) fn insert_instance(
         int(head.next_occurrence.0),
         head.waits,
         head.keys,
-        execution,
-        info.name.as_str(),
-        version,
-        since,
-        attempts,
-        reason,
-        blob,
-        column(info.custom_status.as_ref()),
-        column(info.output.as_ref()),
-        column(info.input.as_ref()),
+        texts.execution,
+        texts.name,
+        texts.version,
+        texts.stall.since,
+        texts.stall.attempts,
+        texts.stall.reason,
+        texts.rest,
+        texts.custom,
+        texts.output,
+        texts.input,
         stored.sum(key),
     ])?;
     Ok(stored)
-}
-
-fn print_of_stall(stall: Option<&Stall>) -> u64 {
-    let (since, attempts, reason) = stall_columns(stall);
-    stall_print(since, attempts, reason.map(str::as_bytes))
-}
-
-fn stall_columns(stall: Option<&Stall>) -> (Option<i64>, Option<u32>, Option<&str>) {
-    match stall {
-        Some(stall) => (Some(stall.since.ticks()), Some(stall.attempts), Some(&stall.reason)),
-        None => (None, None, None),
-    }
-}
-
-/// Payloads of the status record that the group sets, with what they are set to.
-fn changed_payloads<'i>(instance: &'i Instance<'_>) -> impl Iterator<Item = (Place, Option<&'i Payload>)> {
-    let input = match (instance.continued, &instance.origin) {
-        (Some(next), _) => Some(next.input.as_ref()),
-        (None, Origin::Created { creation, .. }) => Some(creation.info.input.as_ref()),
-        (None, Origin::Stored(_)) => None,
-    };
-    let output = instance.ending.map(|ending| ending.output.as_ref());
-    let places = [
-        (Place::Input, input),
-        (Place::Output, output),
-        (Place::Custom, instance.custom),
-    ];
-    places.into_iter().filter_map(|(place, set)| Some((place, set?)))
 }

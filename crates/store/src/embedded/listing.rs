@@ -1,23 +1,20 @@
-//! Pages, counts and fingerprints: what may look at many instances reads few rows.
-//!
-//! A listing is a merge of cursors over an index, each in the order of the listing: one cursor for each
-//! wanted status where these have an index, else one over all. Rows are counted before they are filtered.
+//! Reads what a listing has planned, and counts: what may look at many instances reads few rows.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use rusqlite::{CachedStatement, Connection, Row, Rows, params};
-use taskhub_core::fold;
-use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
+use taskhub_core::id::{HubName, InstanceNumber};
 use taskhub_core::limits;
-use taskhub_core::query::{Cursor, Filter, Page, Payloads};
+use taskhub_core::query::{Cursor, Page, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 
+use super::columns::{find_info, instance_id};
 use super::hubs;
-use super::reader::{after, complete, info, instance_id};
-use super::record::{InfoRow, Key, Place, count_sum, int, read_status, uint};
+use super::reader::complete;
 use super::trouble::Trouble;
+use crate::sql::{Candidate, Index, InfoRow, Key, Listing, Place, count_sum, int, read_status, uint};
 use crate::{FingerprintPage, IdPage, InstancePage, PartitionKey, Selection, fingerprint};
 
 const CANDIDATE: &str = "inst, created_at, id, status, name";
@@ -30,43 +27,19 @@ pub(super) fn list_ids(connection: &Connection, which: &Selection) -> Result<IdP
     Scan::new(connection, which)?.ids(which.rows_max.min(limits::PAGE_ROWS_MAX))
 }
 
-/// A row as the index and a look at the table give it.
-struct Candidate {
-    key: Key,
-    created_at: Timestamp,
-    id: InstanceId,
-    status: RuntimeStatus,
-    name: String,
-}
-
-impl Candidate {
-    fn read(row: &Row<'_>) -> Result<Self, Trouble> {
-        Ok(Self {
-            key: Key(row.get(0)?),
-            created_at: Timestamp::from_ticks(row.get(1)?),
-            id: instance_id(row, 2)?,
-            status: read_status(row.get(3)?)?,
-            name: row.get(4)?,
-        })
-    }
-
-    fn place(&self) -> (Timestamp, &str) {
-        (self.created_at, self.id.as_str())
-    }
-
-    fn cursor(&self) -> Cursor {
-        Cursor {
-            created_at: self.created_at,
-            instance: self.id.clone(),
-        }
-    }
+fn candidate(row: &Row<'_>) -> Result<Candidate, Trouble> {
+    Ok(Candidate {
+        key: Key(row.get(0)?),
+        created_at: Timestamp::from_ticks(row.get(1)?),
+        id: instance_id(row, 2)?,
+        status: read_status(row.get(3)?)?,
+        name: row.get(4)?,
+    })
 }
 
 struct Scan<'q> {
     connection: &'q Connection,
-    hub: i64,
-    filter: &'q Filter,
-    after: Option<&'q Cursor>,
+    listing: Listing<'q>,
     rows_read: Cell<u64>,
 }
 
@@ -74,9 +47,7 @@ impl<'q> Scan<'q> {
     fn new(connection: &'q Connection, which: &'q Selection) -> Result<Self, Trouble> {
         Ok(Self {
             connection,
-            hub: hubs::find(connection, &which.hub)?,
-            filter: &which.filter,
-            after: which.after.as_ref(),
+            listing: Listing::new(hubs::find(connection, &which.hub)?, which),
             rows_read: Cell::new(0),
         })
     }
@@ -121,9 +92,9 @@ impl<'q> Scan<'q> {
 
     /// The rows of a page, and where the next one begins.
     fn found(&self, rows_max: usize) -> Result<(Vec<Candidate>, Option<Cursor>), Trouble> {
-        // One more, to know whether this is the last page.
         let mut found = match self.by_prefix(rows_max)? {
             Some(found) => found,
+            // One more, to know whether this is the last page.
             None => self.in_order(rows_max + 1)?,
         };
         let is_last = found.len() <= rows_max;
@@ -155,82 +126,44 @@ impl<'q> Scan<'q> {
         complete(self.connection, row)
     }
 
-    /// The row that an index has led to, which must be what the index says.
+    /// The row that an index has led to.
     fn row(&self, candidate: &Candidate) -> Result<InfoRow, Trouble> {
-        let Some(row) = info(self.connection, candidate.key)? else {
-            let what = "an index names a row that is not there".to_owned();
-            return Err(Trouble::Contradiction(what));
-        };
-        let found = (&row.info.instance, row.info.created_at, row.info.status, row.hub);
-        if found != (&candidate.id, candidate.created_at, candidate.status, self.hub) {
-            let what = format!("an index says of `{}` what its row does not", row.info.instance);
-            return Err(Trouble::Contradiction(what));
-        }
-        Ok(row)
-    }
-
-    fn matches(&self, row: &Candidate) -> bool {
-        let filter = self.filter;
-        (filter.statuses.is_empty() || filter.statuses.contains(&row.status))
-            && filter.name.as_ref().is_none_or(|name| fold::is_same(name, &row.name))
-            && filter
-                .id_prefix
-                .as_ref()
-                .is_none_or(|prefix| row.id.as_str().starts_with(prefix))
-    }
-
-    /// The place behind which rows count: an id is never empty, so an empty one is before all of a moment.
-    fn begin(&self) -> (i64, &str) {
-        let from = (self.filter.created_from.map_or(i64::MIN, Timestamp::ticks), "");
-        let after = self
-            .after
-            .map(|after| (after.created_at.ticks(), after.instance.as_str()));
-        after.map_or(from, |after| after.max(from))
-    }
-
-    fn end(&self) -> i64 {
-        self.filter.created_before.map_or(i64::MAX, Timestamp::ticks)
+        let row = find_info(self.connection, candidate.key)?;
+        Ok(self.listing.check(candidate, row)?)
     }
 
     /// The first matching rows, in order.
     fn in_order(&self, rows_max: usize) -> Result<Vec<Candidate>, Trouble> {
-        let statuses = indexed_statuses(self.filter);
         let mut statements = Vec::new();
-        for status in &statuses {
-            statements.push((self.prepare(*status)?, *status));
+        for index in self.listing.indexes() {
+            statements.push(self.prepare(index)?);
         }
         let mut cursors = Vec::new();
         for (statement, status) in &mut statements {
-            let (created_at, id) = self.begin();
-            let rows = match status {
-                Some(status) => statement.query(params![self.hub, created_at, id, self.end(), status.number()])?,
-                None => statement.query(params![self.hub, created_at, id, self.end()])?,
-            };
-            cursors.push((rows, None));
+            let Listing {
+                hub,
+                begin: (created_at, id),
+                end,
+                ..
+            } = self.listing;
+            cursors.push(match status {
+                Some(status) => statement.query(params![hub, created_at, id, end, status.number()])?,
+                None => statement.query(params![hub, created_at, id, end])?,
+            });
         }
-        let mut found = Vec::new();
-        for (rows, head) in &mut cursors {
-            *head = self.step(rows)?;
+        let mut merge = self.listing.merge(cursors.len(), rows_max);
+        while let Some(wanted) = merge.wants() {
+            let row = cursors.get_mut(wanted).map(|rows| self.step(rows)).transpose()?;
+            merge.give(wanted, row.flatten());
         }
-        while found.len() < rows_max {
-            let first = cursors.iter_mut().filter(|(_, head)| head.is_some());
-            let first = first.min_by(|(_, one), (_, other)| place(one.as_ref()).cmp(&place(other.as_ref())));
-            let Some((rows, head)) = first else { break };
-            if let Some(row) = head.take().filter(|row| self.matches(row)) {
-                found.push(row);
-            }
-            if found.len() < rows_max {
-                *head = self.step(rows)?;
-            }
-        }
-        Ok(found)
+        Ok(merge.found())
     }
 
     /// The next row that can be read.
     fn step(&self, rows: &mut Rows<'_>) -> Result<Option<Candidate>, Trouble> {
         while let Some(row) = rows.next()? {
             self.rows_read.set(self.rows_read.get() + 1);
-            match Candidate::read(row) {
+            match candidate(row) {
                 Ok(candidate) => return Ok(Some(candidate)),
                 Err(trouble) => left_out(Key(row.get(0)?), &trouble.of_row()?),
             }
@@ -238,39 +171,37 @@ impl<'q> Scan<'q> {
         Ok(None)
     }
 
-    fn prepare(&self, status: Option<RuntimeStatus>) -> Result<CachedStatement<'_>, Trouble> {
+    /// The statement of a cursor, and the status that it takes beside the range.
+    fn prepare(&self, index: Index) -> Result<(CachedStatement<'_>, Option<RuntimeStatus>), Trouble> {
         // The partial indexes serve only where their condition is written out.
-        let (index, condition) = match status {
-            None => ("instance_created", ""),
-            Some(status) if is_open(status) => ("instance_open", "AND status = ?5 AND status IN (0, 2, 6, 7)"),
-            Some(_) => ("instance_bad", "AND status = ?5 AND status IN (3, 4, 5)"),
+        let (index, condition, status) = match index {
+            Index::All => ("instance_created", "", None),
+            Index::Open(status) => (
+                "instance_open",
+                "AND status = ?5 AND status IN (0, 2, 6, 7)",
+                Some(status),
+            ),
+            Index::Bad(status) => ("instance_bad", "AND status = ?5 AND status IN (3, 4, 5)", Some(status)),
         };
         let sql = format!(
             "SELECT {CANDIDATE} FROM instance INDEXED BY {index} WHERE hub = ?1 AND (created_at, id) > (?2, ?3) \
              AND created_at < ?4 {condition} ORDER BY created_at, id"
         );
-        Ok(self.connection.prepare_cached(&sql)?)
+        Ok((self.connection.prepare_cached(&sql)?, status))
     }
 
-    /// All matching rows, if few ids have the prefix; the order of ids is not that of the listing.
+    /// All matching rows, if few ids have the prefix.
     fn by_prefix(&self, rows_max: usize) -> Result<Option<Vec<Candidate>>, Trouble> {
-        let Some(prefix) = self.filter.id_prefix.as_ref().filter(|prefix| !prefix.is_empty()) else {
+        let Some(mut by_prefix) = self.listing.by_prefix(rows_max) else {
             return Ok(None);
         };
         let sql =
             format!("SELECT {CANDIDATE} FROM instance INDEXED BY instance_id WHERE hub = ?1 AND id >= ?2 ORDER BY id");
         let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![self.hub, prefix])?;
-        let begin = self.begin();
-        let mut found = Vec::new();
-        for _ in 0..=2 * rows_max + 16 {
-            let Some(row) = self.step(&mut rows)?.filter(|row| row.id.as_str().starts_with(prefix)) else {
-                found.sort_unstable_by(|one: &Candidate, other| one.place().cmp(&other.place()));
-                return Ok(Some(found));
-            };
-            let is_behind = (row.created_at.ticks(), row.id.as_str()) > begin;
-            if is_behind && row.created_at.ticks() < self.end() && self.matches(&row) {
-                found.push(row);
+        let mut rows = statement.query(params![self.listing.hub, by_prefix.prefix])?;
+        while by_prefix.wants() {
+            if by_prefix.give(self.step(&mut rows)?) {
+                return Ok(Some(by_prefix.found()));
             }
         }
         Ok(None)
@@ -284,27 +215,6 @@ fn left_out(key: Key, what: &str) {
         what,
         "a row of `instance` cannot be read and is left out of a listing"
     );
-}
-
-/// Where a cursor stands.
-fn place(head: Option<&Candidate>) -> Option<(Timestamp, &str)> {
-    head.map(Candidate::place)
-}
-
-/// One cursor for each of these; `None` stands for all rows.
-fn indexed_statuses(filter: &Filter) -> Vec<Option<RuntimeStatus>> {
-    if filter.statuses.is_empty() || filter.statuses.contains(&RuntimeStatus::Completed) {
-        return vec![None];
-    }
-    let mut statuses = filter.statuses.clone();
-    statuses.sort_unstable();
-    statuses.dedup();
-    statuses.into_iter().map(Some).collect()
-}
-
-fn is_open(status: RuntimeStatus) -> bool {
-    use RuntimeStatus::{ContinuedAsNew, Pending, Running, Suspended};
-    matches!(status, Running | ContinuedAsNew | Pending | Suspended)
 }
 
 pub(super) fn counts(connection: &Connection, hub: &HubName) -> Result<Vec<(RuntimeStatus, u64)>, Trouble> {
@@ -334,7 +244,7 @@ pub(super) fn fingerprints(
 ) -> Result<FingerprintPage, Trouble> {
     let rows_max = rows_max.min(limits::PAGE_ROWS_MAX);
     let part = hubs::find_part(connection, partition)?;
-    let (first, end) = after(part.row, behind);
+    let (first, end) = Key::range_behind(part.row, behind);
     let sql = "SELECT inst, id FROM instance WHERE inst >= ?1 AND inst < ?2 ORDER BY inst LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([first, end, int(rows_max as u64 + 1)])?;

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 /// The log is written back when this much of it is not.
 const BACKLOG_BYTES_MAX: i64 = 16 << 20;
@@ -33,6 +33,8 @@ pub(super) struct Log {
     logged: i64,
     /// It was begun anew since somebody asked.
     is_anew: bool,
+    /// It could not be written back for want of space.
+    is_stuck: bool,
 }
 
 /// What a checkpoint left.
@@ -54,6 +56,7 @@ impl Log {
             wait: RESTART_WAIT,
             logged: 0,
             is_anew: false,
+            is_stuck: false,
         }
     }
 
@@ -63,10 +66,39 @@ impl Log {
         std::mem::take(&mut self.is_anew)
     }
 
+    /// Whether it could not be written back for want of space when that was last tried.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck
+    }
+
+    /// Whether reads keep it from being begun anew, as its length told when something had just been written: then it grows with
+    /// everything that is written.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.logged >= RESTART_BYTES
+    }
+
+    /// Writes the log back as far as that holds nobody up. A failure costs nothing but space.
+    pub(super) fn write_back(&mut self, connection: &Connection) {
+        let written = write_back(connection);
+        self.is_stuck = written.as_ref().is_err_and(is_full);
+        if let Err(error) = written {
+            tracing::debug!(%error, "the log could not be written back");
+        }
+    }
+
     /// Called after each group, and told whether the log is so far ahead of the file that it must be written back
     /// whatever its length; answers how many syncs of files that took. A failure costs nothing but
     /// space: what is in the log is durable, and the next group tries again.
-    pub(super) fn keep_short(&mut self, connection: &Connection, is_ahead: bool) -> rusqlite::Result<u64> {
+    pub(super) fn keep_short(&mut self, connection: &Connection, is_ahead: bool) -> u64 {
+        let kept = self.try_keep_short(connection, is_ahead);
+        kept.unwrap_or_else(|error| {
+            self.is_stuck = is_full(&error);
+            tracing::warn!(%error, "the log could not be written back");
+            0
+        })
+    }
+
+    fn try_keep_short(&mut self, connection: &Connection, is_ahead: bool) -> rusqlite::Result<u64> {
         let before = self.checkpoint(connection, "NOOP")?;
         // Each group makes it longer.
         self.is_anew |= before.logged <= self.logged;
@@ -109,6 +141,10 @@ impl Log {
             done: done * self.page_bytes,
         })
     }
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
 /// How many frames of the log there are: none where the next one begins a log whose salts may be any.

@@ -17,17 +17,17 @@ use taskhub_core::id::{Epoch, HubName, InstanceNumber, Seq};
 use taskhub_core::payload::Payload;
 
 use super::anew::step;
+use super::columns::{INFO, info_row_unchecked};
 use super::folder::{self, Identity, identify, unavailable};
-use super::hubs::{self, About, Counters, Part};
+use super::hubs::{self, About};
 use super::instance_rows::{self, INSERT_PAYLOAD, insert_instance};
-use super::record::{
-    Head, INFO, INLINE_BYTES_MAX, InfoRow, KIND_MESSAGE, Key, LANE_INBOX, PendingColumns, Place, chunk_words,
-    count_sum, info_of, key_words, long_input, outbox_words, payload_sum, set_input, uint,
-};
 use super::rows::{INSERT_COUNT, INSERT_HISTORY, INSERT_KEY, INSERT_OUTBOX, INSERT_PENDING};
-use super::sums::print;
 use super::trouble::{During, Trouble};
 use super::{anew, log, own};
+use crate::sql::{
+    Counters, INLINE_BYTES_MAX, InfoRow, KIND_MESSAGE, Key, LANE_INBOX, Part, PendingColumns, Place, chunk_words,
+    count_sum, key_words, long_input, outbox_words, payload_sum, print, set_input, uint,
+};
 use crate::{Error, Extent};
 
 /// Progress is told after so many instances.
@@ -206,7 +206,7 @@ impl Copy<'_> {
                 },
                 items: uint(row.get(7)?),
             };
-            part.insert(self.new)
+            hubs::insert(&part, self.new)
         })
     }
 
@@ -224,10 +224,9 @@ impl Copy<'_> {
 
     /// One instance with all its rows.
     fn instance(&self, row: &Row<'_>) -> Result<(), Trouble> {
-        let key = Key(row.get(0)?);
-        let head = Head::read(row, 2)?;
-        let found = info_of(row, key, row.get(23)?, head)?;
-        let (hub, info) = (found.hub, self.info(found)?);
+        let found = info_row_unchecked(row)?;
+        let InfoRow { key, head, hub, .. } = found;
+        let info = self.info(found)?;
         insert_instance(
             &mut self.new.prepare_cached(instance_rows::INSERT)?,
             key,
@@ -270,13 +269,13 @@ impl Copy<'_> {
         while let Some(row) = rows.next()? {
             step()?;
             let (number, body): (i64, _) = (row.get(0)?, row.get_ref(2)?.as_blob()?);
-            let place = Place::ALL.into_iter().find(|place| place.number() == number);
+            let place = Place::from_number(number);
             let Some(place) = place else {
                 return Err(Trouble::Contradiction(format!(
                     "a payload is in place {number}, which there is not"
                 )));
             };
-            let ordinal = if place == Place::Input { ordinal } else { 0 };
+            let ordinal = place.ordinal(ordinal);
             let sum = as_before(body, row.get(1)?, payload_sum(key, place, ordinal, print(body)));
             new.execute(params![key.0, number, ordinal, sum, body])?;
         }

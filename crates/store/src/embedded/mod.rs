@@ -13,7 +13,9 @@
 
 mod anew;
 mod beside;
-mod fold;
+mod columns;
+mod disk_space;
+mod figures;
 mod folder;
 mod frames;
 mod hubs;
@@ -24,15 +26,13 @@ mod migrate;
 mod own;
 mod reader;
 mod rebuild;
-mod recent;
-mod record;
 mod recovery;
 pub mod repair;
 mod reserve;
 #[cfg(feature = "testing")]
 mod resum;
 mod rows;
-mod sums;
+mod store_file;
 mod threads;
 mod trouble;
 mod verify;
@@ -57,6 +57,7 @@ use crate::{
 
 #[cfg(feature = "testing")]
 pub use anew::stop_migration_after;
+pub use figures::{Figures, HubFigures, figures};
 pub use reader::SqliteReader;
 #[cfg(feature = "testing")]
 pub use reserve::refuse_reserves;
@@ -82,6 +83,9 @@ pub struct Options {
     pub synchronous: Synchronous,
     /// Largest size of the file; what does not fit is refused as `Full`, but for purges, for which some is kept.
     pub bytes_max: Option<u64>,
+    /// Free bytes of the file above which it gives some back to the disk by itself, if they are more than a fifth of it as well;
+    /// 8 MiB unless something else is said. It does so between groups, after instances were removed.
+    pub free_bytes_max: Option<u64>,
 }
 
 /// What is waited for before a commit counts as durable.
@@ -96,6 +100,9 @@ pub enum Synchronous {
 }
 
 /// A store in a folder.
+///
+/// After instances were removed the writer's own thread gives free pages back to the disk, some at a time, whenever it has no
+/// call to run: so a store becomes smaller by itself, also if nothing is written any more.
 ///
 /// Groups are written on the thread that polls [`Store::commit`], which the disk blocks. Other calls are
 /// handed to the store's threads in the order they are made, when they are made: a future that is dropped
@@ -135,7 +142,7 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
-    /// A sync is counted for each sealed group and each other change, and two for each time the log is
+    /// A sync is counted for each sealed group and each other change, and two for each time a long log is
     /// written back to the file; none with [`Synchronous::Off`], where SQLite asks for none.
     fn work(&self) -> Work {
         self.threads.work()

@@ -3,23 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use taskhub_core::id::{HubName, InstanceId, InstanceNumber};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Payloads;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 
+use super::columns::{INFO, PENDING, find_info, info_row, pending_row};
 use super::folder::Pages;
-use super::hubs::Part;
-use super::record::{
-    INFO, InfoRow, Key, PENDING, Pending, PendingRow, Place, Stored, chunk_words, int, key_words, payload_sum,
-    read_info, read_key, set_input,
-};
-use super::sums::print;
 use super::trouble::{During, Trouble, damaged_page};
 use super::{folder, hubs, listing, recovery, rows, verify};
 use crate::blocking::Reader;
+use crate::sql::{
+    InfoRow, Key, Part, Pending, Place, Stored, chunk_words, key_words, payload_sum, print, read_key, set_input,
+};
 use crate::{
     Error, ExecutionKey, FingerprintPage, HistoryChunk, HistoryRange, HistoryRead, IdPage, InstancePage, Lease,
     PartitionKey, Recovered, Selection, Space, Verified,
@@ -164,11 +162,6 @@ fn none_missing(pages: Pages) -> Result<(), Trouble> {
     }
 }
 
-pub(super) fn instance_id(row: &Row<'_>, column: usize) -> Result<InstanceId, Trouble> {
-    let id = row.get_ref(column)?.as_str()?;
-    InstanceId::new(id).map_err(|refusal| Trouble::Contradiction(refusal.to_string()))
-}
-
 fn load(connection: &Connection, part: &Part, id: &InstanceId, pages: Pages) -> Result<Option<InstanceState>, Trouble> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {INFO} FROM instance WHERE hub = ?1 AND id = ?2"))?;
@@ -178,7 +171,7 @@ fn load(connection: &Connection, part: &Part, id: &InstanceId, pages: Pages) -> 
     };
     let key: i64 = row.get(0)?;
     let named = |trouble| named(trouble, id, key);
-    let row = read_info(row).map_err(named)?;
+    let row = info_row(row).map_err(named)?;
     if row.info.instance != *id || row.hub != part.hub || row.key.part() != part.row {
         let what = format!("the index gives another instance (row {key}) than `{id}`, which was asked for");
         return Err(Trouble::Contradiction(what));
@@ -214,7 +207,7 @@ pub(super) fn state(connection: &Connection, row: InfoRow) -> Result<InstanceSta
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([key.0])?;
     while let Some(row) = rows.next()? {
-        match PendingRow::read(row, 0)?.decode()? {
+        match pending_row(row)?.decode()? {
             Pending::Message(mut message, is_cut) => {
                 if is_cut {
                     set_input(std::slice::from_mut(&mut message.event), info.input.as_ref());
@@ -258,8 +251,7 @@ pub(super) fn complete(connection: &Connection, row: InfoRow) -> Result<Instance
         key, mut info, apart, ..
     } = row;
     for (place, expected) in apart {
-        let ordinal = if place == Place::Input { info.ordinal } else { 0 };
-        let found = payload(connection, key, place, ordinal)?;
+        let found = payload(connection, key, place, place.ordinal(info.ordinal))?;
         let payload = found.filter(|payload| print(payload.bytes()) == expected);
         if payload.is_none() {
             return Err(Trouble::Contradiction(format!(
@@ -288,19 +280,12 @@ fn payload(connection: &Connection, key: Key, place: Place, ordinal: u32) -> Res
 fn input(connection: &Connection, key: Key, ordinal: u32) -> Result<Payload, Trouble> {
     let found = match payload(connection, key, Place::Input, ordinal)? {
         None => {
-            let row = info(connection, key)?.filter(|row| row.head.ordinal == ordinal);
+            let row = find_info(connection, key)?.filter(|row| row.head.ordinal == ordinal);
             row.and_then(|row| row.info.input)
         }
         found => found,
     };
     found.ok_or_else(|| Trouble::Contradiction(format!("the input of execution {ordinal} is missing")))
-}
-
-/// The status record of an instance by its key, without payloads that have rows of their own.
-pub(super) fn info(connection: &Connection, key: Key) -> Result<Option<InfoRow>, Trouble> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {INFO} FROM instance WHERE inst = ?1"))?;
-    let mut rows = statement.query([key.0])?;
-    rows.next()?.map(read_info).transpose()
 }
 
 /// Chunks from an event on, as far as is asked for. One that begins before it is cut, so that callers need not.
@@ -380,10 +365,4 @@ fn cut(chunk: HistoryChunk, from: u32) -> Result<Option<HistoryChunk>, Trouble> 
         events: count,
         body: taskhub_proto::encode_chunk(rest),
     }))
-}
-
-/// Instances of a partition behind a number, for pages of fingerprints.
-pub(super) fn after(part: i64, number: Option<InstanceNumber>) -> (i64, i64) {
-    let (first, end) = Key::range(part);
-    (number.map_or(first, |number| first + int(number.0) + 1), end)
 }

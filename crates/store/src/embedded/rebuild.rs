@@ -8,19 +8,18 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
+use super::columns::{INFO, OUTBOX, PENDING, info_row, outbox_item, pending_row, stored};
 use super::folder::{self, Folder, Pages, unavailable};
 use super::frames::Log;
-use super::hubs::{About, Hubs, INSTANCE_TABLES};
-use super::record::{
-    INFO, Key, PENDING, PendingRow, Place, Stored, chunk_words, count_sum, key_words, payload_sum, read_info,
-};
-use super::recovery::{OUTBOX, Scan, outbox_item};
-use super::repair::{self, Found, KEPT, connect, each_row, saved, take, unused};
+use super::hubs::{self, About, INSTANCE_TABLES};
+use super::recovery::Scan;
+use super::repair::{Found, KEPT, connect, each_row, saved, take, unused};
 use super::rows::{INSERT_COUNT, INSERT_KEY};
-use super::sums::print;
+use super::store_file::vacuum;
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
 use super::{anew, beside, log, own, watch};
+use crate::sql::{Hubs, Key, Place, chunk_words, count_sum, key_words, payload_sum, print};
 use crate::{Error, Extent, Verified};
 
 /// What became of a store that was written anew.
@@ -64,7 +63,7 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
         let new = anew::begin(path)?;
         let transaction = new.unchecked_transaction()?;
         folder::create(&transaction)?;
-        let hubs = Hubs::load(&old)?;
+        let hubs = hubs::load(&old)?;
         let (old, new_rows) = (&old, &*transaction);
         let copied = Copy {
             old,
@@ -74,7 +73,8 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
         }
         .all()?;
         transaction.commit()?;
-        give_back(&new)?;
+        // Of what was copied and left out then: a page that was never written has no checksum.
+        vacuum(&new, None)?;
         check(&new, path, progress)?;
         anew::end(new)?;
         Ok(copied)
@@ -102,14 +102,6 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
         left_out,
         kept,
     })
-}
-
-/// Gives back the pages of what was copied and left out then: a page that was never written has no checksum.
-fn give_back(new: &Connection) -> Result<(), Trouble> {
-    let mut vacuum = new.prepare("PRAGMA incremental_vacuum")?;
-    let mut steps = vacuum.query([])?;
-    while steps.next()?.is_some() {}
-    Ok(())
 }
 
 /// Gives the old file a second name, so that it stays when the new one gets its first.
@@ -161,10 +153,10 @@ fn check(new: &Connection, path: &Path, progress: &mut dyn FnMut(Progress)) -> R
 type Numbered = (&'static str, &'static str, fn(&Row<'_>) -> Result<(), Trouble>);
 
 const NUMBERED: [Numbered; 5] = [
-    ("instance", INFO, |row| Stored::read(row).map(drop)),
+    ("instance", INFO, |row| stored(row).map(drop)),
     ("payload", "inst, place, ordinal, sum, body", |row| {
         let number: i64 = row.get(1)?;
-        let place = Place::ALL.into_iter().find(|place| place.number() == number);
+        let place = Place::from_number(number);
         let print = print(row.get_ref(4)?.as_blob()?);
         let sum = place.map(|place| Ok::<_, Trouble>(payload_sum(Key(row.get(0)?), place, row.get(2)?, print)));
         if sum.transpose()? == Some(row.get(3)?) {
@@ -174,9 +166,9 @@ const NUMBERED: [Numbered; 5] = [
     }),
     ("history", "inst, ordinal, first, events, is_cut, sum, body", |row| {
         let words = chunk_words(Key(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
-        words.check(row.get_ref(6)?.as_blob()?, row.get(5)?, "a history chunk")
+        Ok(words.check(row.get_ref(6)?.as_blob()?, row.get(5)?, "a history chunk")?)
     }),
-    ("pending", PENDING, |row| PendingRow::read(row, 0).map(drop)),
+    ("pending", PENDING, |row| pending_row(row).map(drop)),
     ("outbox", OUTBOX, |row| outbox_item(row).map(drop)),
 ];
 
@@ -210,7 +202,7 @@ impl Copy<'_> {
             self.rows(table)?;
         }
         self.keys()?;
-        self.hubs.copy_to(self.new)?;
+        hubs::copy(&self.hubs, self.new)?;
         let count = self.instances()?;
         if count == 0 && !self.left_out.is_empty() {
             let what =
@@ -248,7 +240,7 @@ impl Copy<'_> {
             };
             let what = trouble.of_row()?;
             match name {
-                "instance" => self.left_out.push(repair::left_out(self.old, row, &what)),
+                "instance" => self.left_out.push(verify::of_instance(self.old, row, &what)),
                 "outbox" => self.left_out.push(format!("a message (row {number}): {what}")),
                 _ => {}
             }
@@ -288,11 +280,12 @@ impl Copy<'_> {
         for key in keys {
             let mut rows = find.query([key])?;
             let Some(row) = rows.next()? else { continue };
-            let Some(what) = self.damage_of(row)? else {
+            let Err(trouble) = self.check(row) else {
                 count += 1;
                 continue;
             };
-            self.left_out.push(repair::left_out(self.new, row, &what));
+            let what = trouble.of_row()?;
+            self.left_out.push(verify::of_instance(self.new, row, &what));
             drop(rows);
             for table in INSTANCE_TABLES {
                 let sql = format!("DELETE FROM {table} WHERE inst = ?1");
@@ -302,16 +295,14 @@ impl Copy<'_> {
         Ok(count)
     }
 
-    /// What is wrong with an instance, if something is.
-    fn damage_of(&self, row: &Row<'_>) -> Result<Option<String>, Trouble> {
-        let info = match read_info(row).and_then(|info| saved(self.new, row).map(|_| info)) {
-            Ok(info) => info,
-            Err(trouble) => return Ok(Some(trouble.of_row()?)),
-        };
+    /// Refuses an instance that is not whole.
+    fn check(&self, row: &Row<'_>) -> Result<(), Trouble> {
+        let info = info_row(row)?;
+        saved(self.new, row)?;
         if self.hubs.hub_of_part(info.key.part()) != Some(info.hub) {
-            return Ok(Some("it is in no partition of its hub".to_owned()));
+            return Err(Trouble::Contradiction("it is in no partition of its hub".to_owned()));
         }
-        verify::instance(self.new, info).or_else(|trouble| Ok(Some(trouble.of_row()?)))
+        verify::instance(self.new, info)
     }
 
     /// Names the instances whose rows cannot be reached, as far as the index of their ids tells.

@@ -5,19 +5,16 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row};
 use taskhub_core::commit::OpenKind;
-use taskhub_core::id::{InstanceId, Name, Seq};
-use taskhub_core::message::{OutboxItem, OutboxRef};
+use taskhub_core::id::{InstanceId, Name};
+use taskhub_core::message::OutboxRef;
 
+use super::columns::{INFO, OUTBOX, PENDING, instance_id, outbox_item, pending_row, stored};
 use super::folder::Pages;
 use super::hubs;
-use super::reader::instance_id;
-use super::record::{INFO, KIND_CHILD, Key, LANE_INBOX, PENDING, Pending, PendingRow, Stored, outbox_words, uint};
 use super::trouble::Trouble;
 use crate::fence::check_epoch;
+use crate::sql::{KIND_CHILD, Key, LANE_INBOX, Pending, uint};
 use crate::{Lease, Recovered};
-
-/// Columns of an outbox row, in the order [`outbox_item`] expects.
-pub(super) const OUTBOX: &str = "part, seq, ix, sum, body";
 
 pub(super) fn recover(connection: &Connection, lease: &Lease, pages: Pages) -> Result<Vec<Recovered>, Trouble> {
     let part = hubs::find_part(connection, &lease.partition)?;
@@ -104,7 +101,7 @@ impl Scan<'_> {
             let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
             let mut statement = self.connection.prepare_cached(&sql)?;
             let mut rows = statement.query([key])?;
-            let Some(row) = rows.next()?.filter(|row| Stored::read(row).is_ok()) else {
+            let Some(row) = rows.next()?.filter(|row| stored(row).is_ok()) else {
                 return Ok(None);
             };
             let inline = |column| row.get_ref(column).ok()?.as_blob().ok().map(<[u8]>::len);
@@ -216,7 +213,7 @@ impl Scan<'_> {
         let sql = format!("SELECT {INFO} FROM instance WHERE inst >= ?1 AND inst < ?2");
         let is_broken = self.rows(&sql, &["inst"], Key::range(part), |row| {
             let key: i64 = row.get(0)?;
-            let expected = Stored::read(row).map(|(_, stored)| stored.head.waits);
+            let expected = stored(row).map(|(_, stored)| stored.head.waits);
             let there = seen.get(&key).copied().unwrap_or(0);
             if expected.ok() != Some(there) {
                 let place = format!("rows of {key} in `instance` and `pending`");
@@ -243,7 +240,7 @@ const NO_INSTANCE: &str = "it belongs to no instance that can be read";
 /// Reads a row of [`PENDING`] of this instance.
 fn open_item(row: &Row<'_>, instance: Option<InstanceId>) -> Result<Recovered, Trouble> {
     let number = Key(row.get(0)?).number();
-    let open = match PendingRow::read(row, 0)?.decode()? {
+    let open = match pending_row(row)?.decode()? {
         Pending::Open(open) => open,
         Pending::Message(..) => return Err(Trouble::Contradiction("a message is no open work".to_owned())),
     };
@@ -253,12 +250,4 @@ fn open_item(row: &Row<'_>, instance: Option<InstanceId>) -> Result<Recovered, T
         OpenKind::Timer { .. } => Ok(Recovered::Timer { instance, number, open }),
         OpenKind::Child { .. } => Err(Trouble::Contradiction("a child has another kind".to_owned())),
     }
-}
-
-/// Reads a row of [`OUTBOX`].
-pub(super) fn outbox_item(row: &Row<'_>) -> Result<(Seq, u32, OutboxItem), Trouble> {
-    let (part, seq, index) = (row.get(0)?, row.get(1)?, row.get(2)?);
-    let body = row.get_ref(4)?.as_blob()?;
-    outbox_words(part, seq, index).check(body, row.get(3)?, "an outbox item")?;
-    Ok((Seq(uint(seq)), index, taskhub_proto::decode_outbox_item(body)?))
 }

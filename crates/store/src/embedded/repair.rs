@@ -13,14 +13,15 @@ use taskhub_core::instance::InstanceState;
 use taskhub_core::time::Timestamp;
 
 use super::beside;
+use super::columns::{INFO, info_row};
 use super::folder::{self, FORMAT, Folder, Identity, LOG, identify, unavailable};
 use super::frames::{self, Log};
 use super::hubs::About;
 use super::own;
 use super::reader::{self, SqliteReader};
-use super::record::{INFO, Key, read_info, uint};
 use super::trouble::{During, Trouble};
 use super::verify::{self, Progress};
+use crate::sql::{Key, uint};
 use crate::{Error, HistoryRange, Verified, decode_history};
 
 pub use super::rebuild::{Rebuilt, rebuild};
@@ -85,7 +86,7 @@ pub fn save(path: &Path, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Resul
             Found::Gap(what) => lost.push(what),
             Found::Row(_, row) => match saved(&connection, row) {
                 Ok(saved) => each(saved).map_err(|error| Error::Unavailable { source: error.into() })?,
-                Err(trouble) => lost.push(left_out(&connection, row, &told(trouble))),
+                Err(trouble) => lost.push(verify::of_instance(&connection, row, &told(trouble))),
             },
         }
         Ok(())
@@ -356,7 +357,7 @@ fn next_readable(connection: &Connection, table: &str, behind: i64) -> Result<Op
 
 /// The instance of a row of [`INFO`], if it is whole.
 pub(super) fn saved(connection: &Connection, row: &rusqlite::Row<'_>) -> Result<Saved, Trouble> {
-    let info = read_info(row)?;
+    let info = info_row(row)?;
     let (key, hub) = (info.key, hub(connection, info.hub)?);
     let state = reader::state(connection, info)?;
     let mut histories = Vec::new();
@@ -365,14 +366,6 @@ pub(super) fn saved(connection: &Connection, row: &rusqlite::Row<'_>) -> Result<
         histories.push((ordinal, decode_history(&chunks)?));
     }
     Ok(Saved { hub, state, histories })
-}
-
-/// Says that the instance of a row of [`INFO`] is left out.
-pub(super) fn left_out(connection: &Connection, row: &rusqlite::Row<'_>, what: &str) -> String {
-    let id = row.get_ref(1).ok().and_then(|id| id.as_str().ok()).unwrap_or("?");
-    let (id, hub) = (id.escape_debug(), verify::hub_name(connection, row, 23));
-    let key = row.get(0).unwrap_or(0_i64);
-    format!("hub `{hub}`, instance `{id}` (row {key}): {what}")
 }
 
 fn hub(connection: &Connection, row: i64) -> Result<HubName, Trouble> {

@@ -4,12 +4,10 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, ToSql, params_from_iter};
 
-use super::hubs::{About, hub_sum};
-use super::record::{
-    INFO, Key, PENDING, PendingColumns, Place, Stored, chunk_words, count_sum, key_words, outbox_words, payload_sum,
-};
-use super::sums::{Words, print};
+use super::columns::{INFO, PENDING, pending_columns, right_sum};
+use super::hubs::About;
 use super::trouble::Trouble;
+use crate::sql::{Key, Place, Words, chunk_words, count_sum, hub_sum, key_words, outbox_words, payload_sum, print};
 
 /// Puts right checksums on all rows of a store's file.
 ///
@@ -54,17 +52,14 @@ fn all(file: &Connection) -> Result<(), Trouble> {
                 Ok(Words::new(words).sum(&[]))
             },
         ),
-        ("instance", &["inst"], INFO, |row| {
-            let (key, stored, _) = Stored::read_unchecked(row)?;
-            Ok(stored.sum(key))
-        }),
+        ("instance", &["inst"], INFO, right_sum),
         (
             "payload",
             &["inst", "place", "ordinal"],
             "inst, place, ordinal, body",
             |row| {
                 let number: i64 = row.get(1)?;
-                let place = Place::ALL.into_iter().find(|place| place.number() == number);
+                let place = Place::from_number(number);
                 let Some(place) = place else { return Ok(0) };
                 let print = print(row.get_ref(3)?.as_blob()?);
                 Ok(payload_sum(Key(row.get(0)?), place, row.get(2)?, print))
@@ -80,7 +75,7 @@ fn all(file: &Connection) -> Result<(), Trouble> {
             },
         ),
         ("pending", &["inst", "lane", "ev"], PENDING, |row| {
-            Ok(PendingColumns::read(row, 0)?.sum(row.get_ref(8)?.as_blob()?))
+            Ok(pending_columns(row)?.sum(row.get_ref(8)?.as_blob()?))
         }),
         ("outbox", &["part", "seq", "ix"], "part, seq, ix, body", |row| {
             let words = outbox_words(row.get(0)?, row.get(1)?, row.get(2)?);

@@ -1,23 +1,15 @@
 //! Writes what a group comes to, table by table and in the order of their keys.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
-use taskhub_core::event::HistoryEvent;
-use taskhub_core::limits;
 
-use super::fold::{Folded, Instance, Origin, Run};
-use super::recent::Change;
-use super::record::{
-    INFO, KIND_MESSAGE, Key, LANE_INBOX, LANE_OPEN, PENDING, PendingColumns, PendingRow, Stored, chunk_words,
-    count_sum, key_words, long_input, open_columns, outbox_words, set_input, write_key,
-};
+use super::columns::{self, INFO, PENDING};
+use super::hubs;
 use super::trouble::Trouble;
-
-/// A chunk of history takes no more events once they are as many bytes; one event always fits. SQLite takes no value of
-/// more than 1e9 bytes, and whoever reads one event must read its chunk.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
+use crate::sql::{
+    Change, ChunkRow, Folded, Key, LANE_OPEN, Origin, PendingRow, Stored, count_sum, key_words, outbox_words, write_key,
+};
 
 pub(super) const INSERT_HISTORY: &str = "INSERT INTO history (inst, ordinal, first, events, is_cut, sum, body) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -39,7 +31,7 @@ const DEPENDENT: [&str; 4] = [
 pub(super) fn stored(connection: &Connection, key: Key) -> Result<Option<Stored>, Trouble> {
     let mut statement = connection.prepare_cached(&format!("SELECT {INFO} FROM instance WHERE inst = ?1"))?;
     let mut rows = statement.query([key.0])?;
-    let stored = rows.next()?.map(Stored::read).transpose()?;
+    let stored = rows.next()?.map(columns::stored).transpose()?;
     Ok(stored.map(|(_, stored)| stored))
 }
 
@@ -105,24 +97,18 @@ impl Tables<'_> {
                     let mut delete = self.prepare("DELETE FROM history WHERE inst = ?1 AND ordinal < ?2")?;
                     changed += delete.execute(params![key.0, oldest])?;
                 }
-                for run in instance.runs.iter().filter(|run| run.ordinal >= oldest) {
-                    let mut first = run.first;
-                    for events in pieces(&run.in_one_piece()) {
-                        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-                        let is_current = run.ordinal == instance.head.ordinal;
-                        let is_cut = is_current && long_input(events).is_some_and(|input| instance.has_input(input));
-                        let body = if is_cut {
-                            let mut events = events.to_vec();
-                            set_input(&mut events, None);
-                            taskhub_proto::encode_chunk(&events)
-                        } else {
-                            taskhub_proto::encode_chunk(events)
-                        };
-                        let sum = chunk_words(key, run.ordinal, first, count, is_cut).sum(&body);
-                        changed += insert.execute(params![key.0, run.ordinal, first, count, is_cut, sum, &body[..]])?;
-                        first += count;
-                    }
-                }
+                instance.each_chunk(key, |chunk| -> Result<(), Trouble> {
+                    let ChunkRow {
+                        ordinal,
+                        first,
+                        events,
+                        is_cut,
+                        sum,
+                        body,
+                    } = chunk;
+                    changed += insert.execute(params![key.0, ordinal, first, events, is_cut, sum, &body[..]])?;
+                    Ok(())
+                })?;
             }
         }
         self.count(changed);
@@ -135,9 +121,7 @@ impl Tables<'_> {
         {
             let mut delete = self.prepare("DELETE FROM pending WHERE inst = ?1 AND lane = ?2 AND ev = ?3")?;
             for (key, instance) in folded.instances() {
-                let taken = instance.taken.iter().map(|number| (LANE_INBOX, *number));
-                let closed = instance.closed.iter().map(|occurrence| (LANE_OPEN, *occurrence));
-                for (lane, ev) in taken.chain(closed) {
+                for (lane, ev) in instance.done_with() {
                     if delete.execute([key.0, lane, ev])? != 1 {
                         let number = key.number();
                         let what = format!("instance number {number} is done with {lane}/{ev}, which is not there");
@@ -155,54 +139,21 @@ impl Tables<'_> {
         let mut changed = 0;
         {
             let mut insert = self.prepare(INSERT_PENDING)?;
-            let mut insert = |columns: PendingColumns, body: &[u8]| {
-                insert.execute(params![
-                    columns.key.0,
-                    columns.lane,
-                    columns.ev,
-                    columns.kind,
-                    columns.due_at,
-                    columns.deliveries,
-                    columns.is_cut,
-                    columns.sum(body),
-                    body
-                ])
-            };
             for (key, instance) in folded.instances() {
-                for (number, message) in &instance.added {
-                    let input = long_input(std::slice::from_ref(&message.event));
-                    let is_cut = input.is_some_and(|input| instance.has_input(input));
-                    let columns = PendingColumns {
-                        key,
-                        lane: LANE_INBOX,
-                        ev: *number,
-                        kind: KIND_MESSAGE,
-                        due_at: None,
-                        deliveries: None,
-                        is_cut,
-                    };
-                    let body = if is_cut {
-                        let mut message = (*message).clone();
-                        set_input(std::slice::from_mut(&mut message.event), None);
-                        taskhub_proto::encode_message(&message)
-                    } else {
-                        taskhub_proto::encode_message(message)
-                    };
-                    changed += insert(columns, &body)?;
-                }
-                for (occurrence, (open, deliveries)) in &instance.opened {
-                    let (kind, due_at) = open_columns(open);
-                    let columns = PendingColumns {
-                        key,
-                        lane: LANE_OPEN,
-                        ev: *occurrence,
-                        kind,
-                        due_at,
-                        deliveries: *deliveries,
-                        is_cut: false,
-                    };
-                    changed += insert(columns, &taskhub_proto::encode_open(open))?;
-                }
+                instance.each_pending(key, |columns, body| -> Result<(), Trouble> {
+                    changed += insert.execute(params![
+                        columns.key.0,
+                        columns.lane,
+                        columns.ev,
+                        columns.kind,
+                        columns.due_at,
+                        columns.deliveries,
+                        columns.is_cut,
+                        columns.sum(body),
+                        body
+                    ])?;
+                    Ok(())
+                })?;
                 for (occurrence, count) in &instance.deliveries {
                     changed += self.delivered(key, *occurrence, *count)?;
                 }
@@ -218,7 +169,7 @@ impl Tables<'_> {
         let mut select = self.prepare(&sql)?;
         let mut rows = select.query([key.0, occurrence])?;
         let Some(row) = rows.next()? else { return Ok(0) };
-        let PendingRow { mut columns, body } = PendingRow::read(row, 0)?;
+        let PendingRow { mut columns, body } = columns::pending_row(row)?;
         columns.deliveries = Some(count);
         let sql =
             format!("UPDATE pending SET deliveries = ?3, sum = ?4 WHERE inst = ?1 AND lane = {LANE_OPEN} AND ev = ?2");
@@ -257,7 +208,7 @@ impl Tables<'_> {
             let (part, seq, index) = consumed.key;
             let mut delete = self.prepare("DELETE FROM outbox WHERE part = ?1 AND seq = ?2 AND ix = ?3")?;
             if delete.execute(params![part, seq, index])? != 1 {
-                return Err(consumed.stale());
+                return Err(consumed.stale().into());
             }
             changed += 1;
         }
@@ -288,7 +239,7 @@ impl Tables<'_> {
                 .execute(params![part, status, n, count_sum(part, status, n)])?;
         }
         for part in folded.parts.values() {
-            changed += part.update(self.connection)?;
+            changed += hubs::update(part, self.connection)?;
         }
         self.count(changed);
         Ok(())
@@ -306,38 +257,6 @@ impl Tables<'_> {
                 let what = format!("the checksum of the count of instances in status {status} is wrong");
                 Err(Trouble::Contradiction(what))
             }
-        }
-    }
-}
-
-impl Instance<'_> {
-    /// Executions before this one are too old to be kept (R134).
-    pub(super) fn oldest(&self) -> u32 {
-        self.head.ordinal.saturating_sub(limits::ARCHIVED_EXECUTIONS_MAX)
-    }
-}
-
-/// Cuts events into chunks.
-fn pieces(mut events: &[HistoryEvent]) -> impl Iterator<Item = &[HistoryEvent]> {
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fits = |event: &&HistoryEvent| {
-            bytes += event.size();
-            bytes <= CHUNK_BYTES_MAX
-        };
-        let count = events.iter().take_while(fits).count().max(1);
-        let (piece, rest) = events.split_at_checked(count)?;
-        events = rest;
-        Some(piece)
-    })
-}
-
-impl Run<'_> {
-    /// The events as the encoder wants them. Copies share their payloads, and most runs are one piece.
-    fn in_one_piece(&self) -> Cow<'_, [HistoryEvent]> {
-        match self.events.as_slice() {
-            [one] => Cow::Borrowed(one),
-            several => Cow::Owned(several.concat()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The store's own threads. Each runs one call at a time, in the order they were made.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -12,19 +13,28 @@ use crate::blocking::Writer;
 use crate::{Error, Fut, Work};
 
 type Call<T> = Box<dyn FnOnce(&mut T) + Send>;
-type Shared = Arc<Mutex<SqliteWriter>>;
+
+/// The writing half, which its own thread and those that write groups take in turns.
+#[derive(Debug)]
+struct Shared {
+    writer: Mutex<SqliteWriter>,
+    /// What it did when it was last let go: to be looked at without waiting for it.
+    work: Mutex<Work>,
+    /// Threads that are about to take it. A lock is not fair: without this the own thread would take it again and again while
+    /// it shrinks the file.
+    waiting: AtomicUsize,
+}
 
 /// The threads and the way to them.
 #[derive(Debug)]
 pub(super) struct Threads {
-    writer: Option<Sender<Call<Shared>>>,
+    writer: Option<Sender<Call<Arc<Shared>>>>,
     /// The writing half itself, for groups: they are written on the thread that polls, which saves two
     /// changes of thread for each.
-    groups: Option<Shared>,
+    groups: Option<Arc<Shared>>,
     readers: Option<Sender<Call<SqliteReader>>>,
     /// Readers of their own for what may take long, so that a load never waits for it.
     scanners: Option<Sender<Call<SqliteReader>>>,
-    work: Arc<Mutex<Work>>,
     /// Readers first: the last connection to close is the writer's, which puts the log back into the file.
     running: Vec<JoinHandle<()>>,
 }
@@ -36,19 +46,23 @@ impl Threads {
         scanners: Vec<SqliteReader>,
     ) -> Result<Self, Error> {
         let (to_writer, own_calls) = mpsc::channel();
-        let work = Arc::new(Mutex::new(writer.work()));
-        let writer = Arc::new(Mutex::new(writer));
+        let writer = Arc::new(Shared {
+            work: Mutex::new(writer.work()),
+            writer: Mutex::new(writer),
+            waiting: AtomicUsize::new(0),
+        });
         let mut threads = Self {
             writer: Some(to_writer),
             groups: Some(Arc::clone(&writer)),
             readers: None,
             scanners: None,
-            work,
             running: Vec::new(),
         };
         threads.readers = Some(threads.spawn_readers("taskhub-store-read", readers)?);
         threads.scanners = Some(threads.spawn_readers("taskhub-store-scan", scanners)?);
-        threads.spawn("taskhub-store-write", move || serve(writer, &Mutex::new(own_calls)))?;
+        threads.spawn("taskhub-store-write", move || {
+            serve(writer, &Mutex::new(own_calls), |writer| writer.shrink_some());
+        })?;
         Ok(threads)
     }
 
@@ -57,7 +71,7 @@ impl Threads {
         let calls = Arc::new(Mutex::new(calls));
         for reader in readers {
             let calls = Arc::clone(&calls);
-            self.spawn(name, move || serve(reader, &calls))?;
+            self.spawn(name, move || serve(reader, &calls, |_| false))?;
         }
         Ok(sender)
     }
@@ -74,10 +88,7 @@ impl Threads {
         &self,
         call: impl FnOnce(&mut SqliteWriter) -> Result<T, Error> + Send + 'static,
     ) -> Fut<'a, T> {
-        let published = Arc::clone(&self.work);
-        ask(self.writer.as_ref(), move |writer: &mut Shared| {
-            run(writer, &published, call)
-        })
+        ask(self.writer.as_ref(), move |writer: &mut Arc<Shared>| writer.run(call))
     }
 
     /// Runs a call of the writer on the thread that polls the future, which it blocks until the disk has
@@ -91,7 +102,16 @@ impl Threads {
                 unreachable!("the writer is there until the store is dropped")
             };
             // As on its own thread, a broken assertion is one caller's trouble.
-            let answer = catch_unwind(AssertUnwindSafe(|| run(writer, &self.work, call)));
+            let answer = catch_unwind(AssertUnwindSafe(|| {
+                writer.run(|writer| (call(writer), writer.is_to_shrink()))
+            }));
+            let answer = answer.map(|(answer, is_to_shrink)| {
+                if let (true, Some(own)) = (is_to_shrink, &self.writer) {
+                    // Wakes its thread, which shrinks the file whenever nobody calls.
+                    let _ = own.send(Box::new(|_| ()));
+                }
+                answer
+            });
             answer.unwrap_or_else(|_| {
                 tracing::error!("a call to the store panicked");
                 Err(Error::Unknown {
@@ -118,7 +138,10 @@ impl Threads {
     }
 
     pub(super) fn work(&self) -> Work {
-        *self.work.lock().unwrap_or_else(PoisonError::into_inner)
+        let Some(writer) = &self.groups else {
+            unreachable!("the writer is there until the store is dropped")
+        };
+        *writer.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,15 +160,30 @@ impl Drop for Threads {
     }
 }
 
-fn run<T>(
-    writer: &Shared,
-    published: &Mutex<Work>,
-    call: impl FnOnce(&mut SqliteWriter) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-    let answer = call(&mut writer);
-    *published.lock().unwrap_or_else(PoisonError::into_inner) = writer.work();
-    answer
+impl Shared {
+    fn run<T>(&self, call: impl FnOnce(&mut SqliteWriter) -> T) -> T {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let answer = call(&mut writer);
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = writer.work();
+        answer
+    }
+
+    /// Makes the file smaller by a step, if that is to be done and nobody is in line; whether there is more to do.
+    fn shrink_some(&self) -> bool {
+        // Waits for whoever has it, and then lets those go first that wait for it too.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            drop(writer);
+            thread::yield_now();
+            return true;
+        }
+        writer.is_to_shrink();
+        let has_more = writer.shrink_some();
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = writer.work();
+        has_more
+    }
 }
 
 fn join(thread: JoinHandle<()>) {
@@ -173,14 +211,29 @@ fn ask<'a, C: 'static, T: Send + 'static>(
     })
 }
 
-/// Runs calls until nobody can make one any more.
-fn serve<T>(mut half: T, calls: &Mutex<Receiver<Call<T>>>) {
+/// Runs calls until nobody can make one any more, and `spare` whenever there is none, for as long as it answers that it has
+/// more to do; after a call it is asked again.
+fn serve<T>(mut half: T, calls: &Mutex<Receiver<Call<T>>>, mut spare: impl FnMut(&mut T) -> bool) {
+    let mut has_more = false;
     loop {
-        let next = calls.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(call) = next else { return };
+        let next = {
+            let calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+            if has_more {
+                calls.try_recv()
+            } else {
+                calls.recv().map_err(|_| TryRecvError::Disconnected)
+            }
+        };
         // A broken assertion is one caller's trouble, who hears that the outcome is unknown; the next
         // call takes back what may be open.
-        if catch_unwind(AssertUnwindSafe(|| call(&mut half))).is_err() {
+        let done = match next {
+            Ok(call) => catch_unwind(AssertUnwindSafe(|| call(&mut half))),
+            Err(TryRecvError::Empty) => Ok(()),
+            Err(TryRecvError::Disconnected) => return,
+        };
+        let more = catch_unwind(AssertUnwindSafe(|| spare(&mut half)));
+        has_more = *more.as_ref().unwrap_or(&false);
+        if done.is_err() || more.is_err() {
             tracing::error!("a call to the store panicked");
         }
     }
@@ -188,7 +241,6 @@ fn serve<T>(mut half: T, calls: &Mutex<Receiver<Call<T>>>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use super::*;

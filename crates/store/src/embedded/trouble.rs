@@ -2,6 +2,7 @@
 
 use rusqlite::{ErrorCode, ffi};
 
+use crate::sql::Contradiction;
 use crate::{Error, Extent};
 
 /// What can go wrong inside a transaction.
@@ -33,9 +34,15 @@ impl From<Error> for Trouble {
     }
 }
 
+impl From<Contradiction> for Trouble {
+    fn from(Contradiction(what): Contradiction) -> Self {
+        Self::Contradiction(what)
+    }
+}
+
 impl From<taskhub_proto::DecodeError> for Trouble {
     fn from(error: taskhub_proto::DecodeError) -> Self {
-        Self::Contradiction(error.to_string())
+        Contradiction::from(error).into()
     }
 }
 

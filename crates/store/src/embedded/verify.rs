@@ -8,15 +8,14 @@ use std::path::Path;
 use rusqlite::{Connection, Row};
 use taskhub_core::event::EventKind;
 
-use super::hubs::{About, Hubs};
+use super::columns::{INFO, OUTBOX, info_row, outbox_item};
+use super::hubs::{self, About};
 use super::own;
 use super::reader::{history, state};
-use super::record::{INFO, InfoRow, count_sum, read_info, uint};
-use super::recovery::{OUTBOX, outbox_item};
 use super::trouble::{During, Trouble};
 use super::{folder, frames};
-use crate::HistoryRange;
-use crate::{Space, Verified};
+use crate::sql::{InfoRow, count_sum, uint};
+use crate::{HistoryRange, Space, Verified};
 
 /// A damaged store could have a line for every row.
 const PROBLEMS_MAX: usize = 100;
@@ -71,7 +70,7 @@ pub(super) fn rows(
         }
     };
     check(&mut |report| integrity(snapshot, report))?;
-    check(&mut |report| hubs(snapshot, report))?;
+    check(&mut |report| all_hubs(snapshot, report))?;
     check(&mut |report| counts(snapshot, report))?;
     check(&mut |report| counters(snapshot, report))?;
     check(&mut |report| chunks(snapshot, report))?;
@@ -144,8 +143,8 @@ fn read_at(file: &File, page: &mut [u8], offset: u64) -> std::io::Result<()> {
     file.read_exact(page)
 }
 
-fn hubs(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
-    match Hubs::load(connection).and_then(|_| About::read(connection)) {
+fn all_hubs(connection: &Connection, report: &mut Verified) -> Result<(), Trouble> {
+    match hubs::load(connection).and_then(|_| About::read(connection)) {
         Ok(_) => Ok(()),
         Err(trouble) => {
             report.problem(trouble.of_row()?);
@@ -279,16 +278,6 @@ fn chunks(connection: &Connection, report: &mut Verified) -> Result<(), Trouble>
     Ok(())
 }
 
-/// Name of the hub whose row a column names, for people.
-pub(super) fn hub_name(connection: &Connection, row: &Row<'_>, column: usize) -> String {
-    let find = || -> rusqlite::Result<String> {
-        let sql = "SELECT name FROM hub WHERE hub = ?1";
-        let hub: i64 = row.get(column)?;
-        connection.prepare_cached(sql)?.query_row([hub], |row| row.get(0))
-    };
-    find().unwrap_or_else(|_| "?".to_owned())
-}
-
 /// Every instance can be loaded, and its status and its history agree on whether it has ended.
 fn instances(
     connection: &Connection,
@@ -305,28 +294,39 @@ fn instances(
             progress(Progress { what, done, of });
         }
         done += 1;
-        let problem = match read_info(row).and_then(|row| instance(connection, row)) {
-            Ok(problem) => problem,
-            Err(trouble) => Some(trouble.of_row()?),
-        };
-        if let Some(what) = problem {
-            let key: i64 = row.get(0)?;
-            let id = row.get_ref(1)?.as_str().unwrap_or("?").escape_debug();
-            let hub = hub_name(connection, row, 23);
-            report.problem(format!("hub `{hub}`, instance `{id}` (row {key}): {what}"));
+        if let Err(trouble) = info_row(row).and_then(|row| instance(connection, row)) {
+            report.problem(of_instance(connection, row, &trouble.of_row()?));
         }
     }
     Ok(())
 }
 
-pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<Option<String>, Trouble> {
+/// Says of which instance, by a row of [`INFO`], something is wrong.
+pub(super) fn of_instance(connection: &Connection, row: &Row<'_>, what: &str) -> String {
+    let id = row.get_ref(1).ok().and_then(|id| id.as_str().ok()).unwrap_or("?");
+    let (id, hub) = (id.escape_debug(), hub_name(connection, row));
+    let key = row.get(0).unwrap_or(0_i64);
+    format!("hub `{hub}`, instance `{id}` (row {key}): {what}")
+}
+
+/// Name of the hub of a row of [`INFO`], for people.
+fn hub_name(connection: &Connection, row: &Row<'_>) -> String {
+    let find = || -> rusqlite::Result<String> {
+        let sql = "SELECT name FROM hub WHERE hub = ?1";
+        let hub: i64 = row.get(23)?;
+        connection.prepare_cached(sql)?.query_row([hub], |row| row.get(0))
+    };
+    find().unwrap_or_else(|_| "?".to_owned())
+}
+
+/// Refuses an instance whose rows contradict each other.
+pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<(), Trouble> {
     let key = row.key;
     let state = state(connection, row)?;
-    if state.info.completed_at.is_some() != state.info.status.is_terminal() {
-        return Ok(Some(format!(
-            "it is {}, and its end is at {:?}",
-            state.info.status, state.info.completed_at
-        )));
+    let (status, completed_at) = (state.info.status, state.info.completed_at);
+    if completed_at.is_some() != status.is_terminal() {
+        let what = format!("it is {status}, and its end is at {completed_at:?}");
+        return Err(Trouble::Contradiction(what));
     }
     let last = state.history_events.saturating_sub(1);
     let mut ended = false;
@@ -334,11 +334,8 @@ pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<Option<S
     for chunk in history(connection, key, state.info.ordinal, HistoryRange::ALL)? {
         let events = chunk.decode()?;
         if events.len() != chunk.events as usize {
-            return Ok(Some(format!(
-                "a chunk has {} events and says {}",
-                events.len(),
-                chunk.events
-            )));
+            let what = format!("a chunk has {} events and says {}", events.len(), chunk.events);
+            return Err(Trouble::Contradiction(what));
         }
         bytes += events.iter().map(|event| event.size() as u64).sum::<u64>();
         let is_last = chunk.first + chunk.events > last;
@@ -346,18 +343,17 @@ pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<Option<S
         ended = is_last && events.last().is_some_and(|event| is_end(&event.kind));
     }
     if bytes != state.history_bytes {
-        return Ok(Some(format!(
+        let what = format!(
             "its history has {bytes} bytes, and its row says {}",
             state.history_bytes
-        )));
+        );
+        return Err(Trouble::Contradiction(what));
     }
-    let is_terminal = state.info.status.is_terminal();
-    Ok((ended != is_terminal).then(|| {
-        format!(
-            "it is {}, and its history says otherwise (S-atomic-status)",
-            state.info.status
-        )
-    }))
+    if ended == status.is_terminal() {
+        return Ok(());
+    }
+    let what = format!("it is {status}, and its history says otherwise (S-atomic-status)");
+    Err(Trouble::Contradiction(what))
 }
 
 /// Every message on its way can be read.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::common::{OFF, call};
 use crate::scratch::Scratch;
 use taskhub_core::action::ActionKind;
 use taskhub_core::event::Tags;
@@ -15,7 +16,7 @@ use taskhub_core::query::{Filter, Page, Payloads};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{NODE, Owner, block_on, done, instance, name};
-use taskhub_store::embedded::{Options, SqliteReader, SqliteWriter, Synchronous};
+use taskhub_store::embedded::{SqliteReader, SqliteWriter};
 use taskhub_store::faulty::{Call, Fault, Faults, FaultyReader, FaultyWriter, Rates};
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemStore};
@@ -23,10 +24,6 @@ use taskhub_store::{Claim, Error, Group, Lease, Recovered, Selection, Store};
 
 const HUB: &str = "Crashes";
 const PARTITIONS: u16 = 2;
-const OFF: Options = Options {
-    synchronous: Synchronous::Off,
-    bytes_max: None,
-};
 
 /// Something that outlives a process.
 trait Medium {
@@ -89,15 +86,6 @@ fn plan() -> (Vec<Group>, MemData) {
         take(&mut owner, &store, &mut groups);
     }
     (groups, data)
-}
-
-fn call() -> ActionKind {
-    ActionKind::ScheduleTask {
-        name: name("SayHello"),
-        version: None,
-        input: None,
-        tags: Tags::new(),
-    }
 }
 
 fn start(child: &InstanceId) -> ActionKind {

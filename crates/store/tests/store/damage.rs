@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::common::OFF;
 use crate::scratch::Scratch;
 use rusqlite::Connection;
 use taskhub_core::action::ActionKind;
@@ -13,13 +14,8 @@ use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_store::conformance::{Owner, block_on, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous, resum};
+use taskhub_store::embedded::{EmbeddedStore, resum};
 use taskhub_store::{Error, ExecutionKey, HistoryRange, Recovered, Selection, Store};
-
-const OFF: Options = Options {
-    synchronous: Synchronous::Off,
-    bytes_max: None,
-};
 
 /// A store with something in every table, and what the check says after a change behind its back, of rows whose checksums
 /// are made right again or left as they were.

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
+use crate::common::{OFF, call};
 use crate::scratch::Scratch;
 use rusqlite::Connection;
 use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
-use taskhub_core::event::Tags;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{Outcome, StartRequest};
@@ -17,28 +17,12 @@ use taskhub_core::query::Filter;
 use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{NODE, Owner, block_on, done, instance, name};
-use taskhub_store::embedded::{
-    EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, refuse_reserves, resum,
-};
+use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter, refuse_reserves, resum};
 use taskhub_store::mem::MemStore;
 use taskhub_store::{Claim, Error, ExecutionKey, Group, HistoryRange, Room, Section, Store};
 
-const OFF: Options = Options {
-    synchronous: Synchronous::Off,
-    bytes_max: None,
-};
-
 fn open(scratch: &Scratch, options: Options) -> EmbeddedStore {
     EmbeddedStore::open(scratch.path(), options).unwrap()
-}
-
-fn call() -> ActionKind {
-    ActionKind::ScheduleTask {
-        name: name("SayHello"),
-        version: None,
-        input: None,
-        tags: Tags::new(),
-    }
 }
 
 fn complete() -> ActionKind {

@@ -5,20 +5,16 @@ use std::sync::Arc;
 
 use taskhub_core::action::ActionKind;
 use taskhub_core::control;
-use taskhub_core::event::Tags;
 use taskhub_core::id::InstanceId;
 use taskhub_core::message::Outcome;
 use taskhub_core::payload::Payload;
 use taskhub_store::Store;
 use taskhub_store::conformance::{Owner, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous, pages_read};
+use taskhub_store::embedded::{EmbeddedStore, pages_read};
 
+use crate::common::{OFF, call_with};
 use crate::scratch::Scratch;
 
-const OFF: Options = Options {
-    synchronous: Synchronous::Off,
-    bytes_max: None,
-};
 /// Of a value: some 2,500 pages.
 const LARGE: usize = 20 << 20;
 /// What a few rows and the way to them take.
@@ -34,15 +30,6 @@ fn raise(owner: &mut Owner<'_>, id: &InstanceId, input: Option<Payload>) {
     });
 }
 
-fn call(input: Option<Payload>) -> ActionKind {
-    ActionKind::ScheduleTask {
-        name: name("SayHello"),
-        version: None,
-        input,
-        tags: Tags::new(),
-    }
-}
-
 /// Three neighbours, the middle one of which has a large event, a large activity, a large message to another, or a large result
 /// in its history.
 fn neighbours(owner: &mut Owner<'_>, ids: &[InstanceId; 3]) {
@@ -54,10 +41,10 @@ fn neighbours(owner: &mut Owner<'_>, ids: &[InstanceId; 3]) {
             name: name("Hi"),
             input: input.clone(),
         };
-        owner.turn(id, vec![call(input.clone()), call(None), event]);
+        owner.turn(id, vec![call_with(input.clone()), call_with(None), event]);
         if *id == ids[1] {
             owner.answer_task(id, Outcome::Completed(Some(large())));
-            owner.turn(id, vec![call(Some(large()))]);
+            owner.turn(id, vec![call_with(Some(large()))]);
             raise(owner, id, Some(large()));
         }
         owner.flush();
@@ -75,7 +62,11 @@ fn a_large_row_is_not_read_on_the_way_to_its_neighbours() {
     let mut groups = Vec::new();
     for id in &ids {
         raise(&mut owner, id, Some(Payload::text("1")));
-        let next = if *id == ids[1] { Vec::new() } else { vec![call(None)] };
+        let next = if *id == ids[1] {
+            Vec::new()
+        } else {
+            vec![call_with(None)]
+        };
         owner.turn(id, next);
         groups.push(Arc::new(owner.take_group()));
     }

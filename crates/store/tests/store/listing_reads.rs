@@ -1,5 +1,6 @@
 //! How many rows a listing reads: counted, never timed.
 
+use crate::common::OFF;
 use crate::scratch::Scratch;
 use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
@@ -9,7 +10,7 @@ use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{Owner, done, instance};
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
+use taskhub_store::embedded::EmbeddedStore;
 use taskhub_store::{Selection, Store};
 
 /// All but one in a thousand have completed.
@@ -51,11 +52,7 @@ fn rare(owner: &mut Owner<'_>, id: &InstanceId, which: u32) {
 #[test]
 fn a_page_reads_at_most_five_rows_for_each_it_shows() {
     let scratch = Scratch::new();
-    let options = Options {
-        synchronous: Synchronous::Off,
-        bytes_max: None,
-    };
-    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
     let mut owner = Owner::new(&store, "Listing", 8);
     let begin = owner.now;
     for number in 0..INSTANCES {

@@ -5,17 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use crate::common::OFF;
 use crate::scratch::Scratch;
 use rusqlite::{Connection, OpenFlags};
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_store::conformance::{Owner, instance};
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
-
-const OFF: Options = Options {
-    synchronous: Synchronous::Off,
-    bytes_max: None,
-};
+use taskhub_store::embedded::EmbeddedStore;
 
 /// A read of some milliseconds; it begins, and takes its snapshot, before the last one ends.
 const READ: &str = "WITH RECURSIVE c(x) AS (SELECT count(*) FROM hub UNION ALL SELECT x + 1 FROM c LIMIT 30000) \

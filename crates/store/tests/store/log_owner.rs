@@ -9,12 +9,11 @@ use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::Writer as _;
 use taskhub_store::conformance::{NODE, Owner, done, instance, refused};
-use taskhub_store::embedded::{
-    EmbeddedStore, Options, SqliteReader, SqliteWriter, Synchronous, fail_syncs, repair, resum,
-};
+use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter, fail_syncs, repair, resum};
 use taskhub_store::inline::Inline;
 use taskhub_store::{Claim, Error, Store};
 
+use crate::common::OFF;
 use crate::scratch::Scratch;
 
 const FILE: &str = "store.db";
@@ -22,12 +21,6 @@ const LOG: &str = "store.db-wal";
 const PAGE: usize = 8 << 10;
 /// Of a log and of each of its frames.
 const HEADERS: (usize, usize) = (32, 24);
-
-/// For copies that are only looked at.
-const OFF: Options = Options {
-    synchronous: Synchronous::Off,
-    bytes_max: None,
-};
 
 /// A file and the log beside it, as a kill leaves them.
 #[derive(Clone)]

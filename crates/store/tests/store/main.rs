@@ -1,12 +1,15 @@
 //! What stores do, each alone and all alike. One program, since each is linked anew.
 
+mod common;
 mod conformance_embedded;
 mod conformance_mem;
 mod crashes;
 mod damage;
 mod embedded;
+mod figures;
 mod folder;
 mod golden;
+mod history_reads;
 mod large_rows;
 mod listing_reads;
 mod log_damage;
@@ -18,4 +21,5 @@ mod own;
 mod pages;
 mod rebuild;
 mod scratch;
+mod shrinking;
 mod syncs;

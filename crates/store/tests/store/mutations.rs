@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use taskhub_core::action::{ActionKind, Completion};
 use taskhub_core::control;
-use taskhub_core::event::{HistoryEvent, Tags};
+use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{IdempotencyKey, InstanceId};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{Outcome, StartRequest};
@@ -20,19 +20,16 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::InstanceInfo;
 use taskhub_store::conformance::{Owner, block_on, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous, repair};
+use taskhub_store::embedded::{EmbeddedStore, repair};
 use taskhub_store::{
     Error, ExecutionKey, Group, HistoryRange, InstancePage, Lease, PartitionKey, Recovered, Selection, Store,
     decode_history, partition_of,
 };
 
+use crate::common::{OFF, call_with};
 use crate::damage::without_bytes;
 use crate::scratch::Scratch;
 
-const OFF: Options = Options {
-    synchronous: Synchronous::Off,
-    bytes_max: None,
-};
 const PAGE: usize = 8 << 10;
 const PARTITIONS: u16 = 2;
 const FILES: [&str; 2] = ["store.db", "store.db-wal"];
@@ -73,12 +70,7 @@ struct Image {
 }
 
 fn call() -> ActionKind {
-    ActionKind::ScheduleTask {
-        name: name("SayHello"),
-        version: None,
-        input: Some(Payload::text("\"Tokyo\"")),
-        tags: Tags::new(),
-    }
+    call_with(Some(Payload::text("\"Tokyo\"")))
 }
 
 /// An instance in one of the states that there are, by its number.

@@ -6,29 +6,16 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use taskhub_core::action::{ActionKind, Completion};
-use taskhub_core::event::Tags;
 use taskhub_core::message::Outcome;
 use taskhub_core::time::Timestamp;
-use taskhub_store::conformance::{NODE, Owner, block_on, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous, repair};
+use taskhub_store::conformance::{NODE, Owner, block_on, done, instance};
+use taskhub_store::embedded::{EmbeddedStore, repair};
 use taskhub_store::{Claim, Error, PartitionKey, Recovered, Store};
 
+use crate::common::{OFF, call};
 use crate::scratch::Scratch;
 
-const OFF: Options = Options {
-    synchronous: Synchronous::Off,
-    bytes_max: None,
-};
 const PAGE: usize = 8 << 10;
-
-fn call() -> ActionKind {
-    ActionKind::ScheduleTask {
-        name: name("SayHello"),
-        version: None,
-        input: None,
-        tags: Tags::new(),
-    }
-}
 
 /// A store of one partition with instances that each wait for two activities, closed.
 fn waiting(instances: usize) -> (Scratch, PartitionKey) {

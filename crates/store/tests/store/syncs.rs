@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use taskhub_core::message::StartRequest;
+use taskhub_core::payload::Payload;
 use taskhub_store::blocking::{Reader as _, Writer as _};
 use taskhub_store::conformance::{NODE, Owner, done, instance};
 use taskhub_store::embedded::{Options, SqliteReader, SqliteWriter, fail_syncs, repair};
@@ -86,4 +88,36 @@ fn a_failed_sync_is_no_longer_in_doubt_once_it_is_settled() {
         .map(|hub| hub.name.to_string())
         .collect();
     assert!(names.ends_with(&["Second".to_owned(), "Third".to_owned()]), "{names:?}");
+}
+
+/// Pages that are given back are written to the log like anything else.
+#[test]
+fn a_failed_sync_of_a_compaction_is_in_doubt_as_that_of_a_group_is() {
+    let scratch = Scratch::new();
+    let store = store(scratch.path());
+    let mut owner = Owner::new(&store, "Syncs", 1);
+    let ids: Vec<_> = (0..40).map(|number| instance(&format!("order-{number}"))).collect();
+    for id in &ids {
+        owner.start_with(&StartRequest {
+            input: Some(Payload::new(vec![7; 5_000])),
+            ..Owner::request(id)
+        });
+        owner.complete(id, None);
+    }
+    owner.flush();
+    for id in &ids[5..] {
+        owner.with(id, |state, _| taskhub_core::control::purge(state).ok());
+    }
+    owner.flush();
+    assert!(done(store.space()).free_bytes > 0);
+    fail_syncs(1);
+    let error = taskhub_store::conformance::refused(store.compact());
+    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    fail_syncs(1);
+    let keys = [owner.lease(0).partition.clone()];
+    let error = taskhub_store::conformance::refused(store.claim(&Claim::new(NODE, &keys, owner.now)));
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    fail_syncs(0);
+    owner.claim();
+    assert_eq!(count_without_log(scratch.path()), 5);
 }

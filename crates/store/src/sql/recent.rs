@@ -1,5 +1,5 @@
-//! What the writer has written of instances lately. There is one writer, so it is what is stored, and the next group that
-//! changes such an instance need not read it. Of the others, which may be any number, nothing is kept.
+//! What a writer has written of instances lately. Only the owner of a partition writes its instances, so it is what is stored,
+//! and the next group that changes such an instance need not read it. Of the others, which may be any number, nothing is kept.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -11,7 +11,7 @@ const HALF: usize = 16_384;
 
 /// Rows of `instance`, by their keys, in two halves: when the younger one is full it becomes the older one.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(crate) struct Recent {
     young: Half,
     old: Half,
 }
@@ -39,15 +39,15 @@ impl Hasher for Spread {
 }
 
 /// What a group makes of an instance; absent if it removes it.
-pub(super) type Change = (Key, Option<Stored>);
+pub(crate) type Change = (Key, Option<Stored>);
 
 impl Recent {
-    pub(super) fn get(&self, key: Key) -> Option<Stored> {
+    pub(crate) fn get(&self, key: Key) -> Option<Stored> {
         self.young.get(&key).or_else(|| self.old.get(&key)).copied()
     }
 
     /// Takes in what a durable group has made. An instance that has ended is seldom changed again.
-    pub(super) fn apply(&mut self, changes: Vec<Change>) {
+    pub(crate) fn apply(&mut self, changes: Vec<Change>) {
         for (key, stored) in changes {
             if let Some(stored) = stored.filter(|stored| stored.head.completed_at.is_none()) {
                 if self.young.len() >= HALF && !self.young.contains_key(&key) {
@@ -61,7 +61,7 @@ impl Recent {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 }
@@ -73,7 +73,7 @@ mod tests {
     use taskhub_core::time::Timestamp;
 
     use super::*;
-    use crate::embedded::record::Head;
+    use crate::sql::record::{Head, Prints};
 
     fn row(ordinal: u32, is_over: bool) -> Stored {
         let now = Timestamp::from_micros(1);
@@ -92,7 +92,7 @@ mod tests {
                 waits: 0,
                 keys: 0,
             },
-            prints: crate::embedded::record::Prints::default(),
+            prints: Prints::default(),
         }
     }
 

@@ -16,50 +16,57 @@ use taskhub_core::seen::SeenKey;
 use taskhub_core::status::{RuntimeStatus, Stall};
 use taskhub_core::time::Timestamp;
 
+use super::Contradiction;
 use super::hubs::{Hubs, Part};
 use super::record::{Head, Key, Stored, int};
 use super::sums::print;
-use super::trouble::Trouble;
 use crate::fence::{check_epoch, check_seq};
 use crate::{Error, Group, PartitionKey, Section};
 
-/// Answers what is stored of an instance.
-pub(super) type Lookup<'l> = dyn FnMut(Key) -> Result<Option<Stored>, Trouble> + 'l;
+/// What keeps a group from being folded: a contradiction, an error of the trait such as a fence that is too old, or a
+/// failure of the backend's own while it looks something up.
+pub(crate) trait FoldError: From<Contradiction> + From<Error> {}
+
+impl<E: From<Contradiction> + From<Error>> FoldError for E {}
+
+/// Answers what is stored of an instance. A backend that cannot be asked in between reads the heads of all that the commits
+/// name before it folds.
+type Lookup<'l, E> = dyn FnMut(Key) -> Result<Option<Stored>, E> + 'l;
 
 /// Place of an outbox item: part, seq, index.
-pub(super) type OutboxKey = (i64, i64, u32);
+pub(crate) type OutboxKey = (i64, i64, u32);
 
 /// An outbox item that was stored before, and the partition whose commit takes it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Consumed<'g> {
-    pub(super) key: OutboxKey,
+pub(crate) struct Consumed<'g> {
+    pub(crate) key: OutboxKey,
     by: &'g PartitionKey,
     at: OutboxRef,
 }
 
 impl Consumed<'_> {
     /// What is said if it is not there.
-    pub(super) fn stale(&self) -> Trouble {
+    pub(crate) fn stale(&self) -> Error {
         let partition = self.by.clone();
-        Error::Stale { partition, at: self.at }.into()
+        Error::Stale { partition, at: self.at }
     }
 }
 
 /// What a group comes to.
 #[derive(Debug, Default)]
-pub(super) struct Folded<'g> {
+pub(crate) struct Folded<'g> {
     /// Instances that are there afterwards, by key, so that rows are written in the order of their tables.
     order: BTreeMap<Key, usize>,
     /// At the places that `order` gives: they are large, and stay where they are put.
     instances: Vec<Instance<'g>>,
     /// Stored instances that are not.
-    pub(super) removed: BTreeMap<Key, Head>,
-    pub(super) outbox: BTreeMap<OutboxKey, &'g OutboxItem>,
+    pub(crate) removed: BTreeMap<Key, Head>,
+    pub(crate) outbox: BTreeMap<OutboxKey, &'g OutboxItem>,
     /// Stored items that were taken.
-    pub(super) consumed: Vec<Consumed<'g>>,
+    pub(crate) consumed: Vec<Consumed<'g>>,
     /// Partitions as they are afterwards.
-    pub(super) parts: BTreeMap<i64, Part>,
-    pub(super) commits: u64,
+    pub(crate) parts: BTreeMap<i64, Part>,
+    pub(crate) commits: u64,
 }
 
 /// What the group comes to for one instance.
@@ -68,30 +75,30 @@ pub(super) struct Folded<'g> {
     clippy::option_option,
     reason = "as in core's update: absent changes nothing, the inner `None` clears"
 )]
-pub(super) struct Instance<'g> {
-    pub(super) origin: Origin<'g>,
-    pub(super) head: Head,
-    pub(super) runs: Vec<Run<'g>>,
+pub(crate) struct Instance<'g> {
+    pub(crate) origin: Origin<'g>,
+    pub(crate) head: Head,
+    pub(crate) runs: Vec<Run<'g>>,
     /// Stored messages that are gone.
-    pub(super) taken: Vec<i64>,
-    pub(super) added: BTreeMap<i64, &'g Message>,
+    pub(crate) taken: Vec<i64>,
+    pub(crate) added: BTreeMap<i64, &'g Message>,
     /// Stored occurrences that are closed.
-    pub(super) closed: Vec<i64>,
-    pub(super) opened: BTreeMap<i64, (&'g Open, Option<u32>)>,
+    pub(crate) closed: Vec<i64>,
+    pub(crate) opened: BTreeMap<i64, (&'g Open, Option<u32>)>,
     /// New delivery counts of stored tasks.
-    pub(super) deliveries: BTreeMap<i64, u32>,
-    pub(super) keys: Vec<(i64, &'g SeenKey)>,
+    pub(crate) deliveries: BTreeMap<i64, u32>,
+    pub(crate) keys: Vec<(i64, &'g SeenKey)>,
     /// Stored keys that were valid until then are forgotten.
-    pub(super) keys_after: Option<Timestamp>,
-    pub(super) ending: Option<&'g Ending>,
-    pub(super) custom: Option<Option<&'g Payload>>,
-    pub(super) stalled: Option<Option<&'g Stall>>,
-    pub(super) continued: Option<&'g Continued>,
+    pub(crate) keys_after: Option<Timestamp>,
+    pub(crate) ending: Option<&'g Ending>,
+    pub(crate) custom: Option<Option<&'g Payload>>,
+    pub(crate) stalled: Option<Option<&'g Stall>>,
+    pub(crate) continued: Option<&'g Continued>,
 }
 
 /// Where an instance comes from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Origin<'g> {
+pub(crate) enum Origin<'g> {
     /// It was there, like this.
     Stored(Stored),
     /// The group brings it.
@@ -100,14 +107,18 @@ pub(super) enum Origin<'g> {
 
 /// Events the group adds to one execution.
 #[derive(Debug)]
-pub(super) struct Run<'g> {
-    pub(super) ordinal: u32,
-    pub(super) first: u32,
-    pub(super) events: Vec<&'g [HistoryEvent]>,
+pub(crate) struct Run<'g> {
+    pub(crate) ordinal: u32,
+    pub(crate) first: u32,
+    pub(crate) events: Vec<&'g [HistoryEvent]>,
 }
 
 /// Folds a group over what is stored.
-pub(super) fn fold<'g>(group: &'g Group, hubs: &Hubs, lookup: &mut Lookup<'_>) -> Result<Folded<'g>, Trouble> {
+pub(crate) fn fold<'g, E: FoldError>(
+    group: &'g Group,
+    hubs: &Hubs,
+    lookup: &mut Lookup<'_, E>,
+) -> Result<Folded<'g>, E> {
     let mut folded = Folded::default();
     for section in &group.sections {
         folded.section(section, hubs, lookup)?;
@@ -115,12 +126,17 @@ pub(super) fn fold<'g>(group: &'g Group, hubs: &Hubs, lookup: &mut Lookup<'_>) -
     Ok(folded)
 }
 
-fn contradiction<T>(what: String) -> Result<T, Trouble> {
-    Err(Trouble::Contradiction(what))
+fn contradiction<T>(what: String) -> Result<T, Contradiction> {
+    Err(Contradiction(what))
 }
 
 impl<'g> Folded<'g> {
-    fn section(&mut self, section: &'g Section, hubs: &Hubs, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
+    fn section<E: FoldError>(
+        &mut self,
+        section: &'g Section,
+        hubs: &Hubs,
+        lookup: &mut Lookup<'_, E>,
+    ) -> Result<(), E> {
         let part = hubs.part(&section.partition)?;
         check_epoch(&section.partition, section.epoch, part.epoch)?;
         let mut next = self.part(part).counters;
@@ -160,7 +176,13 @@ impl<'g> Folded<'g> {
         self.parts.entry(part.row).or_insert_with(|| part.clone())
     }
 
-    fn commit(&mut self, commit: &'g Commit, seq: Seq, part: &Part, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
+    fn commit<E: FoldError>(
+        &mut self,
+        commit: &'g Commit,
+        seq: Seq,
+        part: &Part,
+        lookup: &mut Lookup<'_, E>,
+    ) -> Result<(), E> {
         let key = Key::new(part.row, commit.number);
         match &commit.change {
             Some(Change::Create(creation)) => {
@@ -168,7 +190,7 @@ impl<'g> Folded<'g> {
                     self.remove(Key::new(part.row, old), commit, lookup)?;
                 }
                 if !self.insert(key, Instance::created(part.hub, seq, creation)) {
-                    return contradiction(format!("`{}` is created twice", commit.instance));
+                    return Err(Contradiction(format!("`{}` is created twice", commit.instance)).into());
                 }
             }
             Some(Change::Update(update)) => self.instance(key, commit, lookup)?.update(commit, seq, update)?,
@@ -182,7 +204,12 @@ impl<'g> Folded<'g> {
         Ok(())
     }
 
-    fn instance(&mut self, key: Key, commit: &Commit, lookup: &mut Lookup<'_>) -> Result<&mut Instance<'g>, Trouble> {
+    fn instance<E: FoldError>(
+        &mut self,
+        key: Key,
+        commit: &Commit,
+        lookup: &mut Lookup<'_, E>,
+    ) -> Result<&mut Instance<'g>, E> {
         let place = if let Some(place) = self.order.get(&key) {
             *place
         } else {
@@ -203,14 +230,14 @@ impl<'g> Folded<'g> {
     }
 
     /// Instances that are there afterwards, by key.
-    pub(super) fn instances(&self) -> impl ExactSizeIterator<Item = (Key, &Instance<'g>)> {
+    pub(crate) fn instances(&self) -> impl ExactSizeIterator<Item = (Key, &Instance<'g>)> {
         self.order.iter().map(|(key, place)| match self.instances.get(*place) {
             Some(instance) => (*key, instance),
             None => unreachable!("each place in the order is taken"),
         })
     }
 
-    fn remove(&mut self, key: Key, commit: &Commit, lookup: &mut Lookup<'_>) -> Result<(), Trouble> {
+    fn remove<E: FoldError>(&mut self, key: Key, commit: &Commit, lookup: &mut Lookup<'_, E>) -> Result<(), E> {
         let place = self.order.remove(&key);
         let stored = match place
             .and_then(|place| self.instances.get(place))
@@ -225,7 +252,7 @@ impl<'g> Folded<'g> {
     }
 
     /// What is stored of the instance that a commit is about, and nothing of another.
-    fn stored(&self, key: Key, commit: &Commit, lookup: &mut Lookup<'_>) -> Result<Stored, Trouble> {
+    fn stored<E: FoldError>(&self, key: Key, commit: &Commit, lookup: &mut Lookup<'_, E>) -> Result<Stored, E> {
         let stored = if self.removed.contains_key(&key) {
             None
         } else {
@@ -235,13 +262,13 @@ impl<'g> Folded<'g> {
         let id = &commit.instance;
         match stored {
             Some(stored) if stored.prints.id == print(id.as_str().as_bytes()) => Ok(stored),
-            Some(_) => contradiction(format!("instance number {number} is another than `{id}`")),
-            None => contradiction(format!("a commit changes instance number {number}, which is not there")),
+            Some(_) => Err(Contradiction(format!("instance number {number} is another than `{id}`")).into()),
+            None => Err(Contradiction(format!("a commit changes instance number {number}, which is not there")).into()),
         }
     }
 
     /// How many more instances, or fewer, each part has in each status.
-    pub(super) fn count_changes(&self) -> BTreeMap<(i64, RuntimeStatus), i64> {
+    pub(crate) fn count_changes(&self) -> BTreeMap<(i64, RuntimeStatus), i64> {
         let mut changes = BTreeMap::new();
         let mut count = |key: Key, status, by| *changes.entry((key.part(), status)).or_insert(0) += by;
         for (key, head) in &self.removed {
@@ -308,7 +335,7 @@ impl<'g> Instance<'g> {
     }
 
     /// Does what core's `InstanceState::apply` does, in the same order.
-    fn update(&mut self, commit: &Commit, seq: Seq, update: &'g Update) -> Result<(), Trouble> {
+    fn update(&mut self, commit: &Commit, seq: Seq, update: &'g Update) -> Result<(), Contradiction> {
         if update.expected_history != self.head.history_events {
             let (expected, found) = (update.expected_history, self.head.history_events);
             let id = &commit.instance;
@@ -364,7 +391,7 @@ impl<'g> Instance<'g> {
         self.head.history_bytes += events.iter().map(|event| event.size() as u64).sum::<u64>();
     }
 
-    fn take(&mut self, number: i64, commit: &Commit) -> Result<(), Trouble> {
+    fn take(&mut self, number: i64, commit: &Commit) -> Result<(), Contradiction> {
         if self.added.remove(&number).is_some() {
             return Ok(());
         }
@@ -375,7 +402,7 @@ impl<'g> Instance<'g> {
         Ok(())
     }
 
-    fn close(&mut self, occurrence: i64, commit: &Commit) -> Result<(), Trouble> {
+    fn close(&mut self, occurrence: i64, commit: &Commit) -> Result<(), Contradiction> {
         if self.opened.remove(&occurrence).is_some() {
             return Ok(());
         }
@@ -413,12 +440,12 @@ impl<'g> Instance<'g> {
     }
 
     /// Whether a status index is concerned.
-    pub(super) fn changes_status(&self) -> bool {
+    pub(crate) fn changes_status(&self) -> bool {
         matches!(self.origin, Origin::Stored(before) if before.head.status != self.head.status)
     }
 
     /// Rows of `pending` that belong to it afterwards.
-    pub(super) fn waits(&self) -> Result<u32, Trouble> {
+    pub(crate) fn waits(&self) -> Result<u32, Contradiction> {
         let (done, new) = (
             self.taken.len() + self.closed.len(),
             self.added.len() + self.opened.len(),
@@ -430,11 +457,11 @@ impl<'g> Instance<'g> {
         let after = (before + new)
             .checked_sub(done)
             .and_then(|after| u32::try_from(after).ok());
-        after.ok_or_else(|| Trouble::Contradiction(format!("{done} rows of `pending` are done with, of {before}")))
+        after.ok_or_else(|| Contradiction(format!("{done} rows of `pending` are done with, of {before}")))
     }
 
     /// Whether a payload is the input that its row holds afterwards.
-    pub(super) fn has_input(&self, input: &Payload) -> bool {
+    pub(crate) fn has_input(&self, input: &Payload) -> bool {
         match (self.continued, self.origin) {
             (Some(next), _) => next.input.as_ref().is_some_and(|own| is_same(own, input)),
             (None, Origin::Created { creation, .. }) => {
