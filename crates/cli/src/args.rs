@@ -91,7 +91,7 @@ pub(crate) struct Serve {
     /// Address to listen on; any but loopback needs keys, or --no-auth [default: 127.0.0.1]
     #[arg(long)]
     pub(crate) address: Option<IpAddr>,
-    /// Origin of all links, such as https://hub.example.org [default: the setting TASKHUB_PUBLIC_URL, else the host that
+    /// Origin of all links, such as `https://hub.example.org` [default: the setting TASKHUB_PUBLIC_URL, else the host that
     /// the request was sent to; in links made by functions, the server's address]
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
@@ -99,7 +99,7 @@ pub(crate) struct Serve {
     /// the server's own addresses.
     #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
     pub(crate) allow_host: Vec<String>,
-    /// Origins such as https://app.example.org whose pages may call the server from a browser.
+    /// Origins such as `https://app.example.org` whose pages may call the server from a browser.
     #[arg(long, value_name = "ORIGIN,…", value_delimiter = ',')]
     pub(crate) cors: Vec<String>,
     /// Folder of the store [default for dev: .taskhub]

@@ -76,7 +76,7 @@ impl HistoryRead {
     }
 }
 
-/// Decodes the events of consecutive chunks, as [`Store::history`] gives them.
+/// Decodes the events of consecutive chunks, as [`crate::Store::history`] gives them.
 ///
 /// # Errors
 ///
