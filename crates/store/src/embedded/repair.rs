@@ -284,7 +284,8 @@ pub(super) enum Found<'r> {
     Gap(String),
 }
 
-/// Goes through the rows of a table by their numbers, not through an index, and past those that cannot be reached. A row whose
+/// Goes through the rows of a table by their numbers, not through an index, and past those that cannot be reached; some may come
+/// more than once. A row whose
 /// page turns out to be damaged while it is looked at counts among these.
 pub(super) fn each_row(
     connection: &Connection,
@@ -301,8 +302,10 @@ pub(super) fn each_row(
         let mut walk = || -> Result<(), Trouble> {
             let mut rows = statement.query([behind])?;
             while let Some(row) = rows.next()? {
-                reached = row.get(number)?;
-                each(Found::Row(reached, row))?;
+                let found = row.get(number)?;
+                // Where pages are in each other's places, rows come in any order: going back would never end.
+                reached = reached.max(found);
+                each(Found::Row(found, row))?;
             }
             Ok(())
         };
@@ -311,7 +314,7 @@ pub(super) fn each_row(
             Err(trouble) if trouble.is_of_pages() => told(trouble),
             Err(trouble) => return Err(trouble),
         };
-        let next = next_readable(connection, table, reached)?;
+        let next = next_readable(connection, table, reached)?.filter(|next| *next > reached);
         let until = next.map(|next| format!(" and before {next}")).unwrap_or_default();
         each(Found::Gap(format!(
             "rows of `{table}` behind {reached}{until}: {trouble}"
