@@ -153,7 +153,6 @@ impl Executor {
     /// The hub is closed.
     pub(crate) fn leave(mut self) {
         self.drop_partitions();
-        self.pulse.forget(self.shared.number);
     }
 
     /// Does what became possible with the inputs of a round.
@@ -200,12 +199,7 @@ impl Executor {
         match input {
             HubInput::Partition(index, input) => {
                 let now = || self.shared.node.clock.now();
-                let has_room = || {
-                    self.shared
-                        .node
-                        .group
-                        .is_ahead(below(self.shared.node.group.limits().ahead_max))
-                };
+                let has_room = || self.shared.node.group.has_room();
                 if let Some(input) = self.admission.offer(index, input, now, has_room) {
                     self.step(index, input);
                 }
@@ -237,8 +231,7 @@ impl Executor {
 
     /// Whether the disk keeps up, so that more may be made. If not, a word comes once it does.
     fn has_room(&self) -> bool {
-        let group = &self.shared.node.group;
-        group.is_ahead(below(group.limits().ahead_max))
+        self.shared.node.group.has_room()
     }
 
     /// Takes in what had to wait, as far as there is room for it now.
@@ -537,11 +530,6 @@ impl Report {
         self.instance_bytes += other.instance_bytes;
         self.live_bytes += other.live_bytes;
     }
-}
-
-/// Less than so much.
-fn below(most: usize) -> impl Fn(usize) -> bool {
-    move |bytes| bytes < most
 }
 
 /// What a panic said.

@@ -213,6 +213,11 @@ impl OpenGroup {
         wanted(self.ahead.load(Ordering::SeqCst))
     }
 
+    /// Whether more may be made ahead of the disk. If not, all threads are woken once there is less.
+    pub(crate) fn has_room(&self) -> bool {
+        self.is_ahead(|ahead| ahead < self.limits.ahead_max)
+    }
+
     /// So many bytes are not ahead of the disk any more: they are durable, or thrown away. Says whether somebody waits
     /// for that.
     pub(crate) fn settle(&self, bytes: usize) -> bool {

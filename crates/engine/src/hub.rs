@@ -50,7 +50,7 @@ const DRAIN_MIN: Duration = Duration::from_secs(1);
 pub struct Options {
     /// Partitions of a hub that is created now; an existing one keeps its number (A15).
     pub partitions: u16,
-    /// Threads that serve them.
+    /// Threads that serve the partitions of all hubs (of the node).
     pub threads: usize,
     /// Activities that may run at once.
     pub activities_max: usize,
@@ -63,13 +63,13 @@ pub struct Options {
     pub orchestrators_offered: Option<BTreeSet<FoldedName>>,
     /// Budget of instances in memory, in bytes; what is idle beyond it is read again when needed.
     pub memory_bytes_max: usize,
-    /// Bytes of commits that run ahead of the disk, roughly; above it no turn begins, and starts and events wait.
+    /// Bytes of commits that run ahead of the disk, roughly (of the node); above it no turn begins, and starts and events wait.
     pub ahead_bytes_max: usize,
-    /// Bytes written together, roughly. A single commit may be larger.
+    /// Bytes written together, roughly (of the node). A single commit may be larger.
     pub group_bytes_max: usize,
-    /// A turn that takes longer costs its thread (A33).
+    /// A turn that takes longer costs its thread (A33; of the node).
     pub turn_limit: Duration,
-    /// Where the time comes from. It may be set back and forth: the hub goes by the steady time that is made of it.
+    /// Where the time comes from (of the node). It may be set back and forth: the hub goes by the steady time that is made of it.
     pub clock: Arc<dyn Clock>,
 }
 

@@ -84,8 +84,11 @@ impl PartitionThread {
                 ThreadInput::Room => told.extend(self.hubs.keys()),
             }
         }
-        let due = self.hubs.iter().filter(|(_, hub)| hub.pause() == Duration::ZERO);
-        told.extend(due.map(|(number, _)| *number));
+        for (number, hub) in &self.hubs {
+            if !told.contains(number) && hub.pause() == Duration::ZERO {
+                told.insert(*number);
+            }
+        }
         for hub in told {
             if self.link.pulse.is_given_up() {
                 break;

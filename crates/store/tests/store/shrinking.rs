@@ -60,14 +60,19 @@ fn watch(store: &EmbeddedStore) -> Vec<u64> {
     free
 }
 
-#[test]
-fn what_a_purge_has_left_free_is_given_back_without_another_word() {
-    let scratch = Scratch::new();
+/// A store that keeps no more than 1 MiB free, if that is more than a fifth of it.
+fn open(scratch: &Scratch) -> EmbeddedStore {
     let options = Options {
         free_bytes_max: Some(1 << 20),
         ..OFF
     };
-    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    EmbeddedStore::open(scratch.path(), options).unwrap()
+}
+
+#[test]
+fn what_a_purge_has_left_free_is_given_back_without_another_word() {
+    let scratch = Scratch::new();
+    let store = open(&scratch);
     let mut owner = Owner::new(&store, "Shrinking", 1);
     let ids = fill(&mut owner, 60);
     let full = space(&store);
@@ -102,11 +107,7 @@ fn what_a_purge_has_left_free_is_given_back_without_another_word() {
 #[test]
 fn a_store_that_is_busy_gives_room_back_between_groups() {
     let scratch = Scratch::new();
-    let options = Options {
-        free_bytes_max: Some(1 << 20),
-        ..OFF
-    };
-    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let store = open(&scratch);
     let mut owner = Owner::new(&store, "Shrinking", 1);
     let ids = fill(&mut owner, 60);
     let full = space(&store).bytes;
@@ -151,11 +152,7 @@ fn a_fifth_of_a_large_file_stays_free_for_what_comes() {
 #[test]
 fn a_hub_that_is_deleted_leaves_no_large_file() {
     let scratch = Scratch::new();
-    let options = Options {
-        free_bytes_max: Some(1 << 20),
-        ..OFF
-    };
-    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let store = open(&scratch);
     let mut owner = Owner::new(&store, "Shrinking", 1);
     fill(&mut owner, 60);
     let full = space(&store);
@@ -170,11 +167,7 @@ fn a_hub_that_is_deleted_leaves_no_large_file() {
 fn a_long_read_costs_no_more_than_a_long_log() {
     const LONG: u64 = 32 << 20;
     let scratch = Scratch::new();
-    let options = Options {
-        free_bytes_max: Some(1 << 20),
-        ..OFF
-    };
-    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let store = open(&scratch);
     let mut owner = Owner::new(&store, "Shrinking", 1);
     let ids = fill(&mut owner, 900);
     let full = space(&store).bytes;
@@ -207,11 +200,7 @@ fn what_an_earlier_owner_has_left_free_is_given_back_when_the_log_is_written_bac
     assert!(left.free_bytes > 6_000_000, "less than is kept: {left:?}");
     let now = owner.now;
     drop(store);
-    let options = Options {
-        free_bytes_max: Some(1 << 20),
-        ..OFF
-    };
-    let store = EmbeddedStore::open(scratch.path(), options).unwrap();
+    let store = open(&scratch);
     assert_eq!(space(&store), left, "who only looks changes nothing");
     let hub = taskhub_store::conformance::hub("Shrinking");
     // As much as makes a log long, in few pages of the file.
