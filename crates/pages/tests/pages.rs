@@ -122,6 +122,41 @@ fn pages_that_are_swapped_or_emptied_are_refused_and_the_lenient_layer_hands_the
 }
 
 #[test]
+fn a_page_that_a_shortened_file_has_lost_is_not_taken_for_an_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = filled(&folder);
+    let log = folder.path().join("test.db-wal");
+    let connection = connect(&file, STRICT);
+    // With a log it is the log that says how many pages there are, and SQLite does not ask how long the file is.
+    connection
+        .execute("UPDATE t SET body = zeroblob(0) WHERE id = 1", [])
+        .unwrap();
+    let right = read_all(&connection).unwrap();
+    let (whole, logged) = (std::fs::read(&file).unwrap(), std::fs::read(&log).unwrap());
+    connection.close().unwrap();
+    for page in 1..whole.len() / PAGE {
+        for length in [page * PAGE, page * PAGE + PAGE / 2] {
+            std::fs::write(&file, &whole[..length]).unwrap();
+            std::fs::write(&log, &logged).unwrap();
+            match read_all(&connect(&file, STRICT)) {
+                Ok(found) => assert_eq!(found, right, "{length} bytes"),
+                Err(error) => {
+                    assert_eq!(error.sqlite_error().unwrap().extended_code, DAMAGED, "{length} bytes");
+                    let number = damaged().unwrap();
+                    assert!(number > page as u64, "page {number}, {length} bytes");
+                }
+            }
+        }
+    }
+    std::fs::write(&file, &whole[..PAGE * 3]).unwrap();
+    std::fs::write(&log, &logged).unwrap();
+    let error = read_all(&connect(&file, STRICT)).unwrap_err();
+    assert_eq!(error.sqlite_error().unwrap().extended_code, DAMAGED);
+    let _whatever = read_all(&connect(&file, LENIENT));
+    assert!(damaged().is_some(), "handed on, and told");
+}
+
+#[test]
 fn what_is_changed_shrunk_and_left_in_the_log_keeps_right_checksums() {
     let folder = tempfile::tempdir().unwrap();
     let file = filled(&folder);
