@@ -16,24 +16,19 @@ use taskhub_core::id::Seq;
 use taskhub_store::{Error as StoreError, Extent, Group, Section};
 use tokio::time::sleep;
 
+use crate::attempt::{self, Attempt, Next};
 use crate::error::{Error, chain};
-use crate::group::{At, Batch, Release, Taken};
+use crate::group::{At, Batch, Release, Taken, Ticket};
 use crate::io::Input;
 use crate::node::Common;
 use crate::run::now;
-use crate::shared::{Broken, BrokenBy};
+use crate::supervision::{Broken, BrokenBy, Scope};
 use crate::thread::ThreadInput;
 
-/// How long a group is tried again while the store is out of reach (A43).
-const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
-/// How long one is tried again while the store is full. Who waits for it hears then that there is no room.
-const FULL_DEADLINE: Duration = Duration::from_secs(1);
 /// Commits refused in a row for damaged pages after which nothing more is tried.
 const REFUSALS_MAX: u32 = 8;
 /// Partitions that are remembered before those of closed hubs are forgotten.
 const LEDGER_MAX: usize = 4_096;
-/// Pause between such tries.
-const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A group that is durable.
 struct Written {
@@ -44,15 +39,15 @@ struct Written {
     under_way: UnderWay,
 }
 
-/// Batches of a group, each by its hub, which are done with when this is dropped, however that comes.
+/// Batches of a group, which are done with when this is dropped, however that comes.
 struct UnderWay {
     node: Arc<Common>,
-    hubs: Vec<u32>,
+    tickets: Vec<Ticket>,
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.node.group.end(std::mem::take(&mut self.hubs));
+        self.node.group.end(&self.tickets);
     }
 }
 
@@ -85,7 +80,7 @@ async fn write(node: &Arc<Common>, taken: Taken, ledger: &mut Ledger, to_release
     let ahead = Ahead(node, taken.bytes);
     let under_way = UnderWay {
         node: Arc::clone(node),
-        hubs: taken.releases.iter().map(|(hub, _)| *hub).collect(),
+        tickets: taken.tickets.clone(),
     };
     if !taken.group.sections.is_empty() {
         ledger.expect(node, taken.hubs.iter().copied().zip(&taken.group.sections));
@@ -195,7 +190,7 @@ fn release_all(node: &Arc<Common>, to_release: &Receiver<Written>) {
         if catch_unwind(AssertUnwindSafe(|| release(node, written))).is_err() {
             tracing::error!("an assertion broke while the effects of a group were let go");
             for hub in node.all_hubs() {
-                hub.reload.notify_one();
+                hub.lose(Scope::All);
             }
         }
     }
@@ -232,7 +227,7 @@ fn give_up_group(node: &Common) -> VecDeque<Batch> {
     let hubs = node.all_hubs();
     let forgotten = node.group.discard(hubs.iter().map(|hub| hub.number));
     for hub in hubs {
-        hub.reload.notify_one();
+        hub.lose(Scope::All);
     }
     forgotten
 }
@@ -268,44 +263,28 @@ fn again(error: &StoreError) -> StoreError {
 /// Commits a group; a store that is full or out of reach is tried again for a while (A43).
 async fn commit(node: &Common, group: &Arc<Group>) -> Result<(), StoreError> {
     let began = now();
-    let mut has_waited = false;
+    let mut attempt = Attempt::new(Duration::ZERO);
     loop {
         let result = node.store.commit(Arc::clone(group)).await;
-        let patience = match &result {
-            Ok(()) => {
+        match &result {
+            Ok(()) | Err(StoreError::Corrupt { .. }) => {}
+            Err(StoreError::Full) => node.note_room(true),
+            Err(_) => node.note_failing(true),
+        }
+        match attempt.answered(result.as_ref().copied(), began.elapsed(), node.is_out_of_room()) {
+            Next::Again => sleep(attempt::PAUSE).await,
+            Next::Failed => return result,
+            Next::Durable => {
                 // Without that it is known already.
-                if has_waited {
+                if attempt.has_waited() {
                     node.note_failing(false);
-                }
-                if has_waited && !node.is_out_of_room() {
-                    node.note_room(false);
+                    if !node.is_out_of_room() {
+                        node.note_room(false);
+                    }
                 }
                 return result;
             }
-            Err(StoreError::Full) => {
-                node.note_room(true);
-                if node.is_out_of_room() {
-                    Duration::ZERO
-                } else {
-                    FULL_DEADLINE
-                }
-            }
-            // That is for the commit which is refused.
-            Err(StoreError::Corrupt { .. }) => return result,
-            Err(error) => {
-                node.note_failing(true);
-                if matches!(error, StoreError::Unavailable { .. }) {
-                    COMMIT_DEADLINE
-                } else {
-                    Duration::ZERO
-                }
-            }
-        };
-        if began.elapsed() >= patience {
-            return result;
         }
-        has_waited = true;
-        sleep(COMMIT_PAUSE).await;
     }
 }
 
@@ -342,7 +321,7 @@ async fn find_refused(node: &Common, taken: &Taken, ledger: &mut Ledger) -> Opti
                     if !(is_unwritable && is_new)
                         && let Some(hub) = node.hub(*hub)
                     {
-                        hub.broken().push(Broken {
+                        hub.blame(Broken {
                             instance: Some(made.instance.clone()),
                             what: format!("the store refuses to write it: {what}"),
                             by: if is_unwritable {

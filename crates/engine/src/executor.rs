@@ -5,7 +5,6 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskhub_core::id::{Epoch, Fence, InstanceId, Seq};
@@ -20,7 +19,8 @@ use crate::group::{At, Release};
 use crate::hub::To;
 use crate::io::{Input, Output};
 use crate::partition::{Counts, Partition};
-use crate::shared::{Broken, BrokenBy, Made, Pulse, Shared};
+use crate::shared::{Made, Pulse, Shared};
+use crate::supervision::{Broken, BrokenBy, Scope};
 use crate::worker::{TurnItem, TurnOutcome, Worker};
 
 /// Most times that turns beget turns within a round: an orchestration that continues as new for ever
@@ -62,6 +62,8 @@ pub(crate) enum HubInput {
     Begin(u16, Vec<Output<To>>),
     /// Drop all partitions and say so.
     Drop(oneshot::Sender<()>),
+    /// Drop this partition and say so. Messages to it are kept until it is served again.
+    DropOne(u16, oneshot::Sender<()>),
     /// End this round, then give the partitions back.
     Drain(oneshot::Sender<Vec<Lease>>),
     /// Say how the partitions are doing.
@@ -98,14 +100,25 @@ pub(crate) struct Executor {
     free: Vec<Release>,
     loads: BTreeMap<u16, Vec<InstanceId>>,
     out: Vec<Output<To>>,
+    /// Messages to partitions that are read anew while others go on.
+    away: BTreeMap<u16, Vec<Input<To>>>,
     draining: Option<oneshot::Sender<Vec<Lease>>>,
     /// The store is full, and no work is done meanwhile (A43). What is left undone is found again when the
     /// partitions are read anew, once there is room.
     has_no_room: bool,
-    /// The partition that is worked on.
-    at: Option<u16>,
-    /// The instance whose code runs in the worker. Like `at` it tells on which instance an assertion broke.
-    in_worker: Option<InstanceId>,
+    /// What is done now, to tell what breaks.
+    doing: Doing,
+}
+
+/// What an executor does.
+#[derive(Clone, Debug)]
+enum Doing {
+    /// Something of its own.
+    Own,
+    /// A partition takes something in; whether that is about the instance which it worked on last.
+    Partition(u16, bool),
+    /// The worker runs code of an instance of a partition.
+    Worker(u16, InstanceId),
 }
 
 impl Executor {
@@ -123,31 +136,49 @@ impl Executor {
             free: Vec::new(),
             loads: BTreeMap::new(),
             out: Vec::new(),
+            away: BTreeMap::new(),
             draining: None,
             has_no_room: false,
-            at: None,
-            in_worker: None,
+            doing: Doing::Own,
         }
     }
 
-    /// Drops everything after a broken assertion, and has it read anew.
-    pub(crate) fn give_up_memory(&mut self, panic: &(dyn Any + Send)) {
+    /// An assertion broke: the memory of the partition that was worked on is worth nothing any more, and it is read anew. What it
+    /// made before is as good as what it handed over in earlier rounds. Where it is not known which partition that was, it
+    /// is all of them. Answers what is read anew.
+    pub(crate) fn give_up_memory(&mut self, panic: &(dyn Any + Send)) -> Scope {
         let what = text_of(panic).to_owned();
-        let partition = self.at.take().and_then(|index| self.partitions.get(&index));
-        let instance = self
-            .in_worker
-            .take()
-            .or_else(|| partition.and_then(|partition| partition.working_on().cloned()));
-        tracing::error!(hub = %self.shared.hub, ?instance, what, "an assertion broke; the partitions are read anew");
-        self.drop_partitions();
-        self.worker = self.shared.functions.worker();
+        let (index, instance) = match std::mem::replace(&mut self.doing, Doing::Own) {
+            Doing::Own => (None, None),
+            Doing::Worker(index, instance) => {
+                self.worker = self.shared.functions.worker();
+                (Some(index), Some(instance))
+            }
+            Doing::Partition(index, is_about_one) => {
+                let partition = self.partitions.get(&index).filter(|_| is_about_one);
+                let instance = partition.and_then(|partition| partition.working_on().cloned());
+                (Some(index), instance)
+            }
+        };
         self.pulse.end_all();
-        self.shared.broken().push(Broken {
+        // What it was about to say is not whole.
+        self.out.clear();
+        tracing::error!(hub = %self.shared.hub, partition = index, ?instance, what, "an assertion broke");
+        let scope = if let Some(index) = index {
+            self.drop_one(index);
+            Scope::one(index)
+        } else {
+            self.drop_partitions();
+            self.worker = self.shared.functions.worker();
+            Scope::All
+        };
+        self.shared.blame(Broken {
             instance,
             what: format!("an assertion broke: {what}"),
             by: BrokenBy::Running,
         });
-        self.shared.reload.notify_one();
+        self.shared.lose(scope.clone());
+        scope
     }
 
     /// The hub is closed.
@@ -207,19 +238,25 @@ impl Executor {
             HubInput::Adopt(adopted) => {
                 self.has_no_room = adopted.has_no_room;
                 let partition = adopted.partition;
-                self.partitions.insert(partition.key().index, partition);
+                let index = partition.key().index;
+                self.partitions.insert(index, partition);
+                // They come before anything that is said from now on.
+                for message in self.away.remove(&index).unwrap_or_default() {
+                    self.step(index, message);
+                }
             }
             HubInput::Begin(index, outputs) => {
                 self.out = outputs;
-                if let Some(partition) = self.partitions.get_mut(&index) {
-                    partition.begin(&mut self.out);
-                }
-                self.carry_out(index);
+                self.with(index, false, Partition::begin);
                 self.free
                     .push(Release::Task(Event::Announced(self.shared.partition(index))));
             }
             HubInput::Drop(done) => {
                 self.drop_partitions();
+                let _nobody_waits = done.send(());
+            }
+            HubInput::DropOne(index, done) => {
+                self.drop_one(index);
                 let _nobody_waits = done.send(());
             }
             HubInput::Drain(done) => self.draining = Some(done),
@@ -252,18 +289,31 @@ impl Executor {
         if self.has_no_room && !input.adds_no_work() {
             return;
         }
-        // Inputs for a partition that is being reloaded mean nothing; whoever sent them hears of it.
-        let Some(partition) = self.partitions.get_mut(&index) else {
+        if !self.partitions.contains_key(&index) {
+            // Other inputs for a partition that is being read anew mean nothing; whoever sent them hears of it.
+            if let Some(kept) = self.away.get_mut(&index)
+                && matches!(input, Input::Message { .. })
+            {
+                kept.push(input);
+            }
             return;
-        };
+        }
         if let Input::Request { to, .. } = &input
             && !to.begin()
         {
             return;
         }
-        self.at = Some(index);
         let now = self.shared.node.clock.now();
-        partition.step(input, now, &mut self.out);
+        self.with(index, true, |partition, out| partition.step(input, now, out));
+    }
+
+    /// Has a partition do something, and does what it then wants done.
+    fn with(&mut self, index: u16, is_about_one: bool, work: impl FnOnce(&mut Partition<To>, &mut Vec<Output<To>>)) {
+        self.doing = Doing::Partition(index, is_about_one);
+        if let Some(partition) = self.partitions.get_mut(&index) {
+            work(partition, &mut self.out);
+        }
+        self.doing = Doing::Own;
         self.carry_out(index);
     }
 
@@ -312,11 +362,7 @@ impl Executor {
                 return false;
             }
             let now = self.shared.node.clock.now();
-            self.at = Some(index);
-            if let Some(partition) = self.partitions.get_mut(&index) {
-                partition.turns(now, TURNS_AT_ONCE, &mut self.out);
-            }
-            self.carry_out(index);
+            self.with(index, true, |partition, out| partition.turns(now, TURNS_AT_ONCE, out));
         }
         true
     }
@@ -325,18 +371,14 @@ impl Executor {
     fn balance(&mut self) {
         for index in self.partitions_that(Partition::needs_balance) {
             let now = self.shared.node.clock.now();
-            self.at = None;
-            if let Some(partition) = self.partitions.get_mut(&index) {
-                partition.balance(now, &mut self.out);
-            }
-            self.carry_out(index);
+            self.with(index, false, |partition, out| partition.balance(now, out));
         }
     }
 
-    /// Does what a partition wants done. Turns run here and now, after the commits made before them;
-    /// their answers are further inputs.
+    /// Does what a partition wants done. What the worker does comes last: turns run here and now, after the commits made before
+    /// them, and their answers are further inputs; and what breaks in the worker loses nothing that the partition has said.
     fn carry_out(&mut self, index: u16) {
-        let mut turns = Vec::new();
+        let mut for_worker = Vec::new();
         for output in std::mem::take(&mut self.out) {
             match output {
                 Output::Commit { seq, commit } => {
@@ -363,13 +405,7 @@ impl Executor {
                     fence,
                     execution,
                 } => self.read_history(instance, fence, execution),
-                Output::Turn(item) => turns.push(item),
-                Output::Evict(instance) => {
-                    let partition = self.shared.partition(index);
-                    self.in_worker = Some(instance.clone());
-                    self.worker.evict(&partition, &instance);
-                    self.in_worker = None;
-                }
+                turn_or_evict @ (Output::Turn(_) | Output::Evict(_)) => for_worker.push(turn_or_evict),
                 Output::Message { at, item } => {
                     let target = self.shared.partition_of(&item.target);
                     let input = Input::Message { at, item };
@@ -393,11 +429,18 @@ impl Executor {
                 }
             }
         }
-        for item in turns {
-            if self.pulse.is_given_up() {
-                return;
+        for output in for_worker {
+            match output {
+                _ if self.pulse.is_given_up() => return,
+                Output::Turn(item) => self.run_turn(index, &item),
+                Output::Evict(instance) => {
+                    let partition = self.shared.partition(index);
+                    self.doing = Doing::Worker(index, instance.clone());
+                    self.worker.evict(&partition, &instance);
+                    self.doing = Doing::Own;
+                }
+                _ => {}
             }
-            self.run_turn(index, &item);
         }
     }
 
@@ -414,11 +457,11 @@ impl Executor {
     }
 
     fn run_turn(&mut self, index: u16, item: &TurnItem) {
-        self.in_worker = Some(item.instance.clone());
+        self.doing = Doing::Worker(index, item.instance.clone());
         self.pulse.begin(self.shared.number, &item.instance);
         let outcome = self.worker.turn(item);
         self.pulse.end();
-        self.in_worker = None;
+        self.doing = Doing::Own;
         if self.pulse.is_given_up() || matches!(outcome, TurnOutcome::Out) {
             return;
         }
@@ -461,7 +504,11 @@ impl Executor {
         let shared = Arc::clone(&self.shared);
         self.shared.spawn_read(async move {
             let index = execution.partition.index;
-            let Some(read) = read(&shared, || shared.node.store.history(&execution, HistoryRange::ALL)).await else {
+            let Some(read) = read(&shared, index, || {
+                shared.node.store.history(&execution, HistoryRange::ALL)
+            })
+            .await
+            else {
                 return;
             };
             let input = match read.and_then(|chunks| decode_history(&chunks)) {
@@ -483,16 +530,31 @@ impl Executor {
         });
     }
 
+    /// Drops a partition while the others go on. What it made is handed over first: the others may have gone on with it.
+    fn drop_one(&mut self, index: u16) {
+        if let Some(partition) = self.partitions.remove(&index) {
+            self.forget(&partition);
+            self.away.insert(index, Vec::new());
+        }
+        self.loads.remove(&index);
+        self.pulse.hand_over(&self.shared);
+    }
+
+    /// A live future of a dropped partition knows things that may never have happened (A22). What users hold in it may break
+    /// while it is dropped; that is no reason to end the thread.
+    fn forget(&mut self, partition: &Partition<To>) {
+        let forgotten = catch_unwind(AssertUnwindSafe(|| self.worker.forget(partition.key())));
+        if let Err(panic) = forgotten {
+            let what = text_of(panic.as_ref());
+            tracing::error!(partition = %partition.key(), what, "what an orchestrator held broke while it was dropped");
+        }
+    }
+
     fn drop_partitions(&mut self) {
         for partition in std::mem::take(&mut self.partitions).into_values() {
-            // A live future of a dropped partition knows things that may never have happened (A22). What
-            // users hold in it may break while it is dropped; that is no reason to end the thread.
-            let forgotten = catch_unwind(AssertUnwindSafe(|| self.worker.forget(partition.key())));
-            if let Err(panic) = forgotten {
-                let what = text_of(panic.as_ref());
-                tracing::error!(partition = %partition.key(), what, "what an orchestrator held broke while it was dropped");
-            }
+            self.forget(&partition);
         }
+        self.away.clear();
         self.local.clear();
         self.outgoing.clear();
         self.out.clear();
@@ -542,7 +604,7 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 /// Reads states, and tells the partition.
 async fn load(shared: Arc<Shared>, index: u16, epoch: Epoch, instances: Vec<InstanceId>) {
     let partition = shared.partition(index);
-    let Some(states) = read(&shared, || {
+    let Some(states) = read(&shared, index, || {
         load_each(shared.node.store.as_ref(), &partition, &instances)
     })
     .await
@@ -557,12 +619,13 @@ async fn load(shared: Arc<Shared>, index: u16, epoch: Epoch, instances: Vec<Inst
 
 /// Reads again and again while the store is merely out of reach: what waits for the answer, results of
 /// activities among it, must not be dropped for that. `None` once nobody waits any more, because the hub is
-/// closed or the partitions are read anew.
+/// closed or the partition is read anew.
 async fn read<T, F: Future<Output = Result<T, StoreError>>>(
     shared: &Shared,
+    index: u16,
     read: impl Fn() -> F,
 ) -> Option<Result<T, StoreError>> {
-    let reloads = shared.reloads.load(Ordering::Acquire);
+    let life = shared.life(index);
     let mut pause = READ_PAUSE_MIN;
     loop {
         match read().await {
@@ -573,7 +636,7 @@ async fn read<T, F: Future<Output = Result<T, StoreError>>>(
         }
         sleep(pause).await;
         pause = READ_PAUSE_MAX.min(pause * 2);
-        if shared.is_closed() || shared.reloads.load(Ordering::Acquire) != reloads {
+        if shared.is_closed() || shared.life(index) != life {
             return None;
         }
     }

@@ -8,6 +8,8 @@ pub enum Flaw {
     TerminateWaitsForTurn,
     /// Messages to other instances are handed over in memory only (against A29).
     MessagesSkipOutbox,
+    /// What was recovered is taken in again when it is told again (against A29).
+    RepetitionsPass,
     /// The receipt of a message does not remove it from the outbox (against A29).
     ReceiptKeepsMessage,
 }

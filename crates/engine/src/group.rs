@@ -32,6 +32,8 @@ pub(crate) struct Batch {
     pub(crate) releases: Vec<Release>,
     commits: usize,
     bytes: usize,
+    /// Number of the batch, once it is handed over.
+    number: u64,
 }
 
 /// An effect that is let go once everything handed over before it is durable (A36).
@@ -60,7 +62,12 @@ impl Batch {
             releases: Vec::new(),
             commits: 0,
             bytes: 0,
+            number: 0,
         }
+    }
+
+    fn ticket(&self) -> Ticket {
+        (self.hub, self.number)
     }
 
     /// What there is, and nothing stays.
@@ -143,23 +150,16 @@ struct Batches {
     refused: BTreeSet<u32>,
     /// Hubs that are open.
     open: BTreeSet<u32>,
-    /// Batches of each hub that are handed over and not done with: neither let go nor lost.
-    under_way: BTreeMap<u32, usize>,
+    /// Batches that are handed over and not done with: neither let go nor lost.
+    under_way: BTreeSet<Ticket>,
+    next_ticket: u64,
     /// Groups that are written, and whose effects are not let go yet.
     releasing: usize,
     is_closed: bool,
 }
 
-impl Batches {
-    fn end(&mut self, hub: u32) {
-        if let Some(count) = self.under_way.get_mut(&hub) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.under_way.remove(&hub);
-            }
-        }
-    }
-}
+/// A batch that was handed over: its hub, and a number that grows.
+pub(crate) type Ticket = (u32, u64);
 
 /// A group taken for writing.
 #[derive(Debug)]
@@ -171,6 +171,8 @@ pub(crate) struct Taken {
     pub(crate) bytes: usize,
     /// What waits for it, by batches and their hubs.
     pub(crate) releases: Vec<(u32, Vec<Release>)>,
+    /// The batches in it.
+    pub(crate) tickets: Vec<Ticket>,
 }
 
 impl Taken {
@@ -231,7 +233,7 @@ impl OpenGroup {
     }
 
     /// Hands a batch over. After a failed group or the end of its hub it is dropped, and those who wait for it are told.
-    pub(crate) fn hand_over(&self, batch: Batch) {
+    pub(crate) fn hand_over(&self, mut batch: Batch) {
         let mut batches = self.lock();
         if batches.is_closed || !batches.open.contains(&batch.hub) {
             return;
@@ -242,7 +244,9 @@ impl OpenGroup {
             return;
         }
         self.ahead.fetch_add(batch.bytes, Ordering::SeqCst);
-        *batches.under_way.entry(batch.hub).or_default() += 1;
+        batch.number = batches.next_ticket;
+        batches.next_ticket += 1;
+        batches.under_way.insert(batch.ticket());
         batches.waiting.push_back(batch);
         drop(batches);
         self.filled.notify_one();
@@ -289,7 +293,7 @@ impl OpenGroup {
             batches.refused.extend(hubs);
             let discarded = std::mem::take(&mut batches.waiting);
             for batch in &discarded {
-                batches.end(batch.hub);
+                batches.under_way.remove(&batch.ticket());
             }
             discarded
         };
@@ -312,16 +316,17 @@ impl OpenGroup {
         self.lock().releasing -= 1;
     }
 
-    /// Batches of these hubs, one for each time that one is named, are done with.
-    pub(crate) fn end(&self, hubs: impl IntoIterator<Item = u32>) {
+    /// These batches are done with.
+    pub(crate) fn end(&self, tickets: &[Ticket]) {
         let mut batches = self.lock();
-        hubs.into_iter().for_each(|hub| batches.end(hub));
+        batches.under_way.retain(|ticket| !tickets.contains(ticket));
         drop(batches);
         self.emptied.notify_waiters();
     }
 
-    /// Waits until everything that a hub has handed over is written, and its effects are let go.
+    /// Waits until everything that a hub has handed over until now is written, and its effects are let go.
     pub(crate) async fn flush(&self, hub: u32) {
+        let upto = self.lock().next_ticket;
         loop {
             let emptied = self.emptied.notified();
             let mut emptied = std::pin::pin!(emptied);
@@ -329,7 +334,7 @@ impl OpenGroup {
             emptied.as_mut().enable();
             {
                 let batches = self.lock();
-                if !batches.under_way.contains_key(&hub) {
+                if batches.under_way.range((hub, 0)..(hub, upto)).next().is_none() {
                     return;
                 }
             }
@@ -350,6 +355,7 @@ fn take_waiting(batches: &mut Batches, bytes_max: usize) -> Option<Taken> {
     let bytes_max = first.bytes + bytes_max;
     let (mut commits, mut bytes) = (first.commits, first.bytes);
     let mut hubs = vec![first.hub; first.sections.len()];
+    let mut tickets = vec![first.ticket()];
     let (mut sections, mut releases) = (first.sections, vec![(first.hub, first.releases)]);
     while let Some(next) = batches.waiting.front()
         && commits + next.commits <= GROUP_COMMITS_MAX
@@ -359,6 +365,7 @@ fn take_waiting(batches: &mut Batches, bytes_max: usize) -> Option<Taken> {
         commits += next.commits;
         bytes += next.bytes;
         hubs.resize(hubs.len() + next.sections.len(), next.hub);
+        tickets.push(next.ticket());
         sections.extend(next.sections);
         releases.push((next.hub, next.releases));
     }
@@ -367,5 +374,6 @@ fn take_waiting(batches: &mut Batches, bytes_max: usize) -> Option<Taken> {
         hubs,
         bytes,
         releases,
+        tickets,
     })
 }

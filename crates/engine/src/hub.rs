@@ -250,8 +250,7 @@ impl Hub {
             node,
             owns_node: false,
         };
-        let mut supervisor = Supervisor::new(Arc::clone(&shared), options);
-        supervisor.start().await?;
+        let supervisor = Supervisor::start(Arc::clone(&shared), options).await?;
         shared.spawn_main(supervisor.supervise(asked_to_drain));
         Ok(hub)
     }

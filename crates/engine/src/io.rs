@@ -27,7 +27,7 @@ pub enum Input<R> {
         /// Where the answer goes.
         to: R,
     },
-    /// Another partition of the node says something to an instance (A29).
+    /// Another partition says something to an instance (A29). What the partition has recovered may be told again.
     Message {
         /// The outbox item's place.
         at: OutboxRef,
@@ -115,7 +115,7 @@ impl<R> Input<R> {
     }
 
     /// Whether it is taken in while the store has no room for work (A43).
-    pub(crate) fn adds_no_work(&self) -> bool {
+    pub fn adds_no_work(&self) -> bool {
         match self {
             Self::Request { request, .. } => !request.adds_work(),
             Self::Loaded { .. } | Self::Unreadable { .. } | Self::Durable(_) | Self::Fingerprints { .. } => true,

@@ -1,6 +1,7 @@
 //! Runs a hub: queues, turns, timers, dispatch and group commit around the pure core.
 
 mod admission;
+pub mod attempt;
 pub mod clock;
 mod committer;
 pub mod dispatcher;
@@ -17,6 +18,7 @@ mod queue;
 mod run;
 mod shared;
 mod slot;
+pub mod supervision;
 mod thread;
 pub mod timers;
 mod watchdog;

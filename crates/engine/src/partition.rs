@@ -86,6 +86,9 @@ pub struct Partition<R> {
     lease: Lease,
     ids: IdSource,
     fence_counter: u64,
+    /// Of each partition of the hub the commit from which on its messages are news; those before were recovered, or taken in by
+    /// an earlier owner (A29).
+    horizon: Vec<Seq>,
     next_seq: Seq,
     durable: Seq,
     memory: Memory,
@@ -182,6 +185,7 @@ impl<R: Destination> Partition<R> {
         let Some(Recovered::Counters {
             next_seq,
             next_instance,
+            horizon,
         }) = items.next()
         else {
             unreachable!("recovered items begin with the counters")
@@ -197,6 +201,7 @@ impl<R: Destination> Partition<R> {
                 next_instance,
             },
             fence_counter: 0,
+            horizon,
             next_seq,
             durable: Seq(next_seq.0.saturating_sub(1)),
             memory: Memory::new(setup.memory_bytes_max),
@@ -239,8 +244,8 @@ impl<R: Destination> Partition<R> {
             Recovered::Task { instance, .. }
             | Recovered::Timer { instance, .. }
             | Recovered::Inbox { instance, .. } => Some(instance),
-            // What an instance said before goes out.
-            Recovered::Counters { .. } | Recovered::Outbox { .. } | Recovered::Damaged { .. } => None,
+            // For one that is out of service a message stays in its outbox.
+            Recovered::Counters { .. } | Recovered::Message { .. } | Recovered::Damaged { .. } => None,
         };
         if of.is_some_and(|instance| self.out_of_service.contains_key(instance)) {
             return;
@@ -259,7 +264,10 @@ impl<R: Destination> Partition<R> {
                     self.timers.add_timer(instance, number, open.occurrence, fire_at);
                 }
             }
-            Recovered::Outbox { at, item } => out.push(Output::Message { at, item }),
+            Recovered::Message { at, item } => {
+                let target = item.target.clone();
+                self.for_instance(&target, Input::Message { at, item }, out);
+            }
             Recovered::Inbox { instance, name, bytes } => {
                 if self.orchestrators_offered.has(&name) {
                     self.backlog.add(instance, usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -306,6 +314,7 @@ impl<R: Destination> Partition<R> {
                 let instance = instance.clone();
                 self.for_instance(&instance, input, out);
             }
+            Input::Message { at, .. } if self.is_repetition(at) => {}
             Input::Message { ref item, .. } => {
                 let instance = item.target.clone();
                 self.for_instance(&instance, input, out);
@@ -315,6 +324,12 @@ impl<R: Destination> Partition<R> {
                 self.for_instance(&instance, input, out);
             }
         }
+    }
+
+    /// Whether what a partition says now was there when this one was recovered: its sender lives on while this one is read anew.
+    fn is_repetition(&self, at: OutboxRef) -> bool {
+        let horizon = self.horizon.get(usize::from(at.partition));
+        horizon.is_some_and(|horizon| at.seq < *horizon) && !self.flaws.has(Flaw::RepetitionsPass)
     }
 
     /// Time in a partition never goes back (A27).

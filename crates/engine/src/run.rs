@@ -1,14 +1,11 @@
-//! The life of a hub: its partitions are claimed, read anew whenever their memory is dropped, and given back.
+//! The life of a hub on threads: what its [supervision](crate::supervision) says is carried out here.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use taskhub_core::id::InstanceId;
-use taskhub_store::{Claim, Error as StoreError, Lease, Previous, Recovered};
+use taskhub_store::{Claim, Error as StoreError, Lease, Recovered};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::dispatcher::Event;
 use crate::error::chain;
@@ -16,180 +13,251 @@ use crate::executor::{Adopted, HubInput};
 use crate::hub::{Options, To};
 use crate::io::Output;
 use crate::partition::{Partition, Random, Setup};
-use crate::shared::{BrokenBy, Drain, Shared};
+use crate::shared::{Drain, Shared};
+use crate::supervision::{Happening, Order, Scope, Service, Supervision, Surroundings, Unclaimed};
 
-/// The first pause after trouble that may come again at once.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Bound of the growing pause, in pauses.
-const PAUSES_MAX: u32 = 50;
-/// Pause between two looks at whether a full store has room again.
-const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// Fewer entries than this are not worth looking for dead ones among them.
 const SWEEP_MIN: usize = 1_024;
-/// Assertions that broke longer ago than this say nothing of the next one.
-const BROKEN_FORGOTTEN: Duration = Duration::from_mins(1);
 
-/// Keeps the partitions served: claims them, and claims them anew whenever their memory is dropped.
+/// Keeps the partitions of a hub served.
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
     options: Options,
-    /// Instances not to be run in this process any more, and why.
-    set_aside: BTreeMap<InstanceId, String>,
-    /// Those that are not even looked at: an assertion broke again while they were set aside.
-    out_of_service: BTreeMap<InstanceId, String>,
-    /// How often an assertion broke lately, and when the last one did.
-    broken: (u32, Option<Instant>),
-    /// Partitions whose last owner did not give them back, so that their activities may be running, until they are
-    /// served (A35).
-    unclean: BTreeSet<u16>,
-    /// When a full store is asked next whether it has room.
-    next_probe: Instant,
+    supervision: Supervision,
+    began: Instant,
+    /// What is served next.
+    read: Vec<(Lease, Vec<Recovered>)>,
+    /// Who asked for the end of all work.
+    drain: Option<Drain>,
+    is_over: bool,
 }
 
 impl Supervisor {
-    pub(crate) fn new(shared: Arc<Shared>, options: Options) -> Self {
-        Self {
+    /// Has all partitions served.
+    pub(crate) async fn start(shared: Arc<Shared>, options: Options) -> Result<Self, StoreError> {
+        let is_full = matches!(shared.node.store.find_room().await, Err(StoreError::Full));
+        shared.node.note_room(is_full);
+        let began = now();
+        let (supervision, order) = Supervision::new(shared.partitions, surroundings(&shared, began));
+        let mut supervisor = Self {
             shared,
             options,
-            set_aside: BTreeMap::new(),
-            out_of_service: BTreeMap::new(),
-            broken: (0, None),
-            unclean: BTreeSet::new(),
-            next_probe: now(),
+            supervision,
+            began,
+            read: Vec::new(),
+            drain: None,
+            is_over: false,
+        };
+        let mut order = Some(order);
+        while let Some(next) = order {
+            // Whoever opens the hub hears of what fails.
+            let happened = match next {
+                Order::Claim(wanted) => Happening::Claimed(Ok(supervisor.claim(&wanted).await?)),
+                Order::Read(leases) => {
+                    supervisor.read(leases).await?;
+                    Happening::Read(Ok(()))
+                }
+                last => {
+                    supervisor.carry_out(last).await;
+                    break;
+                }
+            };
+            order = supervisor.tell(happened);
         }
+        Ok(supervisor)
     }
 
-    /// Has the partitions served.
-    pub(crate) async fn start(&mut self) -> Result<(), StoreError> {
-        let is_full = self.is_full().await;
-        self.shared.node.note_room(is_full);
-        self.claim_all(is_full).await
+    fn tell(&mut self, happened: Happening) -> Option<Order> {
+        let around = surroundings(&self.shared, self.began);
+        self.supervision.step(happened, around)
     }
 
-    /// Asks the store whether it has no room for work (A43). Whatever else it says, work will find out.
-    async fn is_full(&mut self) -> bool {
-        let found = self.shared.node.store.find_room().await;
-        self.next_probe = now() + PROBE_PAUSE;
-        matches!(found, Err(StoreError::Full))
-    }
-
-    /// Whether partitions that do no work for want of room may begin: one look at a time, now and then.
-    async fn finds_room(&mut self) -> bool {
-        let is_purging = self.shared.node.purges.load(Ordering::Acquire) > 0;
-        let is_waiting = self.shared.is_out_of_room() && self.shared.node.damage().is_none();
-        if !is_waiting || is_purging || now() < self.next_probe || self.is_full().await {
-            return false;
-        }
-        self.shared.node.note_room(false);
-        true
-    }
-
-    /// Claims every partition, which raises its epoch (A21), and has the threads serve them. While the store is full
-    /// they go on with nothing that was left (A43).
-    async fn claim_all(&mut self, is_full: bool) -> Result<(), StoreError> {
+    /// Does what the supervision says, until the hub is closed or drained.
+    pub(crate) async fn supervise(mut self, mut drains: mpsc::UnboundedReceiver<Drain>) {
+        // If this task breaks, nobody keeps the partitions served: better that callers hear of it.
+        let _closing = CloseOnDrop(Arc::clone(&self.shared));
         let shared = Arc::clone(&self.shared);
-        if is_full {
-            shared.set_out_of_room(true);
+        while !shared.is_closed() && !self.is_over {
+            let wakes_at = self.supervision.wakes_at().map(|at| self.began + at);
+            let happened = tokio::select! {
+                biased;
+                Some(drain) = drains.recv() => {
+                    self.drain = Some(drain);
+                    vec![Happening::Drain]
+                }
+                () = shared.troubled.notified() => self.take_troubles(),
+                () = wait_until(wakes_at) => vec![Happening::Time],
+            };
+            for happened in happened {
+                let mut order = self.tell(happened);
+                while let Some(next) = order
+                    && !shared.is_closed()
+                {
+                    let answer = self.carry_out(next).await;
+                    order = answer.and_then(|answer| self.tell(answer));
+                }
+            }
         }
-        let keys: Vec<_> = (0..shared.partitions).map(|index| shared.partition(index)).collect();
+    }
+
+    /// What threads have told of late. Whose fault it was is known before anything is read anew.
+    fn take_troubles(&self) -> Vec<Happening> {
+        let (lost, broken) = self.shared.take_troubles();
+        let broken = broken.into_iter().map(Happening::Broke);
+        broken.chain([Happening::Lost(lost)]).collect()
+    }
+
+    async fn carry_out(&mut self, order: Order) -> Option<Happening> {
+        let shared = Arc::clone(&self.shared);
+        match order {
+            Order::Drop(scope) => {
+                self.drop_memory(&scope).await;
+                Some(Happening::Dropped)
+            }
+            Order::Flush { accepts } => {
+                if accepts {
+                    shared.node.group.accept(shared.number);
+                }
+                // What was handed over by whole rounds is consistent; a failed store has discarded it already.
+                shared.node.group.flush(shared.number).await;
+                Some(Happening::Flushed)
+            }
+            Order::Claim(wanted) => {
+                let claimed = self.claim(&wanted).await;
+                Some(Happening::Claimed(claimed.map_err(|error| self.failed(&error))))
+            }
+            Order::Read(leases) => {
+                let read = self.read(leases).await;
+                Some(Happening::Read(read.map_err(|error| self.failed(&error))))
+            }
+            Order::Serve(services) => {
+                self.serve(services);
+                None
+            }
+            Order::Probe => {
+                // Whatever else it says, work will find out.
+                let is_full = matches!(shared.node.store.find_room().await, Err(StoreError::Full));
+                if !is_full {
+                    shared.node.note_room(false);
+                }
+                Some(Happening::Room(!is_full))
+            }
+            Order::GiveBack => {
+                self.give_back().await;
+                self.is_over = true;
+                None
+            }
+            Order::Close => {
+                tracing::error!(hub = %shared.hub, "the hub was deleted; its work ends here");
+                shared.close();
+                self.is_over = true;
+                None
+            }
+        }
+    }
+
+    fn failed(&self, error: &StoreError) -> Unclaimed {
+        if matches!(error, StoreError::NoSuchHub { .. }) {
+            return Unclaimed::Gone;
+        }
+        self.shared.node.note_failing(true);
+        tracing::warn!(hub = %self.shared.hub, error = %chain(error), "the partitions cannot be claimed; trying again");
+        Unclaimed::Later
+    }
+
+    /// Has the threads drop the memory of partitions, and says so if it is to be read anew.
+    async fn drop_memory(&self, scope: &Scope) {
+        let shared = &self.shared;
+        let count = shared.reloads.fetch_add(1, Ordering::AcqRel) + 1;
+        shared.forget_reads(scope);
+        let partitions = scope.of(shared.partitions);
+        tracing::warn!(hub = %shared.hub, count, ?partitions, "dropping the memory of partitions and reading them anew");
+        for dropped in shared.drop_memory(scope) {
+            // A thread that does not answer in time is stuck; the watchdog gives it up next.
+            let _late = timeout(shared.node.turn_limit, dropped).await;
+        }
+    }
+
+    /// Claims partitions, which raises their epochs (A21).
+    async fn claim(&self, wanted: &[u16]) -> Result<Vec<Lease>, StoreError> {
+        let shared = &self.shared;
+        let keys: Vec<_> = wanted.iter().map(|index| shared.partition(*index)).collect();
         // No two nodes serve one store yet, so whoever has a partition is gone.
         let claim = Claim::new(shared.node.id, &keys, shared.node.clock.now()).steal();
-        let leases = shared.node.store.claim(&claim).await?.leases;
-        let unclean = leases.iter().filter(|lease| lease.previous == Previous::Other);
-        self.unclean.extend(unclean.map(|lease| lease.partition.index));
-        let mut begun = Vec::new();
+        Ok(shared.node.store.claim(&claim).await?.leases)
+    }
+
+    async fn read(&mut self, leases: Vec<Lease>) -> Result<(), StoreError> {
+        self.read.clear();
         for lease in leases {
-            shared.dispatch(Event::Reset(lease.partition.clone()));
-            begun.push(self.recover(lease, is_full).await?);
+            self.shared.dispatch(Event::Reset(lease.partition.clone()));
+            let recovered = self.shared.node.store.recover(&lease).await?;
+            self.read.push((lease, recovered));
         }
-        if !is_full {
-            self.unclean.clear();
+        Ok(())
+    }
+
+    /// Has the threads serve what was read. All partitions are there before the first says anything: a message to one that is
+    /// not would be lost.
+    fn serve(&mut self, services: Vec<Service>) {
+        let shared = Arc::clone(&self.shared);
+        let is_idle = services.iter().any(|service| service.is_idle);
+        if is_idle {
+            shared.set_out_of_room(true);
         }
-        // All are served before the first says anything: a message to one that is not would be lost until
-        // the next reload.
         let mut first_outputs = Vec::new();
-        for (partition, outputs) in begun {
-            let (index, epoch) = (partition.key().index, partition.lease().epoch);
+        for ((lease, recovered), service) in std::mem::take(&mut self.read).into_iter().zip(services) {
+            let (index, epoch) = (service.index, lease.epoch);
+            let (partition, outputs) = self.recover(lease, recovered, service);
             let adopted = Adopted {
                 hub: Arc::clone(&shared),
                 partition,
-                has_no_room: is_full,
+                has_no_room: is_idle,
             };
             shared.tell(index, HubInput::Adopt(Box::new(adopted)));
             first_outputs.push((index, epoch, outputs));
         }
-        if is_full {
-            return Ok(());
+        shared.node.note_failing(false);
+        if is_idle {
+            return;
         }
         shared.set_out_of_room(false);
         for (index, epoch, outputs) in first_outputs {
             shared.tell(index, HubInput::Begin(index, outputs));
             shared.spawn_read(Arc::clone(&shared).fill_filter(index, epoch));
         }
-        Ok(())
     }
 
-    async fn recover(&self, lease: Lease, is_full: bool) -> Result<(Partition<To>, Vec<Output<To>>), StoreError> {
+    fn recover(
+        &self,
+        lease: Lease,
+        mut recovered: Vec<Recovered>,
+        service: Service,
+    ) -> (Partition<To>, Vec<Output<To>>) {
         let shared = &self.shared;
-        let index = lease.partition.index;
-        let mut recovered = shared.node.store.recover(&lease).await?;
-        let ours = |all: &BTreeMap<InstanceId, String>| {
-            let ours = all
-                .iter()
-                .filter(|(instance, _)| shared.partition_of(instance) == index);
-            ours.map(|(instance, why)| (instance.clone(), why.clone())).collect()
-        };
-        let mut set_aside: Vec<_> = ours(&self.set_aside);
-        if is_full {
-            // No turn begins, and there is no room to put down why one would not.
-            set_aside.clear();
+        if service.is_idle {
             recovered.retain(|item| matches!(item, Recovered::Counters { .. } | Recovered::Damaged { .. }));
         }
         let setup = Setup {
             random: Random::System,
             memory_bytes_max: self.options.memory_bytes_max / usize::from(shared.partitions),
             orchestrators_offered: shared.orchestrators_offered.clone(),
-            set_aside,
-            out_of_service: ours(&self.out_of_service),
+            set_aside: service.set_aside,
+            out_of_service: service.out_of_service,
             sweep_min: SWEEP_MIN,
-            may_be_running: self.unclean.contains(&index),
+            may_be_running: service.may_be_running,
             flaws: crate::flaw::Flaws::default(),
             lease,
         };
         let mut outputs = Vec::new();
         let partition = Partition::recover(setup, recovered, shared.node.clock.now(), &mut outputs);
-        Ok((partition, outputs))
-    }
-
-    /// Reloads whenever asked to, until the hub is closed or drained. All that
-    /// happens in one task, so a drain never meets a reload half done.
-    pub(crate) async fn supervise(mut self, mut drains: mpsc::UnboundedReceiver<Drain>) {
-        // If this task breaks, nobody keeps the partitions served: better that callers hear of it.
-        let _closing = CloseOnDrop(Arc::clone(&self.shared));
-        loop {
-            let is_asked = tokio::select! {
-                biased;
-                drain = drains.recv() => {
-                    if let Some(drain) = drain {
-                        self.drain(drain).await;
-                    }
-                    return;
-                }
-                () = self.shared.reload.notified() => true,
-                () = sleep(PROBE_PAUSE / 4) => false,
-            };
-            if self.shared.is_closed() {
-                return;
-            }
-            if is_asked || self.finds_room().await {
-                self.reload(&drains).await;
-            }
-        }
+        (partition, outputs)
     }
 
     /// Has the threads end their rounds, and gives the partitions back once everything is written.
-    async fn drain(&self, drain: Drain) {
+    async fn give_back(&mut self) {
         let shared = &self.shared;
+        let Some(drain) = self.drain.take() else { return };
         let mut leases = Vec::new();
         for drained in shared.tell_all(HubInput::Drain) {
             if let Ok(Ok(given_back)) = timeout(drain.limit, drained).await {
@@ -207,72 +275,23 @@ impl Supervisor {
         };
         let _nobody_waits = drain.done.send(released);
     }
+}
 
-    /// Drops the memory of all partitions and begins anew from the store (A1).
-    async fn reload(&mut self, drains: &mpsc::UnboundedReceiver<Drain>) {
-        let count = self.shared.reloads.fetch_add(1, Ordering::AcqRel) + 1;
-        // What failed may fail again at once; a pause keeps that from being all the process does.
-        let broken = self.take_broken();
-        let failed = self.shared.node.failed_groups.load(Ordering::Acquire).saturating_sub(1);
-        sleep(PAUSE * broken.max(failed).min(PAUSES_MAX)).await;
-        tracing::warn!(hub = %self.shared.hub, count, "dropping the memory of all partitions and reading them anew");
-        self.drop_all().await;
-        self.shared.node.group.accept(self.shared.number);
-        // What was handed over by whole rounds is consistent; a failed store has discarded it already.
-        self.shared.node.group.flush(self.shared.number).await;
-        let is_idle = self.shared.node.is_full() || self.shared.node.damage().is_some();
-        let mut pauses = 0;
-        while let Err(error) = self.claim_all(is_idle).await {
-            if matches!(error, StoreError::NoSuchHub { .. }) {
-                tracing::error!(hub = %self.shared.hub, "the hub was deleted; its work ends here");
-                self.shared.close();
-                return;
-            }
-            self.shared.node.note_failing(true);
-            pauses = PAUSES_MAX.min(pauses + 1);
-            tracing::warn!(hub = %self.shared.hub, error = %chain(&error), "the partitions cannot be claimed; trying again");
-            sleep(PAUSE * pauses).await;
-            if self.shared.is_closed() || !drains.is_empty() {
-                return;
-            }
-        }
-        self.shared.node.note_failing(false);
+fn surroundings(shared: &Shared, began: Instant) -> Surroundings {
+    let node = &shared.node;
+    Surroundings {
+        now: began.elapsed(),
+        failed_groups: node.failed_groups.load(Ordering::Acquire),
+        is_full: node.is_full(),
+        is_damaged: node.damage().is_some(),
+        is_purging: node.purges.load(Ordering::Acquire) > 0,
     }
+}
 
-    /// Sets instances aside on which assertions broke. Says how many broke lately.
-    fn take_broken(&mut self) -> u32 {
-        let mut broken = std::mem::take(&mut *self.shared.broken());
-        for blocking in broken.extract_if(.., |broken| broken.by == BrokenBy::Blocking) {
-            self.set_aside
-                .extend(blocking.instance.map(|instance| (instance, blocking.what)));
-        }
-        let (count, last) = &mut self.broken;
-        if broken.is_empty() {
-            return 0;
-        }
-        if last.is_some_and(|last| last.elapsed() > BROKEN_FORGOTTEN) {
-            *count = 0;
-        }
-        (*count, *last) = (*count + 1, Some(now()));
-        for broken in broken {
-            let Some(instance) = broken.instance else { continue };
-            let was_set_aside = self.set_aside.remove(&instance).is_some();
-            let is_unwritable = broken.by == BrokenBy::Writing;
-            if is_unwritable || was_set_aside || self.out_of_service.contains_key(&instance) {
-                // Its turns are not what breaks, so nothing of it is touched any more.
-                self.out_of_service.insert(instance, broken.what);
-            } else {
-                self.set_aside.insert(instance, broken.what);
-            }
-        }
-        *count
-    }
-
-    async fn drop_all(&self) {
-        for dropped in self.shared.tell_all(HubInput::Drop) {
-            // A thread that does not answer in time is stuck; the watchdog gives it up next.
-            let _late = timeout(self.shared.node.turn_limit, dropped).await;
-        }
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::group::{Batch, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
 use crate::node::Common;
+use crate::supervision::{Broken, Scope};
 use crate::thread::{ThreadInput, ThreadLink};
 use crate::worker::{ActivityCall, Functions, Offered};
 
@@ -33,8 +34,10 @@ pub(crate) struct Shared {
     /// What must have ended before a stop is over.
     joins: Mutex<Joins>,
     dispatcher: Mutex<Dispatcher>,
-    /// Instances that broke something since the last reload.
-    broken: Mutex<Vec<Broken>>,
+    /// Partitions that are to be read anew, and what broke, as far as the supervision does not know of it yet.
+    troubles: Mutex<(Scope, Vec<Broken>)>,
+    /// Told when there is some trouble, or the hub is closed.
+    pub(crate) troubled: Notify,
     /// The hub closed itself because its own tasks broke.
     pub(crate) is_broken: AtomicBool,
     /// Told, while the hub stops, when an activity has ended or its result is durable.
@@ -51,9 +54,10 @@ pub(crate) struct Shared {
     figures: Mutex<BTreeMap<usize, Report>>,
     /// Requests that are not answered yet.
     pub(crate) requests: AtomicUsize,
-    /// Told when partitions must be dropped and claimed anew.
-    pub(crate) reload: Notify,
+    /// How often partitions were read anew.
     pub(crate) reloads: AtomicU64,
+    /// How often each of them was: what is read for one must not be waited for any longer then.
+    lives: Vec<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -133,9 +137,12 @@ impl Pulse {
         batch.releases.push(release);
     }
 
-    /// Throws away what is not handed over of a hub.
+    /// Throws away what is not handed over of a hub, and tells those who wait for it that nothing came of it.
     pub(crate) fn forget(&self, hub: u32) {
-        self.batches().remove(&hub);
+        let forgotten = self.batches().remove(&hub);
+        if let Some(batch) = forgotten {
+            batch.turn_away();
+        }
     }
 
     /// Hands over what the thread has so far of a hub; nothing, once it is given up.
@@ -174,27 +181,6 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// An instance that costs others their memory.
-#[derive(Debug)]
-pub(crate) struct Broken {
-    /// The instance whose work broke it, as far as that is known.
-    pub(crate) instance: Option<InstanceId>,
-    /// What it said.
-    pub(crate) what: String,
-    pub(crate) by: BrokenBy,
-}
-
-/// What broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BrokenBy {
-    /// An assertion, or what the store refuses of it.
-    Running,
-    /// Nothing of the instance can be written, not even that it is set aside.
-    Writing,
-    /// A turn did not return.
-    Blocking,
-}
-
 /// Asks for the end of all work.
 #[derive(Debug)]
 pub(crate) struct Drain {
@@ -226,7 +212,8 @@ impl Shared {
             orchestrators_offered: parts.orchestrators_offered,
             joins: Mutex::default(),
             dispatcher: Mutex::new(parts.dispatcher),
-            broken: Mutex::default(),
+            troubles: Mutex::default(),
+            troubled: Notify::new(),
             is_broken: AtomicBool::new(false),
             activities_moved: Notify::new(),
             is_stopping: AtomicBool::new(false),
@@ -235,8 +222,8 @@ impl Shared {
             drains: parts.drains,
             figures: Mutex::default(),
             requests: AtomicUsize::new(0),
-            reload: Notify::new(),
             reloads: AtomicU64::new(0),
+            lives: (0..parts.partitions).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -288,7 +275,7 @@ impl Shared {
         });
         self.joins().left.extend(left);
         self.node.leave(self.number);
-        self.reload.notify_one();
+        self.troubled.notify_one();
     }
 
     /// Waits until the dispatcher has got so far; for a stop.
@@ -344,8 +331,53 @@ impl Shared {
         total
     }
 
-    pub(crate) fn broken(&self) -> MutexGuard<'_, Vec<Broken>> {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has partitions read anew.
+    pub(crate) fn lose(&self, scope: Scope) {
+        self.troubles().0.add(scope);
+        self.troubled.notify_one();
+    }
+
+    /// Notes whose fault it is that partitions are lost, which is to be told next.
+    pub(crate) fn blame(&self, broken: Broken) {
+        self.troubles().1.push(broken);
+    }
+
+    pub(crate) fn take_troubles(&self) -> (Scope, Vec<Broken>) {
+        std::mem::take(&mut *self.troubles())
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, (Scope, Vec<Broken>)> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of the life of a partition's memory.
+    pub(crate) fn life(&self, index: u16) -> u64 {
+        let life = self.lives.get(usize::from(index));
+        life.map_or(0, |life| life.load(Ordering::Acquire))
+    }
+
+    /// What is being read for these partitions is not wanted any more.
+    pub(crate) fn forget_reads(&self, scope: &Scope) {
+        for index in scope.of(self.partitions) {
+            if let Some(life) = self.lives.get(usize::from(index)) {
+                life.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Has the threads drop the memory of partitions. Each says when it has.
+    pub(crate) fn drop_memory(&self, scope: &Scope) -> Vec<oneshot::Receiver<()>> {
+        match scope {
+            Scope::All => self.tell_all(HubInput::Drop),
+            Scope::Some(some) => {
+                let tell = |index: &u16| {
+                    let (to, dropped) = oneshot::channel();
+                    self.tell(*index, HubInput::DropOne(*index, to));
+                    dropped
+                };
+                some.iter().map(tell).collect()
+            }
+        }
     }
 
     pub(crate) fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::executor::{Executor, HubInput, IDLE_MAX};
 use crate::queue::Queue;
 use crate::shared::Pulse;
+use crate::supervision::Scope;
 
 /// Most inputs taken in before turns begin.
 const ROUND_INPUTS_MAX: usize = 1024;
@@ -93,7 +94,8 @@ impl PartitionThread {
             if self.link.pulse.is_given_up() {
                 break;
             }
-            self.work(hub, Executor::end_round);
+            // A partition that breaks in it is dropped, and the others end the round.
+            while !self.work(hub, Executor::end_round) && !self.link.pulse.is_given_up() {}
         }
         true
     }
@@ -108,13 +110,13 @@ impl PartitionThread {
         self.work(hub, |executor| executor.take(input));
     }
 
-    /// Has a hub do something. After a broken assertion the memory of its partitions here is worth nothing. Nothing of
-    /// this round was let go, so all of it can be dropped and read anew (A1).
-    fn work(&mut self, hub: u32, work: impl FnOnce(&mut Executor)) {
+    /// Has a hub do something. False if a partition broke in it, and the others may have been kept from something.
+    fn work(&mut self, hub: u32, work: impl FnOnce(&mut Executor)) -> bool {
         if let Some(executor) = self.hubs.get_mut(&hub)
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(executor)))
         {
-            executor.give_up_memory(panic.as_ref());
+            return executor.give_up_memory(panic.as_ref()) == Scope::All;
         }
+        true
     }
 }

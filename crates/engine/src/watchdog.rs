@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::node::Common;
 use crate::run::now;
-use crate::shared::{Broken, BrokenBy};
+use crate::supervision::{Broken, BrokenBy, Scope};
 
 /// A turn that takes longer is named in a warning (A33).
 const TURN_WARN: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ fn give_up(node: &Arc<Common>, blocked: Blocked) {
     tracing::error!(hub = name(node, hub), %instance, lost, "a turn blocks its thread, which is given up");
     if let Some(hub) = node.hub(hub) {
         let limit = node.turn_limit;
-        hub.broken().push(Broken {
+        hub.blame(Broken {
             instance: Some(instance),
             what: format!(
                 "a turn did not return within {limit:?}, so its thread was given up; \
@@ -109,6 +109,6 @@ fn give_up(node: &Arc<Common>, blocked: Blocked) {
         tracing::error!(%error, "no fresh thread could be started");
     }
     for hub in node.all_hubs() {
-        hub.reload.notify_one();
+        hub.lose(Scope::All);
     }
 }

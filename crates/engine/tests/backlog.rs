@@ -123,6 +123,7 @@ impl Bench {
         let counters = Recovered::Counters {
             next_seq: Seq(100_000),
             next_instance: InstanceNumber(100_000),
+            horizon: Vec::new(),
         };
         let inbox = |state: &InstanceState| Recovered::Inbox {
             instance: state.info.instance.clone(),

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes};
 use taskhub_core::commit::Open;
 use taskhub_core::event::HistoryEvent;
+use taskhub_core::id::InstanceId;
 use taskhub_core::message::{Message, OutboxItem};
 use taskhub_core::status::InstanceInfo;
 
@@ -57,6 +58,21 @@ pub fn encode_outbox_item(item: &OutboxItem) -> Vec<u8> {
 /// Bytes of another version or that are damaged.
 pub fn decode_outbox_item(body: &[u8]) -> Result<OutboxItem, DecodeError> {
     stored::read_outbox_item(unseal(body, "OutboxItem")?)
+}
+
+/// Reads whom a message is for, and nothing else of it.
+///
+/// # Errors
+///
+/// Bytes of another version or that are damaged, as far as that is seen.
+pub fn decode_outbox_target(body: &[u8]) -> Result<InstanceId, DecodeError> {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct OutboxItem {
+        #[prost(string, tag = "1")]
+        target: String,
+    }
+    let item: OutboxItem = unseal(body, "OutboxItem")?;
+    mapping::read_instance_id(&item.target)
 }
 
 /// Encodes something an execution waits for.

@@ -17,8 +17,8 @@ mod mapping;
 mod stored;
 
 pub use envelope::{
-    decode_chunk, decode_info, decode_message, decode_open, decode_outbox_item, encode_chunk, encode_info,
-    encode_message, encode_open, encode_outbox_item,
+    decode_chunk, decode_info, decode_message, decode_open, decode_outbox_item, decode_outbox_target, encode_chunk,
+    encode_info, encode_message, encode_open, encode_outbox_item,
 };
 pub use error::DecodeError;
 

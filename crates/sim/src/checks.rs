@@ -27,7 +27,12 @@ pub(crate) fn recovered(world: &mut World, all: &[(Lease, Vec<Recovered>)]) -> R
             Some(Recovered::Counters {
                 next_seq,
                 next_instance,
-            }) if *next_seq == world.journal.next_seq(index) && world.journal.goes_on_with(index, *next_instance) => {}
+                horizon,
+            }) if *next_seq == world.journal.next_seq(index)
+                && world.journal.goes_on_with(index, *next_instance)
+                && (0..world.partitions)
+                    .map(|index| world.journal.next_seq(index))
+                    .eq(horizon.iter().copied()) => {}
             other => return Err(Violation::new("I10", format!("partition {index} recovers {other:?}"))),
         }
         let known = items.iter().skip(1).cloned().map(Recovered::without_size);

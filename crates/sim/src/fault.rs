@@ -21,6 +21,8 @@ pub enum Fault {
     Crash,
     /// The memory of all partitions is dropped and read anew; activities go on.
     Reload,
+    /// An assertion breaks in a partition: its memory is dropped and read anew, while the others go on.
+    PartitionBroken,
     /// A turn does not return: its thread is given up, and its instance set aside (A33).
     TurnBlocked,
     /// The node stops cleanly and starts again.
@@ -69,7 +71,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::GroupLost,
         Self::GroupUnknown,
         Self::CrashBeforeCall,
@@ -77,6 +79,7 @@ impl Fault {
         Self::CrashInGroup,
         Self::Crash,
         Self::Reload,
+        Self::PartitionBroken,
         Self::TurnBlocked,
         Self::CleanRestart,
         Self::Full,
@@ -105,7 +108,12 @@ impl Fault {
     fn rate_max(self) -> u32 {
         match self {
             // Chances are steps.
-            Self::Crash | Self::Reload | Self::CleanRestart | Self::ClockBack | Self::ClockForth => 20,
+            Self::Crash
+            | Self::Reload
+            | Self::PartitionBroken
+            | Self::CleanRestart
+            | Self::ClockBack
+            | Self::ClockForth => 20,
             Self::Full | Self::FullForLong | Self::LongPause | Self::TurnBlocked => 8,
             // Chances are groups.
             Self::GroupLost | Self::GroupUnknown | Self::CrashInGroup => 150,

@@ -360,8 +360,11 @@ impl Journal {
                 });
             }
         }
-        let outbox = self.outbox.iter().filter(|(at, _)| at.partition == partition);
-        items.extend(outbox.map(|(at, item)| Recovered::Outbox {
+        let outbox = self
+            .outbox
+            .iter()
+            .filter(|(_, item)| partition_of(&item.target, self.partitions) == partition);
+        items.extend(outbox.map(|(at, item)| Recovered::Message {
             at: *at,
             item: item.clone(),
         }));

@@ -12,8 +12,9 @@ use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Dispatcher, Token};
 use taskhub_engine::io::Input;
 use taskhub_engine::partition::{Destination, Partition};
+use taskhub_engine::supervision::{Order, Supervision};
 use taskhub_engine::worker::{Offered, TaskKey};
-use taskhub_store::{Group, Lease, NodeId, PartitionKey, Section};
+use taskhub_store::{Group, Lease, NodeId, PartitionKey, Recovered, Section};
 
 use crate::disk::{CrashPoint, Disk, Medium};
 use crate::fault::{Fault, Rates, Tally};
@@ -53,10 +54,14 @@ pub enum Bug {
     HalfGroup,
     /// A group that fails leaves half of a commit behind (against R26).
     HalfCommit,
-    /// Messages left in outboxes are handed on while some partitions are not there yet (against A29).
-    AdoptsOneByOne,
-    /// What was handed over behind a failed group is still written (against A1).
-    WritesAfterFailure,
+    /// Messages to a partition that is read anew are not kept (against A29).
+    AwayLosesMessages,
+    /// What a partition has recovered is taken in again when it is told again (against A29).
+    RepetitionsPass,
+    /// Partitions are claimed before what they handed over is written (against A21).
+    ClaimsBeforeFlush,
+    /// What is made on top of a group that failed is taken for writing (against A1).
+    AcceptsAfterFailure,
     /// Effects are let go before their commits are durable (against A36).
     EarlyRelease,
 }
@@ -223,8 +228,27 @@ struct Node {
     steady: Cell<Steady>,
     partitions: BTreeMap<u16, Partition<ReplyTo>>,
     leases: BTreeMap<u16, Lease>,
-    /// Partitions that an owner had which did not give them back, until they are served.
-    unclean: BTreeSet<u16>,
+    supervision: Supervision,
+    /// What it has said is to be done.
+    order: Option<Order>,
+    /// What was read to be served.
+    read: Vec<(Lease, Vec<Recovered>)>,
+    /// Partitions that are read anew while others go on.
+    away: BTreeSet<u16>,
+    /// The partitions do nothing that adds work.
+    is_idle: bool,
+    /// The store has refused a group for want of room.
+    is_full: bool,
+    failed_groups: u32,
+    /// Nothing is taken for writing of what was made on top of a group that failed.
+    refuses: bool,
+    /// Commits that were gathered, and those of them that are durable or thrown away.
+    gathered: u64,
+    settled: u64,
+    /// Commits that were gathered when everything gathered by then was to be written.
+    flush_upto: u64,
+    /// How often instances broke something. They are not run any more while the node lives, and then not even looked at.
+    broken: BTreeMap<InstanceId, u32>,
     queues: BTreeMap<u16, VecDeque<Input<ReplyTo>>>,
     activities_max: usize,
     dispatcher: Dispatcher,
@@ -238,8 +262,6 @@ struct Node {
     turns_out: BTreeMap<InstanceId, Fence>,
     /// Activities that run, by their tokens.
     running: BTreeMap<TaskKey, Token>,
-    /// Instances whose turns are not begun any more while the node lives, and why.
-    set_aside: Vec<(InstanceId, String)>,
     /// The orchestrators that run on it.
     offered: Offered,
     /// Activities whose worker is gone.
@@ -276,7 +298,13 @@ impl World {
             full_until: Timestamp::default(),
             in_doubt: None,
             journal: Journal::new(partitions),
-            node: Node::new(NodeId(1), config.bug, &mut rng, Steady::new(START, Duration::ZERO)),
+            node: Node::new(
+                NodeId(1),
+                partitions,
+                config.bug,
+                &mut rng,
+                Steady::new(START, Duration::ZERO),
+            ),
             jobs: Vec::new(),
             ops: Vec::new(),
             ops_left: if config.is_small {
@@ -316,11 +344,19 @@ impl World {
                 Bug::LiveOverReload
                 | Bug::MessagesSkipOutbox
                 | Bug::ReceiptKeepsMessage
-                | Bug::AdoptsOneByOne
-                | Bug::WritesAfterFailure,
+                | Bug::RepetitionsPass
+                | Bug::ClaimsBeforeFlush
+                | Bug::AcceptsAfterFailure,
             ) => {
                 self.rates.set(Fault::GroupLost, 500);
                 self.rates.set(Fault::Reload, 30);
+                self.rates.set(Fault::PartitionBroken, 100);
+            }
+            Some(Bug::AwayLosesMessages) => {
+                // Whatever else has partitions read anew finds what was lost.
+                self.rates = Rates::default();
+                self.rates.set(Fault::PartitionBroken, 80);
+                self.disk.crash_at = None;
             }
             Some(Bug::HalfGroup | Bug::HalfCommit) => self.rates.set(Fault::CrashInGroup, 500),
         }
@@ -328,7 +364,6 @@ impl World {
 
     fn run(&mut self) -> Result<(), Violation> {
         self.create_hub()?;
-        self.restart(true)?;
         while self.step()? {}
         self.come_to_rest()?;
         checks::at_the_end(self)

@@ -13,6 +13,9 @@ pub enum Recovered {
         next_seq: Seq,
         /// Number of the next instance.
         next_instance: InstanceNumber,
+        /// Number of the next commit of every partition of the hub, by their numbers. Whatever a commit before that said to this
+        /// partition is among the messages here or was taken in: if it is told again it is a repetition.
+        horizon: Vec<Seq>,
     },
     /// An activity that still has to run, or runs.
     Task {
@@ -32,9 +35,10 @@ pub enum Recovered {
         /// The timer; always of the kind `Timer`.
         open: Open,
     },
-    /// A message its receiver has not taken in yet.
-    Outbox {
-        /// Its place.
+    /// A message to an instance of the partition that has not been taken in; those of one sender in the order in which they
+    /// were sent.
+    Message {
+        /// Its place in the outbox of its sender.
         at: OutboxRef,
         /// The message.
         item: OutboxItem,

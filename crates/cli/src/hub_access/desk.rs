@@ -180,10 +180,9 @@ impl Desk {
         let mut outputs = Vec::new();
         let partition = Partition::recover(setup, recovered, SystemClock.now(), &mut outputs);
         for output in outputs {
-            // What was sent earlier must not be overtaken by what is sent now (R189).
-            if let Output::Message { at, item } = output {
-                let target = partition_of(&item.target, self.partitions);
-                round.inputs.push_front((target, Input::Message { at, item }));
+            // What was said to its instances before is taken in first (R189).
+            if let Output::Load(instance) = output {
+                round.loads.entry(index).or_default().push(instance);
             }
         }
         self.open.insert(index, Served { partition, lease });

@@ -15,6 +15,7 @@ use taskhub_core::id::{HubName, InstanceId, Name};
 use taskhub_core::limits;
 use taskhub_core::message::{Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
+use taskhub_core::status::InstanceInfo;
 use taskhub_core::time::Timestamp;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
 use taskhub_engine::{Error, Hub, Options};
@@ -356,4 +357,17 @@ pub(crate) async fn round(hub: &Hub, instances: usize) {
         tokio::task::yield_now().await;
     }
     hub.report().await;
+}
+
+/// Why an instance is set aside, once that is put down.
+pub(crate) async fn stalled(hub: &Hub, id: &InstanceId) -> String {
+    loop {
+        match hub.info(id).await {
+            Ok(Some(InstanceInfo {
+                stalled: Some(stall), ..
+            })) => return stall.reason,
+            Ok(_) | Err(Error::Unavailable) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::common::{GRACE, Plain, TURN_LIMIT, Watched, id, open, open_halves, open_on, start};
-use taskhub_core::id::{Name, Seq};
+use super::common::{GRACE, Plain, TURN_LIMIT, Watched, id, open, open_halves, open_on, open_with, stalled, start};
+use taskhub_core::id::{InstanceId, Name, Seq};
 use taskhub_core::message::OutboxRef;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
@@ -14,7 +14,7 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Options, Trouble, WaitFor};
 use taskhub_store::faulty::{Call, Fault, Faults};
 use taskhub_store::mem::MemData;
-use taskhub_store::{Error as StoreError, Group};
+use taskhub_store::{Error as StoreError, Group, PARTITIONS_DEFAULT, partition_of};
 use tokio::time::timeout;
 
 /// After this a caller is asked no further: whether the store has said by then that it is full does not matter.
@@ -397,25 +397,45 @@ async fn a_read_that_fails_is_made_again_and_drops_nothing() {
     assert_eq!(hub.reloads(), 0);
 }
 
+/// An id of an instance of a partition.
+fn id_in(partition: u16, name: &str) -> InstanceId {
+    let ids = (0..).map(|number| id(&format!("{name}-{number}")));
+    let mut ids = ids.filter(|id| partition_of(id, PARTITIONS_DEFAULT) == partition);
+    ids.next().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_assertion_costs_a_reload_and_nothing_that_was_acknowledged() {
+async fn a_broken_assertion_costs_its_partition_its_memory_and_nothing_that_was_acknowledged() {
     let data = MemData::new();
-    let hub = open(&data, &Plain::new()).await;
-    hub.start(start("waits", "Wait", None)).await.unwrap();
-    // The round that breaks is dropped as a whole, so this start has no effect and is not acknowledged.
-    let broken = hub.start(start("breaks", "Break", None)).await;
-    assert!(matches!(broken, Err(Error::Unavailable)), "{broken:?}");
-    assert_eq!(hub.info(&id("breaks")).await.unwrap(), None);
-    let waits = id("waits");
-    let go = || hub.raise_event(&waits, Name::new("Go").unwrap(), None, None);
-    while let Err(error) = go().await {
-        assert!(matches!(error, Error::Unavailable | Error::Displaced), "{error}");
+    let threads = Options {
+        threads: 1,
+        ..Options::default()
+    };
+    let hub = open_with(&data, &Plain::new(), threads).await;
+    let all: Vec<InstanceId> = (0..PARTITIONS_DEFAULT).map(|index| id_in(index, "waits")).collect();
+    for id in &all {
+        hub.start(start(id.as_str(), "Wait", None)).await.unwrap();
+        hub.wait(id, WaitFor::Started).await.unwrap();
     }
+    let breaks = id_in(3, "breaks");
+    // What was committed before its turn broke is durable.
+    hub.start(start(breaks.as_str(), "Break", None)).await.unwrap();
+    let go = Name::new("Go").unwrap();
+    for id in &all {
+        while let Err(error) = hub.raise_event(id, go.clone(), None, None).await {
+            assert!(matches!(error, Error::Unavailable | Error::Displaced), "{error}");
+        }
+        assert_eq!(
+            hub.wait(id, WaitFor::Ended).await.unwrap().status,
+            RuntimeStatus::Completed
+        );
+    }
+    let reason = stalled(&hub, &breaks).await;
+    assert!(reason.contains("an assertion broke"), "{reason}");
     assert_eq!(hub.reloads(), 1);
-    assert_eq!(
-        hub.wait(&waits, WaitFor::Ended).await.unwrap().status,
-        RuntimeStatus::Completed
-    );
+    // Counts begin anew with a partition: those of the others have gone on. Each of theirs has begun twice.
+    let turns = hub.report().await.counts.turns;
+    assert!(turns > 2 * 7, "{turns} turns");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -144,13 +144,16 @@ async fn a_turn_that_blocks_its_thread_is_left_behind() {
     )
     .await;
     hub.start(start("good", "Wait", None)).await.unwrap();
-    // Its start is acknowledged all the same: what was committed before the turn is handed over for it.
-    hub.start(start("bad", "Loop", None)).await.unwrap();
-    assert_eq!(
-        hub.figures().instances,
-        1,
-        "as of the round before the one that is stuck"
-    );
+    let is_stuck = async {
+        while functions.looping.load(Ordering::Acquire) == 0 {
+            tokio::task::yield_now().await;
+        }
+        hub.figures().instances
+    };
+    let (acknowledged, instances) = tokio::join!(hub.start(start("bad", "Loop", None)), is_stuck);
+    // What was committed before the turn is handed over for it.
+    acknowledged.unwrap();
+    assert_eq!(instances, 1, "as of the round before the one that is stuck");
     // Whoever called while the thread was stuck is told to call again.
     let good = id("good");
     let go = || hub.raise_event(&good, taskhub_core::id::Name::new("Go").unwrap(), None, None);

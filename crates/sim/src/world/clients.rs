@@ -8,6 +8,8 @@ use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::io::{Input, Reply, Request, WaitFor};
 
+use taskhub_store::partition_of;
+
 use super::{ReplyTo, World};
 use crate::fault::Fault;
 use crate::library::LIBRARY;
@@ -109,6 +111,10 @@ impl World {
             is_repeated,
             state: OpState::Waiting,
         });
+        let index = partition_of(&self.ops[to.0].instance, self.partitions);
+        if !self.node.partitions.contains_key(&index) {
+            self.give_up_request(to);
+        }
     }
 
     fn some_instance(&mut self) -> InstanceId {
@@ -195,9 +201,30 @@ impl World {
         if let OpState::Answered(..) = op.state {
             return Err(Violation::new("I1", format!("{op:?} is answered a second time")));
         }
-        answers::check(&self.journal, op, &reply)?;
+        let is_out_of_service = self.node.broken.get(&op.instance).is_some_and(|count| *count > 1);
+        if !(is_out_of_service && matches!(reply, Reply::Unreadable(_))) {
+            answers::check(&self.journal, op, &reply)?;
+        }
         op.state = OpState::Answered(self.journal.clock, reply);
         Ok(())
+    }
+
+    /// Nobody will answer this request.
+    pub(super) fn give_up_request(&mut self, to: ReplyTo) {
+        if let Some(op) = self.ops.get_mut(to.0)
+            && matches!(op.state, OpState::Waiting)
+        {
+            op.state = OpState::Unknown;
+        }
+    }
+
+    /// Nobody will answer what is under way in a partition.
+    pub(super) fn give_up_requests_of(&mut self, index: u16) {
+        for op in &mut self.ops {
+            if matches!(op.state, OpState::Waiting) && partition_of(&op.instance, self.partitions) == index {
+                op.state = OpState::Unknown;
+            }
+        }
     }
 
     /// Nobody will answer what is under way.

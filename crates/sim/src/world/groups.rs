@@ -1,20 +1,16 @@
 //! Group commit under the scheduler's hand: gathering, staging, sealing, and letting go what waited.
 
-use std::time::Duration;
-
 use taskhub_core::commit::{Change, Commit};
 use taskhub_core::id::Seq;
 use taskhub_core::time::Timestamp;
+use taskhub_engine::attempt::{self, Attempt, Next};
 use taskhub_engine::dispatcher::Event;
 use taskhub_engine::io::{Input, Reply};
-use taskhub_store::{Group, Room, Section};
+use taskhub_store::{Error, Group, Room, Section};
 
 use super::{Bug, Halt, ReplyTo, World};
 use crate::checks;
 use crate::fault::Fault;
-
-/// How long a group is tried again while the store is full (A43).
-const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A group on its way.
 #[derive(Debug)]
@@ -23,8 +19,7 @@ pub(super) struct Writing {
     is_staged: bool,
     /// Whether its sealing began, so that it may be durable whatever the store says.
     pub(super) is_sealing: bool,
-    /// When it was refused first.
-    refused_at: Option<Timestamp>,
+    attempt: Attempt,
     pub(super) not_before: Timestamp,
 }
 
@@ -45,12 +40,17 @@ pub(super) enum Release {
 impl World {
     /// Adds a commit to the group that is gathered.
     pub(super) fn gather(&mut self, index: u16, seq: Seq, commit: Commit) {
+        if self.node.refuses {
+            return;
+        }
         let partition = self.partition_key(index);
         let Some(lease) = self.node.leases.get(&index) else {
             return;
         };
+        self.node.gathered += 1;
         if let Some(last) = self.node.open.last_mut()
             && last.partition == partition
+            && last.epoch == lease.epoch
         {
             last.commits.push(commit);
             return;
@@ -99,7 +99,7 @@ impl World {
             group: Group { sections },
             is_staged: false,
             is_sealing: false,
-            refused_at: None,
+            attempt: Attempt::new(self.elapsed()),
             not_before: self.now,
         });
     }
@@ -135,16 +135,18 @@ impl World {
 
     /// The store is full: the same group is tried again for a while (A43).
     fn refuse(&mut self) -> Result<(), Halt> {
-        let now = self.now;
+        self.node.is_full = true;
+        let (now, elapsed, is_idle) = (self.now, self.elapsed(), self.node.is_idle);
         let Some(writing) = &mut self.node.writing else {
             return Ok(());
         };
-        let refused_at = *writing.refused_at.get_or_insert(now);
-        if now.since(refused_at) >= COMMIT_DEADLINE {
-            return Err(Halt::Reload);
+        match writing.attempt.answered(Err(&Error::Full), elapsed, is_idle) {
+            Next::Again => {
+                writing.not_before = now.plus(attempt::PAUSE);
+                Ok(())
+            }
+            Next::Failed | Next::Durable => Err(Halt::Reload),
         }
-        writing.not_before = now.plus(Duration::from_millis(100));
-        Ok(())
     }
 
     fn seal(&mut self) -> Result<(), Halt> {
@@ -164,9 +166,14 @@ impl World {
             return Ok(());
         };
         self.journal_group(&writing.group)?;
+        self.node.failed_groups = 0;
+        if writing.attempt.has_waited() && !self.node.is_idle {
+            self.node.is_full = false;
+        }
         for section in &writing.group.sections {
             let index = section.partition.index;
             let upto = Seq(section.first_seq.0 + section.commits.len() as u64 - 1);
+            self.node.settled += section.commits.len() as u64;
             self.node.durable.insert(index, upto);
             if let Some(queue) = self.node.queues.get_mut(&index) {
                 queue.push_back(Input::Durable(upto));
@@ -195,6 +202,13 @@ impl World {
         let is_durable = self.node.durable.get(&partition).is_some_and(|durable| seq <= *durable);
         if is_durable || self.bug == Some(Bug::EarlyRelease) {
             return self.let_go(release);
+        }
+        // What it waits for is thrown away.
+        if self.node.refuses {
+            if let Release::Reply(to, _) = release {
+                self.give_up_request(to);
+            }
+            return Ok(());
         }
         self.node.held.push(Held {
             partition,

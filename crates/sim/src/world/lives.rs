@@ -1,7 +1,7 @@
 //! How the node comes up, loses its memory, stops and dies.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -10,9 +10,11 @@ use taskhub_core::id::{InstanceId, Name, Seq};
 use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Capacity, Dispatcher, Event};
 use taskhub_engine::flaw::{Flaw, Flaws};
+use taskhub_engine::io::Input;
 use taskhub_engine::partition::{Partition, Random, Setup};
+use taskhub_engine::supervision::{Broken, BrokenBy, Happening, Order, Scope, Service, Supervision, Surroundings};
 use taskhub_engine::worker::{Offered, Worker};
-use taskhub_store::{Claim, Error, Group, Lease, NodeId, PartitionKey, Previous, Recovered, Section, partition_of};
+use taskhub_store::{Claim, Error, Group, Lease, NodeId, PartitionKey, Recovered, Section, partition_of};
 
 use super::work::{Job, JobKind};
 use super::{Bug, Halt, Node, World};
@@ -28,16 +30,28 @@ use crate::{Violation, checks};
 const SWEEP_MIN: usize = 3;
 
 impl Node {
-    pub(super) fn new(id: NodeId, bug: Option<Bug>, rng: &mut Rng, steady: Steady) -> Self {
+    pub(super) fn new(id: NodeId, partitions: u16, bug: Option<Bug>, rng: &mut Rng, steady: Steady) -> Self {
         let overall = *rng.choice(&[1, 3, 100]).unwrap_or(&1);
         let echo = rng.bool().then(|| (FoldedName::new(Name::stored(Act::Echo.name())), 1));
         let by_name: HashMap<FoldedName, usize> = echo.into_iter().collect();
+        let (supervision, order) = Supervision::new(partitions, Surroundings::default());
         Self {
             id,
             steady: Cell::new(steady),
             partitions: BTreeMap::new(),
             leases: BTreeMap::new(),
-            unclean: BTreeSet::new(),
+            supervision,
+            order: Some(order),
+            read: Vec::new(),
+            away: BTreeSet::new(),
+            is_idle: false,
+            is_full: false,
+            failed_groups: 0,
+            refuses: false,
+            gathered: 0,
+            settled: 0,
+            flush_upto: 0,
+            broken: BTreeMap::new(),
             queues: BTreeMap::new(),
             activities_max: overall,
             dispatcher: Dispatcher::new(Capacity { overall, by_name }),
@@ -49,7 +63,6 @@ impl Node {
             durable: BTreeMap::new(),
             turns_out: BTreeMap::new(),
             running: BTreeMap::new(),
-            set_aside: Vec::new(),
             offered: Offered::default(),
             lost_activities: 0,
         }
@@ -86,7 +99,7 @@ impl World {
     fn fresh_node(&mut self) -> Node {
         let steady = Steady::new(self.wall(), self.elapsed());
         let id = NodeId(self.node.id.0 + 1);
-        let mut node = Node::new(id, self.bug, &mut self.rng, steady);
+        let mut node = Node::new(id, self.partitions, self.bug, &mut self.rng, steady);
         if self.has_faults && !self.is_calm {
             node.offered = offered(&mut self.rng);
         }
@@ -111,18 +124,20 @@ impl World {
             self.full_until = self.now.plus(Duration::from_secs(self.rng.u64(seconds)));
         }
         if self.strikes(Fault::Reload) {
-            self.reload(true)?;
+            self.tell(Happening::Lost(Scope::All));
+        }
+        if self.strikes(Fault::PartitionBroken) {
+            self.break_partition();
         }
         if self.strikes(Fault::TurnBlocked) {
             let live = self.journal.present().filter(|book| book.state.is_live());
             let live: Vec<InstanceId> = live.map(|book| book.state.info.instance.clone()).collect();
-            let reason = "a turn did not return".to_owned();
-            let blocked = self.rng.choice(live).map(|instance| (instance, reason));
-            self.node.set_aside.extend(blocked);
-            self.reload(true)?;
+            let instance = self.rng.choice(live);
+            self.blame(instance, "a turn did not return", BrokenBy::Blocking);
+            self.tell(Happening::Lost(Scope::All));
         }
         if self.strikes(Fault::CleanRestart) {
-            self.stop_and_start()?;
+            self.tell(Happening::Drain);
         }
         if self.strikes(Fault::Crash) {
             return Err(Halt::Crash);
@@ -154,33 +169,113 @@ impl World {
                 Ok(_) | Err(Trouble::Store(Error::HubExists { .. })) => return Ok(()),
                 Err(trouble) => match self.halt(trouble) {
                     Halt::Found(violation) => return Err(violation),
-                    Halt::Crash | Halt::Reload => self.die()?,
+                    Halt::Crash | Halt::Reload => self.crash()?,
                 },
             }
         }
     }
 
-    /// Brings the partitions up, as often as it takes.
-    pub(super) fn restart(&mut self, is_first: bool) -> Result<(), Violation> {
-        let mut is_first = is_first;
-        loop {
-            match self.boot(is_first) {
-                Ok(()) => return Ok(()),
-                Err(Halt::Found(violation)) => return Err(violation),
-                Err(Halt::Reload) => self.forget(),
-                Err(Halt::Crash) => {
-                    self.die()?;
-                    is_first = true;
-                }
-            }
+    /// An assertion breaks in a partition, perhaps over one of its instances.
+    fn break_partition(&mut self) {
+        let served: Vec<u16> = self.node.partitions.keys().copied().collect();
+        let Some(index) = self.rng.choice(served) else {
+            return;
+        };
+        let of_it = |instance: &InstanceId| partition_of(instance, self.partitions) == index;
+        let live = self.journal.present().filter(|book| book.state.is_live());
+        let live: Vec<InstanceId> = live
+            .map(|book| book.state.info.instance.clone())
+            .filter(of_it)
+            .collect();
+        let instance = self.rng.choice(live).filter(|_| self.rng.bool());
+        let instance = instance.filter(|_| self.bug != Some(Bug::AwayLosesMessages));
+        self.blame(instance, "an assertion broke", BrokenBy::Running);
+        self.drop_one(index);
+        self.tell(Happening::Lost(Scope::one(index)));
+    }
+
+    fn blame(&mut self, instance: Option<InstanceId>, what: &str, by: BrokenBy) {
+        if let Some(instance) = &instance {
+            *self.node.broken.entry(instance.clone()).or_default() += 1;
+        }
+        let what = what.to_owned();
+        self.tell(Happening::Broke(Broken { instance, what, by }));
+    }
+
+    /// Tells the supervision something, and keeps what it says is to be done.
+    pub(super) fn tell(&mut self, happened: Happening) {
+        let around = Surroundings {
+            now: self.elapsed(),
+            failed_groups: self.node.failed_groups,
+            is_full: self.node.is_full,
+            is_damaged: false,
+            is_purging: false,
+        };
+        self.trace.line(|| format!("{} told {happened:?}", self.now));
+        let order = self.node.supervision.step(happened, around);
+        if order.is_some() {
+            self.node.order = order;
+        }
+        if let Some(Order::Flush { .. }) = &self.node.order {
+            self.node.flush_upto = self.node.gathered;
         }
     }
 
-    /// Claims, recovers and adopts every partition. Messages left in outboxes are handed on only when all
-    /// partitions are there to take them.
-    fn boot(&mut self, is_first: bool) -> Result<(), Halt> {
-        self.trace.line(|| format!("boot first={is_first}"));
-        let leases = self.claim(is_first)?;
+    /// Whether what is to be done next can be done now.
+    pub(super) fn has_order(&self) -> bool {
+        match &self.node.order {
+            None => false,
+            Some(Order::Flush { .. }) => {
+                self.node.settled >= self.node.flush_upto || self.bug == Some(Bug::ClaimsBeforeFlush)
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// Does what the supervision wants done.
+    pub(super) fn carry_out_order(&mut self) -> Result<(), Halt> {
+        let Some(order) = self.node.order.take() else {
+            return Ok(());
+        };
+        self.trace.line(|| format!("{} order {order:?}", self.now));
+        let happened = match order {
+            Order::Drop(Scope::All) => {
+                self.tally.reloads += 1;
+                self.drop_partitions();
+                self.give_up_requests();
+                Happening::Dropped
+            }
+            Order::Drop(Scope::Some(some)) => {
+                self.tally.reloads += 1;
+                for index in some {
+                    self.drop_one(index);
+                }
+                Happening::Dropped
+            }
+            Order::Flush { accepts } => {
+                self.node.refuses &= !accepts;
+                Happening::Flushed
+            }
+            Order::Claim(wanted) => Happening::Claimed(Ok(self.claim(&wanted)?)),
+            Order::Read(leases) => {
+                self.read(leases)?;
+                Happening::Read(Ok(()))
+            }
+            Order::Serve(services) => return self.serve(services),
+            Order::Probe => {
+                let has_room = self.now >= self.full_until;
+                self.node.is_full = !has_room;
+                Happening::Room(has_room)
+            }
+            Order::GiveBack => return self.stop_and_start(),
+            Order::Close => return Err(Violation::new("store", "the hub is gone").into()),
+        };
+        self.tell(happened);
+        Ok(())
+    }
+
+    /// Reads what the owner of partitions needs, and compares it with what is durable.
+    fn read(&mut self, leases: Vec<Lease>) -> Result<(), Halt> {
         let mut recovered = Vec::new();
         for lease in leases {
             self.dispatch(Event::Reset(lease.partition.clone()))?;
@@ -190,34 +285,43 @@ impl World {
                 .map_err(|trouble| self.halt(trouble))?;
             recovered.push((lease, items));
         }
-        self.settle_doubt(&recovered)?;
         checks::recovered(self, &recovered)?;
+        self.node.read = recovered;
+        Ok(())
+    }
+
+    /// Serves what was read. All partitions are there before the first says anything.
+    fn serve(&mut self, services: Vec<Service>) -> Result<(), Halt> {
         let mut first = Vec::new();
-        for (lease, items) in recovered {
+        for ((lease, mut items), service) in std::mem::take(&mut self.node.read).into_iter().zip(services) {
             let index = lease.partition.index;
+            self.node.is_idle = service.is_idle;
+            if service.is_idle {
+                items.retain(|item| matches!(item, Recovered::Counters { .. } | Recovered::Damaged { .. }));
+            }
             self.node.leases.insert(index, lease.clone());
             let setup = Setup {
                 lease,
                 random: Random::Seeded(self.rng.u64(..)),
                 memory_bytes_max: self.memory_bytes_max,
                 orchestrators_offered: self.node.offered.clone(),
-                set_aside: self.set_aside(index),
-                out_of_service: Vec::new(),
+                set_aside: service.set_aside,
+                out_of_service: service.out_of_service,
                 sweep_min: SWEEP_MIN,
-                may_be_running: self.node.unclean.contains(&index),
+                may_be_running: service.may_be_running,
                 flaws: self.flaws(),
             };
             let mut out = Vec::new();
             let partition = Partition::recover(setup, items, self.node_time(), &mut out);
             self.node.durable.insert(index, partition.durable());
             self.node.partitions.insert(index, partition);
-            self.node.queues.insert(index, VecDeque::new());
-            if self.bug == Some(Bug::AdoptsOneByOne) {
-                self.carry_out(index, std::mem::take(&mut out))?;
-            }
+            self.node.away.remove(&index);
+            self.node.queues.entry(index).or_default();
             first.push((index, out));
         }
-        self.node.unclean.clear();
+        if self.node.is_idle {
+            return Ok(());
+        }
         for (index, mut out) in first {
             if let Some(partition) = self.node.partitions.get_mut(&index) {
                 partition.begin(&mut out);
@@ -237,23 +341,20 @@ impl World {
         Ok(())
     }
 
-    fn set_aside(&self, index: u16) -> Vec<(InstanceId, String)> {
-        let all = self.node.set_aside.iter();
-        let own = all.filter(|(instance, _)| partition_of(instance, self.partitions) == index);
-        own.cloned().collect()
-    }
-
-    fn claim(&mut self, is_first: bool) -> Result<Vec<Lease>, Halt> {
-        if self.bug == Some(Bug::EpochReused) && !is_first && !self.node.leases.is_empty() {
-            return Ok(self.node.leases.values().cloned().collect());
+    fn claim(&mut self, wanted: &[u16]) -> Result<Vec<Lease>, Halt> {
+        let own: Option<Vec<Lease>> = wanted
+            .iter()
+            .map(|index| self.node.leases.get(index).cloned())
+            .collect();
+        if let Some(own) = own
+            && self.bug == Some(Bug::EpochReused)
+        {
+            return Ok(own);
         }
-        let keys: Vec<_> = (0..self.partitions).map(|index| self.partition_key(index)).collect();
+        let keys: Vec<_> = wanted.iter().map(|index| self.partition_key(*index)).collect();
         let claim = Claim::new(self.node.id, &keys, self.node_time()).steal();
         let claimed = self.disk.write(|writer| writer.claim(&claim));
-        let leases = claimed.map_err(|trouble| self.halt(trouble))?.leases;
-        let unclean = leases.iter().filter(|lease| lease.previous == Previous::Other);
-        self.node.unclean.extend(unclean.map(|lease| lease.partition.index));
-        Ok(leases)
+        Ok(claimed.map_err(|trouble| self.halt(trouble))?.leases)
     }
 
     fn flaws(&self) -> Flaws {
@@ -261,18 +362,19 @@ impl World {
             Some(Bug::TerminateWaitsForTurn) => Flaws::with(Flaw::TerminateWaitsForTurn),
             Some(Bug::MessagesSkipOutbox) => Flaws::with(Flaw::MessagesSkipOutbox),
             Some(Bug::ReceiptKeepsMessage) => Flaws::with(Flaw::ReceiptKeepsMessage),
+            Some(Bug::RepetitionsPass) => Flaws::with(Flaw::RepetitionsPass),
             _ => Flaws::default(),
         }
     }
 
     /// Finds out what became of a group whose outcome is unknown: all of it or nothing (I10).
-    fn settle_doubt(&mut self, recovered: &[(Lease, Vec<Recovered>)]) -> Result<(), Violation> {
+    fn settle_doubt(&mut self) -> Result<(), Violation> {
         let Some((group, may_be_durable)) = self.in_doubt.take() else {
             return Ok(());
         };
         let mut there = Vec::new();
-        for (lease, items) in recovered {
-            let index = lease.partition.index;
+        let indexes: BTreeSet<u16> = group.sections.iter().map(|section| section.partition.index).collect();
+        for index in indexes {
             let of_partition = |section: &&Section| section.partition.index == index;
             let commits: usize = group
                 .sections
@@ -280,9 +382,7 @@ impl World {
                 .filter(of_partition)
                 .map(|section| section.commits.len())
                 .sum();
-            if commits == 0 {
-                continue;
-            }
+            let items = self.look_at(index)?;
             let before = self.journal.next_seq(index);
             let after = Seq(before.0 + commits as u64);
             match items.first() {
@@ -325,65 +425,59 @@ impl World {
         applied
     }
 
-    /// Drops the memory of all partitions and begins anew from the store (A1). In an orderly reload what was
-    /// handed over by then is written first.
-    pub(super) fn reload(&mut self, is_orderly: bool) -> Result<(), Violation> {
-        self.tally.reloads += 1;
-        self.trace.line(|| format!("{} reload orderly={is_orderly}", self.now));
-        self.drop_partitions();
-        let rest = self.node.open.clone();
-        if is_orderly {
-            match self.flush() {
-                Ok(()) | Err(Halt::Reload) => {}
-                Err(Halt::Crash) => return self.crash(),
-                Err(Halt::Found(violation)) => return Err(violation),
-            }
-        }
-        self.forget();
-        self.reopen()?;
-        if self.bug == Some(Bug::WritesAfterFailure) {
-            self.write_rest(rest)?;
-        }
-        self.restart(false)
+    /// What the owner of a partition would read.
+    fn look_at(&mut self, index: u16) -> Result<Vec<Recovered>, Violation> {
+        let Some(lease) = self.node.leases.get(&index).cloned() else {
+            return Err(Violation::new(
+                "I10",
+                format!("partition {index} has commits and no owner"),
+            ));
+        };
+        let found = self.disk.look(|reader| reader.recover(&lease));
+        found.map_err(|error| checks::store_failed(&error))
     }
 
-    /// Writes what was handed over behind a group that failed, as far as the store takes it.
-    fn write_rest(&mut self, rest: Vec<Section>) -> Result<(), Violation> {
-        for section in rest {
-            let group = Group {
-                sections: vec![section],
-            };
-            if self.disk.force(&group).is_ok() {
-                self.journal_group(&group)?;
-            }
+    /// A group failed: what was handed over behind it is thrown away, and all memory is to be dropped, since it may have gone on
+    /// from there (A1).
+    pub(super) fn give_up_group(&mut self) -> Result<(), Violation> {
+        self.node.failed_groups += 1;
+        self.node.open.clear();
+        if let Some(writing) = self.node.writing.take() {
+            self.in_doubt = Some((writing.group, writing.is_sealing));
         }
+        self.node.held.clear();
+        self.node.settled = self.node.gathered;
+        self.node.refuses = self.bug != Some(Bug::AcceptsAfterFailure);
+        self.reopen()?;
+        self.tell(Happening::Lost(Scope::All));
         Ok(())
     }
 
     /// Stops the node as [`taskhub_engine::Hub::stop`] does, and starts it again.
     fn stop_and_start(&mut self) -> Result<(), Halt> {
+        let served = self.node.partitions.values();
+        let leases: Vec<Lease> = served.map(|partition| partition.lease().clone()).collect();
         self.drop_partitions();
-        self.flush()?;
-        let leases: Vec<Lease> = std::mem::take(&mut self.node.leases).into_values().collect();
+        match self.flush() {
+            // What is lost then was told to nobody.
+            Err(Halt::Reload) => self.give_up_group()?,
+            flushed => flushed?,
+        }
         self.disk
             .write(|writer| writer.release(&leases))
             .map_err(|trouble| self.halt(trouble))?;
         self.jobs.clear();
         self.forget();
         self.node = self.fresh_node();
-        Ok(self.restart(true)?)
+        Ok(())
     }
 
     /// The process ends without a word.
     pub(super) fn crash(&mut self) -> Result<(), Violation> {
-        self.die()?;
-        self.restart(true)
-    }
-
-    fn die(&mut self) -> Result<(), Violation> {
         self.tally.crashes += 1;
         self.trace.line(|| format!("{} crash", self.now));
         self.forget();
+        self.reopen()?;
         self.node = self.fresh_node();
         // Activities and reads end with the process; workers elsewhere may still answer.
         let outlives = |job: &Job| matches!(job.kind, JobKind::Answer { .. });
@@ -400,12 +494,34 @@ impl World {
         } else {
             None
         };
-        self.reopen()
+        Ok(())
+    }
+
+    /// Drops a partition while the others go on. Messages to it are kept.
+    fn drop_one(&mut self, index: u16) {
+        if self.node.partitions.remove(&index).is_none() {
+            return;
+        }
+        let partitions = self.partitions;
+        let of_it = |instance: &InstanceId| partition_of(instance, partitions) == index;
+        self.node.turns_out.retain(|instance, _| !of_it(instance));
+        let key = self.partition_key(index);
+        self.node.library.0.forget(&key);
+        if self.bug != Some(Bug::LiveOverReload) {
+            self.node.scripted.forget(&key);
+        }
+        self.node.away.insert(index);
+        let keeps = self.bug != Some(Bug::AwayLosesMessages);
+        if let Some(queue) = self.node.queues.get_mut(&index) {
+            queue.retain(|input| keeps && matches!(input, Input::Message { .. }));
+        }
+        self.give_up_requests_of(index);
     }
 
     fn drop_partitions(&mut self) {
         self.node.partitions.clear();
         self.node.queues.clear();
+        self.node.away.clear();
         self.node.turns_out.clear();
         for index in 0..self.partitions {
             let key = self.partition_key(index);
@@ -433,18 +549,23 @@ impl World {
             .reopen()
             .map_err(|error| Violation::new("I12", format!("the store does not open: {error}")));
         opened?;
+        self.tear();
+        self.settle_doubt()
+    }
+
+    /// Leaves a part of a group behind whose outcome is not known, as a store would that is not atomic.
+    fn tear(&mut self) {
         let (Some(bug), Some((group, may_be_durable))) = (self.bug, &mut self.in_doubt) else {
-            return Ok(());
+            return;
         };
         let torn = match bug {
             Bug::HalfGroup => super::groups::half_group(group),
             Bug::HalfCommit => super::groups::half_commit(group),
-            _ => return Ok(()),
+            _ => return,
         };
         // A group that was sealed may be there already, and is then refused as a repetition.
         let is_torn = self.disk.force(&torn).is_ok();
         *may_be_durable |= is_torn;
         self.trace.line(|| format!("torn group {is_torn}"));
-        Ok(())
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use taskhub_engine::io::Input;
+use taskhub_engine::supervision::Happening;
 
 use super::work::Job;
-use super::{Halt, World};
+use super::{Halt, START, World};
 use crate::{Violation, lists};
 
 /// Steps after which a simulation that does not come to rest is a failure.
@@ -22,6 +23,8 @@ enum Move {
     Job(usize),
     Request,
     Look,
+    Order,
+    Wake,
 }
 
 impl World {
@@ -35,7 +38,7 @@ impl World {
             Ok(goes_on) => Ok(goes_on),
             Err(Halt::Found(violation)) => Err(violation),
             Err(Halt::Crash) => self.crash().map(|()| true),
-            Err(Halt::Reload) => self.reload(false).map(|()| true),
+            Err(Halt::Reload) => self.give_up_group().map(|()| true),
         }
     }
 
@@ -61,15 +64,23 @@ impl World {
     fn moves(&mut self) -> Vec<(u32, Move)> {
         let mut moves = Vec::new();
         let now = self.node_time();
+        if self.has_order() {
+            moves.push((8, Move::Order));
+        }
+        let wakes_at = self.node.supervision.wakes_at();
+        if self.node.order.is_none() && wakes_at.is_some_and(|at| at <= self.elapsed()) {
+            moves.push((8, Move::Wake));
+        }
+        let is_idle = self.node.is_idle;
         for (index, partition) in &self.node.partitions {
             let waits = self.node.queues.get(index).is_some_and(|queue| !queue.is_empty());
             if waits {
                 moves.push((10, Move::Input(*index)));
             }
-            if partition.has_ready() {
+            if partition.has_ready() && !is_idle {
                 moves.push((if waits { 1 } else { 8 }, Move::Turns(*index)));
             }
-            if partition.next_tick().is_some_and(|at| at <= now) {
+            if partition.next_tick().is_some_and(|at| at <= now) && !is_idle {
                 moves.push((6, Move::Tick(*index)));
             }
         }
@@ -112,6 +123,11 @@ impl World {
                 Ok(())
             }
             Move::Look => Ok(lists::agree(self)?),
+            Move::Order => self.carry_out_order(),
+            Move::Wake => {
+                self.tell(Happening::Time);
+                Ok(())
+            }
         }
     }
 
@@ -123,10 +139,12 @@ impl World {
             .node
             .partitions
             .values()
+            .filter(|_| !self.node.is_idle)
             .filter_map(|partition| Some(self.now.plus(steady.until(partition.next_tick()?))));
+        let wakes = self.node.supervision.wakes_at().map(|at| START.plus(at));
         let writing = self.node.writing.iter().map(|writing| writing.not_before);
         let request = (self.ops_left > 0).then_some(self.next_request_at);
-        let Some(next) = jobs.chain(ticks).chain(writing).chain(request).min() else {
+        let Some(next) = jobs.chain(ticks).chain(writing).chain(request).chain(wakes).min() else {
             return false;
         };
         self.now = self.now.max(next);

@@ -9,7 +9,7 @@ use taskhub_store::partition_of;
 
 use super::groups::Release;
 use super::work::JobKind;
-use super::{Halt, ReplyTo, World};
+use super::{Bug, Halt, ReplyTo, World};
 use crate::Violation;
 use crate::fault::Fault;
 
@@ -19,8 +19,13 @@ impl World {
         self.send_to(partition_of(instance, self.partitions), input);
     }
 
-    /// Queues an input. A partition that is being reloaded takes none; whoever sent it hears of the loss.
+    /// Queues an input. A partition that is read anew while the others go on takes messages alone; whoever sent something else
+    /// hears of the loss.
     pub(super) fn send_to(&mut self, index: u16, input: Input<ReplyTo>) {
+        let is_kept = self.bug != Some(Bug::AwayLosesMessages) && matches!(input, Input::Message { .. });
+        if self.node.away.contains(&index) && !is_kept {
+            return;
+        }
         if let Some(queue) = self.node.queues.get_mut(&index) {
             queue.push_back(input);
         }
@@ -40,6 +45,12 @@ impl World {
 
     pub(super) fn step_partition(&mut self, index: u16, input: Input<ReplyTo>) -> Result<(), Halt> {
         self.trace.line(|| format!("{} {index} < {input:?}", self.now));
+        if self.node.is_idle && !input.adds_no_work() {
+            if let Input::Request { to, .. } = input {
+                self.give_up_request(to);
+            }
+            return Ok(());
+        }
         if let Input::Turned {
             instance,
             fence,

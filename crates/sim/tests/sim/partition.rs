@@ -63,6 +63,7 @@ impl Bench {
         let counters = Recovered::Counters {
             next_seq: Seq(1),
             next_instance: InstanceNumber(1),
+            horizon: Vec::new(),
         };
         let now = Timestamp::from_micros(1_000_000);
         let mut partition = Partition::recover(setup, vec![counters], now, &mut Vec::new());

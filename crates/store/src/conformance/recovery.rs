@@ -41,6 +41,7 @@ pub fn counters_go_on_and_never_back(store: &dyn Store) {
         let counters = Recovered::Counters {
             next_seq: Seq(1 + 3 * next),
             next_instance: InstanceNumber(first + next),
+            horizon: vec![Seq(1 + 3 * next)],
         };
         assert_eq!(items, [counters]);
     }

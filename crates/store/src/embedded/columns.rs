@@ -22,6 +22,8 @@ pub(super) const PENDING: &str = "inst, lane, ev, kind, due_at, deliveries, is_c
 
 /// Columns of an outbox row, in the order [`outbox_item`] expects.
 pub(super) const OUTBOX: &str = "part, seq, ix, sum, body";
+/// Place of the body among them.
+pub(super) const OUTBOX_BODY: usize = 4;
 
 fn head(row: &Row<'_>) -> Result<Head, Trouble> {
     Ok(Head {
@@ -170,7 +172,7 @@ pub(super) fn pending_row(row: &Row<'_>) -> Result<PendingRow, Trouble> {
 /// Reads a row of [`OUTBOX`], and refuses it if its checksum is wrong.
 pub(super) fn outbox_item(row: &Row<'_>) -> Result<(Seq, u32, OutboxItem), Trouble> {
     let (part, seq, index) = (row.get(0)?, row.get(1)?, row.get(2)?);
-    let body = row.get_ref(4)?.as_blob()?;
+    let body = row.get_ref(OUTBOX_BODY)?.as_blob()?;
     outbox_words(part, seq, index).check(body, row.get(3)?, "an outbox item")?;
     Ok((Seq(uint(seq)), index, taskhub_proto::decode_outbox_item(body)?))
 }

@@ -344,7 +344,15 @@ pub(super) fn find(connection: &Connection, name: &HubName) -> Result<i64, Troub
 
 /// A partition, for readers.
 pub(super) fn find_part(connection: &Connection, key: &PartitionKey) -> Result<Part, Trouble> {
-    let hub = find(connection, &key.hub)?;
-    let part = parts(connection, hub)?.into_iter().nth(usize::from(key.index));
+    part_of(&find_parts(connection, &key.hub)?, key).cloned()
+}
+
+/// All partitions of a hub, in order.
+pub(super) fn find_parts(connection: &Connection, hub: &HubName) -> Result<Vec<Part>, Trouble> {
+    parts(connection, find(connection, hub)?)
+}
+
+pub(super) fn part_of<'p>(parts: &'p [Part], key: &PartitionKey) -> Result<&'p Part, Trouble> {
+    let part = parts.get(usize::from(key.index));
     part.ok_or_else(|| no_such_partition(key).into())
 }

@@ -8,26 +8,33 @@ use taskhub_core::commit::OpenKind;
 use taskhub_core::id::{InstanceId, Name};
 use taskhub_core::message::OutboxRef;
 
-use super::columns::{INFO, OUTBOX, PENDING, instance_id, outbox_item, pending_row, stored};
+use super::columns::{INFO, OUTBOX, OUTBOX_BODY, PENDING, instance_id, outbox_item, pending_row, stored};
 use super::folder::Pages;
 use super::hubs;
 use super::trouble::Trouble;
 use crate::fence::check_epoch;
-use crate::sql::{KIND_CHILD, Key, LANE_INBOX, Pending, uint};
-use crate::{Lease, Recovered};
+use crate::sql::{KIND_CHILD, Key, LANE_INBOX, Part, Pending, uint};
+use crate::{Lease, Recovered, partition_of};
 
 pub(super) fn recover(connection: &Connection, lease: &Lease, pages: Pages) -> Result<Vec<Recovered>, Trouble> {
-    let part = hubs::find_part(connection, &lease.partition)?;
+    let parts = hubs::find_parts(connection, &lease.partition.hub)?;
+    let part = hubs::part_of(&parts, &lease.partition)?;
     check_epoch(&lease.partition, lease.epoch, part.epoch)?;
     let counters = part.counters;
     let mut items = vec![Recovered::Counters {
         next_seq: counters.next_seq,
         next_instance: counters.next_number,
+        horizon: parts.iter().map(|part| part.counters.next_seq).collect(),
     }];
     let scan = Scan { connection, pages };
     scan.open_work(part.row, &mut items)?;
     scan.inboxes(part.row, &mut items)?;
-    let sent = scan.outbox(part.row, lease.partition.index, &mut items)?;
+    let mut sent = 0;
+    for sender in &parts {
+        let is_own = sender.index == part.index;
+        let rows = scan.outbox(sender, &parts, part.index, is_own, &mut items)?;
+        sent = if is_own { rows } else { sent };
+    }
     if sent != part.items {
         let what = format!("of {} messages on their way {sent} are there", part.items);
         let place = format!("`outbox` of partition {}", part.row);
@@ -175,28 +182,54 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Messages on their way; answers how many rows there are.
-    fn outbox(&self, part: i64, partition: u16, items: &mut Vec<Recovered>) -> Result<u64, Trouble> {
+    /// Messages from one partition to another; answers how many the sender has on their way to whomever. What of them cannot be
+    /// read is told only where the sender is the partition itself, since nobody knows whom it is for.
+    fn outbox(
+        &self,
+        sender: &Part,
+        parts: &[Part],
+        to: u16,
+        is_own: bool,
+        items: &mut Vec<Recovered>,
+    ) -> Result<u64, Trouble> {
+        let partitions = u16::try_from(parts.len()).unwrap_or(u16::MAX);
+        let is_for_it = |target: &InstanceId| partition_of(target, partitions) == to;
         let sql = format!("SELECT {OUTBOX} FROM outbox WHERE part >= ?1 AND part < ?2");
         let mut count = 0;
-        let is_broken = self.rows(&sql, &["part", "seq", "ix"], (part, part + 1), |row| {
+        let range = (sender.row, sender.row + 1);
+        let is_broken = self.rows(&sql, &["part", "seq", "ix"], range, |row| {
             let key = (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
             count += 1;
-            items.push(match outbox_item(row) {
-                Ok((seq, index, item)) => Recovered::Outbox {
-                    at: OutboxRef { partition, seq, index },
+            // Most are for others: of theirs no more is read than that.
+            if !is_own {
+                let body = row.get_ref(OUTBOX_BODY)?.as_blob()?;
+                if !taskhub_proto::decode_outbox_target(body).is_ok_and(|target| is_for_it(&target)) {
+                    return Ok(key);
+                }
+            }
+            match outbox_item(row) {
+                Ok((_, _, item)) if !is_for_it(&item.target) => {}
+                Ok((seq, index, item)) => items.push(Recovered::Message {
+                    at: OutboxRef {
+                        partition: sender.index,
+                        seq,
+                        index,
+                    },
                     item,
-                },
-                // Whom it is for and whose it is stands in what cannot be read.
-                Err(trouble) => damaged(
-                    None,
-                    format!("row {part}/{}/{} of `outbox`", key.0, key.1),
-                    trouble.of_row()?,
-                ),
-            });
+                }),
+                Err(trouble) => {
+                    let what = trouble.of_row()?;
+                    if is_own {
+                        let place = format!("row {}/{}/{} of `outbox`", sender.row, key.0, key.1);
+                        items.push(damaged(None, place, what));
+                    }
+                }
+            }
             Ok(key)
         })?;
-        tell_break(is_broken, "outbox", items);
+        if is_own {
+            tell_break(is_broken, "outbox", items);
+        }
         Ok(count)
     }
 

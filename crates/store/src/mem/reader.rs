@@ -14,7 +14,7 @@ use crate::blocking::Reader;
 use crate::fence::check_epoch;
 use crate::{
     Error, ExecutionKey, FingerprintPage, HistoryChunk, HistoryRange, HistoryRead, IdPage, InstancePage, Lease,
-    PartitionKey, Recovered, Selection, Space, Verified, fingerprint,
+    PartitionKey, Recovered, Selection, Space, Verified, fingerprint, partition_of,
 };
 
 /// Events in a chunk that is read.
@@ -37,9 +37,11 @@ impl Reader for MemReader {
         let tables = self.data.tables();
         let partition = tables.partition(&lease.partition)?;
         check_epoch(&lease.partition, lease.epoch, partition.epoch)?;
+        let all = &tables.hub(&lease.partition.hub)?.partitions;
         let mut items = vec![Recovered::Counters {
             next_seq: partition.next_seq,
             next_instance: partition.next_instance,
+            horizon: all.iter().map(|partition| partition.next_seq).collect(),
         }];
         for (&number, instance) in &partition.instances {
             let state = &instance.state;
@@ -53,13 +55,20 @@ impl Reader for MemReader {
                 });
             }
         }
-        for (&(seq, index), item) in &partition.outbox {
-            let at = OutboxRef {
-                partition: lease.partition.index,
-                seq,
-                index,
-            };
-            items.push(Recovered::Outbox { at, item: item.clone() });
+        let count = u16::try_from(all.len()).unwrap_or(u16::MAX);
+        for (sender, other) in (0..).zip(all) {
+            let to_it = other
+                .outbox
+                .iter()
+                .filter(|(_, item)| partition_of(&item.target, count) == lease.partition.index);
+            items.extend(to_it.map(|(&(seq, index), item)| Recovered::Message {
+                at: OutboxRef {
+                    partition: sender,
+                    seq,
+                    index,
+                },
+                item: item.clone(),
+            }));
         }
         Ok(items)
     }

@@ -3,6 +3,7 @@
 use taskhub_core::commit::OpenKind;
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{InstanceId, InstanceNumber};
+use taskhub_core::message::OutboxRef;
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 
@@ -83,11 +84,21 @@ impl Owner<'_> {
             let counters = Recovered::Counters {
                 next_seq: partition.next_seq,
                 next_instance: partition.ids.next_number,
+                horizon: self.partitions.iter().map(|partition| partition.next_seq).collect(),
             };
             assert_eq!(items.first(), Some(&counters), "counters come first");
             let index = partition.lease.partition.index;
             let mut expected = self.expected_recovery(index);
             let mut found: Vec<Recovered> = items.into_iter().skip(1).map(Recovered::without_size).collect();
+            let from = |item: &Recovered| match item {
+                Recovered::Message { at, .. } => Some(*at),
+                _ => None,
+            };
+            let messages: Vec<OutboxRef> = found.iter().filter_map(from).collect();
+            assert!(
+                messages.is_sorted(),
+                "messages of a sender come in their order: {messages:?}"
+            );
             expected.sort_by_cached_key(recovery_key);
             found.sort_by_cached_key(recovery_key);
             assert_eq!(found, expected, "what partition {index} recovers");
@@ -115,8 +126,11 @@ impl Owner<'_> {
                 });
             }
         }
-        let outbox = self.outbox.iter().filter(|(at, _)| at.partition == partition);
-        expected.extend(outbox.map(|(at, item)| Recovered::Outbox {
+        let outbox = self
+            .outbox
+            .iter()
+            .filter(|(_, item)| self.partition_of(&item.target) == partition);
+        expected.extend(outbox.map(|(at, item)| Recovered::Message {
             at: *at,
             item: item.clone(),
         }));
@@ -213,7 +227,7 @@ fn recovery_key(item: &Recovered) -> (u8, u64, u64) {
         Recovered::Task { number, open, .. } | Recovered::Timer { number, open, .. } => {
             (1, number.0, open.occurrence.0)
         }
-        Recovered::Outbox { at, .. } => (2, at.seq.0, u64::from(at.index)),
+        Recovered::Message { at, .. } => (2, at.seq.0, u64::from(at.index)),
         Recovered::Inbox { instance, .. } => (3, crate::fingerprint(instance), 0),
         // Never expected, so its place does not matter.
         Recovered::Damaged { .. } => (4, 0, 0),

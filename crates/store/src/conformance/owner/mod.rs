@@ -407,6 +407,7 @@ pub(super) fn counters(store: &dyn Store, lease: &Lease) -> (Seq, InstanceNumber
         Some(Recovered::Counters {
             next_seq,
             next_instance,
+            ..
         }) => (*next_seq, *next_instance),
         other => panic!("counters come first, not {other:?}"),
     }
