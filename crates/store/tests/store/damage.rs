@@ -1,6 +1,7 @@
 //! Damage is found, by the check and by the reader that meets it, and never taken for data (P7).
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::OFF;
@@ -13,7 +14,7 @@ use taskhub_core::id::InstanceId;
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
-use taskhub_store::conformance::{Owner, block_on, instance, name};
+use taskhub_store::conformance::{Owner, block_on, instance, name, refused};
 use taskhub_store::embedded::{EmbeddedStore, resum};
 use taskhub_store::{Error, ExecutionKey, HistoryRange, Recovered, Selection, Store};
 
@@ -148,6 +149,25 @@ fn the_check_finds_a_change_of_any_column() {
         let found = problems(&damage, false);
         assert!(!found.is_empty(), "{damage}");
     }
+}
+
+/// Otherwise the next count would be as wrong, with a checksum that is right.
+#[test]
+fn a_count_that_is_damaged_is_not_counted_on() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let mut owner = Owner::new(&store, "Damage", 1);
+    owner.start(&instance("order-1"));
+    owner.flush();
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    assert_eq!(file.execute("UPDATE status_count SET n = n + 1", []).unwrap(), 1);
+    drop(file);
+    owner.start(&instance("order-2"));
+    let error = refused(store.commit(Arc::new(owner.take_group())));
+    assert!(
+        matches!(&error, Error::Corrupt { what, .. } if what.contains("the count of instances")),
+        "{error}"
+    );
 }
 
 #[test]
