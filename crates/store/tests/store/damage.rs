@@ -151,6 +151,40 @@ fn the_check_finds_a_change_of_any_column() {
     }
 }
 
+#[test]
+fn a_history_whose_last_events_are_missing_is_not_taken_for_a_whole_one() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let mut owner = Owner::new(&store, "Damage", 1);
+    let id = instance("order-1");
+    owner.start(&id);
+    owner.turn(&id, Vec::new());
+    owner.flush();
+    owner.with(&id, |state, now| {
+        control::raise_event(state, name("Go"), None, None, now).unwrap_or(None)
+    });
+    owner.complete(&id, None);
+    owner.flush();
+    let state = owner.state(&id).unwrap();
+    let execution = ExecutionKey {
+        partition: owner.lease(0).partition.clone(),
+        number: state.number,
+        ordinal: 0,
+    };
+    let events = state.history_events;
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    let last = "DELETE FROM history WHERE first = (SELECT max(first) FROM history)";
+    assert_eq!(file.execute(last, []).unwrap(), 1);
+    drop(file);
+    for range in [HistoryRange::ALL, HistoryRange::from(events - 1)] {
+        let error = refused(store.history(&execution, range));
+        assert!(
+            matches!(&error, Error::Corrupt { what, .. } if what.contains(&format!("there should be {events}"))),
+            "{error}"
+        );
+    }
+}
+
 /// Otherwise the next count would be as wrong, with a checksum that is right.
 #[test]
 fn a_count_that_is_damaged_is_not_counted_on() {
