@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use taskhub_core::action::ActionKind;
 use taskhub_core::control;
 use taskhub_core::event::Tags;
-use taskhub_core::id::InstanceId;
+use taskhub_core::id::{IdempotencyKey, InstanceId};
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
@@ -98,6 +98,15 @@ fn the_check_finds_every_kind_of_contradiction() {
         ("DELETE FROM part", "belong to nothing"),
         ("UPDATE part SET next_seq = 1", "would give commit number 1"),
         ("UPDATE part SET next_number = 6", "would give instance number 6"),
+        // The last numbers that were given.
+        (
+            "UPDATE part SET next_seq = (SELECT max(seq) FROM outbox)",
+            "would give commit number",
+        ),
+        (
+            "UPDATE part SET next_number = (SELECT max(inst) & 0xFFFFFFFFFF FROM instance)",
+            "would give instance number",
+        ),
     ];
     for (damage, expected) in cases {
         let found = problems(damage, true);
@@ -183,6 +192,28 @@ fn a_history_whose_last_events_are_missing_is_not_taken_for_a_whole_one() {
             "{error}"
         );
     }
+}
+
+/// Without it a request that was accepted would be accepted once more.
+#[test]
+fn an_idempotency_key_that_is_missing_is_noticed() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let mut owner = Owner::new(&store, "Damage", 1);
+    let id = instance("order-1");
+    owner.start_with(&StartRequest {
+        key: IdempotencyKey::new("once").ok(),
+        ..Owner::request(&id)
+    });
+    owner.flush();
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    assert_eq!(file.execute("DELETE FROM seen_key", []).unwrap(), 1);
+    drop(file);
+    let error = refused(store.load(&owner.lease(0).partition, std::slice::from_ref(&id)));
+    assert!(
+        matches!(&error, Error::Corrupt { what, .. } if what.contains("of 1 in `seen_key` 0")),
+        "{error}"
+    );
 }
 
 /// Otherwise the next count would be as wrong, with a checksum that is right.
