@@ -406,11 +406,12 @@ pub fn receive(
 /// Whether a message from another instance can be taken in now. An event to a live instance with a full inbox waits,
 /// in its sender's outbox, until some were read: it was accepted when it was sent, so nobody is left to be refused (P6).
 pub fn has_room_for(state: Option<&InstanceState>, item: &OutboxItem) -> bool {
-    match (&item.body, state) {
-        (OutboxBody::Event { name, input }, Some(state)) if state.is_live() => {
-            check_room_for_event(state, name, input.as_ref()).is_ok()
-        }
-        _ => true,
+    match &item.body {
+        OutboxBody::Event { name, input } => state
+            .filter(|state| state.is_live())
+            .is_none_or(|state| check_room_for_event(state, name, input.as_ref()).is_ok()),
+        // These add no more than the receiver has asked for, or put an end to it.
+        OutboxBody::Start(_) | OutboxBody::ChildEnded { .. } | OutboxBody::Terminate { .. } => true,
     }
 }
 

@@ -69,7 +69,7 @@ pub struct Ncrontab {
 
 /// Why a text is no NCRONTAB expression.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("`{expression}` is no NCRONTAB expression: {why}")]
+#[error("invalid NCRONTAB expression `{expression}`: {why}")]
 pub struct InvalidNcrontab {
     /// The text.
     pub expression: String,
@@ -93,7 +93,7 @@ impl Ncrontab {
             parts.insert(0, "0");
         }
         if parts.len() != FIELDS.len() {
-            return Err(invalid(format!("it has {} fields, and not 5 or 6", parts.len())));
+            return Err(invalid(format!("expected 5 or 6 fields, found {}", parts.len())));
         }
         let mut fields = [Values(0); 6];
         for ((values, field), part) in fields.iter_mut().zip(FIELDS).zip(parts) {
@@ -217,7 +217,7 @@ impl Field {
         let (of, step) = match text.split_once('/') {
             Some((of, step)) => (
                 of,
-                Some(number(step).ok_or_else(|| format!("`{step}` is no step, which is a number"))?),
+                Some(number(step).ok_or_else(|| format!("`{step}` is not a step: expected a number"))?),
             ),
             None => (text, None),
         };
@@ -243,19 +243,19 @@ impl Field {
         let (first, last) = (*self.values.start(), *self.values.end());
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             let value = text.parse().ok().filter(|value| self.values.contains(value));
-            return value.ok_or_else(|| format!("`{text}` is no number from {first} to {last}"));
+            return value.ok_or_else(|| format!("`{text}` is not a number from {first} to {last}"));
         }
         let wanted = text.to_ascii_lowercase();
         let is_meant = |name: &&str| !wanted.is_empty() && name.starts_with(&wanted);
         if let Some(place) = self.names.iter().position(is_meant) {
             return Ok(first + u8::try_from(place).unwrap_or(last));
         }
-        let choice = if self.names.is_empty() {
-            String::new()
+        Err(if self.names.is_empty() {
+            format!("`{text}` is not a number from {first} to {last}")
         } else {
-            format!(" and none of {}", self.names.join(", "))
-        };
-        Err(format!("`{text}` is no number from {first} to {last}{choice}"))
+            let names = self.names.join(", ");
+            format!("`{text}` is neither a number from {first} to {last} nor one of {names}")
+        })
     }
 }
 
@@ -341,49 +341,49 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_with_the_reason() {
+    fn other_texts_are_refused_with_the_reason() {
         for (expression, why) in [
-            ("", "it has 0 fields, and not 5 or 6"),
-            ("* * * *", "it has 4 fields, and not 5 or 6"),
-            ("* * * * * * 2026", "it has 7 fields, and not 5 or 6"),
-            ("@daily", "it has 1 fields, and not 5 or 6"),
-            ("0\t0 * * * *", "`0\t0` is no number"),
-            ("60 * * * * *", "`60` is no number from 0 to 59 (its second, `60`)"),
+            ("", "expected 5 or 6 fields, found 0"),
+            ("* * * *", "expected 5 or 6 fields, found 4"),
+            ("* * * * * * 2026", "expected 5 or 6 fields, found 7"),
+            ("@daily", "expected 5 or 6 fields, found 1"),
+            ("0\t0 * * * *", "`0\t0` is not a number"),
+            ("60 * * * * *", "`60` is not a number from 0 to 59 (its second, `60`)"),
             ("0 60 * * * *", "(its minute, `60`)"),
-            ("0 0 24 * * *", "`24` is no number from 0 to 23"),
-            ("0 0 0 0 * *", "`0` is no number from 1 to 31"),
+            ("0 0 24 * * *", "`24` is not a number from 0 to 23"),
+            ("0 0 0 0 * *", "`0` is not a number from 1 to 31"),
             ("0 0 0 32 * *", "(its day of the month, `32`)"),
-            ("0 0 0 1 13 *", "`13` is no number from 1 to 12"),
-            ("0 0 0 * * 7", "`7` is no number from 0 to 6"),
-            ("0 0 0 * * 5-7", "`7` is no number from 0 to 6"),
+            ("0 0 0 1 13 *", "`13` is not a number from 1 to 12"),
+            ("0 0 0 * * 7", "`7` is not a number from 0 to 6"),
+            ("0 0 0 * * 5-7", "`7` is not a number from 0 to 6"),
             (
                 "0 0 0 * Foo *",
-                "`Foo` is no number from 1 to 12 and none of january, february",
+                "`Foo` is neither a number from 1 to 12 nor one of january, february",
             ),
-            ("0 0 0 * * Fridays", "and none of sunday, monday"),
-            ("0 0 0 Mon * *", "`Mon` is no number from 1 to 31"),
-            ("0 0 0 ? * *", "`?` is no number"),
-            ("0 0 0 L * *", "`L` is no number"),
-            ("0 0 0 15W * *", "`15W` is no number"),
-            ("0 0 0 * * 5#2", "`5#2` is no number"),
-            ("0 0 0 * * 5L", "`5L` is no number"),
-            ("1, * * * * *", "`` is no number from 0 to 59 (its second, `1,`)"),
-            (",1 * * * * *", "`` is no number"),
-            ("1- * * * * *", "`` is no number"),
-            ("-1 * * * * *", "`` is no number"),
-            ("1--2 * * * * *", "`-2` is no number"),
-            ("** * * * * *", "`**` is no number"),
-            ("/5 * * * * *", "`` is no number"),
-            ("*/ * * * * *", "`` is no step, which is a number"),
-            ("*/x * * * * *", "`x` is no step"),
-            ("*/5/2 * * * * *", "`5/2` is no step"),
-            ("*/99999999999 * * * * *", "`99999999999` is no step"),
-            ("1.5 * * * * *", "`1.5` is no number"),
+            ("0 0 0 * * Fridays", "nor one of sunday, monday"),
+            ("0 0 0 Mon * *", "`Mon` is not a number from 1 to 31"),
+            ("0 0 0 ? * *", "`?` is not a number"),
+            ("0 0 0 L * *", "`L` is not a number"),
+            ("0 0 0 15W * *", "`15W` is not a number"),
+            ("0 0 0 * * 5#2", "`5#2` is not a number"),
+            ("0 0 0 * * 5L", "`5L` is not a number"),
+            ("1, * * * * *", "`` is not a number from 0 to 59 (its second, `1,`)"),
+            (",1 * * * * *", "`` is not a number"),
+            ("1- * * * * *", "`` is not a number"),
+            ("-1 * * * * *", "`` is not a number"),
+            ("1--2 * * * * *", "`-2` is not a number"),
+            ("** * * * * *", "`**` is not a number"),
+            ("/5 * * * * *", "`` is not a number"),
+            ("*/ * * * * *", "`` is not a step: expected a number"),
+            ("*/x * * * * *", "`x` is not a step"),
+            ("*/5/2 * * * * *", "`5/2` is not a step"),
+            ("*/99999999999 * * * * *", "`99999999999` is not a step"),
+            ("1.5 * * * * *", "`1.5` is not a number"),
         ] {
             let said = Ncrontab::parse(expression).unwrap_err().to_string();
             assert!(said.contains(why), "{said}");
             assert!(
-                said.starts_with(&format!("`{expression}` is no NCRONTAB expression: ")),
+                said.starts_with(&format!("invalid NCRONTAB expression `{expression}`: ")),
                 "{said}"
             );
         }

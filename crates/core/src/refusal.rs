@@ -31,11 +31,11 @@ pub enum Refusal {
         instance: InstanceId,
         status: RuntimeStatus,
     },
-    #[error("`{given}` is no instance id: {why}")]
+    #[error("invalid instance id `{given}`: {why}")]
     InvalidInstanceId { given: String, why: &'static str },
-    #[error("`{given}` is no hub name: 3 to 50 ASCII letters and digits are, the first a letter")]
+    #[error("invalid hub name `{given}`: expected 3 to 50 ASCII letters and digits, starting with a letter")]
     InvalidHubName { given: String },
-    #[error("`{given}` is no name: 1 to 1024 characters without control characters are")]
+    #[error("invalid name `{given}`: expected 1 to 1024 characters and no control characters")]
     InvalidName { given: String },
     #[error("an idempotency key has 1 to 256 characters, and this one has {chars}: `{given}`")]
     InvalidIdempotencyKey { given: String, chars: usize },

@@ -51,10 +51,11 @@ pub fn begin(state: &InstanceState, fence: Fence, now: Timestamp) -> Turn {
         !state.inbox.is_empty() && state.is_live(),
         "a turn needs a live instance with messages"
     );
-    let mut events = vec![HistoryEvent::inbound(now, EventKind::OrchestratorStarted)];
+    // No message is later: each came with an update, whose time it has.
+    let started_at = now.max(state.info.updated_at);
+    let mut events = vec![HistoryEvent::inbound(started_at, EventKind::OrchestratorStarted)];
     let mut taken = Vec::new();
     let mut bytes = 0;
-    let mut started_at = now.max(state.info.updated_at);
     for message in in_delivery_order(state) {
         bytes += message.size();
         // Carried events count too: what code buffers it would carry on again, generation after generation.
@@ -62,13 +63,9 @@ pub fn begin(state: &InstanceState, fence: Fence, now: Timestamp) -> Turn {
         if is_full && !taken.is_empty() {
             break;
         }
-        started_at = started_at.max(message.event.at);
         events.push(message.event.clone());
         events.extend(message.carried.iter().cloned());
         taken.push((message.number, events.len()));
-    }
-    if let Some(first) = events.first_mut() {
-        first.at = started_at;
     }
     let (execution, expected_history) = (state.info.execution, state.history_events);
     Turn {

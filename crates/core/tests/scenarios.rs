@@ -57,6 +57,7 @@ scenarios! {
     s_terminate
     s_terminate_recursive
     terminate_spares_strangers
+    terminate_keeps_carried
     s_terminate_no_worker
     s_terminate_vs_can
     s_terminate_stops_retries

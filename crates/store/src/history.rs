@@ -99,3 +99,27 @@ pub struct ExecutionKey {
     /// Ordinal of the execution.
     pub ordinal: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_ends_with_the_chunk_that_has_what_was_asked_for() {
+        let mut read = HistoryRead::default();
+        read.add(&HistoryChunk {
+            first: 0,
+            events: 5,
+            body: Bytes::from_static(b"12345678"),
+        });
+        let is_reached = |events_max, bytes_max| {
+            read.is_reached(HistoryRange {
+                from: 0,
+                events_max,
+                bytes_max,
+            })
+        };
+        assert!(is_reached(5, usize::MAX) && !is_reached(6, usize::MAX));
+        assert!(is_reached(u32::MAX, 8) && !is_reached(u32::MAX, 9));
+    }
+}

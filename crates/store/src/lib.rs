@@ -8,6 +8,9 @@
 //! A backend knows nothing of the engine and nothing of the other backends. It is tested through this
 //! trait alone, by the conformance suite (feature `testing`), which any other backend can run too.
 
+// Rows and files may be damaged, so that no length in them is to be relied on.
+#![warn(clippy::indexing_slicing)]
+
 mod claim;
 mod error;
 mod fence;
@@ -18,6 +21,7 @@ mod recovered;
 
 pub mod blocking;
 #[cfg(feature = "testing")]
+#[expect(clippy::indexing_slicing, reason = "checks fail by panicking")]
 pub mod conformance;
 #[cfg(feature = "embedded")]
 pub mod embedded;

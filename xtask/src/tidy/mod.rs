@@ -14,6 +14,7 @@ mod lists;
 mod module_header;
 mod names;
 mod own_place;
+mod packages;
 mod size;
 mod unfinished;
 

@@ -7,6 +7,7 @@ mod damaged;
 mod elsewhere;
 mod failing;
 mod hubs;
+mod order;
 mod refused;
 mod running;
 mod slow;

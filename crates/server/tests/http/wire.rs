@@ -375,7 +375,7 @@ async fn hubs_are_named_in_any_case_and_others_look_empty() {
     assert!(is_problem(
         &bad,
         400,
-        "`my-hub` is no hub name: 3 to 50 ASCII letters and digits"
+        "invalid hub name `my-hub`: expected 3 to 50 ASCII letters and digits"
     ));
     assert_eq!(code("GET", "/@OtherHub/instances/x").await, 404);
 }

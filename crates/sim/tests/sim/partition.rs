@@ -12,12 +12,12 @@ use taskhub_core::event::Tags;
 use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Name, Seq};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::limits;
-use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef, Repeats, ReusePolicy, StartRequest};
+use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef, Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::flaw::Flaws;
 use taskhub_engine::io::{Input, Output, Request, WaitFor};
 use taskhub_engine::partition::{Destination, Partition, Random, Setup};
-use taskhub_engine::worker::{Offered, TurnItem, TurnOutcome};
+use taskhub_engine::worker::{Offered, TaskKey, TurnItem, TurnOutcome};
 use taskhub_store::{Lease, PartitionKey, Previous, Recovered};
 
 /// A caller, who listens until the flag is set.
@@ -141,13 +141,7 @@ impl Bench {
     }
 
     fn answer(&mut self, item: &TurnItem, kind: ActionKind) {
-        let answer = TurnAnswer {
-            fence: item.fence,
-            actions: vec![Action { id: 0, kind }],
-            custom_status: None,
-            events_processed: None,
-        };
-        self.turned(item, TurnOutcome::Answer(answer));
+        self.turned(item, TurnOutcome::Answer(answer_with(item, kind)));
     }
 
     fn turned(&mut self, item: &TurnItem, outcome: TurnOutcome) -> Vec<Output<Nobody>> {
@@ -312,6 +306,67 @@ fn an_id_that_is_not_durable_while_the_filter_is_filled_anew_is_known_to_it() {
 }
 
 #[test]
+fn an_id_that_is_made_while_the_filter_is_filled_anew_is_known_to_it() {
+    let mut bench = Bench::new(0);
+    let mut out = Vec::new();
+    for index in 0..4 {
+        bench.turn_to(&format!("i{index}"));
+        for request in [bench.start_request(), terminate(), Request::Purge] {
+            let asked = bench.asked(request);
+            out = bench.ahead(asked);
+        }
+    }
+    assert!(out.iter().any(|output| matches!(output, Output::Fingerprints)));
+    bench.turn_to("late");
+    let start = bench.asked(bench.start_request());
+    let item = turn(bench.ahead(start)).unwrap();
+    // The store was read before that was durable.
+    bench.ahead(Input::Fingerprints {
+        fingerprints: Vec::new(),
+        is_last: true,
+        epoch: Epoch(1),
+    });
+    bench.sleep(&item, Duration::from_hours(1));
+    assert_eq!(bench.partition.memory().0, 0, "it has left memory");
+    let out = bench.ask(Request::Info);
+    assert!(out.iter().any(|output| matches!(output, Output::Load(_))), "{out:?}");
+}
+
+/// Both have the same id, and their calls the same number.
+#[test]
+fn the_result_of_a_purged_instance_does_not_count_for_the_next_one() {
+    let mut bench = Bench::new(usize::MAX);
+    let begin = |bench: &mut Bench| {
+        let item = bench.start();
+        let task = ActionKind::ScheduleTask {
+            name: Name::new("work").unwrap(),
+            version: None,
+            input: None,
+            tags: Tags::new(),
+        };
+        let out = bench.turned(&item, TurnOutcome::Answer(answer_with(&item, task)));
+        offered(&out).expect("it is handed out")
+    };
+    let old = begin(&mut bench);
+    bench.ask(terminate());
+    bench.ask(Request::Purge);
+    let new = begin(&mut bench);
+    assert_eq!((&old.instance, old.occurrence), (&new.instance, new.occurrence));
+    let late = |key: &TaskKey| Input::TaskDone {
+        key: key.clone(),
+        outcome: Outcome::Completed(None),
+    };
+    assert!(turn(bench.step(late(&old))).is_none(), "it waits for a call of its own");
+    assert_eq!(bench.partition.counts().dropped, 1);
+    let lost = Input::TaskRedelivered {
+        key: old,
+        deliveries: 1,
+    };
+    assert!(offered(&bench.step(lost)).is_none(), "nobody waits for that call");
+    assert!(turn(bench.step(late(&new))).is_some());
+}
+
+#[test]
 fn waits_that_nobody_listens_to_do_not_pile_up() {
     let mut bench = Bench::new(usize::MAX);
     for index in 0..100 {
@@ -453,6 +508,21 @@ fn consumed(out: &[Output<Nobody>]) -> Vec<u32> {
         _ => None,
     });
     commits.map(|place| place.index).collect()
+}
+
+/// The call that is handed out.
+fn offered(out: &[Output<Nobody>]) -> Option<TaskKey> {
+    out.iter().find_map(|output| match output {
+        Output::Dispatch { offer, .. } => Some(offer.key.clone()),
+        _ => None,
+    })
+}
+
+fn answer_with(item: &TurnItem, kind: ActionKind) -> TurnAnswer {
+    TurnAnswer {
+        actions: vec![Action { id: 0, kind }],
+        ..nothing_more(item)
+    }
 }
 
 fn nothing_more(item: &TurnItem) -> TurnAnswer {

@@ -121,6 +121,15 @@ pub fn a_hub_made_anew_is_empty_and_knows_no_old_fence(store: &dyn Store) {
     old.start(&instance("order-1"));
     old.flush();
     old.start(&instance("order-2"));
+    let late = old.take_group();
+    old.start(&instance("order-3"));
+    done(store.delete_hub(&hub("Again")));
+    done(store.create_hub(&hub("Again"), 1, CREATED_AT));
+    let error = refused(store.commit(Arc::new(late)));
+    assert!(
+        matches!(error, Error::Fenced { .. }),
+        "before anybody has claimed it: {error}"
+    );
     done(store.delete_hub(&hub("Again")));
     let mut new = Owner::new(store, "Again", 1);
     new.claim();

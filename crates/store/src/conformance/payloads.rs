@@ -201,6 +201,10 @@ pub fn keys_come_back_oldest_first_and_expire(store: &dyn Store) {
         Some(2),
         "those of the first day are forgotten"
     );
+    // At the very moment at which the time of the last one is over.
+    owner.now = owner.now.plus(Duration::from_hours(24));
+    raise(&mut owner, "at the end");
+    owner.check();
     owner.now = owner.now.plus(Duration::from_hours(48));
     raise(&mut owner, "d");
     raise(&mut owner, "e");

@@ -70,10 +70,13 @@ fn page_bytes(path: &Path) -> io::Result<usize> {
     // A file that is still empty has pages as we make them.
     Ok(match file.read_exact(&mut header) {
         // 1 stands for 65536.
-        Ok(()) => match u16::from_be_bytes([header[16], header[17]]) {
-            1 => 1 << 16,
-            bytes => usize::from(bytes),
-        },
+        Ok(()) => {
+            let [.., high, low] = header;
+            match u16::from_be_bytes([high, low]) {
+                1 => 1 << 16,
+                bytes => usize::from(bytes),
+            }
+        }
         Err(_) => usize::try_from(PAGE_BYTES).unwrap_or(0),
     })
 }

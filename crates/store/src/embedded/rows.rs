@@ -106,7 +106,7 @@ impl Tables<'_> {
                         sum,
                         body,
                     } = chunk;
-                    changed += insert.execute(params![key.0, ordinal, first, events, is_cut, sum, &body[..]])?;
+                    changed += insert.execute(params![key.0, ordinal, first, events, is_cut, sum, &*body])?;
                     Ok(())
                 })?;
             }

@@ -1,6 +1,7 @@
 //! Damage is found, by the check and by the reader that meets it, and never taken for data (P7).
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::OFF;
@@ -9,11 +10,11 @@ use rusqlite::Connection;
 use taskhub_core::action::ActionKind;
 use taskhub_core::control;
 use taskhub_core::event::Tags;
-use taskhub_core::id::InstanceId;
+use taskhub_core::id::{IdempotencyKey, InstanceId};
 use taskhub_core::message::{Outcome, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
-use taskhub_store::conformance::{Owner, block_on, instance, name};
+use taskhub_store::conformance::{Owner, block_on, instance, name, refused};
 use taskhub_store::embedded::{EmbeddedStore, resum};
 use taskhub_store::{Error, ExecutionKey, HistoryRange, Recovered, Selection, Store};
 
@@ -97,6 +98,15 @@ fn the_check_finds_every_kind_of_contradiction() {
         ("DELETE FROM part", "belong to nothing"),
         ("UPDATE part SET next_seq = 1", "would give commit number 1"),
         ("UPDATE part SET next_number = 6", "would give instance number 6"),
+        // The last numbers that were given.
+        (
+            "UPDATE part SET next_seq = (SELECT max(seq) FROM outbox)",
+            "would give commit number",
+        ),
+        (
+            "UPDATE part SET next_number = (SELECT max(inst) & 0xFFFFFFFFFF FROM instance)",
+            "would give instance number",
+        ),
     ];
     for (damage, expected) in cases {
         let found = problems(damage, true);
@@ -148,6 +158,81 @@ fn the_check_finds_a_change_of_any_column() {
         let found = problems(&damage, false);
         assert!(!found.is_empty(), "{damage}");
     }
+}
+
+#[test]
+fn a_history_whose_last_events_are_missing_is_not_taken_for_a_whole_one() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let mut owner = Owner::new(&store, "Damage", 1);
+    let id = instance("order-1");
+    owner.start(&id);
+    owner.turn(&id, Vec::new());
+    owner.flush();
+    owner.with(&id, |state, now| {
+        control::raise_event(state, name("Go"), None, None, now).unwrap_or(None)
+    });
+    owner.complete(&id, None);
+    owner.flush();
+    let state = owner.state(&id).unwrap();
+    let execution = ExecutionKey {
+        partition: owner.lease(0).partition.clone(),
+        number: state.number,
+        ordinal: 0,
+    };
+    let events = state.history_events;
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    let last = "DELETE FROM history WHERE first = (SELECT max(first) FROM history)";
+    assert_eq!(file.execute(last, []).unwrap(), 1);
+    drop(file);
+    for range in [HistoryRange::ALL, HistoryRange::from(events - 1)] {
+        let error = refused(store.history(&execution, range));
+        assert!(
+            matches!(&error, Error::Corrupt { what, .. } if what.contains(&format!("there should be {events}"))),
+            "{error}"
+        );
+    }
+}
+
+/// Without it a request that was accepted would be accepted once more.
+#[test]
+fn an_idempotency_key_that_is_missing_is_noticed() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let mut owner = Owner::new(&store, "Damage", 1);
+    let id = instance("order-1");
+    owner.start_with(&StartRequest {
+        key: IdempotencyKey::new("once").ok(),
+        ..Owner::request(&id)
+    });
+    owner.flush();
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    assert_eq!(file.execute("DELETE FROM seen_key", []).unwrap(), 1);
+    drop(file);
+    let error = refused(store.load(&owner.lease(0).partition, std::slice::from_ref(&id)));
+    assert!(
+        matches!(&error, Error::Corrupt { what, .. } if what.contains("of 1 in `seen_key` 0")),
+        "{error}"
+    );
+}
+
+/// Otherwise the next count would be as wrong, with a checksum that is right.
+#[test]
+fn a_count_that_is_damaged_is_not_counted_on() {
+    let scratch = Scratch::new();
+    let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
+    let mut owner = Owner::new(&store, "Damage", 1);
+    owner.start(&instance("order-1"));
+    owner.flush();
+    let file = Connection::open(scratch.path().join("store.db")).unwrap();
+    assert_eq!(file.execute("UPDATE status_count SET n = n + 1", []).unwrap(), 1);
+    drop(file);
+    owner.start(&instance("order-2"));
+    let error = refused(store.commit(Arc::new(owner.take_group())));
+    assert!(
+        matches!(&error, Error::Corrupt { what, .. } if what.contains("the count of instances")),
+        "{error}"
+    );
 }
 
 #[test]

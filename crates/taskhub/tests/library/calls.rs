@@ -360,7 +360,7 @@ fn a_child_under_an_id_that_no_url_leads_to_is_refused_where_it_is_asked_for() {
                 .orchestrator("Child", child),
         );
         let why = format!(
-            "`{id}` is no instance id: clients take `.` and `..` out of a URL, so that none leads to the instance"
+            "invalid instance id `{id}`: clients take `.` and `..` out of a URL, so that none leads to the instance"
         );
         let said = hub.run_orchestrator::<String, _>("Parent", id).unwrap();
         assert_eq!(said, format!("{why} / {why}"));
