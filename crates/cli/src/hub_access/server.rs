@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::{Method, StatusCode};
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
+use taskhub_api::client::{Answer, Request};
+use taskhub_api::percent::encode;
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
@@ -16,7 +18,7 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 use taskhub_server::token;
 
-use super::http::{Answer, Ask, Http, encode};
+use super::http::{Credentials, Http, request};
 use super::wire;
 use super::{HubSize, Outcome, Purged, Record, Rows, refused_token};
 use crate::find::running::Running;
@@ -54,21 +56,21 @@ struct Items<T> {
 
 impl Served {
     /// A hub at a server; nothing is sent yet.
-    pub(crate) fn new(url: &str, key: Option<String>, hub: HubName) -> Result<Self> {
+    pub(crate) fn new(url: &str, credentials: &Credentials, hub: HubName) -> Result<Self> {
         Ok(Self {
-            http: Http::new(url, key)?,
+            http: Http::new(url, credentials)?,
             hub,
         })
     }
 
     /// The hub at a server that left word of itself in its store's folder; nothing is sent yet.
-    pub(crate) fn of_store(running: &Running, key: Option<String>, hub: HubName) -> Result<Self> {
-        let http = Http::new(&running.url(), key)?.of_process(running.pid);
+    pub(crate) fn of_store(running: &Running, credentials: &Credentials, hub: HubName) -> Result<Self> {
+        let http = Http::new(&running.url(), credentials)?.of_process(running.pid);
         Ok(Self { http, hub })
     }
 
-    /// Connects, so that a server that is going away is noticed before anything is asked of it.
-    pub(super) async fn reach(&mut self) -> Result<()> {
+    /// Whether it listens, so that a server that is going away is noticed before anything is asked of it.
+    pub(super) async fn reach(&self) -> Result<()> {
         self.http.reach().await
     }
 
@@ -81,7 +83,7 @@ impl Served {
     }
 
     /// Asks; `None` if the hub or the instance does not exist.
-    async fn find<T: DeserializeOwned>(&mut self, ask: Ask) -> Result<Option<T>> {
+    async fn find<T: DeserializeOwned>(&mut self, ask: Request) -> Result<Option<T>> {
         let answer = self.http.ask(ask).await?;
         if answer.status == StatusCode::NOT_FOUND && is_missing(&answer) {
             return Ok(None);
@@ -120,7 +122,7 @@ impl Served {
 
     pub(super) async fn record(&mut self, id: &InstanceId) -> Result<Option<Record>> {
         let path = self.instance_path(id, "?payloads=text");
-        let shown: Option<wire::Instance> = self.find(Ask::new(Method::GET, path)).await?;
+        let shown: Option<wire::Instance> = self.find(request(Method::GET, path)).await?;
         let read = |shown: wire::Instance| {
             let unreadable = || unreadable("an instance");
             Ok(Record {
@@ -135,7 +137,7 @@ impl Served {
     /// Waits some seconds for the end of an instance; whether it came is seen in its record.
     pub(super) async fn wait_for_end(&mut self, id: &InstanceId) -> Result<()> {
         let path = self.instance_path(id, "/wait?for=ended&timeout=5");
-        let _met: Option<IgnoredAny> = self.find(Ask::new(Method::GET, path)).await?;
+        let _met: Option<IgnoredAny> = self.find(request(Method::GET, path)).await?;
         Ok(())
     }
 
@@ -150,7 +152,7 @@ impl Served {
         let mut from = 0;
         loop {
             let path = self.instance_path(id, &format!("/history?from={from}"));
-            let Some(part) = self.find::<Part>(Ask::new(Method::GET, path)).await? else {
+            let Some(part) = self.find::<Part>(request(Method::GET, path)).await? else {
                 return Ok(None);
             };
             for item in &part.items {
@@ -185,7 +187,7 @@ impl Served {
             token::read(after, &self.hub, filter).map_err(refused_token)?;
             add("cursor", after);
         }
-        let found: Option<Items<wire::Instance>> = self.find(Ask::new(Method::GET, path)).await?;
+        let found: Option<Items<wire::Instance>> = self.find(request(Method::GET, path)).await?;
         let Some(found) = found else {
             return Ok(Rows::default());
         };
@@ -197,26 +199,28 @@ impl Served {
         })
     }
 
-    pub(super) async fn start(&mut self, request: StartRequest, is_stated: bool) -> Result<()> {
-        let if_exists = match &request.reuse {
+    pub(super) async fn start(&mut self, wanted: StartRequest, is_stated: bool) -> Result<()> {
+        let if_exists = match &wanted.reuse {
             ReusePolicy::ReplaceAny => "replace-any",
             ReusePolicy::Replace(_) => "error",
             ReusePolicy::ReplaceEnded if is_stated => "replace-ended",
             ReusePolicy::ReplaceEnded => "default",
         };
         let head = json!({
-            "name": request.name.as_str(),
-            "instanceId": request.instance.as_str(),
-            "version": request.version.as_ref().map(Name::as_str),
+            "name": wanted.name.as_str(),
+            "instanceId": wanted.instance.as_str(),
+            "version": wanted.version.as_ref().map(Name::as_str),
             "ifExists": if_exists,
-            "idempotencyKey": request.key.as_ref().map(IdempotencyKey::as_str),
-            "repeats": match request.repeats {
+            "idempotencyKey": wanted.key.as_ref().map(IdempotencyKey::as_str),
+            "repeats": match wanted.repeats {
                 Repeats::Always => "always",
                 Repeats::WhileLive => "while-live",
             },
         });
-        let mut ask = Ask::new(Method::POST, self.path("/instances")).json(with_input(&head, request.input.as_ref()));
-        ask.patience = START_TIMEOUT;
+        let body = with_input(&head, wanted.input.as_ref());
+        let ask = request(Method::POST, self.path("/instances"))
+            .json(body)
+            .within(START_TIMEOUT);
         let answer = self.http.ask(ask).await?;
         if answer.status.is_success() {
             return Ok(());
@@ -247,7 +251,7 @@ impl Served {
     }
 
     async fn control(&mut self, id: &InstanceId, verb: &str, body: Bytes) -> Result<Outcome> {
-        let ask = Ask::new(Method::POST, self.instance_path(id, verb)).json(body);
+        let ask = request(Method::POST, self.instance_path(id, verb)).json(body);
         let answer = self.http.ask(ask).await?;
         if answer.status.is_success() {
             return Ok(Outcome::Done);
@@ -281,8 +285,8 @@ impl Served {
             "idPrefix": filter.id_prefix,
             "all": true,
         });
-        let mut ask = Ask::new(Method::POST, self.path("/instances/purge")).json(body.to_string().into());
-        ask.patience = PURGE_TIMEOUT;
+        let ask = request(Method::POST, self.path("/instances/purge"));
+        let ask = ask.json(body.to_string()).within(PURGE_TIMEOUT);
         let Some(gone) = self.find::<Gone>(ask).await? else {
             return Ok(None);
         };
@@ -299,7 +303,7 @@ impl Served {
         struct Hub {
             name: String,
         }
-        let ask = Ask::new(Method::GET, "/api/v1/hubs".to_owned());
+        let ask = request(Method::GET, "/api/v1/hubs".to_owned());
         let answer = self.http.ask(ask).await?;
         let list: Items<Hub> = self.read(&answer)?;
         let names = list.items.into_iter().map(|hub| HubName::new(&hub.name).ok());
@@ -313,7 +317,7 @@ impl Served {
             instances: u64,
             by_status: std::collections::BTreeMap<String, u64>,
         }
-        let ask = Ask::new(Method::GET, format!("/api/v1/hubs/{hub}/stats"));
+        let ask = request(Method::GET, format!("/api/v1/hubs/{hub}/stats"));
         let stats: Option<Stats> = self.find(ask).await?;
         let is_active = |word: &str| wire::status(word).is_none_or(|status| !status.is_terminal());
         Ok(stats.map(|stats| HubSize {
@@ -330,7 +334,7 @@ impl Served {
 
     pub(super) async fn delete_hub(&mut self) -> Result<bool> {
         let hub = self.hub.clone();
-        let ask = Ask::new(Method::DELETE, self.path(&format!("?confirm={hub}")));
+        let ask = request(Method::DELETE, self.path(&format!("?confirm={hub}")));
         Ok(self.find::<Value>(ask).await?.is_some())
     }
 }
