@@ -15,7 +15,6 @@ mod query;
 mod respond;
 mod room;
 mod routes;
-mod shapes;
 mod time;
 pub mod token;
 
@@ -43,7 +42,7 @@ use problem::Problem;
 use query::Query;
 pub(crate) use respond::Response;
 use routes::{Call, Operation, Place, Surface};
-use shapes::DeletedHub;
+use taskhub_api::removal::DeletedHub;
 
 /// Header of the key, beside `?code=` (H30).
 const KEY_HEADER: &str = "x-functions-key";
