@@ -1,10 +1,10 @@
 //! Instances in our own JSON (L62): payloads as JSON values, absent members null.
 
+use taskhub_api::time::fine;
 use taskhub_core::id::{HubName, Name};
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 
-use super::dates::in_json;
 use super::json::Json;
 use crate::hub_access::Record;
 
@@ -12,7 +12,7 @@ use crate::hub_access::Record;
 pub(crate) fn instance(hub: &HubName, record: &Record) -> Json {
     let info = &record.info;
     let text = |text: &str| Json::Text(text.to_owned());
-    let time = |at: Timestamp| Json::Text(in_json(at));
+    let time = |at: Timestamp| Json::Text(fine(at));
     let number = |number: u64| Json::Number(i64::try_from(number).unwrap_or(i64::MAX));
     let tags = info.tags.iter().map(|(key, value)| (key.clone(), text(value)));
     let failure = info.failure.as_deref().map(|failure| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use taskhub_api::client::{Answer, Authorities, Client, Error, Request};
+use taskhub_api::problem::reason;
 use taskhub_core::limits;
 
 use crate::files;
@@ -85,6 +86,7 @@ impl Http {
     pub(crate) fn unexpected(&self, answer: &Answer) -> Stop {
         let status = answer.status.as_u16();
         let reason = reason(&answer.body);
+        let reason = reason.as_deref().unwrap_or("no reason given");
         let message = format!("{} answered {status}: {reason}", self.who);
         let exit = if answer.status.is_client_error() {
             exit::FAILED
@@ -134,32 +136,4 @@ fn authorities(file: &Path) -> Result<Authorities> {
     };
     let text = files::read(file).map_err(|error| wrong(&error))?;
     Authorities::of_pem(&text).map_err(|error| wrong(&error))
-}
-
-/// What an error object of either API or a text says (H41).
-fn reason(body: &[u8]) -> String {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let said = ["", "/error/message", "/ExceptionMessage", "/message", "/Message"]
-        .into_iter()
-        .find_map(|place| value.pointer(place).and_then(serde_json::Value::as_str));
-    said.unwrap_or("no reason given").to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reason_is_found_in_whatever_an_error_is_told_in() {
-        for (body, told) in [
-            (r#"{"error":{"code":"overloaded","message":"later"}}"#, "later"),
-            (r#"{"Message":"no","ExceptionMessage":"because"}"#, "because"),
-            (r#"{"message":"no"}"#, "no"),
-            (r#"{"Message":"no"}"#, "no"),
-            (r#""text""#, "text"),
-            ("<html>", "no reason given"),
-        ] {
-            assert_eq!(reason(body.as_bytes()), told);
-        }
-    }
 }

@@ -5,7 +5,6 @@ mod desk;
 pub(crate) mod http;
 mod server;
 pub(crate) mod stopped;
-mod wire;
 
 use std::path::Path;
 use std::time::Duration;

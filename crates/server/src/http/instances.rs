@@ -117,7 +117,10 @@ fn start_request(asked: &Asked<'_>, body: &Bytes, name: &str, instance: Option<&
     let key = idempotency_key(asked.head)?;
     let version = query.filled("version").or(app.config.default_version.as_deref());
     Ok(StartRequest {
-        instance: instance_id(instance.filter(|id| !id.is_empty()), key.as_ref())?,
+        instance: instance_id(
+            instance.filter(|id| !id.is_empty()),
+            key.as_ref().map(IdempotencyKey::as_str),
+        )?,
         name,
         version: version.map(Name::new).transpose().map_err(EngineError::from)?,
         input: payload::of_body(body, app.config.unwrap_json_strings)?,
@@ -170,7 +173,7 @@ fn reuse(asked: &Asked<'_>) -> Result<ReusePolicy, Problem> {
 }
 
 /// The id of a new instance: the given one, one derived from the key, or a random one (H21, H22, A31).
-fn instance_id(given: Option<&str>, key: Option<&IdempotencyKey>) -> Result<InstanceId, Problem> {
+fn instance_id(given: Option<&str>, key: Option<&str>) -> Result<InstanceId, Problem> {
     let Some(given) = given else {
         return Ok(id::fresh(key).map_err(EngineError::from)?);
     };

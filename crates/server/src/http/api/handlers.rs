@@ -15,7 +15,7 @@ use taskhub_api::instance::{Fields, Instance};
 use taskhub_api::time::just_after;
 use taskhub_api::{id as ids, status};
 use taskhub_core::date::read as read_moment;
-use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::json;
 use taskhub_core::limits;
 use taskhub_core::message::{ReusePolicy, StartRequest};
@@ -216,7 +216,7 @@ fn start_request(call: &Call<'_>, body: StartBody<'_>) -> Result<StartRequest, R
     Ok(StartRequest {
         instance: match body.instance_id {
             Some(id) => new_instance_id(&id)?,
-            None => ids::fresh(key.as_ref())?,
+            None => ids::fresh(key.as_ref().map(IdempotencyKey::as_str))?,
         },
         name: Name::new(&body.name)?,
         version: version.map(Name::new).transpose()?,
