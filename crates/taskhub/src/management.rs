@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use taskhub_api::instance::InstanceStatus;
+use taskhub_api::links;
 pub use taskhub_api::links::HttpManagementPayload;
 use taskhub_api::payload::Shown;
 use taskhub_core::id::InstanceId;
@@ -55,6 +56,15 @@ impl ClientBinding {
 fn path_of(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     rest.get(rest.find('/')?..)
+}
+
+impl From<links::ClientBinding> for ClientBinding {
+    /// The part of a server's own that the library needs.
+    fn from(binding: links::ClientBinding) -> Self {
+        Self {
+            management_urls: binding.management_urls,
+        }
+    }
 }
 
 /// The binding of the server in front of a hub, once there is one; shared by the hub's clients and activities.

@@ -1,5 +1,6 @@
 //! Instances and history events in the JSON of Core Tools (L33, L34).
 
+use taskhub_api::history::ends_turn;
 use taskhub_api::time::fine;
 use taskhub_core::event::{EventKind, HistoryEvent, Parent, Tags};
 use taskhub_core::failure::Failure;
@@ -55,10 +56,7 @@ pub(crate) fn history(events: &[HistoryEvent], shows_task_inputs: bool) -> Vec<J
     let mut values = Vec::with_capacity(events.len() + events.len() / 2);
     for (index, event) in events.iter().enumerate() {
         values.push(of_event(event, shows_task_inputs));
-        let is_last = events
-            .get(index + 1)
-            .is_none_or(|next| matches!(next.kind, EventKind::OrchestratorStarted));
-        if is_last {
+        if ends_turn(events, index) {
             values.push(with_envelope("OrchestratorCompleted", Vec::new(), -1, event.at));
         }
     }

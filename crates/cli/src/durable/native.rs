@@ -1,5 +1,6 @@
 //! Instances in our own JSON (L62): payloads as JSON values, absent members null.
 
+use taskhub_api::payload::Shown;
 use taskhub_api::time::fine;
 use taskhub_core::id::{HubName, Name};
 use taskhub_core::payload::Payload;
@@ -59,17 +60,11 @@ pub(crate) fn instance(hub: &HubName, record: &Record) -> Json {
 
 /// A payload as JSON: as it is stored if it is JSON that all clients can read, else as a text (H51).
 pub(crate) fn payload(payload: Option<&Payload>) -> Json {
-    let Some(payload) = payload else {
-        return Json::Null;
-    };
-    let text = payload.to_text();
-    if payload.levels_beyond_limit().is_some() {
-        return Json::Text(text);
-    }
-    if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() {
-        Json::Raw(text.trim().to_owned())
-    } else {
-        Json::Text(text)
+    match (Shown::new(payload), payload) {
+        (Shown::Json(json), _) => Json::Raw(json.get().to_owned()),
+        // All of it, also where it is blank.
+        (Shown::Text(_), Some(payload)) => Json::Text(payload.to_text()),
+        (Shown::Absent | Shown::Text(_), _) => Json::Null,
     }
 }
 
