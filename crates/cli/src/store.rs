@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
+use taskhub_api::time::fine;
 use taskhub_store::embedded::repair::{self, Accepted, Left, Saved};
 use taskhub_store::embedded::{EmbeddedStore, Figures, HubFigures, Options, Progress, figures};
 use taskhub_store::{Error as StoreError, Space, Store as _};
 
 use crate::args::StoreTool;
-use crate::durable::dates::in_json;
 use crate::durable::json::Json;
 use crate::durable::{compat, native};
 use crate::find::{self, HubSelector};
@@ -159,7 +159,7 @@ fn shape_of(HubFigures { hub, counts }: &HubFigures) -> Json {
     Json::object([
         ("hub", Json::Text(hub.name.to_string())),
         ("partitions", Json::Number(hub.partitions.into())),
-        ("createdTime", Json::Text(in_json(hub.created_at))),
+        ("createdTime", Json::Text(fine(hub.created_at))),
         ("instances", number(counts.iter().map(|(_, count)| count).sum())),
         ("statuses", Json::Object(each.collect())),
     ])

@@ -6,7 +6,7 @@
 //! `env NAME VALUE`, `in FOLDER`, `link NAME FOLDER`, `move FROM TO`, `server FOLDER OPTIONS` and `kill` prepare what
 //! follows; `absent PATH` says what must not be there, and from `unchanged FOLDER` on no command may change what the store in the folder holds. Ids,
 //! times and tokens that differ from run to run are shown as `<id>`, `<time>`, `<date>` and `<token>`; `$TOKEN` in a
-//! command is the last token that was printed, `$HOME` the home folder, `$PORT` the port of the last server.
+//! command is the last token that was printed, `$HOME` the folder of the script, in which `certificate` has those of servers, `$PORT` the port of the last server.
 //! `UPDATE=1 cargo test` writes what is printed now.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
@@ -39,8 +39,15 @@ struct Runner {
 impl Runner {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["app", "home", "bin"] {
+        for name in ["app", "home", "bin", "certificate"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificate");
+        for file in std::fs::read_dir(certificates).unwrap() {
+            let file = file.unwrap();
+            let copy = folder.path().join("certificate").join(file.file_name());
+            std::fs::copy(file.path(), &copy).unwrap();
+            keep_secret(&copy);
         }
         #[cfg(unix)]
         std::os::unix::fs::symlink(TASKHUB, folder.path().join("bin/func")).unwrap();
@@ -59,6 +66,7 @@ impl Runner {
     /// Starts a server in a folder, with options.
     fn serve(&mut self, line: &str) {
         let (folder, options) = line.split_once(' ').unwrap_or((line, ""));
+        let options = options.replace("$HOME", self.folder.path().to_str().unwrap());
         let options: Vec<&str> = options.split(' ').filter(|word| !word.is_empty()).collect();
         self.servers.push(Server::start(self.folder.path(), folder, &options));
     }
@@ -266,18 +274,34 @@ fn unheard(port: u16) -> TcpSocket {
     socket
 }
 
+/// Closes a file to others, as one keeps a key.
+fn keep_secret(path: &Path) {
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 /// Who holds the store while a script runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
     Nobody,
     Server,
+    /// One that speaks HTTPS, with a certificate of an authority that the system does not know.
+    TlsServer,
 }
 
 fn check(path: &Path, beside: Beside) {
     let script = std::fs::read_to_string(path).unwrap();
     let mut runner = Runner::new();
-    if beside == Beside::Server {
-        runner.serve("app --store .taskhub");
+    match beside {
+        Beside::Nobody => {}
+        Beside::Server => runner.serve("app --store .taskhub"),
+        Beside::TlsServer => {
+            let authority = runner.folder.path().join("certificate/ca.pem");
+            let authority = authority.to_str().unwrap().to_owned();
+            runner.env.push(("TASKHUB_CA_FILE".to_owned(), authority));
+            let tls = "--cert $HOME/certificate/server.pem --cert-key $HOME/certificate/server-key.pem";
+            runner.serve(&format!("app --store .taskhub {tls}"));
+        }
     }
     let mut shown = String::new();
     for line in script.lines() {
@@ -300,10 +324,8 @@ fn check(path: &Path, beside: Beside) {
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 let text = text.replace("\\n", "\n").replace("\\u{feff}", "\u{feff}");
                 std::fs::write(&path, text).unwrap();
-                #[cfg(unix)]
                 if path.extension().is_some_and(|extension| extension == "key") {
-                    // As one keeps a key.
-                    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+                    keep_secret(&path);
                 }
             }
             "server" => runner.serve(rest),
@@ -347,7 +369,7 @@ fn check(path: &Path, beside: Beside) {
                 }
             }
             // The server has made its store.
-            "absent" if beside == Beside::Server => {}
+            "absent" if beside != Beside::Nobody => {}
             "absent" => {
                 let path = runner.inside.join(rest);
                 assert!(!path.exists(), "{}: {rest} exists", path.display());
@@ -414,30 +436,35 @@ macro_rules! scripts {
 
 scripts! {
     article beside bulk connections doubts errors forms grammar help hubs inputs names paging projects refused reuse
-    servers settings shim unknown waits
+    servers settings shim tls unknown waits
 }
 
-/// The same scripts with the same answers beside a running server (L27): all those that are not about finding
-/// the store itself.
-mod beside_a_server {
-    use super::*;
+/// The same scripts with the same answers beside a running server (L27), over HTTP and over HTTPS: all those that are not
+/// about finding the store itself.
+macro_rules! beside_a_server {
+    ($($name:ident)*) => {
+        mod beside_a_server {
+            beside_a_server!(in Server: $($name)*);
+        }
+        mod beside_a_server_with_tls {
+            beside_a_server!(in TlsServer: $($name)*);
+        }
+    };
+    (in $beside:ident: $($name:ident)*) => {
+        $(
+            #[test]
+            #[cfg(unix)]
+            fn $name() {
+                let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/durable/");
+                let script = std::path::Path::new(folder).join(concat!(stringify!($name), ".txt"));
+                super::check(&script, super::Beside::$beside);
+            }
+        )*
+    };
+}
 
-    macro_rules! scripts {
-        ($($name:ident)*) => {
-            $(
-                #[test]
-                #[cfg(unix)]
-                fn $name() {
-                    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/durable/");
-                    check(&Path::new(folder).join(concat!(stringify!($name), ".txt")), Beside::Server);
-                }
-            )*
-        };
-    }
-
-    scripts! {
-        article bulk doubts forms grammar hubs inputs paging reuse unknown
-    }
+beside_a_server! {
+    article bulk doubts forms grammar hubs inputs paging reuse unknown
 }
 
 /// A store of its own, and a command in it.

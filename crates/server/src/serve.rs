@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use taskhub_api::links::ClientBinding;
 use taskhub_core::id::HubName;
 use taskhub_engine::Hub;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -148,9 +149,9 @@ fn check(config: &Config) -> Result<(), Error> {
 pub struct ClientBindings(Weak<App>);
 
 impl ClientBindings {
-    /// What a client library for a hub is made from, as JSON (H56), whether there is such a hub or not; absent when the
+    /// What a client library for a hub is made from (H56), whether there is such a hub or not; absent when the
     /// server has ended.
-    pub fn of(&self, hub: &HubName) -> Option<String> {
+    pub fn of(&self, hub: &HubName) -> Option<ClientBinding> {
         let app = self.0.upgrade()?;
         Some(http::client_binding(&app, hub))
     }
@@ -175,8 +176,8 @@ impl Listening {
         self.app.address
     }
 
-    /// What a client library is made from, as JSON (H56). The same is served to callers with the master key.
-    pub fn client_binding(&self) -> String {
+    /// What a client library is made from (H56). The same is served to callers with the master key.
+    pub fn client_binding(&self) -> ClientBinding {
         http::client_binding(&self.app, self.app.hubs.first())
     }
 

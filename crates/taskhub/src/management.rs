@@ -1,47 +1,18 @@
 //! Where instances are managed over HTTP, for programs that pass it on: the three calls that client
 //! libraries make of the document a server gives them, without asking it anything (H97).
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use taskhub_api::instance::InstanceStatus;
+use taskhub_api::links;
+pub use taskhub_api::links::HttpManagementPayload;
+use taskhub_api::payload::Shown;
 use taskhub_core::id::InstanceId;
-use taskhub_core::payload::Payload;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
-use taskhub_core::time::Timestamp;
 
 use crate::hub_error::HubError;
-
-/// What stands in the place of the id in a binding (H56).
-const PLACEHOLDER: &str = "INSTANCEID";
-
-/// Where an instance is managed (H54). Whoever has it needs nothing else, so it can be sent to other systems.
-///
-/// `{eventName}` and `{text}` in it are for the caller to replace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct HttpManagementPayload {
-    /// The instance.
-    pub id: String,
-    /// GET: its status.
-    pub status_query_get_uri: String,
-    /// POST: raises the event `{eventName}`.
-    pub send_event_post_uri: String,
-    /// POST: ends it, for the reason `{text}`.
-    pub terminate_post_uri: String,
-    /// POST: takes it back to before its failure, for the reason `{text}`.
-    pub rewind_post_uri: String,
-    /// DELETE: removes it.
-    pub purge_history_delete_uri: String,
-    /// POST: starts it anew.
-    pub restart_post_uri: String,
-    /// POST: sets it aside, for the reason `{text}`.
-    pub suspend_post_uri: String,
-    /// POST: lets it go on, for the reason `{text}`.
-    pub resume_post_uri: String,
-}
 
 /// What a server says of itself, for client libraries: its links, with a placeholder for the id (H56).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -77,27 +48,7 @@ impl ClientBinding {
 
     /// Where an instance is managed. Whether it exists does not matter.
     pub fn payload(&self, instance: &InstanceId) -> HttpManagementPayload {
-        let id = encoded(instance.as_str());
-        let mut payload = self.management_urls.map(|url| url.replace(PLACEHOLDER, &id));
-        instance.as_str().clone_into(&mut payload.id);
-        payload
-    }
-}
-
-impl HttpManagementPayload {
-    /// The same with every link changed.
-    fn map(&self, change: impl Fn(&str) -> String) -> Self {
-        Self {
-            id: self.id.clone(),
-            status_query_get_uri: change(&self.status_query_get_uri),
-            send_event_post_uri: change(&self.send_event_post_uri),
-            terminate_post_uri: change(&self.terminate_post_uri),
-            rewind_post_uri: change(&self.rewind_post_uri),
-            purge_history_delete_uri: change(&self.purge_history_delete_uri),
-            restart_post_uri: change(&self.restart_post_uri),
-            suspend_post_uri: change(&self.suspend_post_uri),
-            resume_post_uri: change(&self.resume_post_uri),
-        }
+        self.management_urls.for_instance(instance.as_str())
     }
 }
 
@@ -107,18 +58,13 @@ fn path_of(url: &str) -> Option<&str> {
     rest.get(rest.find('/')?..)
 }
 
-/// Everything but letters, digits and `- . _ ~` (H54).
-fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing into a text cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
+impl From<links::ClientBinding> for ClientBinding {
+    /// The part of a server's own that the library needs.
+    fn from(binding: links::ClientBinding) -> Self {
+        Self {
+            management_urls: binding.management_urls,
         }
     }
-    encoded
 }
 
 /// The binding of the server in front of a hub, once there is one; shared by the hub's clients and activities.
@@ -176,59 +122,11 @@ impl CheckStatusResponse {
     /// The result of an instance that has ended: its output if it completed, its status otherwise (H97).
     pub(crate) fn ended(info: &InstanceInfo) -> Self {
         match info.status {
-            RuntimeStatus::Completed => Self::json(200, &shown(info.output.as_ref())),
-            RuntimeStatus::Failed => Self::json(500, &StatusBody::new(info)),
-            _ => Self::json(200, &StatusBody::new(info)),
+            RuntimeStatus::Completed => Self::json(200, &Shown::new(info.output.as_ref())),
+            RuntimeStatus::Failed => Self::json(500, &InstanceStatus::new(info, true)),
+            _ => Self::json(200, &InstanceStatus::new(info, true)),
         }
     }
-}
-
-/// The status as the management API shows it (H50). The server has its own; a test there compares the two.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StatusBody<'a> {
-    name: &'a str,
-    instance_id: &'a str,
-    runtime_status: String,
-    input: Option<Box<RawValue>>,
-    custom_status: Option<Box<RawValue>>,
-    output: Option<Box<RawValue>>,
-    created_time: String,
-    last_updated_time: String,
-}
-
-impl<'a> StatusBody<'a> {
-    fn new(info: &'a InstanceInfo) -> Self {
-        Self {
-            name: info.name.as_str(),
-            instance_id: info.instance.as_str(),
-            runtime_status: info.status.to_string(),
-            input: shown(info.input.as_ref()),
-            custom_status: shown(info.custom_status.as_ref()),
-            output: shown(info.output.as_ref()),
-            created_time: whole_seconds(info.created_at),
-            last_updated_time: whole_seconds(info.updated_at),
-        }
-    }
-}
-
-/// A payload verbatim if it is JSON that all clients can read, and as a JSON string otherwise (H51).
-fn shown(payload: Option<&Payload>) -> Option<Box<RawValue>> {
-    let payload = payload?;
-    let text = payload.to_text();
-    if text.trim().is_empty() {
-        return RawValue::from_string("\"\"".to_owned()).ok();
-    }
-    let json = match payload.levels_beyond_limit() {
-        Some(_) => None,
-        None => RawValue::from_string(text.clone()).ok(),
-    };
-    json.or_else(|| serde_json::value::to_raw_value(&text).ok())
-}
-
-fn whole_seconds(moment: Timestamp) -> String {
-    let text = moment.to_string();
-    format!("{}Z", text.split('.').next().unwrap_or(&text))
 }
 
 #[cfg(test)]
@@ -282,14 +180,5 @@ mod tests {
     #[test]
     fn other_documents_are_refused() {
         assert_eq!(ClientBinding::parse("{}").unwrap_err().code(), "invalid-argument");
-    }
-
-    #[test]
-    fn payloads_are_shown_verbatim_where_they_are_json() {
-        let text = |payload: &str| shown(Some(&Payload::text(payload))).unwrap().get().to_owned();
-        assert_eq!(text("{\"b\": 1.10}"), "{\"b\": 1.10}");
-        assert_eq!(text("It was time"), "\"It was time\"");
-        assert_eq!(text(" "), "\"\"");
-        assert!(shown(None).is_none());
     }
 }

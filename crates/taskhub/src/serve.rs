@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 
 use crate::hub::Hub;
 use crate::hub_error::HubError;
-use crate::management::ClientBinding;
 
 impl Hub {
     /// Serves the hub over HTTP: the management API of Durable Functions and our own, probes and figures. It listens when
@@ -43,7 +42,7 @@ impl Hub {
     /// Outside a Tokio runtime with input and output enabled.
     pub async fn serve(&self, config: Config) -> Result<Served, HubError> {
         let listening = Server::new(Arc::clone(self.engine()), config).bind().await?;
-        self.set_client_binding(ClientBinding::parse(&listening.client_binding())?);
+        self.set_client_binding(listening.client_binding().into());
         let address = listening.address();
         let (stop, stopped) = oneshot::channel::<()>();
         let mut task = JoinSet::new();

@@ -17,13 +17,14 @@ use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use taskhub::Hub;
+use taskhub_api::client::Answer;
 use taskhub_server::{Config, Server};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::measure::{Reading, Spread, now};
 use super::report::{Run, to_f64};
-use crate::hub_access::http::{Answer, Ask, Http};
+use crate::hub_access::http::{Credentials, Http, request};
 use crate::report::{Result, Trouble};
 use crate::stop::Stop;
 
@@ -63,7 +64,7 @@ pub(crate) async fn run(folder: &Path, settings: &Settings) -> Result<Vec<Run>> 
     let mut tasks = JoinSet::new();
     let address = serve(&hub, &mut tasks).await?;
     let [(_, path), _] = STARTS;
-    let model = start(&mut client(address)?, path).await?;
+    let model = start(&client(address)?, path).await?;
     let bare = serve_bare(model.body, &mut tasks).await?;
     // What the first requests pay for and the others do not.
     many(bare, path, 2_000, settings.connections).await?;
@@ -141,7 +142,8 @@ async fn serve_bare(answer: Bytes, tasks: &mut JoinSet<()>) -> Result<SocketAddr
 
 /// A connection to a server of this process.
 pub(super) fn client(address: SocketAddr) -> Result<Http> {
-    Http::new(&format!("http://{address}"), None).map_err(|stop| unanswered("a server of the benchmark", stop))
+    Http::new(&format!("http://{address}"), &Credentials::default())
+        .map_err(|stop| unanswered("a server of the benchmark", stop))
 }
 
 /// What a benchmark says when a call of its own fails.
@@ -150,8 +152,8 @@ pub(super) fn unanswered(what: &str, stop: Stop) -> Trouble {
 }
 
 /// Starts one, and checks that this was acknowledged.
-pub(super) async fn start(client: &mut Http, path: &str) -> Result<Answer> {
-    let ask = Ask::new(Method::POST, path.to_owned()).json(Bytes::from_static(b"0"));
+pub(super) async fn start(client: &Http, path: &str) -> Result<Answer> {
+    let ask = request(Method::POST, path).json(Bytes::from_static(b"0"));
     let answer = client.ask(ask).await.map_err(|stop| unanswered("a start", stop))?;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "a start was refused");
     Ok(answer)
@@ -163,12 +165,12 @@ async fn many(address: SocketAddr, path: &'static str, count: usize, connections
     let mut lanes = JoinSet::new();
     for _ in 0..connections.min(count) {
         let begun = Arc::clone(&begun);
-        let mut client = client(address)?;
+        let client = client(address)?;
         lanes.spawn(async move {
             let mut taken = Vec::new();
             while begun.fetch_add(1, Ordering::Relaxed) < count {
                 let sent = now();
-                start(&mut client, path).await?;
+                start(&client, path).await?;
                 taken.push(sent.elapsed());
             }
             Ok::<_, Trouble>(taken)

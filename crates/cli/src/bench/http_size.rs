@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
-use hyper::{Method, StatusCode};
+use http::header::HeaderName;
+use http::{Method, StatusCode};
+use taskhub_api::client::{Answer, Request};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
@@ -15,7 +17,7 @@ use super::http::{client, serve, start, unanswered};
 use super::measure::{Spread, now};
 use super::report::{Run, to_f64};
 use super::size;
-use crate::hub_access::http::{Answer, Ask, Http};
+use crate::hub_access::http::{Http, request};
 use crate::report::{Result, Trouble};
 
 /// Starts that may be under way at once; when these are not enough, the pace is what the server can take.
@@ -25,6 +27,7 @@ const STARTS_BESIDE_PURGE: u32 = 100;
 /// How long a purge may take.
 const PURGE_PATIENCE: Duration = Duration::from_mins(5);
 
+const TOKEN: HeaderName = HeaderName::from_static("x-ms-continuation-token");
 const BASE: &str = "/runtime/webhooks/durabletask";
 const START: &str = "/runtime/webhooks/durabletask/orchestrators/Steps";
 
@@ -77,13 +80,13 @@ pub(crate) async fn run(folder: &Path, settings: &Settings) -> Result<Vec<Run>> 
 
 /// Times status reads by id and pages of a list.
 async fn reads(address: SocketAddr, settings: &Settings, run: &mut Run) -> Result<()> {
-    let mut client = client(address)?;
+    let client = client(address)?;
     let mut random = fastrand::Rng::with_seed(1);
     let mut spread = Spread::default();
     for _ in 0..settings.reads {
         let begin = now();
         let path = format!("{BASE}/instances/p{}", random.usize(0..settings.count));
-        let answer = call(&mut client, Ask::new(Method::GET, path)).await?;
+        let answer = call(&client, request(Method::GET, path)).await?;
         assert_eq!(answer.status, StatusCode::OK, "an instance is missing");
         spread.add(begin.elapsed());
     }
@@ -95,13 +98,15 @@ async fn reads(address: SocketAddr, settings: &Settings, run: &mut Run) -> Resul
     for _ in 0..settings.reads.max(settings.count.div_ceil(100)) {
         let path = format!("{BASE}/instances?top=100&runtimeStatus=Completed&createdTimeFrom=2000-01-01T00:00:00Z");
         let begin = now();
-        let mut ask = Ask::new(Method::GET, path);
-        ask.continuation = token.take();
-        let answer = call(&mut client, ask).await?;
+        let mut ask = request(Method::GET, path);
+        if let Some(token) = token.take() {
+            ask = ask.header(TOKEN, token);
+        }
+        let answer = call(&client, ask).await?;
         assert_eq!(answer.status, StatusCode::OK, "a list was refused");
         pages.add(begin.elapsed());
         // After the last page begins the first again.
-        token = answer.headers.get("x-ms-continuation-token").cloned();
+        token = answer.headers.get(TOKEN).cloned();
     }
     run.add_ms("page of 100 p50", pages.percentile(50))
         .add_ms("page of 100 p99", pages.percentile(99))
@@ -109,7 +114,7 @@ async fn reads(address: SocketAddr, settings: &Settings, run: &mut Run) -> Resul
     Ok(())
 }
 
-async fn call(client: &mut Http, ask: Ask) -> Result<Answer> {
+async fn call(client: &Http, ask: Request) -> Result<Answer> {
     client.ask(ask).await.map_err(|stop| unanswered("a call", stop))
 }
 
@@ -126,9 +131,8 @@ async fn purge(address: SocketAddr, settings: &Settings) -> Result<Run> {
     let begin = now();
     // Ids of the starts beside it are hexadecimal, so that none of them is meant.
     let path = format!("{BASE}/instances?createdTimeFrom=2000-01-01T00:00:00Z&instanceIdPrefix=p");
-    let mut ask = Ask::new(Method::DELETE, path);
-    ask.patience = PURGE_PATIENCE;
-    let answer = call(&mut client(address)?, ask).await?;
+    let ask = request(Method::DELETE, path).within(PURGE_PATIENCE);
+    let answer = call(&client(address)?, ask).await?;
     let took = begin.elapsed();
     let mut beside = pacer.end().await?;
     let expected = format!("{{\"instancesDeleted\":{}}}", settings.count);
@@ -222,11 +226,11 @@ async fn pace(address: SocketAddr, rate: u32, mut stopped: oneshot::Receiver<()>
 async fn start_one(address: SocketAddr, idle: Arc<Mutex<Vec<Http>>>) -> Result<Duration, Trouble> {
     let begin = now();
     let used = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let mut client = match used {
+    let client = match used {
         Some(client) => client,
         None => client(address)?,
     };
-    start(&mut client, START).await?;
+    start(&client, START).await?;
     let took = begin.elapsed();
     idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
     Ok(took)

@@ -1,5 +1,7 @@
 //! Instances and history events in the JSON of Core Tools (L33, L34).
 
+use taskhub_api::history::ends_turn;
+use taskhub_api::time::fine;
 use taskhub_core::event::{EventKind, HistoryEvent, Parent, Tags};
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{ExecutionId, InstanceId, Name};
@@ -7,7 +9,6 @@ use taskhub_core::payload::Payload;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 
-use super::dates::in_json;
 use super::json::Json;
 
 /// The time of an end that has not come.
@@ -21,7 +22,7 @@ pub(crate) fn instance(info: &InstanceInfo, history_bytes: u64) -> Json {
     let mut members = vec![
         (
             "CompletedTime",
-            Json::Text(completed.map_or_else(|| NO_TIME.to_owned(), in_json)),
+            Json::Text(completed.map_or_else(|| NO_TIME.to_owned(), fine)),
         ),
         ("CompressedSize", size.clone()),
         ("CreatedTime", time(info.created_at)),
@@ -55,10 +56,7 @@ pub(crate) fn history(events: &[HistoryEvent], shows_task_inputs: bool) -> Vec<J
     let mut values = Vec::with_capacity(events.len() + events.len() / 2);
     for (index, event) in events.iter().enumerate() {
         values.push(of_event(event, shows_task_inputs));
-        let is_last = events
-            .get(index + 1)
-            .is_none_or(|next| matches!(next.kind, EventKind::OrchestratorStarted));
-        if is_last {
+        if ends_turn(events, index) {
             values.push(with_envelope("OrchestratorCompleted", Vec::new(), -1, event.at));
         }
     }
@@ -187,7 +185,7 @@ fn version(version: Option<&Name>) -> Json {
 }
 
 fn time(at: Timestamp) -> Json {
-    Json::Text(in_json(at))
+    Json::Text(fine(at))
 }
 
 fn status(status: RuntimeStatus) -> Json {

@@ -29,13 +29,6 @@ pub(crate) fn in_sentence(moment: Timestamp) -> String {
     format!("{}/{}/{} {}", part(5, 7), part(8, 10), part(0, 4), part(11, 19))
 }
 
-/// A moment in JSON: no more digits of the fraction than needed (L32).
-pub(crate) fn in_json(moment: Timestamp) -> String {
-    let iso = moment.to_string();
-    let cut = iso.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
-    format!("{cut}Z")
-}
-
 fn relative(text: &str, now: Timestamp) -> Option<Timestamp> {
     let day = SECONDS_PER_DAY * TICKS_PER_SECOND;
     let today = now.ticks().div_euclid(day) * day;
@@ -103,6 +96,8 @@ fn ago(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use taskhub_api::time::fine;
+
     use super::*;
 
     fn now() -> Timestamp {
@@ -110,7 +105,7 @@ mod tests {
     }
 
     fn shown(text: &str) -> Option<String> {
-        read(text, now()).map(in_json)
+        read(text, now()).map(fine)
     }
 
     #[test]
@@ -155,7 +150,7 @@ mod tests {
             let sentence = in_sentence(moment);
             let again = read(&sentence, now()).unwrap();
             assert_eq!(in_sentence(again), sentence);
-            assert_eq!(read(&in_json(moment), now()), Some(moment));
+            assert_eq!(read(&fine(moment), now()), Some(moment));
         }
     }
 
@@ -213,6 +208,6 @@ mod tests {
         assert_eq!(in_sentence(now()), "11/22/2026 23:40:12");
         assert_eq!(in_sentence(MIN), "01/01/0001 00:00:00");
         assert_eq!(in_sentence(DEFAULT_BEFORE), "12/30/9999 23:59:59");
-        assert_eq!(in_json(DEFAULT_BEFORE), "9999-12-30T23:59:59.9999999Z");
+        assert_eq!(fine(DEFAULT_BEFORE), "9999-12-30T23:59:59.9999999Z");
     }
 }

@@ -203,6 +203,7 @@ impl Job<'_> {
             hub: common.task_hub_name.clone(),
             is_verbose: self.is_verbose(),
             key: self.key()?,
+            ca_file: self.ca_file(),
             is_for_server: false,
         };
         find::find(self.world, &selector, self.screen)
@@ -221,6 +222,13 @@ impl Job<'_> {
             value,
             is_of_environment,
         }))
+    }
+
+    /// File with the authorities that are trusted beside those of the system; it is read once they are needed.
+    fn ca_file(&self) -> Option<PathBuf> {
+        let file = self.common.ca_file.as_deref();
+        let file = file.or_else(|| self.world.filled("TASKHUB_CA_FILE").map(Path::new));
+        file.map(|file| self.world.path(file))
     }
 
     fn is_verbose(&self) -> bool {

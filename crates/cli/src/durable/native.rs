@@ -1,10 +1,11 @@
 //! Instances in our own JSON (L62): payloads as JSON values, absent members null.
 
+use taskhub_api::payload::Shown;
+use taskhub_api::time::fine;
 use taskhub_core::id::{HubName, Name};
 use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 
-use super::dates::in_json;
 use super::json::Json;
 use crate::hub_access::Record;
 
@@ -12,7 +13,7 @@ use crate::hub_access::Record;
 pub(crate) fn instance(hub: &HubName, record: &Record) -> Json {
     let info = &record.info;
     let text = |text: &str| Json::Text(text.to_owned());
-    let time = |at: Timestamp| Json::Text(in_json(at));
+    let time = |at: Timestamp| Json::Text(fine(at));
     let number = |number: u64| Json::Number(i64::try_from(number).unwrap_or(i64::MAX));
     let tags = info.tags.iter().map(|(key, value)| (key.clone(), text(value)));
     let failure = info.failure.as_deref().map(|failure| {
@@ -59,17 +60,11 @@ pub(crate) fn instance(hub: &HubName, record: &Record) -> Json {
 
 /// A payload as JSON: as it is stored if it is JSON that all clients can read, else as a text (H51).
 pub(crate) fn payload(payload: Option<&Payload>) -> Json {
-    let Some(payload) = payload else {
-        return Json::Null;
-    };
-    let text = payload.to_text();
-    if payload.levels_beyond_limit().is_some() {
-        return Json::Text(text);
-    }
-    if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() {
-        Json::Raw(text.trim().to_owned())
-    } else {
-        Json::Text(text)
+    match (Shown::new(payload), payload) {
+        (Shown::Json(json), _) => Json::Raw(json.get().to_owned()),
+        // All of it, also where it is blank.
+        (Shown::Text(_), Some(payload)) => Json::Text(payload.to_text()),
+        (Shown::Absent | Shown::Text(_), _) => Json::Null,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
+use taskhub_api::id::{self as ids, BadId};
 use taskhub_core::fnv::hash_128;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
@@ -14,12 +15,8 @@ use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
 use super::{Form, Interrupt, Job, dates, payload};
 use crate::find::Found;
 use crate::hub_access::{self, Intent, Record, Target};
-use crate::random::digits;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
-
-/// Characters that an id must not have on this surface (R1, H21).
-const FORBIDDEN: [char; 4] = ['/', '\\', '#', '?'];
 
 const EXITS: &[(u8, &str)] = &[
     DONE,
@@ -88,7 +85,7 @@ pub(super) async fn run(job: &mut Job<'_>, given: &StartNew) -> Result<()> {
     let name = Name::new(&given.function_name).map_err(|refusal| Stop::from(&refusal))?;
     let id = match &given.id {
         Some(id) => check_id(id)?,
-        None => InstanceId::new(&digits()?).map_err(|refusal| Stop::from(&refusal))?,
+        None => ids::fresh(None).map_err(|refusal| Stop::from(&refusal))?,
     };
     let kind = given.input_type.unwrap_or_default();
     let text = given.input.as_deref();
@@ -165,29 +162,24 @@ async fn begin(
 
 /// The id of a new instance; what is wrong with it is named.
 fn check_id(text: &str) -> Result<InstanceId> {
-    let bad = |why: String| Err(Stop::error(exit::USAGE, "bad-instance-id", why));
-    if let Some(letter) = text.chars().find(|letter| FORBIDDEN.contains(letter)) {
-        return bad(format!("an instance id must not contain `{letter}`"));
-    }
-    if let Some(letter) = text.chars().find(|letter| letter.is_control()) {
-        return bad(format!(
+    let bad = match ids::check(text) {
+        Ok(id) => return Ok(id),
+        Err(bad) => bad,
+    };
+    let why = match bad {
+        BadId::Character(letter) if letter.is_control() => format!(
             "an instance id must not contain the control character U+{:04X}",
             u32::from(letter)
-        ));
-    }
-    if text.starts_with('@') {
-        return bad("an instance id must not begin with `@`, which is for entities".to_owned());
-    }
-    if matches!(text, "." | "..") {
-        return bad("an instance id must not be `.` or `..`, since no URL leads to it".to_owned());
-    }
-    match InstanceId::new(text) {
-        Ok(id) => Ok(id),
-        Err(_) => bad(format!(
+        ),
+        BadId::Character(letter) => format!("an instance id must not contain `{letter}`"),
+        BadId::Entity => "an instance id must not begin with `@`, which is for entities".to_owned(),
+        BadId::Dots => "an instance id must not be `.` or `..`, since no URL leads to it".to_owned(),
+        BadId::Length => format!(
             "an instance id has 1 to 256 characters, and this one has {}",
             text.chars().count()
-        )),
-    }
+        ),
+    };
+    Err(Stop::error(exit::USAGE, "bad-instance-id", why))
 }
 
 /// The version that host.json names.

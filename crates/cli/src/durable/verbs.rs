@@ -91,6 +91,9 @@ pub(crate) struct Common {
     /// File that holds the key of the server.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+    /// PEM file of the authority that issued the server's certificate, trusted beside those of the system.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Format of the output [default: compat]
     #[arg(long, short, value_name = "FORMAT")]
     pub(crate) output: Option<Form>,

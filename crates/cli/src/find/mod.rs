@@ -50,6 +50,8 @@ pub(crate) struct HubSelector {
     pub(crate) is_verbose: bool,
     /// The key of the server.
     pub(crate) key: Option<GivenKey>,
+    /// File with the authorities that are trusted beside those of the system.
+    pub(crate) ca_file: Option<PathBuf>,
     /// Whether this is for a server, which is not looked for at another one.
     pub(crate) is_for_server: bool,
 }
@@ -72,6 +74,8 @@ pub(crate) struct Found {
     pub(crate) hub: HubName,
     /// The key that was given for a server.
     key: Option<GivenKey>,
+    /// File with the authorities that are trusted beside those of the system.
+    pub(crate) ca_file: Option<PathBuf>,
     /// Whether nobody said the name (L24).
     pub(crate) hub_is_default: bool,
     /// Whether a running server is used only because it was started for this folder (L15).
@@ -166,6 +170,7 @@ pub(crate) fn find(world: &World, selector: &HubSelector, screen: &mut Screen) -
         hub,
         hub_is_default,
         key,
+        ca_file: selector.ca_file.clone(),
         is_found_by_default: origin == Origin::Server,
         store_is_default: origin == Origin::Default,
         host,

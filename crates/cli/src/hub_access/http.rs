@@ -1,98 +1,58 @@
-//! Calls to a server, one connection for a command: a request, its whole answer, and what is said when none comes.
+//! Calls of a command to a server: how long they may take, and what is said when no answer comes.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{HeaderMap, HeaderValue};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode};
+use taskhub_api::client::{Answer, Authorities, Client, Error, Request};
+use taskhub_api::problem::reason;
 use taskhub_core::limits;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use crate::files;
 use crate::stop::{Result, Stop, exit};
 
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take (L57).
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of an answer: a page of the largest size, and a payload that is escaped.
 const ANSWER_BYTES_MAX: usize = 8 * limits::PAYLOAD_BYTES_MAX;
 
-/// A server.
+/// A server, and how messages name it.
 #[derive(Debug)]
 pub(crate) struct Http {
-    /// It as messages name it.
     who: String,
-    authority: String,
-    path: String,
-    key: Option<String>,
-    connection: Option<SendRequest<Full<Bytes>>>,
+    client: Client,
 }
 
-/// What is asked.
-#[derive(Debug)]
-pub(crate) struct Ask {
-    pub(crate) method: Method,
-    /// Path and query, encoded.
-    pub(crate) path: String,
-    is_json: bool,
-    pub(crate) body: Bytes,
-    pub(crate) patience: Duration,
-    /// Where a list goes on, as the page before said.
-    pub(crate) continuation: Option<HeaderValue>,
+/// How a command proves who it is, and whom it believes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    /// The key of the server.
+    pub(crate) key: Option<String>,
+    /// File with certificates of authorities that are trusted beside those of the system.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
-/// What is answered.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
-impl Ask {
-    /// A call without a body.
-    pub(crate) fn new(method: Method, path: String) -> Self {
-        Self {
-            method,
-            path,
-            is_json: false,
-            body: Bytes::new(),
-            patience: ANSWER_TIMEOUT,
-            continuation: None,
-        }
-    }
-
-    /// The same with a body, which is JSON.
-    pub(crate) fn json(mut self, body: Bytes) -> Self {
-        self.is_json = true;
-        self.body = body;
-        self
-    }
+/// A request without a body, that is given the time of L57.
+pub(crate) fn request(method: Method, path: impl Into<String>) -> Request {
+    Request::new(method, path, ANSWER_TIMEOUT)
 }
 
 impl Http {
-    /// A server by its URL and key; nothing is sent yet.
-    pub(crate) fn new(url: &str, key: Option<String>) -> Result<Self> {
-        let Some(rest) = url.strip_prefix("http://") else {
-            return Err(Stop::not_yet("a server behind https"));
-        };
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let path = path.trim_matches('/');
-        Ok(Self {
-            who: format!("the server at {url}"),
-            authority: authority.to_owned(),
-            path: if path.is_empty() {
-                String::new()
-            } else {
-                format!("/{path}")
-            },
-            key,
-            connection: None,
-        })
+    /// A server by its URL; nothing is sent yet.
+    pub(crate) fn new(url: &str, credentials: &Credentials) -> Result<Self> {
+        let who = format!("the server at {url}");
+        let is_tls = url.starts_with("https:");
+        let ca_file = credentials.ca_file.as_deref().filter(|_| is_tls);
+        let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
+        let client = Client::new(url, &authorities, ANSWER_BYTES_MAX).and_then(|client| match &credentials.key {
+            Some(key) => client.with_key(key),
+            None => Ok(client),
+        });
+        match client {
+            Ok(client) => Ok(Self { who, client }),
+            Err(error @ Error::Url { .. }) => Err(Stop::usage(error.to_string())),
+            Err(error) => Err(stop(&who, &error)),
+        }
     }
 
     /// The same, if its process is known, which messages then name.
@@ -101,21 +61,15 @@ impl Http {
         self
     }
 
-    /// Connects ahead of the first call.
-    pub(crate) async fn reach(&mut self) -> Result<()> {
-        self.connection = Some(self.connect().await?);
-        Ok(())
+    /// Whether anybody listens there.
+    pub(crate) async fn reach(&self) -> Result<()> {
+        self.client.reach().await.map_err(|error| stop(&self.who, &error))
     }
 
     /// Asks, and waits for the whole answer. What every call may be answered is told here.
-    pub(crate) async fn ask(&mut self, ask: Ask) -> Result<Answer> {
-        let patience = ask.patience;
-        let Ok(answer) = timeout(patience, self.exchange(ask)).await else {
-            let seconds = patience.as_secs();
-            let message = format!("{} did not answer within {seconds} seconds", self.who);
-            return Err(Stop::error(exit::UNAVAILABLE, "timed-out", message));
-        };
-        let answer = answer?;
+    pub(crate) async fn ask(&self, request: Request) -> Result<Answer> {
+        let answer = self.client.send(request).await;
+        let answer = answer.map_err(|error| stop(&self.who, &error))?;
         match answer.status {
             StatusCode::UNAUTHORIZED => Err(self.denied("wants a key, or another one", "not-authenticated")),
             StatusCode::FORBIDDEN => Err(self.denied("does not allow this to the key", "not-allowed")),
@@ -132,6 +86,7 @@ impl Http {
     pub(crate) fn unexpected(&self, answer: &Answer) -> Stop {
         let status = answer.status.as_u16();
         let reason = reason(&answer.body);
+        let reason = reason.as_deref().unwrap_or("no reason given");
         let message = format!("{} answered {status}: {reason}", self.who);
         let exit = if answer.status.is_client_error() {
             exit::FAILED
@@ -140,130 +95,45 @@ impl Http {
         };
         Stop::error(exit, "unexpected-answer", message)
     }
+}
 
-    async fn exchange(&mut self, ask: Ask) -> Result<Answer> {
-        let mut request = Request::builder()
-            .method(ask.method)
-            .uri(format!("{}{}", self.path, ask.path))
-            .header("host", &self.authority);
-        if let Some(key) = &self.key {
-            request = request.header("x-functions-key", key);
+/// What a command says of a call that got no answer, and what helps.
+fn stop(who: &str, error: &Error) -> Stop {
+    let (exit, code, message) = match error {
+        Error::TimedOut { limit } => {
+            let seconds = limit.as_secs();
+            let message = format!("{who} did not answer within {seconds} seconds");
+            (exit::UNAVAILABLE, "timed-out", message)
         }
-        if let Some(token) = ask.continuation {
-            request = request.header("x-ms-continuation-token", token);
+        Error::Header { .. } => (exit::FAILED, "configuration", error.to_string()),
+        error => (
+            exit::UNAVAILABLE,
+            "server-unreachable",
+            format!("cannot reach {who}: {error}"),
+        ),
+    };
+    let stop = Stop::error(exit, code, message);
+    match error {
+        Error::Untrusted | Error::NoAuthorities { .. } => {
+            stop.hint("name the certificate of the authority that issued it with `--ca-file FILE` or TASKHUB_CA_FILE")
         }
-        if ask.is_json {
-            request = request.header("content-type", "application/json");
-        }
-        let request = request
-            .body(Full::new(ask.body))
-            .map_err(|error| self.unreachable(&error.to_string()))?;
-        let mut connection = self.connect().await?;
-        let sent = connection.send_request(request).await;
-        let response = sent.map_err(|error| self.unreachable(&error.to_string()))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| self.unreachable(&error.to_string()))?.to_bytes();
-        self.connection = Some(connection);
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
-    }
-
-    async fn connect(&mut self) -> Result<SendRequest<Full<Bytes>>> {
-        if let Some(mut connection) = self.connection.take()
-            && connection.ready().await.is_ok()
-        {
-            return Ok(connection);
-        }
-        let has_port = self
-            .authority
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let address = if has_port {
-            self.authority.clone()
-        } else {
-            format!("{}:80", self.authority)
-        };
-        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(&address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.unreachable(&error.to_string())),
-            Err(_) => return Err(self.unreachable("no connection came about in time")),
-        };
-        // Small requests would wait for the other's acknowledgement otherwise (A11).
-        let _best_effort = stream.set_nodelay(true);
-        let shaken = handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|error| self.unreachable(&error.to_string()))?;
-        drive(connection);
-        Ok(sender)
-    }
-
-    fn unreachable(&self, why: &str) -> Stop {
-        let message = format!("cannot reach {}: {why}", self.who);
-        Stop::error(exit::UNAVAILABLE, "server-unreachable", message)
+        Error::WrongName { expected, .. } => stop.hint(format!(
+            "use a host name of the certificate in the URL, or give the server a certificate for {expected}"
+        )),
+        Error::NotTls => stop.hint("if it serves plain HTTP, use a URL that begins with http://"),
+        Error::NotHttp => stop.hint("if it serves HTTPS, use a URL that begins with https://"),
+        _ => stop,
     }
 }
 
-/// Moves the bytes of a connection beside the command that uses it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the connection has to move while its answer is waited for; it ends with the command"
-)]
-fn drive(connection: hyper::client::conn::http1::Connection<TokioIo<TcpStream>, Full<Bytes>>) {
-    tokio::spawn(async move {
-        // What goes wrong is told to whoever waits for an answer.
-        let _told = connection.await;
-    });
-}
-
-/// What an error object of either API or a text says (H41).
-fn reason(body: &[u8]) -> String {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let said = ["", "/error/message", "/ExceptionMessage", "/message", "/Message"]
-        .into_iter()
-        .find_map(|place| value.pointer(place).and_then(serde_json::Value::as_str));
-    said.unwrap_or("no reason given").to_owned()
-}
-
-/// A text as a part of a path or a query: all but letters, digits and `-._~` in percent form.
-pub(crate) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-            out.push('%');
-            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            out.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reason_is_found_in_whatever_an_error_is_told_in() {
-        for (body, told) in [
-            (r#"{"error":{"code":"overloaded","message":"later"}}"#, "later"),
-            (r#"{"Message":"no","ExceptionMessage":"because"}"#, "because"),
-            (r#"{"message":"no"}"#, "no"),
-            (r#"{"Message":"no"}"#, "no"),
-            (r#""text""#, "text"),
-            ("<html>", "no reason given"),
-        ] {
-            assert_eq!(reason(body.as_bytes()), told);
-        }
-    }
-
-    #[test]
-    fn texts_are_encoded_byte_by_byte() {
-        assert_eq!(encode("a-b.c_d~1"), "a-b.c_d~1");
-        assert_eq!(encode("a b/ü&="), "a%20b%2F%C3%BC%26%3D");
-    }
+/// The authorities in a file.
+fn authorities(file: &Path) -> Result<Authorities> {
+    let shown = file.display();
+    let wrong = |why: &dyn std::fmt::Display| {
+        let message = format!("cannot use the certificate authorities in {shown}: {why}");
+        let stop = Stop::error(exit::FAILED, "configuration", message);
+        stop.hint("`--ca-file` and TASKHUB_CA_FILE name a PEM file with the certificate of the authority")
+    };
+    let text = files::read(file).map_err(|error| wrong(&error))?;
+    Authorities::of_pem(&text).map_err(|error| wrong(&error))
 }

@@ -5,7 +5,6 @@ mod desk;
 pub(crate) mod http;
 mod server;
 pub(crate) mod stopped;
-mod wire;
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +24,7 @@ use crate::find::Found;
 use crate::find::connection::Place;
 use crate::find::running;
 use crate::stop::{Result, Stop, exit};
+use http::Credentials;
 use server::Served;
 use stopped::Stopped;
 
@@ -113,10 +113,16 @@ pub(crate) async fn open(found: &Found, intent: Intent) -> Result<Target> {
     match &found.place {
         Place::Server { url, token, .. } => {
             let key = found.key_for(url, found.is_found_by_default)?.or_else(|| token.clone());
-            Ok(Target::Served(Box::new(Served::new(url, key, found.hub.clone())?)))
+            let served = Served::new(url, &credentials(found, key), found.hub.clone())?;
+            Ok(Target::Served(Box::new(served)))
         }
         Place::Embedded { folder } => open_folder(found, folder, intent).await,
     }
+}
+
+fn credentials(found: &Found, key: Option<String>) -> Credentials {
+    let ca_file = found.ca_file.clone();
+    Credentials { key, ca_file }
 }
 
 async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Target> {
@@ -136,7 +142,7 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
         };
         if let Some(running) = running::of_store(folder).filter(|running| pid == 0 || running.pid == pid) {
             let key = found.key_for(&running.url(), true)?.or_else(|| running.token.clone());
-            let mut served = Served::of_store(&running, key, found.hub.clone())?;
+            let served = Served::of_store(&running, &credentials(found, key), found.hub.clone())?;
             match timeout(LOCK_PATIENCE, served.reach()).await {
                 Ok(Ok(())) => return Ok(Target::Served(Box::new(served))),
                 // It is on its way out, or was killed, and its store is soon free.

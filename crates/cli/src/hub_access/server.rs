@@ -1,23 +1,31 @@
 //! A hub that a server holds, asked over its own API (`/api/v1`), in which nothing is lost of what is stored.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::{Method, StatusCode};
-use serde::Deserialize;
+use http::{Method, StatusCode};
+use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
+use taskhub_api::calls::{
+    self, HistoryPart, HubDeleted, IfExists, Items, PurgeBody, RaiseBody, ReasonBody, StartBody, Stats,
+};
+use taskhub_api::client::{Answer, Request};
+use taskhub_api::instance::Instance;
+use taskhub_api::percent::encode;
+use taskhub_api::problem::Refusal;
+use taskhub_api::status::{of_word, word};
+use taskhub_api::time::{fine, just_before};
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
-use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
+use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
-use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 use taskhub_server::token;
 
-use super::http::{Answer, Ask, Http, encode};
-use super::wire;
+use super::http::{Credentials, Http, request};
 use super::{HubSize, Outcome, Purged, Record, Rows, refused_token};
 use crate::find::running::Running;
 use crate::stop::{Result, Stop, exit};
@@ -34,41 +42,23 @@ pub(crate) struct Served {
     hub: HubName,
 }
 
-/// The body of a refusal.
-#[derive(Debug, Deserialize)]
-struct Refusal {
-    error: Words,
-}
-
-#[derive(Debug, Deserialize)]
-struct Words {
-    code: String,
-    message: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Items<T> {
-    items: Vec<T>,
-    cursor: Option<String>,
-}
-
 impl Served {
     /// A hub at a server; nothing is sent yet.
-    pub(crate) fn new(url: &str, key: Option<String>, hub: HubName) -> Result<Self> {
+    pub(crate) fn new(url: &str, credentials: &Credentials, hub: HubName) -> Result<Self> {
         Ok(Self {
-            http: Http::new(url, key)?,
+            http: Http::new(url, credentials)?,
             hub,
         })
     }
 
     /// The hub at a server that left word of itself in its store's folder; nothing is sent yet.
-    pub(crate) fn of_store(running: &Running, key: Option<String>, hub: HubName) -> Result<Self> {
-        let http = Http::new(&running.url(), key)?.of_process(running.pid);
+    pub(crate) fn of_store(running: &Running, credentials: &Credentials, hub: HubName) -> Result<Self> {
+        let http = Http::new(&running.url(), credentials)?.of_process(running.pid);
         Ok(Self { http, hub })
     }
 
-    /// Connects, so that a server that is going away is noticed before anything is asked of it.
-    pub(super) async fn reach(&mut self) -> Result<()> {
+    /// Whether it listens, so that a server that is going away is noticed before anything is asked of it.
+    pub(super) async fn reach(&self) -> Result<()> {
         self.http.reach().await
     }
 
@@ -81,7 +71,7 @@ impl Served {
     }
 
     /// Asks; `None` if the hub or the instance does not exist.
-    async fn find<T: DeserializeOwned>(&mut self, ask: Ask) -> Result<Option<T>> {
+    async fn find<T: DeserializeOwned>(&mut self, ask: Request) -> Result<Option<T>> {
         let answer = self.http.ask(ask).await?;
         if answer.status == StatusCode::NOT_FOUND && is_missing(&answer) {
             return Ok(None);
@@ -101,7 +91,7 @@ impl Served {
 
     /// The refusal in an answer, with its word if that is one of ours.
     fn refused(&self, answer: &Answer) -> Stop {
-        let Ok(refusal) = serde_json::from_slice::<Refusal>(&answer.body) else {
+        let Ok(refusal) = serde_json::from_slice::<Refusal<'_>>(&answer.body) else {
             return self.http.unexpected(answer);
         };
         let Some(code) = crate::errors::known(&refusal.error.code) else {
@@ -115,18 +105,17 @@ impl Served {
             _ if answer.status.is_server_error() => exit::UNAVAILABLE,
             _ => exit::FAILED,
         };
-        Stop::error(exit, code, refusal.error.message)
+        Stop::error(exit, code, refusal.error.message.into_owned())
     }
 
     pub(super) async fn record(&mut self, id: &InstanceId) -> Result<Option<Record>> {
         let path = self.instance_path(id, "?payloads=text");
-        let shown: Option<wire::Instance> = self.find(Ask::new(Method::GET, path)).await?;
-        let read = |shown: wire::Instance| {
-            let unreadable = || unreadable("an instance");
+        let shown: Option<Instance<'_>> = self.find(request(Method::GET, path)).await?;
+        let read = |shown: Instance<'_>| {
             Ok(Record {
                 history_events: shown.history_length.unwrap_or(0),
                 history_bytes: shown.history_bytes.unwrap_or(0),
-                info: shown.into_info().ok_or_else(unreadable)?,
+                info: shown.try_into().map_err(unreadable)?,
             })
         };
         shown.map(read).transpose()
@@ -135,26 +124,20 @@ impl Served {
     /// Waits some seconds for the end of an instance; whether it came is seen in its record.
     pub(super) async fn wait_for_end(&mut self, id: &InstanceId) -> Result<()> {
         let path = self.instance_path(id, "/wait?for=ended&timeout=5");
-        let _met: Option<IgnoredAny> = self.find(Ask::new(Method::GET, path)).await?;
+        let _met: Option<IgnoredAny> = self.find(request(Method::GET, path)).await?;
         Ok(())
     }
 
     pub(super) async fn history(&mut self, id: &InstanceId) -> Result<Option<Vec<HistoryEvent>>> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Part {
-            items: Vec<Value>,
-            next_from: Option<usize>,
-        }
         let mut events = Vec::new();
         let mut from = 0;
         loop {
             let path = self.instance_path(id, &format!("/history?from={from}"));
-            let Some(part) = self.find::<Part>(Ask::new(Method::GET, path)).await? else {
+            let Some(part) = self.find::<HistoryPart<'_>>(request(Method::GET, path)).await? else {
                 return Ok(None);
             };
-            for item in &part.items {
-                events.push(wire::event(item).ok_or_else(|| unreadable("an event"))?);
+            for item in part.items {
+                events.push(item.try_into().map_err(unreadable)?);
             }
             match part.next_from {
                 Some(next) if next > from => from = next,
@@ -169,11 +152,12 @@ impl Served {
         add("limit", &rows_max.to_string());
         for (name, moment) in [("createdFrom", filter.created_from), ("createdTo", last(filter))] {
             if let Some(moment) = moment {
-                add(name, &moment.to_string());
+                add(name, &fine(moment));
             }
         }
         if !filter.statuses.is_empty() {
-            add("status", &words(&filter.statuses).join(","));
+            let words: Vec<&str> = filter.statuses.iter().map(|status| word(*status)).collect();
+            add("status", &words.join(","));
         }
         for (name, text) in [("name", &filter.name), ("idPrefix", &filter.id_prefix)] {
             if let Some(text) = text {
@@ -181,42 +165,46 @@ impl Served {
             }
         }
         if let Some(after) = after {
-            // The same tokens as those of a stopped store: what is wrong with one is told here.
-            token::read(after, &self.hub, filter).map_err(refused_token)?;
             add("cursor", after);
         }
-        let found: Option<Items<wire::Instance>> = self.find(Ask::new(Method::GET, path)).await?;
-        let Some(found) = found else {
+        let found: Result<Option<Items<Instance<'_>>>> = self.find(request(Method::GET, path)).await;
+        let found = found.map_err(|stop| match stop.code {
+            // All else that a list is asked with was checked, so it is the token that was given.
+            "invalid-argument" if after.is_some() => in_own_words(stop.message),
+            _ => stop,
+        });
+        let Some(found) = found? else {
             return Ok(Rows::default());
         };
-        let infos = found.items.into_iter().map(wire::Instance::into_info);
-        let rows: Option<Vec<_>> = infos.collect();
+        let infos = found
+            .items
+            .into_iter()
+            .map(|shown| shown.try_into().map_err(unreadable));
         Ok(Rows {
-            rows: rows.ok_or_else(|| unreadable("an instance"))?,
+            rows: infos.collect::<Result<_>>()?,
             next: found.cursor,
         })
     }
 
-    pub(super) async fn start(&mut self, request: StartRequest, is_stated: bool) -> Result<()> {
-        let if_exists = match &request.reuse {
-            ReusePolicy::ReplaceAny => "replace-any",
-            ReusePolicy::Replace(_) => "error",
-            ReusePolicy::ReplaceEnded if is_stated => "replace-ended",
-            ReusePolicy::ReplaceEnded => "default",
-        };
-        let head = json!({
-            "name": request.name.as_str(),
-            "instanceId": request.instance.as_str(),
-            "version": request.version.as_ref().map(Name::as_str),
-            "ifExists": if_exists,
-            "idempotencyKey": request.key.as_ref().map(IdempotencyKey::as_str),
-            "repeats": match request.repeats {
-                Repeats::Always => "always",
-                Repeats::WhileLive => "while-live",
+    pub(super) async fn start(&mut self, wanted: StartRequest, is_stated: bool) -> Result<()> {
+        let body = StartBody {
+            name: wanted.name.as_str().into(),
+            instance_id: Some(wanted.instance.as_str().into()),
+            input: json_of(wanted.input.as_ref())?,
+            version: wanted.version.as_ref().map(|version| version.as_str().into()),
+            tags: wanted.tags,
+            scheduled_start_time: wanted.scheduled_start.map(|moment| fine(moment).into()),
+            if_exists: match wanted.reuse {
+                ReusePolicy::ReplaceAny => IfExists::ReplaceAny,
+                ReusePolicy::Replace(_) => IfExists::Error,
+                ReusePolicy::ReplaceEnded if is_stated => IfExists::ReplaceEnded,
+                ReusePolicy::ReplaceEnded => IfExists::Default,
             },
-        });
-        let mut ask = Ask::new(Method::POST, self.path("/instances")).json(with_input(&head, request.input.as_ref()));
-        ask.patience = START_TIMEOUT;
+            idempotency_key: wanted.key.as_ref().map(|key| key.as_str().into()),
+            repeats: wanted.repeats.into(),
+        };
+        let ask = request(Method::POST, self.path("/instances"));
+        let ask = ask.json(written(&body)?).within(START_TIMEOUT);
         let answer = self.http.ask(ask).await?;
         if answer.status.is_success() {
             return Ok(());
@@ -236,18 +224,25 @@ impl Served {
         data: Option<&Payload>,
         key: Option<&IdempotencyKey>,
     ) -> Result<Outcome> {
-        let head = json!({ "name": name.as_str(), "idempotencyKey": key.map(IdempotencyKey::as_str) });
-        let body = with_input(&head, data);
+        let body = RaiseBody {
+            name: name.as_str().into(),
+            input: json_of(data)?,
+            idempotency_key: key.map(|key| key.as_str().into()),
+        };
+        let body = written(&body)?;
         self.control(id, "/raise", body).await
     }
 
     pub(super) async fn terminate(&mut self, id: &InstanceId, reason: Option<&str>) -> Result<Outcome> {
-        let body = json!({ "reason": reason }).to_string().into();
-        self.control(id, "/terminate", body).await
+        let body = ReasonBody {
+            reason: reason.map(Into::into),
+            recursive: false,
+        };
+        self.control(id, "/terminate", written(&body)?).await
     }
 
     async fn control(&mut self, id: &InstanceId, verb: &str, body: Bytes) -> Result<Outcome> {
-        let ask = Ask::new(Method::POST, self.instance_path(id, verb)).json(body);
+        let ask = request(Method::POST, self.instance_path(id, verb)).json(body);
         let answer = self.http.ask(ask).await?;
         if answer.status.is_success() {
             return Ok(Outcome::Done);
@@ -265,25 +260,17 @@ impl Served {
     }
 
     pub(super) async fn purge_some(&mut self, filter: &Filter, after: &mut Option<String>) -> Result<Option<Purged>> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Gone {
-            purged: u64,
-            #[serde(default)]
-            rows: u64,
-            is_complete: bool,
-        }
-        let body = json!({
-            "createdFrom": filter.created_from.map(|moment| moment.to_string()),
-            "createdTo": last(filter).map(|moment| moment.to_string()),
-            "statuses": words(&filter.statuses),
-            "name": filter.name,
-            "idPrefix": filter.id_prefix,
-            "all": true,
-        });
-        let mut ask = Ask::new(Method::POST, self.path("/instances/purge")).json(body.to_string().into());
-        ask.patience = PURGE_TIMEOUT;
-        let Some(gone) = self.find::<Gone>(ask).await? else {
+        let body = PurgeBody {
+            created_from: filter.created_from.map(|moment| fine(moment).into()),
+            created_to: last(filter).map(|moment| fine(moment).into()),
+            statuses: filter.statuses.iter().map(|status| word(*status).into()).collect(),
+            name: filter.name.as_deref().map(Into::into),
+            id_prefix: filter.id_prefix.as_deref().map(Into::into),
+            all: true,
+        };
+        let ask = request(Method::POST, self.path("/instances/purge"));
+        let ask = ask.json(written(&body)?).within(PURGE_TIMEOUT);
+        let Some(gone) = self.find::<calls::Purged>(ask).await? else {
             return Ok(None);
         };
         // Where to go on the server sees by itself: what is gone is not found again.
@@ -295,27 +282,17 @@ impl Served {
     }
 
     pub(super) async fn hubs(&mut self) -> Result<Vec<HubName>> {
-        #[derive(Deserialize)]
-        struct Hub {
-            name: String,
-        }
-        let ask = Ask::new(Method::GET, "/api/v1/hubs".to_owned());
+        let ask = request(Method::GET, "/api/v1/hubs".to_owned());
         let answer = self.http.ask(ask).await?;
-        let list: Items<Hub> = self.read(&answer)?;
-        let names = list.items.into_iter().map(|hub| HubName::new(&hub.name).ok());
-        names.collect::<Option<_>>().ok_or_else(|| unreadable("a hub"))
+        let list: Items<calls::Hub> = self.read(&answer)?;
+        let names = list.items.into_iter().map(|hub| HubName::new(&hub.name));
+        names.map(|name| name.map_err(unreadable)).collect()
     }
 
     pub(super) async fn size(&mut self, hub: &HubName) -> Result<Option<HubSize>> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Stats {
-            instances: u64,
-            by_status: std::collections::BTreeMap<String, u64>,
-        }
-        let ask = Ask::new(Method::GET, format!("/api/v1/hubs/{hub}/stats"));
-        let stats: Option<Stats> = self.find(ask).await?;
-        let is_active = |word: &str| wire::status(word).is_none_or(|status| !status.is_terminal());
+        let ask = request(Method::GET, format!("/api/v1/hubs/{hub}/stats"));
+        let stats: Option<Stats<'_>> = self.find(ask).await?;
+        let is_active = |word: &str| of_word(word).is_none_or(|status| !status.is_terminal());
         Ok(stats.map(|stats| HubSize {
             name: hub.clone(),
             instances: stats.instances,
@@ -330,43 +307,54 @@ impl Served {
 
     pub(super) async fn delete_hub(&mut self) -> Result<bool> {
         let hub = self.hub.clone();
-        let ask = Ask::new(Method::DELETE, self.path(&format!("?confirm={hub}")));
-        Ok(self.find::<Value>(ask).await?.is_some())
+        let ask = request(Method::DELETE, self.path(&format!("?confirm={hub}")));
+        Ok(self.find::<HubDeleted<'_>>(ask).await?.is_some())
     }
 }
 
 /// Whether a "not found" is about the hub or the instance, and not about the path.
 fn is_missing(answer: &Answer) -> bool {
-    let refusal: Option<Refusal> = serde_json::from_slice(&answer.body).ok();
-    refusal.is_some_and(|refusal| ["instance-not-found", "hub-not-found"].contains(&refusal.error.code.as_str()))
+    let refusal: Option<Refusal<'_>> = serde_json::from_slice(&answer.body).ok();
+    refusal.is_some_and(|refusal| ["instance-not-found", "hub-not-found"].contains(&refusal.error.code.as_ref()))
 }
 
-fn unreadable(what: &str) -> Stop {
-    let message = format!("the server's answer holds {what} that this version cannot read");
+fn unreadable(what: impl Display) -> Stop {
+    let message = format!("the server's answer holds what this version cannot read: {what}");
     Stop::error(exit::UNAVAILABLE, "unexpected-answer", message)
+}
+
+/// What a server says of a continuation token, in the words that a stopped store has for it. A server of another version
+/// may say it in others, which are handed on.
+fn in_own_words(message: String) -> Stop {
+    let refusals = [token::Refused::Unreadable, token::Refused::OtherFilter];
+    let refused = refusals.into_iter().find(|refused| refused.to_string() == message);
+    refused.map_or_else(|| Stop::usage(message), refused_token)
 }
 
 /// The last moment that a filter includes.
 fn last(filter: &Filter) -> Option<Timestamp> {
-    filter
-        .created_before
-        .map(|before| Timestamp::from_ticks(before.ticks() - 1))
+    filter.created_before.map(just_before)
 }
 
-fn words(statuses: &[RuntimeStatus]) -> Vec<String> {
-    statuses.iter().map(ToString::to_string).collect()
+/// The body of a request.
+fn written(body: &impl Serialize) -> Result<Bytes> {
+    let text = serde_json::to_vec(body);
+    text.map(Into::into).map_err(|error| unsendable(&error))
 }
 
-/// An object with a payload as its last member, byte for byte.
-fn with_input(head: &Value, input: Option<&Payload>) -> Bytes {
-    let mut body = head.to_string();
-    if let Some(input) = input {
-        body.truncate(body.len() - 1);
-        body.push_str(r#","input":"#);
-        body.push_str(&input.to_text());
-        body.push('}');
-    }
-    body.into()
+/// A payload as it is sent, byte for byte.
+fn json_of(payload: Option<&Payload>) -> Result<Option<Box<RawValue>>> {
+    let json = payload.map(|payload| serde_json::from_slice(payload.bytes()));
+    json.transpose().map_err(|error| unsendable(&error))
+}
+
+/// What commands send is made of texts and of JSON that was checked, which can always be written.
+fn unsendable(error: &serde_json::Error) -> Stop {
+    Stop::error(
+        exit::FAILED,
+        "invalid-argument",
+        format!("the request cannot be written: {error}"),
+    )
 }
 
 #[cfg(test)]
@@ -375,9 +363,13 @@ mod tests {
 
     #[test]
     fn a_payload_is_sent_as_it_is() {
-        let head = json!({"name": "F"});
-        let body = with_input(&head, Some(&Payload::text(r#"{"b": 1.0}"#)));
-        assert_eq!(body, r#"{"name":"F","input":{"b": 1.0}}"#);
-        assert_eq!(with_input(&head, None), r#"{"name":"F"}"#);
+        let body = |input: Option<&Payload>| RaiseBody {
+            name: "F".into(),
+            input: json_of(input).unwrap(),
+            idempotency_key: None,
+        };
+        let sent = written(&body(Some(&Payload::text(r#"{"b": 1.0}"#)))).unwrap();
+        assert_eq!(sent, r#"{"name":"F","input":{"b": 1.0},"idempotencyKey":null}"#);
+        assert_eq!(written(&body(None)).unwrap(), r#"{"name":"F","idempotencyKey":null}"#);
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use taskhub::Registry;
 use taskhub::worker::{RegisteredFunctions, WorkerOptions};
-use taskhub::{ClientBinding, Registry};
 use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{HubName, Name};
 use taskhub_core::query::Filter;
@@ -159,11 +159,9 @@ struct OwnFunctions {
 
 impl OwnFunctions {
     fn serve(&self, hub: &Hub, bindings: &ClientBindings) {
-        match bindings.of(hub.name()).map(|json| ClientBinding::parse(&json)) {
-            Some(Ok(binding)) => self.registered.set_client_binding(binding),
-            Some(Err(error)) => tracing::error!(%error, hub = %hub.name(), "the server's links cannot be read"),
-            // It has ended, and so soon does what runs here.
-            None => {}
+        // If there is none, the server has ended, and so soon does what runs here.
+        if let Some(binding) = bindings.of(hub.name()) {
+            self.registered.set_client_binding(binding.into());
         }
         self.is_served.send_replace(true);
     }

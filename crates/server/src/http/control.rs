@@ -3,6 +3,8 @@
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName};
 use hyper::body::Incoming;
+use taskhub_api::removal::PurgeResult;
+use taskhub_api::status::word;
 use taskhub_core::id::Name;
 use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
@@ -11,7 +13,6 @@ use taskhub_engine::Error as EngineError;
 use super::instances::{Ignored, filter};
 use super::problem::Problem;
 use super::respond::{self, Response};
-use super::shapes::{PurgeResult, status_word};
 use super::{Asked, idempotency_key, payload};
 
 const INCOMPLETE: HeaderName = HeaderName::from_static("x-taskhub-incomplete");
@@ -105,7 +106,7 @@ pub(super) async fn purge(asked: &Asked<'_>, instance: &str) -> Result<Response,
     match hub.purge(&instance).await {
         Ok(purged) => Ok(purge_result(purged.count)),
         Err(EngineError::Refused(Refusal::InstanceLive { instance, status })) => {
-            let status = status_word(status);
+            let status = word(status);
             let what = format!(
                 "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID \
                  {instance} has status {status}"

@@ -8,24 +8,26 @@ use http::StatusCode;
 use http::header::{HeaderName, LOCATION, RETRY_AFTER};
 use hyper::body::Incoming;
 use serde::Serialize;
+use taskhub_api::id::{self, BadId};
+use taskhub_api::instance::InstanceStatus;
+use taskhub_api::payload::Shown;
+use taskhub_api::time::just_after;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::query::{Cursor, Filter, Payloads};
-use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error as EngineError, Hub, WaitFor};
 use tokio::time::sleep;
-use uuid::Uuid;
 
-use super::history::{self, HistoryView};
+use super::history::HistoryView;
 use super::listing::{Listing, Wanted};
+use super::payload::look_through;
 use super::problem::Problem;
 use super::query::{Query, no_status};
 use super::respond::{self, Response};
 use super::room::{self, payloads, with_room};
-use super::shapes::InstanceStatus;
 use super::{Asked, Surface, header, idempotency_key, payload, time, token};
 use crate::answers::Room;
 use crate::config::Reuse;
@@ -173,31 +175,16 @@ fn reuse(asked: &Asked<'_>) -> Result<ReusePolicy, Problem> {
 /// The id of a new instance: the given one, one derived from the key, or a random one (H21, H22, A31).
 fn instance_id(given: Option<&str>, key: Option<&str>) -> Result<InstanceId, Problem> {
     let Some(given) = given else {
-        return Ok(instance_id_for(key).map_err(EngineError::from)?);
+        return Ok(id::fresh(key).map_err(EngineError::from)?);
     };
-    let wrong = if given.starts_with('@') {
-        "Orchestration instance ids must not start with @."
-    } else if given.contains(is_forbidden_in_id) {
-        "Orchestration instance ids must not contain /, \\, #, ?, or control characters."
-    } else if matches!(given, "." | "..") {
-        "Orchestration instance ids must not be . or .., to which no URL leads."
-    } else {
-        // What else may be wrong is the length.
-        return InstanceId::new(given)
-            .map_err(|_| Problem::argument("Instance ID lengths must not exceed 256 characters."));
-    };
-    Err(Problem::argument(wrong))
-}
-
-/// Characters that ids may not have over HTTP, where they would break paths (H21).
-pub(super) fn is_forbidden_in_id(character: char) -> bool {
-    "/\\#?".contains(character) || character.is_control()
-}
-
-/// The id of an instance that was given none (H22, A31).
-pub(super) fn instance_id_for(key: Option<&str>) -> Result<InstanceId, Refusal> {
-    let id = key.map_or_else(Uuid::new_v4, |key| Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()));
-    InstanceId::new(&id.simple().to_string())
+    id::check(given).map_err(|bad| {
+        Problem::argument(match bad {
+            BadId::Entity => "Orchestration instance ids must not start with @.",
+            BadId::Character(_) => "Orchestration instance ids must not contain /, \\, #, ?, or control characters.",
+            BadId::Dots => "Orchestration instance ids must not be . or .., to which no URL leads.",
+            BadId::Length => "Instance ID lengths must not exceed 256 characters.",
+        })
+    })
 }
 
 /// Answers a start: at once, or when the instance has ended or the time is over (H61, H67).
@@ -215,7 +202,7 @@ async fn finish(asked: &Asked<'_>, started: Started, wait: Option<Duration>) -> 
         // It was purged since.
         (None, _) => Ok(accepted(asked, instance)),
         (Some(info), room) if info.status == RuntimeStatus::Completed => {
-            let output = payload::Shown::new(info.output.as_ref());
+            let output = look_through(&info, || Shown::new(info.output.as_ref()));
             Ok(respond::json_of(StatusCode::OK, &output, info.output.iter(), room))
         }
         (Some(info), room) => show(asked, hub, info, room).await,
@@ -265,12 +252,13 @@ async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo, mut room: Room) 
         }
         Some(_) | None => None,
     };
-    let records = match (view, &events) {
-        (Some(view), Some(events)) if !events.is_empty() => Some(history::records(events, view)),
+    let history = match (view, &events) {
+        (Some(view), Some(events)) if !events.is_empty() => Some(view.of(events)),
         (_, _) => None,
     };
     let show_input = query.flag("showInput").unwrap_or(true);
-    let shown = InstanceStatus::new(&info, show_input, records.as_deref());
+    let shown = look_through(&info, || InstanceStatus::new(&info, show_input));
+    let shown = shown.with_history(history.as_ref());
     let fails = query.flag(FAILURE_AS_500).unwrap_or_default();
     let code = match info.status {
         RuntimeStatus::Pending | RuntimeStatus::Running | RuntimeStatus::Suspended | RuntimeStatus::ContinuedAsNew => {
@@ -339,7 +327,7 @@ async fn rows(
     let shown: Vec<_> = page
         .rows
         .iter()
-        .map(|info| InstanceStatus::new(info, wanted.payloads.input, None))
+        .map(|info| look_through(info, || InstanceStatus::new(info, wanted.payloads.input)))
         .collect();
     let payloads = page.rows.iter().flat_map(payloads);
     Ok((respond::json_of(StatusCode::OK, &shown, payloads, room), page.next))
@@ -399,10 +387,4 @@ pub(super) fn filter(asked: &Asked<'_>) -> (Filter, Vec<Ignored>) {
         id_prefix: query.filled("instanceIdPrefix").map(str::to_owned),
     };
     (filter, ignored)
-}
-
-/// The next moment there is.
-pub(super) fn just_after(moment: Timestamp) -> Timestamp {
-    const TICK: Duration = Duration::from_nanos(100);
-    moment.plus(TICK)
 }

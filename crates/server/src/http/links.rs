@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use http::HeaderMap;
 use http::request::Parts;
+use taskhub_api::links::{ClientBinding, CreationUrls, HttpManagementPayload, PLACEHOLDER};
+use taskhub_api::percent::{decode, encode};
 use taskhub_core::id::HubName;
 
-use super::path::{BadPercent, decode, encode};
 use super::routes::Surface;
-use super::shapes::{ClientBinding, CreationUrls, ManagementPayload};
 use crate::app::App;
 use crate::auth::Grant;
 use crate::border::Host;
@@ -16,9 +16,6 @@ use crate::config::LinkPrefix;
 
 pub(crate) const WEBHOOK: &str = "/runtime/webhooks/durabletask";
 pub(crate) const CLASSIC: &str = "/admin/extensions/DurableTaskExtension";
-
-/// What client libraries replace by the id (H56).
-const PLACEHOLDER: &str = "INSTANCEID";
 
 /// For whom links are made.
 #[derive(Clone, Copy, Debug)]
@@ -71,26 +68,13 @@ impl Links {
     }
 
     /// The management payload of an instance (H54).
-    pub(crate) fn management(&self, id: &str, fails_with_500: bool) -> ManagementPayload {
-        let instance = format!("{}/instances/{}", self.base, encode(id));
-        let query = &self.query;
-        let control = |verb: &str| format!("{instance}/{verb}?reason={{text}}&{query}");
-        let status_extra = if fails_with_500 {
+    pub(crate) fn management(&self, id: &str, fails_with_500: bool) -> HttpManagementPayload {
+        let status_query = if fails_with_500 {
             "&returnInternalServerErrorOnFailure=true"
         } else {
             ""
         };
-        ManagementPayload {
-            id: id.to_owned(),
-            status_query_get_uri: format!("{instance}?{query}{status_extra}"),
-            send_event_post_uri: format!("{instance}/raiseEvent/{{eventName}}?{query}"),
-            terminate_post_uri: control("terminate"),
-            rewind_post_uri: control("rewind"),
-            purge_history_delete_uri: format!("{instance}?{query}"),
-            restart_post_uri: format!("{instance}/restart?{query}"),
-            suspend_post_uri: control("suspend"),
-            resume_post_uri: control("resume"),
-        }
+        HttpManagementPayload::new(&self.base, id, &self.query, status_query)
     }
 
     /// What a client library is made from (H56).
@@ -145,7 +129,7 @@ pub(super) fn is_key(segment: &str) -> bool {
 /// Whether a pair of a query is the key.
 fn is_code(pair: &str) -> bool {
     let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
-    decode(&name, BadPercent::Kept).is_some_and(|name| name.eq_ignore_ascii_case("code"))
+    decode(&name).is_some_and(|name| name.eq_ignore_ascii_case("code"))
 }
 
 /// The local RPC surface as clients are told of it; absent if they could not use it (H4, H56, A17).

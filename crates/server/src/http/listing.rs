@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use taskhub_api::instance::InstanceStatus;
 use taskhub_core::limits;
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::InstanceInfo;
 use taskhub_engine::{Error as EngineError, Hub, chain};
 
+use super::payload::look_through;
 use super::respond::{Cut, Parts};
-use super::shapes::InstanceStatus;
 use crate::answers::Room;
 
 /// Bytes after which a part of the answer is sent. A row is never divided, so the largest row decides how much is held:
@@ -40,7 +41,7 @@ impl Wanted {
 
     /// Adds the text of a row.
     fn write(&self, info: &InstanceInfo, text: &mut Vec<u8>) {
-        let status = InstanceStatus::new(info, self.payloads.input, None);
+        let status = look_through(info, || InstanceStatus::new(info, self.payloads.input));
         // Made of texts, numbers and JSON that was checked, which can always be written.
         let _written = serde_json::to_writer(text, &status);
     }

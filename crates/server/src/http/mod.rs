@@ -15,7 +15,6 @@ mod query;
 mod respond;
 mod room;
 mod routes;
-mod shapes;
 mod time;
 pub mod token;
 
@@ -43,7 +42,8 @@ use problem::Problem;
 use query::Query;
 pub(crate) use respond::Response;
 use routes::{Call, Operation, Place, Surface};
-use shapes::DeletedHub;
+use taskhub_api::links::ClientBinding;
+use taskhub_api::removal::DeletedHub;
 
 /// Header of the key, beside `?code=` (H30).
 const KEY_HEADER: &str = "x-functions-key";
@@ -190,16 +190,14 @@ fn invocation(head: &Parts) -> Option<String> {
 }
 
 /// What a client library for a hub is made from (H56), for whoever runs the server.
-pub(crate) fn client_binding(app: &App, hub: &HubName) -> String {
+pub(crate) fn client_binding(app: &App, hub: &HubName) -> ClientBinding {
     let caller = Caller {
         grant: &Grant::Local,
         host: None,
         local: app.address,
         headers: None,
     };
-    let links = Links::new(app, &caller, Surface::Webhook, hub);
-    // Made of texts alone, which can always be written.
-    serde_json::to_string(&links.binding()).unwrap_or_default()
+    Links::new(app, &caller, Surface::Webhook, hub).binding()
 }
 
 /// A call that was let in, and what of it its handler needs.

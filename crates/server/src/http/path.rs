@@ -1,5 +1,7 @@
 //! Paths: split at the slashes first, then decoded segment by segment (H8).
 
+use taskhub_api::percent::decode_strictly;
+
 /// A segment as text; absent if it is no well-formed UTF-8 or has a broken percent sequence.
 pub(crate) type Segment = Option<String>;
 
@@ -9,7 +11,7 @@ pub(crate) fn split(path: &str) -> Vec<Segment> {
     if path.is_empty() {
         return Vec::new();
     }
-    path.split('/').map(|raw| decode(raw, BadPercent::Refused)).collect()
+    path.split('/').map(decode_strictly).collect()
 }
 
 /// Whether a segment is one of the fixed words, whose letter case does not matter (H2).
@@ -17,59 +19,6 @@ pub(crate) fn is(segment: Option<&Segment>, word: &str) -> bool {
     segment
         .and_then(Option::as_ref)
         .is_some_and(|text| text.eq_ignore_ascii_case(word))
-}
-
-/// What becomes of a `%` that is not followed by two hex digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BadPercent {
-    /// The text is refused.
-    Refused,
-    /// It stands for itself.
-    Kept,
-}
-
-/// Decodes percent sequences, once.
-pub(crate) fn decode(raw: &str, bad: BadPercent) -> Option<String> {
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        match (tail, bad) {
-            ([high, low, after @ ..], _) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                bytes.push(hex(*high) << 4 | hex(*low));
-                rest = after;
-            }
-            (_, BadPercent::Kept) => bytes.push(b'%'),
-            (_, BadPercent::Refused) => return None,
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn hex(digit: u8) -> u8 {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
-        .unwrap_or_default()
-}
-
-/// Encodes everything but letters, digits and `- . _ ~` (H54).
-pub(crate) fn encode(text: &str) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let digit = |value: u8| DIGITS.get(usize::from(value)).map_or('0', |digit| char::from(*digit));
-            encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
@@ -93,13 +42,5 @@ mod tests {
     fn broken_segments_are_told_apart_from_the_others() {
         assert_eq!(split("/a/%ff"), [Some("a".to_owned()), None]);
         assert_eq!(split("/%4/%zz/%"), [None, None, None]);
-        assert_eq!(decode("100%", BadPercent::Kept).unwrap(), "100%");
-    }
-
-    #[test]
-    fn encoding_is_undone_by_decoding() {
-        let text = "a b/ü+%~._-@$";
-        assert_eq!(encode(text), "a%20b%2F%C3%BC%2B%25~._-%40%24");
-        assert_eq!(decode(&encode(text), BadPercent::Refused).unwrap(), text);
     }
 }

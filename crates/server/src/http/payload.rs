@@ -1,4 +1,4 @@
-//! Payloads: taken from bodies and shown in answers as the exact text they are (H16, H51).
+//! Payloads: taken from bodies as the exact text they are (H16), and looked through without holding up others.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use http::header::EXPECT;
 use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use taskhub_core::json;
 use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
+use taskhub_core::status::InstanceInfo;
 use taskhub_engine::Error as EngineError;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
@@ -105,7 +105,7 @@ pub(crate) async fn pass_over(app: &App, head: &Parts, body: &mut Incoming) {
 const LARGE_BYTES: usize = 1 << 20;
 
 /// Looks through a payload; one that is large while the thread's other tasks go on elsewhere, where there is an elsewhere.
-fn apart<T>(bytes: usize, look: impl FnOnce() -> T) -> T {
+pub(crate) fn apart<T>(bytes: usize, look: impl FnOnce() -> T) -> T {
     let has_threads = || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
     if bytes > LARGE_BYTES && has_threads() {
         return block_in_place(look);
@@ -189,44 +189,11 @@ fn unwrapped(text: &str) -> Option<String> {
     (is_container && value(&inner).is_ok()).then_some(inner)
 }
 
-/// A stored payload as it appears in an answer (H51).
-#[derive(Debug)]
-pub(crate) enum Shown<'a> {
-    /// There is none.
-    Absent,
-    /// JSON that all clients can read, verbatim.
-    Json(&'a RawValue),
-    /// Anything else, as a JSON string. So is what was stored before there was a limit of levels, and a reason that
-    /// happens to be such JSON: one of them would keep a client from reading a whole list.
-    Text(Cow<'a, str>),
-}
-
-impl<'a> Shown<'a> {
-    pub(crate) fn new(payload: Option<&'a Payload>) -> Self {
-        let Some(payload) = payload else { return Self::Absent };
-        apart(payload.bytes().len(), || Self::of(payload))
-    }
-
-    fn of(payload: &'a Payload) -> Self {
-        let text = String::from_utf8_lossy(payload.bytes());
-        if text.trim().is_empty() {
-            return Self::Text(Cow::Borrowed(""));
-        }
-        match serde_json::from_slice(payload.bytes()) {
-            Ok(json) if payload.levels_beyond_limit().is_none() => Self::Json(json),
-            Ok(_) | Err(_) => Self::Text(text),
-        }
-    }
-}
-
-impl Serialize for Shown<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Absent => serializer.serialize_none(),
-            Self::Json(json) => json.serialize(serializer),
-            Self::Text(text) => serializer.serialize_str(text),
-        }
-    }
+/// Shows an instance, which looks through its payloads.
+pub(crate) fn look_through<T>(info: &InstanceInfo, show: impl FnOnce() -> T) -> T {
+    let payloads = [&info.input, &info.custom_status, &info.output];
+    let bytes = payloads.into_iter().flatten().map(Payload::len).sum();
+    apart(bytes, show)
 }
 
 #[cfg(test)]
@@ -296,29 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_deeper_is_shown_as_a_text() {
-        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        let shown = |text: &str| serde_json::to_string(&Shown::new(Some(&Payload::text(text)))).unwrap();
-        assert_eq!(shown(&nested(120)), nested(120));
-        assert_eq!(shown(&nested(121)), format!("\"{}\"", nested(121)));
-    }
-
-    #[test]
     fn a_wrapped_value_is_unwrapped_where_that_is_asked_for() {
         assert_eq!(stored(r#""[1, 2]""#, false).as_deref(), Some(r#""[1, 2]""#));
         assert_eq!(stored(r#""[1, 2]""#, true).as_deref(), Some("[1, 2]"));
         assert_eq!(stored(r#""text""#, true).as_deref(), Some(r#""text""#));
         assert_eq!(stored(r#""12""#, true).as_deref(), Some(r#""12""#));
         assert_eq!(stored(r#""[1,""#, true).as_deref(), Some(r#""[1,""#));
-    }
-
-    #[test]
-    fn a_payload_is_shown_as_json_or_as_text() {
-        let shown = |text: &str| serde_json::to_string(&Shown::new(Some(&Payload::text(text)))).unwrap();
-        assert_eq!(shown("1.10"), "1.10");
-        assert_eq!(shown(r#"{"b":1, "a":2}"#), r#"{"b":1, "a":2}"#);
-        assert_eq!((shown(""), shown(" \n")), ("\"\"".to_owned(), "\"\"".to_owned()));
-        assert_eq!(shown("no longer \"needed\""), r#""no longer \"needed\"""#);
-        assert_eq!(serde_json::to_string(&Shown::new(None)).unwrap(), "null");
     }
 }

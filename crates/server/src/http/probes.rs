@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use taskhub_api::status::word;
 use taskhub_core::id::InstanceId;
 use taskhub_engine::{Hub, Report, Trouble};
 use tokio::time::timeout;
 
 use super::respond::{self, Response};
-use super::shapes::status_word;
 use crate::app::App;
 use crate::metrics::Text;
 
@@ -121,7 +121,7 @@ pub(super) async fn metrics(app: &App) -> Response {
     for hub in &hubs {
         // A store in trouble must not take the other figures away.
         for (status, count) in hub.counts().await.unwrap_or_default() {
-            let labels = format!("hub=\"{}\",status=\"{}\"", hub.name(), status_word(status));
+            let labels = format!("hub=\"{}\",status=\"{}\"", hub.name(), word(status));
             text.sample("taskhub_instances", &labels, count);
         }
     }

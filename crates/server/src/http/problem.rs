@@ -1,6 +1,8 @@
 //! Error answers: one kind, one sentence, one status (H41). What the log is told and what the caller is
 //! told are two things; the caller hears no paths, SQL or addresses.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::{Error as EngineError, chain};
@@ -8,7 +10,6 @@ use taskhub_store::{Error as StoreError, Extent};
 use uuid::Uuid;
 
 use super::respond::{self, Response};
-use super::shapes::ErrorObject;
 
 const ARGUMENT: &str = "System.ArgumentException";
 const NOT_IMPLEMENTED: &str = "System.NotImplementedException";
@@ -118,7 +119,12 @@ impl Problem {
 
     /// The answer.
     pub(crate) fn answer(&self) -> Response {
-        let object = ErrorObject::new(&self.message, &self.exception, self.exception_type);
+        let object = taskhub_api::problem::Problem {
+            message: Cow::Borrowed(&self.message),
+            exception_message: Cow::Borrowed(&self.exception),
+            exception_type: Cow::Borrowed(self.exception_type),
+            stack_trace: None,
+        };
         let mut response = respond::json(self.status, &object);
         if let Some(seconds) = self.retry_after {
             respond::set(&mut response, http::header::RETRY_AFTER, &seconds.to_string());

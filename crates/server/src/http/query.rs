@@ -3,11 +3,12 @@
 use std::num::IntErrorKind;
 use std::time::Duration;
 
+use taskhub_api::percent::decode;
+use taskhub_api::status;
 use taskhub_core::limits;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
-use super::path::{BadPercent, decode};
 use super::problem::Problem;
 use super::time;
 
@@ -27,7 +28,7 @@ pub(crate) struct Query {
 impl Query {
     /// Decodes a query; a percent sign without digits stands for itself.
     pub(crate) fn parse(raw: &str) -> Self {
-        let text = |part: &str| decode(&part.replace('+', " "), BadPercent::Kept);
+        let text = |part: &str| decode(&part.replace('+', " "));
         let mut query = Self {
             pairs: Vec::new(),
             is_whole: true,
@@ -160,7 +161,7 @@ impl Statuses {
         let items = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for word in items.filter(|word| !word.is_empty()) {
-            match status(word) {
+            match status::read(word) {
                 Some(status) => known.push(status),
                 None => unknown.push(word.to_owned()),
             }
@@ -177,16 +178,6 @@ impl Statuses {
 pub(crate) fn no_status(word: &str) -> String {
     let all: Vec<String> = RuntimeStatus::ALL.iter().map(ToString::to_string).collect();
     format!("`{word}` is no status; expected is one of {}", all.join(", "))
-}
-
-/// A status by name, in any letter case, or by number (R4).
-pub(crate) fn status(text: &str) -> Option<RuntimeStatus> {
-    if let Ok(number) = text.parse::<u8>() {
-        return RuntimeStatus::from_number(number);
-    }
-    RuntimeStatus::ALL
-        .into_iter()
-        .find(|status| status.to_string().eq_ignore_ascii_case(text))
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use http::{StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
+use taskhub_api::percent::encode;
 use taskhub_core::payload::Payload;
 
-use super::path::encode;
 use crate::answers::Room;
 
 /// An answer.
@@ -300,7 +300,7 @@ mod tests {
         let small = Payload::text("{}");
         let payloads = [&json, &text, &small];
         let shown: Vec<_> = payloads
-            .map(|payload| super::super::payload::Shown::new(Some(payload)))
+            .map(|payload| taskhub_api::payload::Shown::new(Some(payload)))
             .into();
         let mut response = json_of(StatusCode::OK, &shown, payloads.into_iter(), Room::default());
         let Body::Pieces(pieces) = response.body_mut() else {

@@ -1,4 +1,4 @@
-//! Times of queries and answers (H11, H44).
+//! Times of queries (H11).
 
 use taskhub_core::date::read;
 use taskhub_core::time::Timestamp;
@@ -19,26 +19,10 @@ pub(crate) fn of_query(text: &str, now: Timestamp) -> Option<Timestamp> {
     })
 }
 
-/// Whole seconds, cut and not rounded (H44).
-pub(crate) fn whole(moment: Timestamp) -> String {
-    let text = moment.to_string();
-    format!("{}Z", text.split('.').next().unwrap_or(&text))
-}
-
-/// Up to seven fraction digits, without zeros at the end (H44).
-pub(crate) fn fine(moment: Timestamp) -> String {
-    let text = moment.to_string();
-    let shown = text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
-    // A whole minute's zeros are no fraction.
-    if text.contains('.') && shown.contains('.') {
-        format!("{shown}Z")
-    } else {
-        whole(moment)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use taskhub_api::time::fine;
+
     use super::*;
 
     #[test]
@@ -60,14 +44,5 @@ mod tests {
         ] {
             assert_eq!(of_query(given, now).is_some(), given == "01:00", "{given}");
         }
-    }
-
-    #[test]
-    fn times_are_cut_for_people_and_kept_for_tools() {
-        let moment = Timestamp::parse("2018-02-28T05:18:59.9990000Z").unwrap();
-        assert_eq!(whole(moment), "2018-02-28T05:18:59Z");
-        assert_eq!(fine(moment), "2018-02-28T05:18:59.999Z");
-        let even = Timestamp::parse("2018-02-28T05:10:00Z").unwrap();
-        assert_eq!(fine(even), "2018-02-28T05:10:00Z");
     }
 }

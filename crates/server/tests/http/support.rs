@@ -58,7 +58,7 @@ impl Running {
     pub(crate) async fn of(hub: impl Into<Arc<Hub>>, server: Server) -> Self {
         let listening = server.bind().await.unwrap();
         let address = listening.address();
-        let binding = listening.client_binding();
+        let binding = serde_json::to_string(&listening.client_binding()).unwrap();
         let (stop, stopped) = oneshot::channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(listening.serve_until(async {

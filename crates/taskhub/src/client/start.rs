@@ -2,13 +2,13 @@
 
 use std::future::IntoFuture;
 
+use taskhub_api::id::fresh;
 use taskhub_core::event::Tags;
 use taskhub_core::id::{IdempotencyKey, InstanceId, Name};
 use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::refusal::Refusal;
 use taskhub_core::time::Timestamp;
-use uuid::Uuid;
 
 use super::{Answer, Client};
 use crate::codec;
@@ -89,9 +89,7 @@ impl Start {
         let input = self.input?;
         let instance = match (self.id, &self.key) {
             (Some(id), _) => id?,
-            // By the key, a repeated start meets the same partition.
-            (None, Some(key)) => new_id(Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()))?,
-            (None, None) => new_id(Uuid::new_v4())?,
+            (None, key) => fresh(key.as_deref())?,
         };
         codec::check_levels(
             input.as_ref(),
@@ -112,10 +110,6 @@ impl Start {
         self.client.engine.start(request).await?;
         Ok(Instance::new(&self.client, instance))
     }
-}
-
-fn new_id(id: Uuid) -> Result<InstanceId, Refusal> {
-    InstanceId::new(&id.simple().to_string())
 }
 
 impl IntoFuture for Start {

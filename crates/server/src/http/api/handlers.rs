@@ -1,37 +1,40 @@
 //! What our own API does: each decodes, calls the hub, encodes.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
+use taskhub_api::calls::{
+    Acted, HistoryPart, Hub as HubShown, HubDeleted, IfExists, Items, PurgeBody, Purged, RaiseBody, ReasonBody,
+    StartBody, Started, Stats, Waited,
+};
+use taskhub_api::instance::{Fields, Instance};
+use taskhub_api::time::just_after;
+use taskhub_api::{id as ids, status};
 use taskhub_core::date::read as read_moment;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::json;
 use taskhub_core::limits;
-use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
+use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_core::refusal::Refusal;
-use taskhub_core::status::RuntimeStatus;
+use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::hub::HistoryRange;
 use taskhub_engine::{Error as EngineError, WaitFor};
 use tokio::time::sleep;
 
-use super::super::instances::{instance_id_for, is_forbidden_in_id, just_after};
-use super::super::payload::Taken;
-use super::super::query::{Query, no_status, status};
+use super::super::payload::{Taken, look_through};
+use super::super::query::{Query, no_status};
 use super::super::respond::{self, Response};
 use super::super::room::{HISTORY_BYTES_MAX, payloads, with_room};
-use super::super::{history as events, payload, time, token};
+use super::super::{payload, time, token};
 use super::Call;
-use super::refused::Refused;
-use super::shapes::{
-    Acted, Fields, HistoryPart, HubDeleted, HubShown, IfExists, InstanceShown, Items, PurgeBody, PurgedShown,
-    RaiseBody, ReasonBody, RepeatsWord, StartBody, StartedShown, Stats, Waited,
-};
+use super::refused::{Refused, without_folder};
 use crate::auth::Need;
 use crate::config::Reuse;
 
@@ -47,7 +50,7 @@ pub(super) async fn hubs(call: &Call<'_>) -> Result<Response, Refused> {
         is_default: hub.name == *call.app.hubs.first(),
         name: hub.name.to_string(),
         partitions: hub.partitions,
-        created_time: time::fine(hub.created_at),
+        created_time: hub.created_at,
     });
     let list = Items {
         items: shown.collect(),
@@ -65,18 +68,23 @@ pub(super) async fn delete_hub(call: &Call<'_>, hub: &str) -> Result<Response, R
     if !call.app.hubs.delete(&hub).await? {
         return Err(Refused::no_hub(&hub));
     }
-    Ok(respond::json(StatusCode::OK, &HubDeleted { deleted: hub.as_str() }))
+    Ok(respond::json(
+        StatusCode::OK,
+        &HubDeleted {
+            deleted: hub.as_str().into(),
+        },
+    ))
 }
 
 pub(super) async fn stats(call: &Call<'_>, hub: &str) -> Result<Response, Refused> {
     let hub = call.hub(hub, Need::Read).await?;
     let counts = hub.counts().await?;
     let stats = Stats {
-        hub: hub.name().as_str(),
+        hub: hub.name().as_str().into(),
         instances: counts.iter().map(|(_, count)| count).sum(),
         by_status: counts
             .iter()
-            .map(|(status, count)| (super::super::shapes::status_word(*status), *count))
+            .map(|(status, count)| (status::word(*status).into(), *count))
             .collect(),
     };
     Ok(respond::json(StatusCode::OK, &stats))
@@ -102,10 +110,7 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
         is_list: true,
         ..fields(query)?.unwrap_or_default()
     };
-    let shown = page
-        .rows
-        .iter()
-        .map(|info| InstanceShown::new(hub.name(), info, fields));
+    let shown = page.rows.iter().map(|info| shown(hub.name(), info, fields));
     let list = Items {
         items: shown.collect(),
         cursor: page.next.as_ref().map(|next| token::write(next, hub.name(), &filter)),
@@ -121,8 +126,8 @@ pub(super) async fn show(call: &Call<'_>, hub: &str, id: &str) -> Result<Respons
     let (_, room) = with_room(call.app, || async { hub.info(&instance).await.map_err(Refused::from) }).await?;
     let state = hub.state(&instance).await?;
     let state = state.ok_or_else(|| Refused::no_instance(&instance))?;
-    let shown = InstanceShown::new(hub.name(), &state.info, fields);
-    let shown = shown.with_history(state.history_events, state.history_bytes);
+    let shown = shown(hub.name(), &state.info, fields);
+    let shown = shown.with_history(state.history_events.into(), state.history_bytes);
     Ok(respond::json_of(StatusCode::OK, &shown, payloads(&state.info), room))
 }
 
@@ -138,7 +143,7 @@ pub(super) async fn history(call: &Call<'_>, hub: &str, id: &str) -> Result<Resp
     let read = || async { hub.history_part(&instance, range).await.map_err(Refused::from) };
     let (part, room) = with_room(call.app, read).await?;
     let part = part.ok_or_else(|| Refused::no_instance(&instance))?;
-    let items: Vec<_> = part.events.iter().take(limit).map(events::complete).collect();
+    let items: Vec<_> = part.events.iter().take(limit).map(Into::into).collect();
     let next = from.saturating_add(items.len());
     let shown = HistoryPart {
         next_from: (!items.is_empty() && next < part.total as usize).then_some(next),
@@ -165,14 +170,14 @@ pub(super) async fn wait(call: &Call<'_>, hub: &str, id: &str) -> Result<Respons
     };
     let (info, room) = with_room(call.app, || async { hub.info(&instance).await.map_err(Refused::from) }).await?;
     let info = info.ok_or_else(|| Refused::no_instance(&instance))?;
-    let instance = InstanceShown::new(hub.name(), &info, fields);
+    let instance = shown(hub.name(), &info, fields);
     let waited = Waited { is_met, instance };
     Ok(respond::json_of(StatusCode::OK, &waited, payloads(&info), room))
 }
 
 pub(super) async fn start(call: &Call<'_>, hub: &str, taken: Taken) -> Result<Response, Refused> {
     let name = call.allowed(hub, Need::Write)?;
-    let body: StartBody = read(&taken.bytes)?;
+    let body: StartBody<'_> = read(&taken.bytes)?;
     let hub = if call.app.config.auto_create_hubs {
         call.app.hubs.find_or_create(&name).await?
     } else {
@@ -189,16 +194,16 @@ pub(super) async fn start(call: &Call<'_>, hub: &str, taken: Taken) -> Result<Re
         Err(EngineError::Refused(Refusal::InstanceExists { .. })) if if_exists == IfExists::Reuse => false,
         Err(error) => return Err(error.into()),
     };
-    let shown = StartedShown {
-        hub: hub.name().as_str(),
-        instance_id: instance.as_str(),
+    let shown = Started {
+        hub: hub.name().as_str().into(),
+        instance_id: instance.as_str().into(),
         is_new,
     };
     let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(respond::json(code, &shown))
 }
 
-fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refused> {
+fn start_request(call: &Call<'_>, body: StartBody<'_>) -> Result<StartRequest, Refused> {
     let key = call.key(body.idempotency_key.as_deref())?;
     let config = &call.app.config;
     let reuse = match (body.if_exists, config.reuse) {
@@ -211,7 +216,7 @@ fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refus
     Ok(StartRequest {
         instance: match body.instance_id {
             Some(id) => new_instance_id(&id)?,
-            None => instance_id_for(key.as_ref().map(IdempotencyKey::as_str))?,
+            None => ids::fresh(key.as_ref().map(IdempotencyKey::as_str))?,
         },
         name: Name::new(&body.name)?,
         version: version.map(Name::new).transpose()?,
@@ -221,16 +226,13 @@ fn start_request(call: &Call<'_>, body: StartBody) -> Result<StartRequest, Refus
         execution: None,
         reuse,
         key,
-        repeats: match body.repeats {
-            RepeatsWord::Always => Repeats::Always,
-            RepeatsWord::WhileLive => Repeats::WhileLive,
-        },
+        repeats: body.repeats.into(),
     })
 }
 
 /// An id that is given to a new instance: over HTTP it may not have what would break paths (H21).
 fn new_instance_id(id: &str) -> Result<InstanceId, Refusal> {
-    if id.contains(is_forbidden_in_id) {
+    if ids::forbidden(id).is_some() {
         let why = "it contains /, \\, #, ? or a control character";
         return Err(Refusal::InvalidInstanceId {
             given: id.to_owned(),
@@ -246,10 +248,10 @@ fn new_instance_id(id: &str) -> Result<InstanceId, Refusal> {
 pub(super) async fn act(call: &Call<'_>, hub: &str, id: &str, action: &str, taken: Taken) -> Result<Response, Refused> {
     let body = taken.bytes;
     let (hub, instance) = call.instance(hub, id, Need::Write).await?;
-    let reason = |body: &ReasonBody| body.reason.as_deref().map(Payload::text);
+    let reason = |body: &ReasonBody<'_>| body.reason.as_deref().map(Payload::text);
     match action {
         "raise" => {
-            let body: RaiseBody = read(&body)?;
+            let body: RaiseBody<'_> = read(&body)?;
             let key = call.key(body.idempotency_key.as_deref())?;
             let input = body.input.as_deref().map(payload::of_json).transpose()?;
             let event = (Name::new(&body.name)?, input);
@@ -257,22 +259,22 @@ pub(super) async fn act(call: &Call<'_>, hub: &str, id: &str, action: &str, take
                 .await?;
         }
         "terminate" => {
-            let body: ReasonBody = read_or_default(&body)?;
+            let body: ReasonBody<'_> = read_or_default(&body)?;
             hub.terminate(&instance, reason(&body), body.recursive).await?;
         }
         "suspend" => {
-            let body: ReasonBody = read_or_default(&body)?;
+            let body: ReasonBody<'_> = read_or_default(&body)?;
             hub.suspend(&instance, reason(&body)).await?;
         }
         "resume" => {
-            let body: ReasonBody = read_or_default(&body)?;
+            let body: ReasonBody<'_> = read_or_default(&body)?;
             hub.resume(&instance, reason(&body)).await?;
         }
         _ => return Err(Refused::no_route()),
     }
     let acted = Acted {
-        hub: hub.name().as_str(),
-        instance_id: instance.as_str(),
+        hub: hub.name().as_str().into(),
+        instance_id: instance.as_str().into(),
     };
     Ok(respond::json(StatusCode::OK, &acted))
 }
@@ -283,14 +285,14 @@ pub(super) async fn purge(call: &Call<'_>, hub: &str, id: &str) -> Result<Respon
     if purged.count == 0 {
         return Err(Refused::no_instance(&instance));
     }
-    Ok(respond::json(StatusCode::OK, &shown(purged)))
+    Ok(respond::json(StatusCode::OK, &removed(purged)))
 }
 
 pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Result<Response, Refused> {
     let hub = call.hub(hub, Need::Write).await?;
-    let body: PurgeBody = read(&body)?;
+    let body: PurgeBody<'_> = read(&body)?;
     for (name, text) in [("name", &body.name), ("idPrefix", &body.id_prefix)] {
-        if text.as_ref().is_some_and(String::is_empty) {
+        if text.as_ref().is_some_and(|text| text.is_empty()) {
             // A variable that somebody forgot to fill must not purge everything.
             return Err(Refused::argument(format!(
                 "`{name}` is empty, which restricts nothing; leave it out, or give it a value"
@@ -309,9 +311,9 @@ pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Resul
             .map(|text| moment("createdTo", text))
             .transpose()?
             .map(just_after),
-        statuses: statuses(body.statuses.iter().map(String::as_str))?,
-        name: body.name,
-        id_prefix: body.id_prefix,
+        statuses: statuses(body.statuses.iter().map(AsRef::as_ref))?,
+        name: body.name.map(Cow::into_owned),
+        id_prefix: body.id_prefix.map(Cow::into_owned),
     };
     if filter == Filter::default() && !body.all {
         return Err(Refused::argument(
@@ -320,11 +322,11 @@ pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Resul
     }
     let enough = call.app.enough(call.app.config.limits.wait_max);
     let purged = hub.purge_where_until(filter, enough).await?;
-    Ok(respond::json(StatusCode::OK, &shown(purged)))
+    Ok(respond::json(StatusCode::OK, &removed(purged)))
 }
 
-fn shown(purged: taskhub_engine::hub::Purged) -> PurgedShown {
-    PurgedShown {
+fn removed(purged: taskhub_engine::hub::Purged) -> Purged {
+    Purged {
         purged: purged.count,
         rows: purged.rows,
         is_complete: purged.is_complete,
@@ -353,7 +355,7 @@ fn filter(query: &Query) -> Result<Filter, Refused> {
 fn statuses<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<RuntimeStatus>, Refused> {
     let unknown = |word: &str| Refused::argument(no_status(word));
     words
-        .map(|word| status(word.trim()).ok_or_else(|| unknown(word)))
+        .map(|word| status::read(word.trim()).ok_or_else(|| unknown(word)))
         .collect()
 }
 
@@ -379,6 +381,20 @@ fn whole(query: &Query, name: &str, range: RangeInclusive<usize>) -> Result<Opti
         ))
     };
     fits.map(Some).ok_or_else(refused)
+}
+
+/// An instance; what is said of why it was set aside does not tell where the store is.
+fn shown<'a>(hub: &'a HubName, info: &'a InstanceInfo, fields: Fields) -> Instance<'a> {
+    let show = || Instance::new(hub, info, fields);
+    let mut shown = if fields.as_text {
+        show()
+    } else {
+        look_through(info, show)
+    };
+    if let Some(stall) = &mut shown.stalled {
+        stall.reason = without_folder(&stall.reason).into();
+    }
+    shown
 }
 
 /// The payloads that are asked for, if that is said.

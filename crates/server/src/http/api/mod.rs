@@ -4,7 +4,6 @@
 
 mod handlers;
 mod refused;
-mod shapes;
 
 use std::sync::Arc;
 

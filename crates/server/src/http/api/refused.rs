@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use http::header::RETRY_AFTER;
+use taskhub_api::problem;
 use taskhub_core::id::{HubName, InstanceId};
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::{Error as EngineError, chain};
@@ -9,7 +10,6 @@ use taskhub_store::{Error as StoreError, Extent};
 
 use super::super::problem::Problem;
 use super::super::respond::{self, Response};
-use super::shapes::{ErrorBody, ErrorWords};
 use crate::auth::Denied;
 use crate::border::Stopped;
 
@@ -70,11 +70,8 @@ impl Refused {
     }
 
     pub(super) fn answer(&self) -> Response {
-        let words = ErrorWords {
-            code: self.code,
-            message: &self.message,
-        };
-        let mut response = respond::json(self.status, &ErrorBody { error: words });
+        let refusal = problem::Refusal::new(self.code, &self.message);
+        let mut response = respond::json(self.status, &refusal);
         if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status) {
             respond::set(&mut response, RETRY_AFTER, "1");
         }
