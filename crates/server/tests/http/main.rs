@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
 
 mod access;
+mod attacks;
 mod border;
 mod damaged;
 mod large;
@@ -14,4 +15,5 @@ mod lists;
 mod queries;
 mod support;
 mod trouble;
+mod two;
 mod wire;
