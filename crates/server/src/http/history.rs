@@ -131,6 +131,17 @@ fn merged(events: &[HistoryEvent], outputs: bool, inputs: bool) -> Vec<Record<'_
     records
 }
 
+/// The record of one event of a merged history, with results or inputs or both, if it has one: `call` is the event that it
+/// answers, `is_open` whether it is a call that nothing answers.
+pub(crate) fn merged_record<'a>(
+    (outputs, inputs): (bool, bool),
+    event: &'a HistoryEvent,
+    call: Option<&'a HistoryEvent>,
+    is_open: bool,
+) -> Option<Record<'a>> {
+    Shows { outputs, inputs }.record(event, call, is_open)
+}
+
 struct Shows {
     outputs: bool,
     inputs: bool,
@@ -294,12 +305,17 @@ fn full(events: &[HistoryEvent]) -> Vec<Record<'_>> {
         records.push(complete(event));
         let next = events.get(index + 1).map(|next| &next.kind);
         if matches!(next, None | Some(EventKind::OrchestratorStarted)) {
-            let mut end = Record(vec![("EventType", text("OrchestratorCompleted"))]);
-            end.numbered(-1, event.at);
-            records.push(end);
+            records.push(end_of_turn(event));
         }
     }
     records
+}
+
+/// The end of a turn, whose last event this is.
+pub(crate) fn end_of_turn(last: &HistoryEvent) -> Record<'static> {
+    let mut end = Record(vec![("EventType", text("OrchestratorCompleted"))]);
+    end.numbered(-1, last.at);
+    end
 }
 
 /// One event with all its members.
@@ -471,7 +487,7 @@ fn stored_text(payload: Option<&Payload>) -> Member<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use taskhub_core::id::{ExecutionId, InstanceId};
     use taskhub_core::status::RuntimeStatus;
 
@@ -494,7 +510,7 @@ mod tests {
     }
 
     /// One of nearly everything: answered, failed and open calls, an id used twice, a timer, an event.
-    fn history() -> Vec<HistoryEvent> {
+    pub(crate) fn history() -> Vec<HistoryEvent> {
         let started = ExecutionStarted {
             name: Name::stored("E1_HelloSequence"),
             version: None,

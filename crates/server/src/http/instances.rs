@@ -20,12 +20,13 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::history::{self, HistoryView};
-use super::listing::{Listing, Wanted};
+use super::listing::{Form, Listing, Wanted};
 use super::problem::Problem;
 use super::query::{Query, no_status};
 use super::respond::{self, Response};
-use super::room::{self, payloads, with_room};
+use super::room::{self, History, payloads, with_room};
 use super::shapes::InstanceStatus;
+use super::streamed;
 use super::{Asked, Surface, header, idempotency_key, payload, time, token};
 use crate::answers::Room;
 use crate::config::Reuse;
@@ -255,24 +256,49 @@ pub(super) async fn status(asked: &Asked<'_>, instance: &str) -> Result<Response
 }
 
 /// The status with its code and headers (H70).
-async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo, mut room: Room) -> Result<Response, Problem> {
+async fn show(asked: &Asked<'_>, hub: &Arc<Hub>, info: InstanceInfo, mut room: Room) -> Result<Response, Problem> {
     let query = &asked.query;
     let view = HistoryView::of_query(query);
-    let events = match view {
+    let history = match view {
         // What has not begun has no history, nor a member for it (H57).
         Some(_) if info.status != RuntimeStatus::Pending => {
             room::history(asked.app, hub, &info.instance, &mut room).await?
         }
         Some(_) | None => None,
     };
-    let records = match (view, &events) {
-        (Some(view), Some(events)) if !events.is_empty() => Some(history::records(events, view)),
-        (_, _) => None,
-    };
     let show_input = query.flag("showInput").unwrap_or(true);
-    let shown = InstanceStatus::new(&info, show_input, records.as_deref());
+    let code = code(query, info.status);
+    let mut response = match (view, history) {
+        (Some(view), Some(History::Long(events))) => {
+            let status = InstanceStatus::new(&info, show_input, None);
+            // Made of texts, numbers and JSON that was checked, which can always be written.
+            let head = serde_json::to_vec(&status).unwrap_or_default();
+            let outline = streamed::outline(&events, view).await?;
+            room::grow(asked.app, &mut room, outline.bytes_max)?;
+            let text = streamed::Status::new(head, &events, (view, outline), room);
+            respond::json_parts(code, streamed::parts(text))
+        }
+        (Some(view), Some(History::Whole(events))) if !events.is_empty() => {
+            let records = history::records(&events, view);
+            let shown = InstanceStatus::new(&info, show_input, Some(&records));
+            respond::json_of(code, &shown, payloads(&info), room)
+        }
+        (_, _) => {
+            let shown = InstanceStatus::new(&info, show_input, None);
+            respond::json_of(code, &shown, payloads(&info), room)
+        }
+    };
+    if code == StatusCode::ACCEPTED {
+        respond::set(&mut response, LOCATION, &asked.links.this(asked.head));
+        respond::set(&mut response, RETRY_AFTER, RETRY_AFTER_STATUS);
+    }
+    Ok(response)
+}
+
+/// The code of a status (H70).
+fn code(query: &Query, status: RuntimeStatus) -> StatusCode {
     let fails = query.flag(FAILURE_AS_500).unwrap_or_default();
-    let code = match info.status {
+    match status {
         RuntimeStatus::Pending | RuntimeStatus::Running | RuntimeStatus::Suspended | RuntimeStatus::ContinuedAsNew => {
             StatusCode::ACCEPTED
         }
@@ -280,13 +306,7 @@ async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo, mut room: Room) 
         RuntimeStatus::Failed | RuntimeStatus::Completed | RuntimeStatus::Terminated | RuntimeStatus::Canceled => {
             StatusCode::OK
         }
-    };
-    let mut response = respond::json_of(code, &shown, payloads(&info), room);
-    if code == StatusCode::ACCEPTED {
-        respond::set(&mut response, LOCATION, &asked.links.this(asked.head));
-        respond::set(&mut response, RETRY_AFTER, RETRY_AFTER_STATUS);
     }
-    Ok(response)
 }
 
 /// O3: a page of statuses, and the token of the next one (H75, H76).
@@ -332,8 +352,20 @@ async fn rows(
         // The store ended it by its size.
         let outline = wanted.outline(next, rows_max - page.rows.len()).await?;
         if let Some(last) = outline.rows.last() {
-            let listing = Listing::new(wanted, page, Cursor::of(last), room);
-            return Ok((respond::json_parts(StatusCode::OK, listing.parts()), outline.next));
+            let last = Cursor::of(last);
+            let input = wanted.payloads.input;
+            let form = Form {
+                open: "[",
+                row: Box::new(move |info, text, is_first| {
+                    streamed::item(text, is_first, &InstanceStatus::new(info, input, None));
+                }),
+                close: "]",
+            };
+            let listing = Listing::new(wanted, page, Some(last), form, room);
+            return Ok((
+                respond::json_parts(StatusCode::OK, streamed::parts(listing)),
+                outline.next,
+            ));
         }
     }
     let shown: Vec<_> = page

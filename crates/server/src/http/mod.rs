@@ -16,6 +16,7 @@ pub(crate) mod respond;
 mod room;
 mod routes;
 mod shapes;
+mod streamed;
 mod time;
 pub mod token;
 

@@ -13,6 +13,7 @@ mod levels;
 mod library;
 mod lists;
 mod queries;
+mod streams;
 mod support;
 mod trouble;
 mod two;
