@@ -115,6 +115,20 @@ impl Raw {
     }
 }
 
+#[tokio::test]
+async fn who_wants_a_tunnel_is_told_that_there_is_none() {
+    let server = Running::start(config()).await;
+    let mut raw = Raw::connect(&server).await;
+    // `:method` by its name's place and as a text, and `:authority`.
+    let head = b"\x02\x07CONNECT\x01\x09localhost";
+    assert!(raw.send(&frame(HEADERS, END_HEADERS, 1, head)).await);
+    let answer = raw.until(HEADERS, 1, END_STREAM).await.unwrap();
+    // The place of 404 in the static table.
+    assert_eq!(answer.payload[0], 0x8d);
+    assert!(raw.get(3, "/healthz").await);
+    assert!(raw.until(DATA, 3, END_STREAM).await.is_some());
+}
+
 /// The server serves others.
 async fn serves_others(server: &Running) {
     let two = Two::connect(server).await;
