@@ -184,18 +184,25 @@ pub struct ParentInstance<'a> {
     pub version: Text<'a>,
 }
 
+impl Event<'_> {
+    /// The end of a turn, whose last event this is.
+    pub fn end_of_turn(last: &HistoryEvent) -> Self {
+        Self {
+            kind: Kind::OrchestratorCompleted,
+            id: -1,
+            is_played: false,
+            at: last.at,
+        }
+    }
+}
+
 /// Every event of a history, with the end of each turn put in, which is not stored (A16).
 pub fn full(events: &[HistoryEvent]) -> Vec<Event<'_>> {
     let mut shown = Vec::with_capacity(events.len() + events.len() / 2);
     for (index, event) in events.iter().enumerate() {
         shown.push(Event::from(event));
         if ends_turn(events, index) {
-            shown.push(Event {
-                kind: Kind::OrchestratorCompleted,
-                id: -1,
-                is_played: false,
-                at: event.at,
-            });
+            shown.push(Event::end_of_turn(event));
         }
     }
     shown

@@ -248,7 +248,12 @@ pub fn records(events: &[HistoryEvent], shows: Shows) -> Vec<Record<'_>> {
 
 impl Shows {
     /// The record of an event; `call` is the event it answers, `is_open` whether it is a call that nothing answers.
-    fn record<'a>(self, event: &'a HistoryEvent, call: Option<&'a HistoryEvent>, is_open: bool) -> Option<Record<'a>> {
+    pub fn record<'a>(
+        self,
+        event: &'a HistoryEvent,
+        call: Option<&'a HistoryEvent>,
+        is_open: bool,
+    ) -> Option<Record<'a>> {
         let timestamp = event.at;
         let failed = |failure: &'a Failure| Failed {
             reason: Cow::Borrowed(&failure.message),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::fold::FoldedName;
-use taskhub_core::id::{HubName, IdempotencyKey, InstanceId, Name};
+use taskhub_core::id::{ExecutionId, HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
@@ -120,6 +120,8 @@ pub struct HistoryPart {
     pub bytes: usize,
     /// Events that the history had when it was looked for.
     pub total: u32,
+    /// Whose it is; a part of another execution does not go on with it.
+    pub execution: ExecutionId,
 }
 
 /// Something that a caller keeps for a request until it is done with: durable, refused or forgotten.
@@ -376,6 +378,7 @@ impl Hub {
             events: decode_history(&chunks)?,
             bytes: chunks.iter().map(|chunk| chunk.body.len()).sum(),
             total: state.history_events,
+            execution: state.info.execution,
         }))
     }
 

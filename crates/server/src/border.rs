@@ -16,7 +16,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Version};
 
 use crate::config::Config;
 
@@ -194,7 +194,12 @@ impl Border {
     /// Looks at a request that came to an address of the server, before anything is done for it. Probes tell nothing
     /// that a page could use, and may be asked for by any.
     pub(crate) fn look(&self, head: &Parts, local: SocketAddr, is_probe: bool) -> Result<Passage, Stopped> {
-        let mut hosts = vec![host_of(&head.headers)?];
+        let mut hosts = Vec::with_capacity(2);
+        // Over HTTP/2 the pseudo-header `:authority` is in its stead, and is read as the URL's (RFC 9113).
+        let is_named_by_url = head.version == Version::HTTP_2 && head.uri.authority().is_some();
+        if !is_named_by_url || head.headers.contains_key(HOST) {
+            hosts.push(host_of(&head.headers)?);
+        }
         // It counts more than the header (RFC 9112), so that both have to be known.
         if let Some(authority) = head.uri.authority() {
             let authority = authority.as_str();

@@ -1,6 +1,7 @@
-//! Places for connections. When all are taken, the one that has been idle longest makes room for the next; no address takes
-//! more than its share; and a few are kept for whoever asks whether the server is well, who must not be turned away
-//! because others are many.
+//! Places for connections, and for what they ask at once. When all are taken, the one that has been idle longest makes room for
+//! the next; no address takes more than its share; and a few are kept for whoever asks whether the server is well, who
+//! must not be turned away because others are many. A connection has one place; over HTTP/2 each request beside the first
+//! takes one more, so that nobody gets more by asking for it over fewer connections.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -29,13 +30,18 @@ struct State {
     taken: HashMap<u64, Taken>,
     /// Connections by the moment since which they are idle.
     idle: BTreeMap<u64, u64>,
+    /// Places of each address.
     of_address: HashMap<IpAddr, usize>,
+    /// Requests beside the first of their connection.
+    further: usize,
 }
 
 #[derive(Debug)]
 struct Taken {
     address: IpAddr,
     idle_since: Option<u64>,
+    /// Requests that are answered.
+    requests: usize,
     ends: Arc<Notify>,
 }
 
@@ -45,8 +51,6 @@ pub(crate) struct Place {
     places: Arc<Places>,
     number: u64,
     ends: Arc<Notify>,
-    /// Whether it is one that is kept for probes.
-    pub(crate) is_spare: bool,
 }
 
 impl Places {
@@ -69,7 +73,7 @@ impl Places {
             let freed = self.freed.notified();
             {
                 let state = self.lock();
-                if state.taken.len() < self.most + SPARE || !state.idle.is_empty() {
+                if state.all() < self.most + SPARE || !state.idle.is_empty() {
                     return;
                 }
             }
@@ -85,13 +89,12 @@ impl Places {
             let own = |number: &u64| state.taken.get(number).is_some_and(|taken| taken.address == address);
             let oldest = state.idle.values().copied().find(own)?;
             state.end(oldest);
-        } else if state.taken.len() >= self.most
+        } else if state.all() >= self.most
             && let Some((_, oldest)) = state.idle.first_key_value()
         {
             let oldest = *oldest;
             state.end(oldest);
         }
-        let is_spare = state.at_work() >= self.most;
         if state.at_work() >= self.most + SPARE {
             return None;
         }
@@ -103,6 +106,7 @@ impl Places {
         let taken = Taken {
             address,
             idle_since: Some(idle_since),
+            requests: 0,
             ends: Arc::clone(&ends),
         };
         state.taken.insert(number, taken);
@@ -110,7 +114,6 @@ impl Places {
             places: Arc::clone(self),
             number,
             ends,
-            is_spare,
         })
     }
 }
@@ -121,9 +124,24 @@ impl State {
         self.next
     }
 
-    /// Connections that are not idle, and those that were told to end.
+    /// Places that are taken.
+    fn all(&self) -> usize {
+        self.taken.len() + self.further
+    }
+
+    /// Those of connections that are not idle, and of those that were told to end.
     fn at_work(&self) -> usize {
-        self.taken.len() - self.idle.len()
+        self.all() - self.idle.len()
+    }
+
+    /// Takes places of an address back.
+    fn give_back(&mut self, address: IpAddr, places: usize) {
+        if let Some(count) = self.of_address.get_mut(&address) {
+            *count -= places;
+            if *count == 0 {
+                self.of_address.remove(&address);
+            }
+        }
     }
 
     /// Tells an idle connection to end.
@@ -138,27 +156,44 @@ impl State {
 }
 
 impl Place {
-    /// A request has come.
-    pub(crate) fn begin(&self) {
-        let mut state = self.places.lock();
-        let since = state
-            .taken
-            .get_mut(&self.number)
-            .and_then(|taken| taken.idle_since.take());
-        since.map(|since| state.idle.remove(&since));
+    /// A request has come. Tells whether there is a place for it; if there is none, it may be a probe and nothing else.
+    pub(crate) fn begin(&self) -> bool {
+        let mut guard = self.places.lock();
+        let state = &mut *guard;
+        let Some(taken) = state.taken.get_mut(&self.number) else {
+            return false;
+        };
+        taken.requests += 1;
+        if taken.requests == 1 {
+            let since = taken.idle_since.take();
+            since.map(|since| state.idle.remove(&since));
+            return state.at_work() <= self.places.most;
+        }
+        let of_address = state.of_address.entry(taken.address).or_default();
+        *of_address += 1;
+        let is_within_share = *of_address <= self.places.most_of_address;
+        state.further += 1;
+        is_within_share && state.at_work() <= self.places.most
     }
 
-    /// Its answer is made.
+    /// Its answer is sent.
     pub(crate) fn rest(&self) {
-        let mut state = self.places.lock();
+        let mut guard = self.places.lock();
+        let state = &mut *guard;
         let since = state.next();
-        if let Some(taken) = state.taken.get_mut(&self.number)
-            && taken.idle_since.is_none()
-        {
+        let Some(taken) = state.taken.get_mut(&self.number) else {
+            return;
+        };
+        taken.requests -= 1;
+        if taken.requests > 0 {
+            state.further -= 1;
+            let address = taken.address;
+            state.give_back(address, 1);
+        } else if taken.idle_since.is_none() {
             taken.idle_since = Some(since);
             state.idle.insert(since, self.number);
         }
-        drop(state);
+        drop(guard);
         self.places.freed.notify_one();
     }
 
@@ -173,12 +208,9 @@ impl Drop for Place {
         let mut state = self.places.lock();
         if let Some(taken) = state.taken.remove(&self.number) {
             taken.idle_since.map(|since| state.idle.remove(&since));
-            if let Some(count) = state.of_address.get_mut(&taken.address) {
-                *count -= 1;
-                if *count == 0 {
-                    state.of_address.remove(&taken.address);
-                }
-            }
+            let further = taken.requests.saturating_sub(1);
+            state.further -= further;
+            state.give_back(taken.address, 1 + further);
         }
         drop(state);
         self.places.freed.notify_one();
@@ -236,16 +268,36 @@ mod tests {
     }
 
     #[test]
+    fn the_further_requests_of_a_connection_take_places_like_the_first() {
+        let places = Arc::new(Places::new(4, 3));
+        let one = places.take(address(1)).unwrap();
+        assert!([(); 3].iter().all(|()| one.begin()));
+        assert!(!one.begin(), "the address has its share");
+        one.rest();
+        assert!(places.take(address(1)).is_none());
+        let other = places.take(address(2)).unwrap();
+        assert!(other.begin());
+        assert!(!other.begin(), "all are taken");
+        other.rest();
+        one.rest();
+        assert!(other.begin());
+        let state = || {
+            let state = places.lock();
+            (state.further, state.of_address.values().sum::<usize>(), state.at_work())
+        };
+        assert_eq!(state(), (2, 4, 4));
+        drop((one, other));
+        assert_eq!(state(), (0, 0, 0));
+        assert!(places.lock().of_address.is_empty());
+    }
+
+    #[test]
     fn when_all_are_at_work_some_are_kept_for_probes() {
         let places = Arc::new(Places::new(2, 100));
         let at_work: Vec<Place> = (0..2).map(|_| places.take(address(1)).unwrap()).collect();
-        for place in &at_work {
-            assert!(!place.is_spare);
-            place.begin();
-        }
+        assert!(at_work.iter().all(Place::begin));
         let spare: Vec<Place> = (0..SPARE).map(|_| places.take(address(1)).unwrap()).collect();
-        assert!(spare.iter().all(|place| place.is_spare));
-        spare.iter().for_each(Place::begin);
+        assert!(!spare.iter().any(Place::begin), "there is none but for probes");
         assert!(places.take(address(1)).is_none());
         assert!(!is_ready(places.room()));
         at_work.iter().for_each(Place::rest);

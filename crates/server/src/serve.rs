@@ -1,19 +1,14 @@
-//! Listening, connections and their deadlines. The only place of the server with concurrency.
+//! Listening. With `connection` the only place of the server with concurrency.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use taskhub_api::links::ClientBinding;
 use taskhub_core::id::HubName;
 use taskhub_engine::Hub;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -21,17 +16,13 @@ use tokio_rustls::TlsAcceptor;
 use crate::app::App;
 use crate::border::{Host, Origin};
 use crate::config::Config;
+use crate::connection::{self, told_if_panicked};
 use crate::error::Error;
 use crate::http;
 use crate::hubs::{Hubs, OpenHub};
-use crate::patience::Patience;
-use crate::places::{Place, Places};
+use crate::places::Places;
 use crate::tls;
 
-/// Request line and headers together (H19), and a little for what comes with them.
-const HEAD_BYTES_MAX: usize = 65 << 10;
-/// Headers of one request.
-const HEADERS_MAX: usize = 200;
 /// Pause after the system could not give us a connection, for example because files ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -213,7 +204,7 @@ impl Listening {
                         continue;
                     };
                     let (app, tls) = (Arc::clone(&app), tls.clone());
-                    connections.spawn(connection(app, stream, (peer, place), tls));
+                    connections.spawn(connection::serve(app, stream, (peer, place), tls));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -232,86 +223,5 @@ impl Listening {
             tracing::warn!("connections are cut that did not end in time");
         }
         tracing::info!("stopped listening");
-    }
-}
-
-fn told_if_panicked(ended: &Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a connection broke an assertion");
-    }
-}
-
-/// The two ends of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
-    /// The caller's.
-    pub(crate) peer: SocketAddr,
-    /// The server's.
-    pub(crate) local: SocketAddr,
-    /// Whether it has a place that is kept for probes.
-    pub(crate) is_spare: bool,
-}
-
-async fn connection(app: Arc<App>, stream: TcpStream, (peer, place): (SocketAddr, Place), tls: Option<TlsAcceptor>) {
-    let counted = Arc::clone(&app);
-    let _counted = counted.metrics.connection();
-    let ends = Ends {
-        peer,
-        local: stream.local_addr().unwrap_or(app.address),
-        is_spare: place.is_spare,
-    };
-    // Small answers would wait for the caller's acknowledgement otherwise (A11).
-    let _best_effort = stream.set_nodelay(true);
-    let Some(acceptor) = tls else {
-        return converse(app, stream, ends, &place).await;
-    };
-    let agreed = tokio::select! {
-        agreed = timeout(app.config.limits.head_timeout, acceptor.accept(stream)) => agreed,
-        // Nothing was asked for yet, so there is nothing to wait for.
-        () = app.closed() => return,
-        () = place.ended() => return,
-    };
-    match agreed {
-        Ok(Ok(stream)) => converse(app, stream, ends, &place).await,
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
-        Err(_) => tracing::debug!(%peer, "no TLS was agreed on in time"),
-    }
-}
-
-/// Answers the requests of a connection, one after the other.
-async fn converse(app: Arc<App>, stream: impl AsyncRead + AsyncWrite + Unpin, ends: Ends, place: &Place) {
-    let peer = ends.peer;
-    let limits = &app.config.limits;
-    let service = service_fn(|request| {
-        let app = Arc::clone(&app);
-        async move {
-            place.begin();
-            let answer = http::answer(&app, request, ends).await;
-            place.rest();
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX);
-    let stream = TokioIo::new(Patience::new(stream, limits.write_timeout));
-    let mut conversation = std::pin::pin!(builder.serve_connection(stream, service));
-    let ended = tokio::select! {
-        ended = conversation.as_mut() => ended,
-        // The answer that is under way is the last.
-        () = app.closed() => {
-            conversation.as_mut().graceful_shutdown();
-            conversation.await
-        }
-        () = place.ended() => {
-            conversation.as_mut().graceful_shutdown();
-            conversation.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection ended early");
     }
 }

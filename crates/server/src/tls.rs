@@ -12,6 +12,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::Tls;
 use crate::error::Error;
 
+/// What is spoken over TLS, the better first. Who agrees on none speaks what its first bytes are.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
 /// What a connection is agreed on with.
 ///
 /// # Errors
@@ -23,12 +26,13 @@ pub(crate) fn acceptor(files: &Tls) -> Result<TlsAcceptor, Error> {
         .map_err(|error| unusable(&files.certificate, &error))?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, &error))?;
     // Named here, since another crate of the program may bring another one along.
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&files.certificate, &error))?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| unusable(&files.certificate, &error))?;
+    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -22,12 +22,13 @@ use taskhub_engine::{Error as EngineError, Hub, WaitFor};
 use tokio::time::sleep;
 
 use super::history::HistoryView;
-use super::listing::{Listing, Wanted};
+use super::listing::{Form, Listing, Wanted};
 use super::payload::look_through;
 use super::problem::Problem;
 use super::query::{Query, no_status};
 use super::respond::{self, Response};
-use super::room::{self, payloads, with_room};
+use super::room::{self, History, payloads, with_room};
+use super::streamed;
 use super::{Asked, Surface, header, idempotency_key, payload, time, token};
 use crate::answers::Room;
 use crate::config::Reuse;
@@ -242,25 +243,46 @@ pub(super) async fn status(asked: &Asked<'_>, instance: &str) -> Result<Response
 }
 
 /// The status with its code and headers (H70).
-async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo, mut room: Room) -> Result<Response, Problem> {
+async fn show(asked: &Asked<'_>, hub: &Arc<Hub>, info: InstanceInfo, mut room: Room) -> Result<Response, Problem> {
     let query = &asked.query;
     let view = HistoryView::of_query(query);
-    let events = match view {
+    let history = match view {
         // What has not begun has no history, nor a member for it (H57).
         Some(_) if info.status != RuntimeStatus::Pending => {
             room::history(asked.app, hub, &info.instance, &mut room).await?
         }
         Some(_) | None => None,
     };
-    let history = match (view, &events) {
-        (Some(view), Some(events)) if !events.is_empty() => Some(view.of(events)),
-        (_, _) => None,
-    };
     let show_input = query.flag("showInput").unwrap_or(true);
+    let code = code(query, info.status);
     let shown = look_through(&info, || InstanceStatus::new(&info, show_input));
-    let shown = shown.with_history(history.as_ref());
+    let mut response = match (view, history) {
+        (Some(view), Some(History::Long(events))) => {
+            // Made of texts, numbers and JSON that was checked, which can always be written.
+            let head = serde_json::to_vec(&shown).unwrap_or_default();
+            drop(shown);
+            let outline = streamed::outline(&events, view).await?;
+            room::grow(asked.app, &mut room, outline.bytes_max)?;
+            let text = streamed::Status::new(head, &events, (view, outline), room);
+            respond::json_parts(code, streamed::parts(text))
+        }
+        (Some(view), Some(History::Whole(events))) if !events.is_empty() => {
+            let history = view.of(&events);
+            respond::json_of(code, &shown.with_history(Some(&history)), payloads(&info), room)
+        }
+        (_, _) => respond::json_of(code, &shown, payloads(&info), room),
+    };
+    if code == StatusCode::ACCEPTED {
+        respond::set(&mut response, LOCATION, &asked.links.this(asked.head));
+        respond::set(&mut response, RETRY_AFTER, RETRY_AFTER_STATUS);
+    }
+    Ok(response)
+}
+
+/// The code of a status (H70).
+fn code(query: &Query, status: RuntimeStatus) -> StatusCode {
     let fails = query.flag(FAILURE_AS_500).unwrap_or_default();
-    let code = match info.status {
+    match status {
         RuntimeStatus::Pending | RuntimeStatus::Running | RuntimeStatus::Suspended | RuntimeStatus::ContinuedAsNew => {
             StatusCode::ACCEPTED
         }
@@ -268,13 +290,7 @@ async fn show(asked: &Asked<'_>, hub: &Hub, info: InstanceInfo, mut room: Room) 
         RuntimeStatus::Failed | RuntimeStatus::Completed | RuntimeStatus::Terminated | RuntimeStatus::Canceled => {
             StatusCode::OK
         }
-    };
-    let mut response = respond::json_of(code, &shown, payloads(&info), room);
-    if code == StatusCode::ACCEPTED {
-        respond::set(&mut response, LOCATION, &asked.links.this(asked.head));
-        respond::set(&mut response, RETRY_AFTER, RETRY_AFTER_STATUS);
     }
-    Ok(response)
 }
 
 /// O3: a page of statuses, and the token of the next one (H75, H76).
@@ -320,8 +336,21 @@ async fn rows(
         // The store ended it by its size.
         let outline = wanted.outline(next, rows_max - page.rows.len()).await?;
         if let Some(last) = outline.rows.last() {
-            let listing = Listing::new(wanted, page, Cursor::of(last), room);
-            return Ok((respond::json_parts(StatusCode::OK, listing.parts()), outline.next));
+            let last = Cursor::of(last);
+            let input = wanted.payloads.input;
+            let form = Form {
+                open: "[",
+                row: Box::new(move |info, text, is_first| {
+                    let status = look_through(info, || InstanceStatus::new(info, input));
+                    streamed::item(text, is_first, &status);
+                }),
+                close: "]",
+            };
+            let listing = Listing::new(wanted, page, Some(last), form, room);
+            return Ok((
+                respond::json_parts(StatusCode::OK, streamed::parts(listing)),
+                outline.next,
+            ));
         }
     }
     let shown: Vec<_> = page

@@ -1,22 +1,16 @@
-//! A list whose rows are too large to be held at once: sent while it is read. Its range is known beforehand, since the
-//! token of the next one stands in the head; the rows are read page by page, each when its turn to be sent has come.
+//! A list that is not held at once: sent while it is read, page by page, each when its turn to be sent has come. The
+//! management API gives so many rows, and knows their range beforehand, since the token of the next ones stands in the head;
+//! our own gives all of them to who asks for that.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use taskhub_api::instance::InstanceStatus;
 use taskhub_core::limits;
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::status::InstanceInfo;
-use taskhub_engine::{Error as EngineError, Hub, chain};
+use taskhub_engine::{Error as EngineError, Hub};
 
-use super::payload::look_through;
-use super::respond::{Cut, Parts};
+use super::streamed::{Broken, Text};
 use crate::answers::Room;
-
-/// Bytes after which a part of the answer is sent. A row is never divided, so the largest row decides how much is held:
-/// that, and what is left of a page of [`limits::PAGE_BYTES_MAX`].
-const PART_BYTES: usize = 64 << 10;
 
 /// What is asked of the hub.
 #[derive(Clone, Debug)]
@@ -38,13 +32,19 @@ impl Wanted {
         let filter = self.filter.clone();
         self.hub.query_with(filter, Some(after), rows_max, Payloads::NONE).await
     }
+}
 
-    /// Adds the text of a row.
-    fn write(&self, info: &InstanceInfo, text: &mut Vec<u8>) {
-        let status = look_through(info, || InstanceStatus::new(info, self.payloads.input));
-        // Made of texts, numbers and JSON that was checked, which can always be written.
-        let _written = serde_json::to_writer(text, &status);
-    }
+/// Adds the text of a row; the flag is whether it is the first.
+type WriteRow = Box<dyn Fn(&InstanceInfo, &mut Vec<u8>, &mut bool) + Send + Sync>;
+
+/// How a list is written.
+pub(super) struct Form {
+    /// What stands before its first row.
+    pub(super) open: &'static str,
+    /// How each of its rows is.
+    pub(super) row: WriteRow,
+    /// What stands behind its last row.
+    pub(super) close: &'static str,
 }
 
 /// A list on its way.
@@ -54,64 +54,41 @@ pub(super) struct Listing {
     rows: std::vec::IntoIter<InstanceInfo>,
     /// Where the next ones begin; absent behind the last one.
     after: Option<Cursor>,
-    /// The last row that belongs to the list.
-    last: Cursor,
+    /// The last row that belongs to the list; absent if all do that there are.
+    last: Option<Cursor>,
+    form: Form,
     is_begun: bool,
-    /// What its first page takes, which those behind it are not much larger than.
+    is_first: bool,
+    /// What a page takes.
     _room: Room,
 }
 
 impl Listing {
-    /// A list from its first page on, up to a row.
-    pub(super) fn new(wanted: Wanted, first: Page, last: Cursor, room: Room) -> Self {
+    /// A list from its first page on, up to a row if one is given.
+    pub(super) fn new(wanted: Wanted, first: Page, last: Option<Cursor>, form: Form, room: Room) -> Self {
         Self {
             wanted,
             rows: first.rows.into_iter(),
             after: first.next,
             last,
+            form,
             is_begun: false,
+            is_first: true,
             _room: room,
         }
-    }
-
-    /// Its text, part by part.
-    pub(super) fn parts(self) -> Parts {
-        Parts::new(async move {
-            match self.part().await {
-                Ok((part, rest)) => Ok((part, rest.map(Self::parts))),
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "a list is cut, since its rows cannot be read on");
-                    Err(Cut)
-                }
-            }
-        })
-    }
-
-    /// The next part, and what is left behind it.
-    async fn part(mut self) -> Result<(Bytes, Option<Self>), EngineError> {
-        let mut part = Vec::new();
-        while part.len() < PART_BYTES {
-            let Some(info) = self.row().await? else {
-                part.extend_from_slice(if self.is_begun { b"]" } else { b"[]" });
-                return Ok((part.into(), None));
-            };
-            part.push(if self.is_begun { b',' } else { b'[' });
-            self.wanted.write(&info, &mut part);
-            self.is_begun = true;
-        }
-        Ok((part.into(), Some(self)))
     }
 
     /// The next row of the list. What has come into it since its range was read is shown, what has gone is not.
     async fn row(&mut self) -> Result<Option<InstanceInfo>, EngineError> {
         loop {
             if let Some(info) = self.rows.next() {
-                if Cursor::of(&info) <= self.last {
+                if self.last.as_ref().is_none_or(|last| Cursor::of(&info) <= *last) {
                     return Ok(Some(info));
                 }
                 self.after = None;
             }
-            let Some(after) = self.after.take().filter(|after| *after < self.last) else {
+            let is_within = |after: &Cursor| self.last.as_ref().is_none_or(|last| after < last);
+            let Some(after) = self.after.take().filter(is_within) else {
                 self.rows = Vec::new().into_iter();
                 return Ok(None);
             };
@@ -119,5 +96,19 @@ impl Listing {
             self.rows = page.rows.into_iter();
             self.after = page.next;
         }
+    }
+}
+
+impl Text for Listing {
+    async fn write(&mut self, text: &mut Vec<u8>) -> Result<bool, Broken> {
+        if !std::mem::replace(&mut self.is_begun, true) {
+            text.extend_from_slice(self.form.open.as_bytes());
+        }
+        let Some(info) = self.row().await? else {
+            text.extend_from_slice(self.form.close.as_bytes());
+            return Ok(false);
+        };
+        (self.form.row)(&info, text, &mut self.is_first);
+        Ok(true)
     }
 }

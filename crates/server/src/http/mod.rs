@@ -12,18 +12,19 @@ mod payload;
 mod probes;
 mod problem;
 mod query;
-mod respond;
+pub(crate) mod respond;
 mod room;
 mod routes;
+mod streamed;
 mod time;
 pub mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::StatusCode;
 use http::header::{AUTHORIZATION, CONNECTION, RETRY_AFTER};
 use http::request::Parts;
+use http::{StatusCode, Version};
 use hyper::Request;
 use hyper::body::Incoming;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId};
@@ -34,9 +35,10 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::auth::{Denied, Grant};
 use crate::border::{self, Passage};
+use crate::flow::Ends;
 use crate::guess::{self, Turn};
 use crate::metrics::Timer;
-use crate::serve::Ends;
+
 use links::{Caller, Links};
 use problem::Problem;
 use query::Query;
@@ -63,7 +65,8 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, ends: Ends) ->
             } else {
                 enter(app, &head, &mut body, (place, &passage), ends.peer).await
             };
-            if ends.is_spare {
+            // A connection of HTTP/2 goes on, since its other requests have nothing to do with it.
+            if ends.is_spare && head.version < Version::HTTP_2 {
                 respond::set(&mut response, CONNECTION, "close");
             }
             passage.show(response.headers_mut());
@@ -84,6 +87,11 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, ends: Ends) ->
         tracing::debug!(method = %head.method, path, status, operation = word, invocation, "answered");
     }
     response
+}
+
+/// The answer to a request that has more headers than it may.
+pub(crate) fn too_many_headers() -> Response {
+    respond::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
 }
 
 /// Tells a browser what a page of a listed origin may send.

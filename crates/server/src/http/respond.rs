@@ -8,27 +8,40 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{StatusCode, header};
-use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 use taskhub_api::percent::encode;
 use taskhub_core::payload::Payload;
 
 use crate::answers::Room;
+use crate::flow::Sending;
 
 /// An answer.
 pub(crate) type Response = http::Response<Body>;
 
-/// The body of an answer.
+/// The body of an answer: sent in pieces of [`PIECE_BYTES_MAX`], each when the caller has taken those before it.
 #[derive(Debug)]
-pub(crate) enum Body {
+pub(crate) struct Body {
+    kind: Kind,
+    /// What is left of a part that is larger than a piece.
+    rest: Bytes,
+    /// Who is told how far it is.
+    sending: Option<Sending>,
+}
+
+#[derive(Debug)]
+enum Kind {
     /// All of it.
-    Whole(Full<Bytes>),
+    Whole(Bytes),
     /// What is left of one that is made while it is sent; absent behind its end.
     Parts(Option<Parts>),
     /// What is left of one that is there in pieces.
     Pieces(Pieces),
 }
+
+/// Bytes that are given to the connection at once. It holds no more than this beyond what it may, and large parts keep
+/// their room until little of them is left.
+const PIECE_BYTES_MAX: usize = 16 << 10;
 
 /// Pieces of a body, large payloads among them where they are, and the room that they take.
 #[derive(Debug)]
@@ -62,21 +75,19 @@ impl std::fmt::Debug for Parts {
 #[error("the answer was cut")]
 pub(crate) struct Cut;
 
-impl hyper::body::Body for Body {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let left = match self.get_mut() {
+impl Kind {
+    /// The next part.
+    fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        let left = match self {
             Self::Whole(whole) => {
-                let frame = ready!(Pin::new(whole).poll_frame(context));
-                return Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})));
+                let part = Some(std::mem::take(whole)).filter(|whole| !whole.is_empty());
+                return Poll::Ready(part.map(Ok));
             }
             Self::Parts(left) => left,
             Self::Pieces(pieces) => {
                 let next = pieces.left.pop_front();
                 pieces.bytes -= next.as_ref().map_or(0, |piece| piece.len() as u64);
-                return Poll::Ready(next.map(|piece| Ok(Frame::data(piece))));
+                return Poll::Ready(next.map(Ok));
             }
         };
         let Some(Parts(next)) = left else {
@@ -86,7 +97,7 @@ impl hyper::body::Body for Body {
         Poll::Ready(Some(match made {
             Ok((part, rest)) => {
                 *left = rest;
-                Ok(Frame::data(part))
+                Ok(part)
             }
             Err(cut) => {
                 *left = None;
@@ -94,20 +105,79 @@ impl hyper::body::Body for Body {
             }
         }))
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(whole) => whole.is_end_stream(),
-            Self::Parts(left) => left.is_none(),
-            Self::Pieces(pieces) => pieces.left.is_empty(),
+impl Body {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            rest: Bytes::new(),
+            sending: None,
         }
     }
 
+    /// Has somebody told how far it is.
+    pub(crate) fn track(&mut self, sending: Sending) {
+        self.sending = Some(sending);
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        let mut piece = std::mem::take(&mut self.rest);
+        if piece.is_empty() {
+            match ready!(self.kind.poll_part(context)) {
+                Some(Ok(part)) => piece = part,
+                ended => return Poll::Ready(ended),
+            }
+        }
+        if piece.len() > PIECE_BYTES_MAX {
+            self.rest = piece.split_off(PIECE_BYTES_MAX);
+        }
+        Poll::Ready(Some(Ok(piece)))
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let body = self.get_mut();
+        let polled = body.poll_piece(context);
+        let is_end = body.is_end_stream();
+        let Some(sending) = &body.sending else {
+            return polled.map(|piece| piece.map(|piece| piece.map(Frame::data)));
+        };
+        let piece = match polled {
+            Poll::Pending => {
+                sending.waits_for_us();
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(piece))) => piece,
+            Poll::Ready(ended) => return Poll::Ready(ended.map(|cut| cut.map(Frame::data))),
+        };
+        sending.waits_for_caller();
+        let piece = match body.sending.take_if(|_| is_end) {
+            Some(sending) => sending.last(piece),
+            None => piece,
+        };
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+            && match &self.kind {
+                Kind::Whole(whole) => whole.is_empty(),
+                Kind::Parts(left) => left.is_none(),
+                Kind::Pieces(pieces) => pieces.left.is_empty(),
+            }
+    }
+
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(whole) => whole.size_hint(),
-            Self::Parts(_) => SizeHint::default(),
-            Self::Pieces(pieces) => SizeHint::with_exact(pieces.bytes),
+        let rest = self.rest.len() as u64;
+        match &self.kind {
+            Kind::Whole(whole) => SizeHint::with_exact(rest + whole.len() as u64),
+            Kind::Parts(_) => SizeHint::default(),
+            Kind::Pieces(pieces) => SizeHint::with_exact(rest + pieces.bytes),
         }
     }
 }
@@ -144,11 +214,11 @@ pub(crate) fn json_of<'a>(
     let _written = serde_json::to_writer(&mut gathered, value);
     let pieces = gathered.pieces();
     let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-    let mut response = Response::new(Body::Pieces(Pieces {
+    let mut response = Response::new(Body::new(Kind::Pieces(Pieces {
         left: pieces.into(),
         bytes,
         _room: room,
-    }));
+    })));
     *response.status_mut() = status;
     response
         .headers_mut()
@@ -225,7 +295,7 @@ pub(crate) fn json_text(status: StatusCode, body: Bytes) -> Response {
 
 /// An answer whose body is JSON that is made while it is sent, so that its length is not known.
 pub(crate) fn json_parts(status: StatusCode, parts: Parts) -> Response {
-    let mut response = Response::new(Body::Parts(Some(parts)));
+    let mut response = Response::new(Body::new(Kind::Parts(Some(parts))));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
@@ -280,7 +350,7 @@ pub(crate) fn or_null(response: Response) -> Response {
 
 fn with_body(status: StatusCode, kind: Option<HeaderValue>, body: Bytes) -> Response {
     let length = HeaderValue::from(body.len());
-    let mut response = Response::new(Body::Whole(Full::new(body)));
+    let mut response = Response::new(Body::new(Kind::Whole(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_LENGTH, length);
     if let Some(kind) = kind {
@@ -302,8 +372,8 @@ mod tests {
         let shown: Vec<_> = payloads
             .map(|payload| taskhub_api::payload::Shown::new(Some(payload)))
             .into();
-        let mut response = json_of(StatusCode::OK, &shown, payloads.into_iter(), Room::default());
-        let Body::Pieces(pieces) = response.body_mut() else {
+        let response = json_of(StatusCode::OK, &shown, payloads.into_iter(), Room::default());
+        let Kind::Pieces(pieces) = &response.body().kind else {
             unreachable!()
         };
         let within = |payload: &Payload, piece: &Bytes| payload.bytes().as_ptr_range().contains(&piece.as_ptr());

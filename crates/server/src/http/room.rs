@@ -1,5 +1,7 @@
 //! Reads what an answer shows, in the room that there is for answers.
 
+use std::sync::Arc;
+
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::InstanceId;
 use taskhub_core::payload::Payload;
@@ -9,6 +11,7 @@ use taskhub_engine::Hub;
 use taskhub_engine::hub::{HistoryPart, HistoryRange};
 
 use super::problem::Problem;
+use super::streamed::Events;
 use crate::answers::Room;
 use crate::app::App;
 
@@ -71,31 +74,41 @@ pub(super) async fn with_room<T: Weighed, E: From<Problem>, F: Future<Output = R
     Ok((again, room))
 }
 
-/// All events of a history, read part by part, as long as there is room for them.
+/// A history that an answer shows.
+pub(super) enum History {
+    /// All of its events.
+    Whole(Vec<HistoryEvent>),
+    /// One that is read while it is sent.
+    Long(Events),
+}
+
+/// The history of an instance, as long as there is room for what is read of it at once.
 pub(super) async fn history(
     app: &App,
-    hub: &Hub,
+    hub: &Arc<Hub>,
     instance: &InstanceId,
     room: &mut Room,
-) -> Result<Option<Vec<HistoryEvent>>, Problem> {
-    let mut events = Vec::new();
-    loop {
-        let range = HistoryRange {
-            bytes_max: HISTORY_BYTES_MAX,
-            ..HistoryRange::from(u32::try_from(events.len()).unwrap_or(u32::MAX))
-        };
-        let Some(part) = hub.history_part(instance, range).await? else {
-            return Ok(None);
-        };
-        let is_last = part.events.is_empty() || events.len() + part.events.len() >= part.total as usize;
-        if !app.answers.grow(room, part.bytes()) {
-            return Err(busy());
-        }
-        events.extend(part.events);
-        if is_last {
-            return Ok(Some(events));
-        }
+) -> Result<Option<History>, Problem> {
+    let range = HistoryRange {
+        bytes_max: HISTORY_BYTES_MAX,
+        ..HistoryRange::ALL
+    };
+    let Some(part) = hub.history_part(instance, range).await? else {
+        return Ok(None);
+    };
+    if !app.answers.grow(room, part.bytes()) {
+        return Err(busy());
     }
+    if part.events.len() >= part.total as usize {
+        return Ok(Some(History::Whole(part.events)));
+    }
+    let events = Events::new(Arc::clone(hub), instance.clone(), 0, part);
+    Ok(Some(History::Long(events)))
+}
+
+/// Adds room to what an answer has.
+pub(super) fn grow(app: &App, room: &mut Room, bytes: usize) -> Result<(), Problem> {
+    app.answers.grow(room, bytes).then_some(()).ok_or_else(busy)
 }
 
 fn busy() -> Problem {

@@ -16,7 +16,7 @@ const RPC: &str = SURFACES[2];
 const MIB: usize = 1 << 20;
 
 /// A server whose hub has ended instances `i000`, `i001`, … with an input and an output of so many bytes each.
-async fn with_rows(store: Gated, rows: usize, bytes: usize) -> Running {
+pub(crate) async fn with_rows(store: Gated, rows: usize, bytes: usize) -> Running {
     let registry = register(Registry::new(), &Purger::default(), &Files::below("."));
     let hub = Hub::builder(HUB)
         .registry(registry)

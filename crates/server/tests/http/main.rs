@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot make fails the test")]
 
 mod access;
+mod attacks;
 mod border;
 mod damaged;
 mod large;
@@ -12,6 +13,8 @@ mod levels;
 mod library;
 mod lists;
 mod queries;
+mod streams;
 mod support;
 mod trouble;
+mod two;
 mod wire;

@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
@@ -403,7 +404,7 @@ fn file(name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
-fn with_tls() -> Config {
+pub(crate) fn with_tls() -> Config {
     Config {
         tls: Some(Tls {
             certificate: file("certificate.pem"),
@@ -413,22 +414,26 @@ fn with_tls() -> Config {
     }
 }
 
-/// Sends a request over a connection of its own.
-async fn call_over_tls(server: &Running, method: &str, path: &str) -> support::Answer {
+/// A connection on which these protocols are offered.
+pub(crate) async fn tls_connection(server: &Running, offered: &[&[u8]]) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(file("certificate.pem")).unwrap();
     roots.add(certificate).unwrap();
-    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    client.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
     let stream = TcpStream::connect(server.address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(Arc::new(client))
-        .connect(name, stream)
-        .await
-        .unwrap();
+    let connector = TlsConnector::from(Arc::new(client));
+    connector.connect(name, stream).await.unwrap()
+}
+
+/// Sends a request over a connection of its own.
+async fn call_over_tls(server: &Running, method: &str, path: &str) -> support::Answer {
+    let stream = tls_connection(server, &[]).await;
     exchange(stream, request(server.address, method, path, &[], bytes::Bytes::new())).await
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,24 +21,29 @@ use taskhub_core::json;
 use taskhub_core::limits;
 use taskhub_core::message::{ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
-use taskhub_core::query::Filter;
+use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::hub::HistoryRange;
-use taskhub_engine::{Error as EngineError, WaitFor};
+use taskhub_engine::{Error as EngineError, Hub, WaitFor};
 use tokio::time::sleep;
 
+use super::super::listing::{Form, Listing, Wanted};
 use super::super::payload::{Taken, look_through};
 use super::super::query::{Query, no_status};
 use super::super::respond::{self, Response};
-use super::super::room::{HISTORY_BYTES_MAX, payloads, with_room};
+use super::super::room::{self, HISTORY_BYTES_MAX, payloads, with_room};
+use super::super::streamed::{self, Complete, Events};
 use super::super::{payload, time, token};
 use super::Call;
 use super::refused::{Refused, without_folder};
+use crate::answers::Room;
 use crate::auth::Need;
 use crate::config::Reuse;
 
+/// What `limit` says where all is wanted.
+const ALL: &str = "all";
 /// Events of a history that one answer holds, unless fewer are asked for.
 const EVENTS_MAX: usize = 10_000;
 
@@ -99,6 +105,13 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
         .map(|cursor| token::read(cursor, hub.name(), &filter))
         .transpose();
     let after = after.map_err(|refused| Refused::argument(refused.to_string()))?;
+    let fields = Fields {
+        is_list: true,
+        ..fields(query)?.unwrap_or_default()
+    };
+    if query.filled("limit") == Some(ALL) {
+        return list_all(call, hub, filter, after, fields).await;
+    }
     let rows_max = whole(query, "limit", 1..=limits::PAGE_ROWS_MAX)?.unwrap_or(100);
     let read = || async {
         hub.query(filter.clone(), after.clone(), rows_max)
@@ -106,17 +119,53 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
             .map_err(Refused::from)
     };
     let (page, room) = with_room(call.app, read).await?;
-    let fields = Fields {
-        is_list: true,
-        ..fields(query)?.unwrap_or_default()
-    };
+    Ok(items(&hub, &page, &filter, fields, room))
+}
+
+/// A page of a list as it is.
+fn items(hub: &Hub, page: &Page, filter: &Filter, fields: Fields, room: Room) -> Response {
     let shown = page.rows.iter().map(|info| shown(hub.name(), info, fields));
     let list = Items {
         items: shown.collect(),
-        cursor: page.next.as_ref().map(|next| token::write(next, hub.name(), &filter)),
+        cursor: page.next.as_ref().map(|next| token::write(next, hub.name(), filter)),
     };
-    let payloads = page.rows.iter().flat_map(payloads);
-    Ok(respond::json_of(StatusCode::OK, &list, payloads, room))
+    respond::json_of(StatusCode::OK, &list, page.rows.iter().flat_map(payloads), room)
+}
+
+/// All there are. What does not fit into one page is sent while it is read; what is started meanwhile comes at the end.
+async fn list_all(
+    call: &Call<'_>,
+    hub: Arc<Hub>,
+    filter: Filter,
+    after: Option<Cursor>,
+    fields: Fields,
+) -> Result<Response, Refused> {
+    let wanted = Wanted {
+        hub: Arc::clone(&hub),
+        filter: filter.clone(),
+        payloads: Payloads::ALL,
+    };
+    let read = || async {
+        wanted
+            .page(after.clone(), limits::PAGE_ROWS_MAX)
+            .await
+            .map_err(Refused::from)
+    };
+    let (page, mut room) = with_room(call.app, read).await?;
+    if page.next.is_none() {
+        return Ok(items(&hub, &page, &filter, fields, room));
+    }
+    // The pages behind the first may be larger.
+    room::grow(call.app, &mut room, limits::PAGE_BYTES_MAX)?;
+    let form = Form {
+        open: r#"{"items":["#,
+        row: Box::new(move |info, text, is_first| {
+            streamed::item(text, is_first, &shown(hub.name(), info, fields));
+        }),
+        close: r#"],"cursor":null}"#,
+    };
+    let listing = Listing::new(wanted, page, None, form, room);
+    Ok(respond::json_parts(StatusCode::OK, streamed::parts(listing)))
 }
 
 pub(super) async fn show(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
@@ -134,20 +183,30 @@ pub(super) async fn show(call: &Call<'_>, hub: &str, id: &str) -> Result<Respons
 pub(super) async fn history(call: &Call<'_>, hub: &str, id: &str) -> Result<Response, Refused> {
     let (hub, instance) = call.instance(hub, id, Need::Read).await?;
     let from = whole(&call.query, "from", 0..=usize::MAX)?.unwrap_or_default();
-    let limit = whole(&call.query, "limit", 1..=EVENTS_MAX)?.unwrap_or(EVENTS_MAX);
+    let is_all = call.query.filled("limit") == Some(ALL);
+    let limit = if is_all {
+        usize::MAX
+    } else {
+        whole(&call.query, "limit", 1..=EVENTS_MAX)?.unwrap_or(EVENTS_MAX)
+    };
+    let first = u32::try_from(from).unwrap_or(u32::MAX);
     let range = HistoryRange {
-        from: u32::try_from(from).unwrap_or(u32::MAX),
+        from: first,
         events_max: u32::try_from(limit).unwrap_or(u32::MAX),
         bytes_max: HISTORY_BYTES_MAX,
     };
     let read = || async { hub.history_part(&instance, range).await.map_err(Refused::from) };
     let (part, room) = with_room(call.app, read).await?;
     let part = part.ok_or_else(|| Refused::no_instance(&instance))?;
-    let items: Vec<_> = part.events.iter().take(limit).map(Into::into).collect();
-    let next = from.saturating_add(items.len());
+    let next = from.saturating_add(part.events.len().min(limit));
+    let has_more = !part.events.is_empty() && next < part.total as usize;
+    if is_all && has_more {
+        let text = Complete::new(Events::new(hub, instance, first, part), room);
+        return Ok(respond::json_parts(StatusCode::OK, streamed::parts(text)));
+    }
     let shown = HistoryPart {
-        next_from: (!items.is_empty() && next < part.total as usize).then_some(next),
-        items,
+        items: part.events.iter().take(limit).map(Into::into).collect(),
+        next_from: has_more.then_some(next),
     };
     Ok(respond::json_of(StatusCode::OK, &shown, std::iter::empty(), room))
 }
@@ -375,9 +434,10 @@ fn whole(query: &Query, name: &str, range: RangeInclusive<usize>) -> Result<Opti
     let number: Option<usize> = text.trim().parse().ok();
     let fits = number.filter(|number| range.contains(number));
     let (least, most) = range.into_inner();
+    let or = if name == "limit" { " or `all`" } else { "" };
     let refused = || {
         Refused::argument(format!(
-            "`{name}` is a whole number from {least} to {most}, not `{text}`"
+            "`{name}` is a whole number from {least} to {most}{or}, not `{text}`"
         ))
     };
     fits.map(Some).ok_or_else(refused)
