@@ -22,7 +22,7 @@ use crate::group::{At, Batch, Release, Taken, Ticket};
 use crate::io::Input;
 use crate::node::Common;
 use crate::run::now;
-use crate::supervision::{Broken, BrokenBy, Scope};
+use crate::supervision::{Broken, BrokenBy};
 use crate::thread::ThreadInput;
 
 /// Commits refused in a row for damaged pages after which nothing more is tried.
@@ -189,9 +189,7 @@ fn release_all(node: &Arc<Common>, to_release: &Receiver<Written>) {
     while let Ok(written) = to_release.recv() {
         if catch_unwind(AssertUnwindSafe(|| release(node, written))).is_err() {
             tracing::error!("an assertion broke while the effects of a group were let go");
-            for hub in node.all_hubs() {
-                hub.lose(Scope::All);
-            }
+            node.lose_all();
         }
     }
 }
@@ -226,9 +224,7 @@ fn give_up_group(node: &Common) -> VecDeque<Batch> {
     node.failed_groups.fetch_add(1, Ordering::AcqRel);
     let hubs = node.all_hubs();
     let forgotten = node.group.discard(hubs.iter().map(|hub| hub.number));
-    for hub in hubs {
-        hub.lose(Scope::All);
-    }
+    node.lose_all();
     forgotten
 }
 

@@ -215,7 +215,7 @@ impl Executor {
         if self.has_no_room {
             return IDLE_MAX;
         }
-        if self.partitions.values().any(Partition::has_ready) && self.has_room() {
+        if self.partitions.values().any(Partition::has_ready) && self.has_room() && self.shared.node.owns() {
             return Duration::ZERO;
         }
         let next = self.partitions.values().filter_map(Partition::next_tick);
@@ -299,7 +299,7 @@ impl Executor {
             return;
         }
         if let Input::Request { to, .. } = &input
-            && !to.begin()
+            && !(self.shared.node.owns() && to.begin())
         {
             return;
         }
@@ -358,7 +358,7 @@ impl Executor {
     fn begin_turns(&mut self, index: u16) -> bool {
         let ready = self.partitions.get(&index).map_or(0, Partition::ready);
         for _ in 0..ready.div_ceil(TURNS_AT_ONCE) {
-            if !self.has_room() {
+            if !self.has_room() || !self.shared.node.owns() {
                 return false;
             }
             let now = self.shared.node.clock.now();

@@ -69,6 +69,10 @@ pub struct Options {
     pub group_bytes_max: usize,
     /// A turn that takes longer costs its thread (A33; of the node).
     pub turn_limit: Duration,
+    /// How long the lease of the node lasts where others have the same store open (of the node): it beats five times as often, and
+    /// takes a hub only when no living node has it. Until then it stands by: it tells what is stored, and changes nothing. Absent:
+    /// nobody else has the store, so that whoever had a hub before is gone.
+    pub lease: Option<Duration>,
     /// Where the time comes from (of the node). It may be set back and forth: the hub goes by the steady time that is made of it.
     pub clock: Arc<dyn Clock>,
 }
@@ -86,6 +90,7 @@ impl Default for Options {
             ahead_bytes_max: AHEAD_BYTES_MAX,
             group_bytes_max: GROUP_BYTES_MAX,
             turn_limit: Duration::from_secs(10),
+            lease: None,
             clock: Arc::new(SystemClock),
         }
     }

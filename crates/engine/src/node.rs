@@ -6,24 +6,32 @@
 //! been ahead of the disk with what was in it or behind it, and each drops its memory and begins anew from the store (A1).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use taskhub_core::id::HubName;
-use taskhub_store::{Error as StoreError, NodeId, Store};
+use taskhub_store::{Claim, Error as StoreError, NodeId, PartitionKey, Store};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use crate::clock::{Clock, SteadyClock};
 use crate::committer;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::group::{Limits, OpenGroup};
 use crate::hub::{Hub, Options};
+use crate::run::now;
 use crate::shared::Shared;
+use crate::supervision::Scope;
 use crate::thread::{ThreadInput, ThreadLink};
 use crate::watchdog;
 use crate::worker::Functions;
+
+/// Beats for each time that a lease lasts.
+const BEATS: u32 = 5;
+/// Which part of a lease a node counts on, since others may count a little faster.
+const SAFE: (u32, u32) = (11, 15);
 
 /// One run of one process on a store, and the place where its hubs are opened. Clones are the same node; it ends with the last
 /// of them and of its hubs.
@@ -35,7 +43,7 @@ struct Handle(Arc<Common>);
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_tuple("Handle").field(&self.0.id).finish()
+        out.debug_tuple("Handle").field(&self.0.id()).finish()
     }
 }
 
@@ -47,7 +55,13 @@ impl Drop for Handle {
 
 /// The shared part of a node.
 pub(crate) struct Common {
-    pub(crate) id: NodeId,
+    /// Its number, until its lease is over.
+    id: AtomicU64,
+    /// How long its lease lasts, if others have the store open as well.
+    lease: Option<Duration>,
+    began: Instant,
+    /// Until when it may take the lease for its own, in milliseconds since it began.
+    owns_until: AtomicU64,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Runtime,
@@ -91,7 +105,10 @@ impl Node {
     pub fn start(store: Arc<dyn Store>, options: &Options) -> Result<Self, Error> {
         let id = getrandom::u64().map_err(|source| StoreError::Unavailable { source: source.into() })?;
         let common = Arc::new(Common {
-            id: NodeId(id),
+            id: AtomicU64::new(id),
+            lease: options.lease,
+            began: now(),
+            owns_until: AtomicU64::new(0),
             store,
             clock: Arc::new(SteadyClock::new(Arc::clone(&options.clock))),
             runtime: Runtime::current(),
@@ -120,6 +137,9 @@ impl Node {
             common.links.write().unwrap_or_else(PoisonError::into_inner).push(link);
         }
         common.spawn(watchdog::watch(Arc::downgrade(&common)));
+        if let Some(lasts) = options.lease {
+            common.spawn(beat(Arc::downgrade(&common), lasts));
+        }
         Ok(node)
     }
 
@@ -167,7 +187,78 @@ async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
     }
 }
 
+/// Renews the lease of a node until it is closed. One that finds its lease over goes on as a new node.
+async fn beat(node: Weak<Common>, lasts: Duration) {
+    loop {
+        sleep(lasts / BEATS).await;
+        let Some(node) = node.upgrade().filter(|node| !node.is_closed()) else {
+            return;
+        };
+        if node.all_hubs().is_empty() {
+            continue;
+        }
+        let sent = node.began.elapsed();
+        match node.store.beat(node.id(), lasts, node.clock.now()).await {
+            Ok(_) if node.note_lease(sent) => node.lose_all(),
+            Ok(_) => {}
+            Err(StoreError::LeaseOver { .. }) => node.begin_anew(),
+            Err(error) => tracing::warn!(error = %chain(&error), "the lease of this node could not be renewed"),
+        }
+    }
+}
+
 impl Common {
+    /// The number by which the store knows it.
+    pub(crate) fn id(&self) -> NodeId {
+        NodeId(self.id.load(Ordering::Acquire))
+    }
+
+    /// A claim of partitions, as this node may make it.
+    pub(crate) fn claim_of(&self, partitions: &[PartitionKey]) -> Claim {
+        let claim = Claim::new(self.id(), partitions, self.clock.now());
+        match self.lease {
+            Some(lasts) => Claim { lasts, ..claim },
+            // Whoever has a partition is gone.
+            None => claim.steal(),
+        }
+    }
+
+    /// Time since it began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The lease was renewed by a call that was begun at this time. True if the node had not counted on it any more, and so has
+    /// left things undone.
+    pub(crate) fn note_lease(&self, sent: Duration) -> bool {
+        let had_lapsed = !self.owns() && self.owns_until.load(Ordering::Acquire) > 0;
+        let safe = self.lease.unwrap_or_default() * SAFE.0 / SAFE.1;
+        let until = u64::try_from((sent + safe).as_millis()).unwrap_or(u64::MAX);
+        self.owns_until.fetch_max(until, Ordering::AcqRel);
+        had_lapsed
+    }
+
+    /// Has all hubs begin anew from the store.
+    pub(crate) fn lose_all(&self) {
+        for hub in self.all_hubs() {
+            hub.lose(Scope::All);
+        }
+    }
+
+    /// Whether what it owns is still its own. If not, it answers nothing and begins nothing: others may have taken it.
+    pub(crate) fn owns(&self) -> bool {
+        self.lease.is_none() || self.began.elapsed().as_millis() < self.owns_until.load(Ordering::Acquire).into()
+    }
+
+    /// The lease is over: what it owned may be another node's, so its memory is worth nothing.
+    fn begin_anew(&self) {
+        tracing::warn!(node = %self.id().0, "the lease of this node is over; it begins anew");
+        if let Ok(id) = getrandom::u64() {
+            self.id.store(id, Ordering::Release);
+        }
+        self.lose_all();
+    }
+
     /// A number for a hub that is opened.
     pub(crate) fn next_hub(&self) -> u32 {
         self.next_hub.fetch_add(1, Ordering::Relaxed)

@@ -1,9 +1,10 @@
 //! The life of a hub on threads: what its [supervision](crate::supervision) says is carried out here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use taskhub_store::{Claim, Error as StoreError, Lease, Recovered};
+use taskhub_store::{Error as StoreError, Lease, Previous, Recovered};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -27,6 +28,8 @@ pub(crate) struct Supervisor {
     began: Instant,
     /// What is served next.
     read: Vec<(Lease, Vec<Recovered>)>,
+    /// Partitions of which it is known that their last owner did not give them back, while others are still another node's.
+    unclean: BTreeSet<u16>,
     /// Who asked for the end of all work.
     drain: Option<Drain>,
     is_over: bool,
@@ -45,6 +48,7 @@ impl Supervisor {
             supervision,
             began,
             read: Vec::new(),
+            unclean: BTreeSet::new(),
             drain: None,
             is_over: false,
         };
@@ -52,7 +56,7 @@ impl Supervisor {
         while let Some(next) = order {
             // Whoever opens the hub hears of what fails.
             let happened = match next {
-                Order::Claim(wanted) => Happening::Claimed(Ok(supervisor.claim(&wanted).await?)),
+                Order::Claim(wanted) => Happening::Claimed(supervisor.claim(&wanted).await?.ok_or(Unclaimed::Later)),
                 Order::Read(leases) => {
                     supervisor.read(leases).await?;
                     Happening::Read(Ok(()))
@@ -124,7 +128,10 @@ impl Supervisor {
             }
             Order::Claim(wanted) => {
                 let claimed = self.claim(&wanted).await;
-                Some(Happening::Claimed(claimed.map_err(|error| self.failed(&error))))
+                let claimed = claimed.map_err(|error| self.failed(&error));
+                Some(Happening::Claimed(
+                    claimed.and_then(|claimed| claimed.ok_or(Unclaimed::Later)),
+                ))
             }
             Order::Read(leases) => {
                 let read = self.read(leases).await;
@@ -178,13 +185,31 @@ impl Supervisor {
         }
     }
 
-    /// Claims partitions, which raises their epochs (A21).
-    async fn claim(&self, wanted: &[u16]) -> Result<Vec<Lease>, StoreError> {
-        let shared = &self.shared;
+    /// Claims partitions, which raises their epochs (A21). Nothing if another node has some of them: a hub moves from node to node
+    /// as a whole, since its partitions speak to each other in memory.
+    async fn claim(&mut self, wanted: &[u16]) -> Result<Option<Vec<Lease>>, StoreError> {
+        let shared = Arc::clone(&self.shared);
         let keys: Vec<_> = wanted.iter().map(|index| shared.partition(*index)).collect();
-        // No two nodes serve one store yet, so whoever has a partition is gone.
-        let claim = Claim::new(shared.node.id, &keys, shared.node.clock.now()).steal();
-        Ok(shared.node.store.claim(&claim).await?.leases)
+        let sent = shared.node.elapsed();
+        let mut leases = shared.node.store.claim(&shared.node.claim_of(&keys)).await?.leases;
+        if shared.node.note_lease(sent) {
+            shared.node.lose_all();
+        }
+        for lease in &mut leases {
+            // What was taken before the rest could be had is one's own by now.
+            if lease.previous == Previous::Other {
+                self.unclean.insert(lease.partition.index);
+            } else if self.unclean.contains(&lease.partition.index) {
+                lease.previous = Previous::Other;
+            }
+        }
+        if leases.len() == wanted.len() {
+            self.unclean.retain(|index| !wanted.contains(index));
+            return Ok(Some(leases));
+        }
+        leases.retain(|lease| lease.previous == Previous::Nobody);
+        shared.node.store.release(&leases).await?;
+        Ok(None)
     }
 
     async fn read(&mut self, leases: Vec<Lease>) -> Result<(), StoreError> {

@@ -425,7 +425,8 @@ impl Shared {
         if self.is_stopping() {
             self.activities_moved.notify_waiters();
         }
-        for (call, token) in calls {
+        // Otherwise whoever owns the partition by now has them run.
+        for (call, token) in calls.into_iter().filter(|_| self.node.owns()) {
             self.run_activity(call, token);
         }
     }

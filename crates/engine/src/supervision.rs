@@ -118,7 +118,7 @@ pub enum Happening {
 pub enum Unclaimed {
     /// The hub was deleted.
     Gone,
-    /// The store is out of reach, or what was claimed has been taken by somebody else.
+    /// The store is out of reach, or another node has some of them.
     Later,
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::node::Common;
 use crate::run::now;
-use crate::supervision::{Broken, BrokenBy, Scope};
+use crate::supervision::{Broken, BrokenBy};
 
 /// A turn that takes longer is named in a warning (A33).
 const TURN_WARN: Duration = Duration::from_secs(1);
@@ -108,7 +108,5 @@ fn give_up(node: &Arc<Common>, blocked: Blocked) {
     if let Err(error) = node.replace_thread(thread) {
         tracing::error!(%error, "no fresh thread could be started");
     }
-    for hub in node.all_hubs() {
-        hub.lose(Scope::All);
-    }
+    node.lose_all();
 }

@@ -23,6 +23,8 @@ pub enum Fault {
     Reload,
     /// An assertion breaks in a partition: its memory is dropped and read anew, while the others go on.
     PartitionBroken,
+    /// Another node takes all partitions, as it may when this one has not renewed its lease.
+    ClaimLost,
     /// A turn does not return: its thread is given up, and its instance set aside (A33).
     TurnBlocked,
     /// The node stops cleanly and starts again.
@@ -71,7 +73,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::GroupLost,
         Self::GroupUnknown,
         Self::CrashBeforeCall,
@@ -80,6 +82,7 @@ impl Fault {
         Self::Crash,
         Self::Reload,
         Self::PartitionBroken,
+        Self::ClaimLost,
         Self::TurnBlocked,
         Self::CleanRestart,
         Self::Full,
@@ -110,6 +113,7 @@ impl Fault {
             // Chances are steps.
             Self::Crash
             | Self::Reload
+            | Self::ClaimLost
             | Self::PartitionBroken
             | Self::CleanRestart
             | Self::ClockBack

@@ -221,6 +221,10 @@ const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 
 /// What a crash takes away.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a state of the node of its own, and any may come with any"
+)]
 struct Node {
     /// Each life has another number.
     id: NodeId,
@@ -233,6 +237,8 @@ struct Node {
     order: Option<Order>,
     /// What was read to be served.
     read: Vec<(Lease, Vec<Recovered>)>,
+    /// Another node has taken the partitions.
+    is_fenced: bool,
     /// Partitions that are read anew while others go on.
     away: BTreeSet<u16>,
     /// The partitions do nothing that adds work.

@@ -7,6 +7,7 @@ mod damaged;
 mod elsewhere;
 mod failing;
 mod hubs;
+mod nodes;
 mod order;
 mod refused;
 mod running;

@@ -16,7 +16,7 @@ use crate::fault::Fault;
 #[derive(Debug)]
 pub(super) struct Writing {
     pub(super) group: Group,
-    is_staged: bool,
+    pub(super) is_staged: bool,
     /// Whether its sealing began, so that it may be durable whatever the store says.
     pub(super) is_sealing: bool,
     attempt: Attempt,

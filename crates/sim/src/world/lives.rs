@@ -12,7 +12,9 @@ use taskhub_engine::dispatcher::{Capacity, Dispatcher, Event};
 use taskhub_engine::flaw::{Flaw, Flaws};
 use taskhub_engine::io::Input;
 use taskhub_engine::partition::{Partition, Random, Setup};
-use taskhub_engine::supervision::{Broken, BrokenBy, Happening, Order, Scope, Service, Supervision, Surroundings};
+use taskhub_engine::supervision::{
+    Broken, BrokenBy, Happening, Order, Scope, Service, Supervision, Surroundings, Unclaimed,
+};
 use taskhub_engine::worker::{Offered, Worker};
 use taskhub_store::{Claim, Error, Group, Lease, NodeId, PartitionKey, Recovered, Section, partition_of};
 
@@ -43,6 +45,7 @@ impl Node {
             supervision,
             order: Some(order),
             read: Vec::new(),
+            is_fenced: false,
             away: BTreeSet::new(),
             is_idle: false,
             is_full: false,
@@ -129,6 +132,11 @@ impl World {
         if self.strikes(Fault::PartitionBroken) {
             self.break_partition();
         }
+        // Between staging a group and sealing it a store does nothing else.
+        let is_staged = self.node.writing.as_ref().is_some_and(|writing| writing.is_staged);
+        if !is_staged && self.strikes(Fault::ClaimLost) {
+            self.claim_elsewhere()?;
+        }
         if self.strikes(Fault::TurnBlocked) {
             let live = self.journal.present().filter(|book| book.state.is_live());
             let live: Vec<InstanceId> = live.map(|book| book.state.info.instance.clone()).collect();
@@ -157,6 +165,7 @@ impl World {
                 self.tally.count(fault);
                 Halt::Crash
             }
+            Trouble::Store(Error::Fenced { .. }) if self.node.is_fenced => Halt::Reload,
             Trouble::Store(error @ Error::Stale { .. }) => Halt::Found(Violation::new("R188", error.to_string())),
             Trouble::Store(error) => Halt::Found(Violation::new("store", format!("{error} ({error:?})"))),
         }
@@ -192,6 +201,17 @@ impl World {
         self.blame(instance, "an assertion broke", BrokenBy::Running);
         self.drop_one(index);
         self.tell(Happening::Lost(Scope::one(index)));
+    }
+
+    /// Another node takes all partitions, and does nothing with them.
+    fn claim_elsewhere(&mut self) -> Result<(), Halt> {
+        const OTHER: NodeId = NodeId(u64::MAX);
+        let keys: Vec<_> = (0..self.partitions).map(|index| self.partition_key(index)).collect();
+        let claim = Claim::new(OTHER, &keys, self.node_time()).steal();
+        let claimed = self.disk.write(|writer| writer.claim(&claim));
+        claimed.map_err(|trouble| self.halt(trouble))?;
+        self.node.is_fenced = true;
+        Ok(())
     }
 
     fn blame(&mut self, instance: Option<InstanceId>, what: &str, by: BrokenBy) {
@@ -257,10 +277,11 @@ impl World {
                 Happening::Flushed
             }
             Order::Claim(wanted) => Happening::Claimed(Ok(self.claim(&wanted)?)),
-            Order::Read(leases) => {
-                self.read(leases)?;
-                Happening::Read(Ok(()))
-            }
+            Order::Read(leases) => match self.read(leases) {
+                // They are another node's by now.
+                Err(Halt::Reload) => Happening::Read(Err(Unclaimed::Later)),
+                read => Happening::Read(Ok(read?)),
+            },
             Order::Serve(services) => return self.serve(services),
             Order::Probe => {
                 let has_room = self.now >= self.full_until;
@@ -354,7 +375,10 @@ impl World {
         let keys: Vec<_> = wanted.iter().map(|index| self.partition_key(*index)).collect();
         let claim = Claim::new(self.node.id, &keys, self.node_time()).steal();
         let claimed = self.disk.write(|writer| writer.claim(&claim));
-        Ok(claimed.map_err(|trouble| self.halt(trouble))?.leases)
+        let leases = claimed.map_err(|trouble| self.halt(trouble))?.leases;
+        // What else it had is not its own all the same.
+        self.node.is_fenced &= wanted.len() < usize::from(self.partitions);
+        Ok(leases)
     }
 
     fn flaws(&self) -> Flaws {
@@ -433,7 +457,10 @@ impl World {
                 format!("partition {index} has commits and no owner"),
             ));
         };
-        let found = self.disk.look(|reader| reader.recover(&lease));
+        let mut found = self.disk.look(|reader| reader.recover(&lease));
+        if let Err(Error::Fenced { by: Some(epoch), .. }) = found {
+            found = self.disk.look(|reader| reader.recover(&Lease { epoch, ..lease }));
+        }
         found.map_err(|error| checks::store_failed(&error))
     }
 
