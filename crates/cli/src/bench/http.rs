@@ -12,14 +12,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use taskhub::Hub;
 use taskhub_api::client::Answer;
 use taskhub_server::{Config, Server};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::measure::{Reading, Spread, now};
@@ -159,18 +161,63 @@ pub(super) async fn start(client: &Http, path: &str) -> Result<Answer> {
     Ok(answer)
 }
 
+/// A connection that has one request under way at a time. A client that pools connections does more beside, which would be measured
+/// as well.
+struct Lane {
+    sender: SendRequest<Full<Bytes>>,
+    host: HeaderValue,
+    _driven: JoinSet<()>,
+}
+
+impl Lane {
+    async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        let host = HeaderValue::try_from(address.to_string()).map_err(std::io::Error::other)?;
+        let mut driven = JoinSet::new();
+        driven.spawn(async move {
+            // How it ends is told to whoever waits for an answer.
+            let _told = connection.await;
+        });
+        Ok(Self {
+            sender,
+            host,
+            _driven: driven,
+        })
+    }
+
+    /// Starts one, and checks that this was acknowledged.
+    async fn start(&mut self, path: &'static str) -> Result<()> {
+        let mut request = hyper::Request::new(Full::new(Bytes::from_static(b"0")));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from_static(path);
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answer = self.sender.send_request(request).await.map_err(failed)?;
+        assert_eq!(answer.status(), StatusCode::ACCEPTED, "a start was refused");
+        answer.into_body().collect().await.map_err(failed)?;
+        Ok(())
+    }
+}
+
+fn failed(error: hyper::Error) -> Trouble {
+    Trouble::while_trying("a start failed".to_owned(), std::io::Error::other(error))
+}
+
 /// Sends so many starts over so many connections; answers how long each took.
 async fn many(address: SocketAddr, path: &'static str, count: usize, connections: usize) -> Result<Spread> {
     let begun = Arc::new(AtomicUsize::new(0));
     let mut lanes = JoinSet::new();
     for _ in 0..connections.min(count) {
         let begun = Arc::clone(&begun);
-        let client = client(address)?;
         lanes.spawn(async move {
+            let mut lane = Lane::open(address).await?;
             let mut taken = Vec::new();
             while begun.fetch_add(1, Ordering::Relaxed) < count {
                 let sent = now();
-                start(&client, path).await?;
+                lane.start(path).await?;
                 taken.push(sent.elapsed());
             }
             Ok::<_, Trouble>(taken)
