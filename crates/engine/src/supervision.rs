@@ -291,7 +291,7 @@ impl Supervision {
             }
             (Stage::Reading(claiming, claimed), Happening::Read(Ok(()))) => {
                 self.stage = Stage::Serving;
-                return Some(self.serve(&claiming, &claimed));
+                return Some(self.serve(&claiming, &claimed, around.now));
             }
             (Stage::Claiming(_), Happening::Claimed(Err(Unclaimed::Gone)))
             | (Stage::Reading(..), Happening::Read(Err(Unclaimed::Gone))) => return Some(Order::Close),
@@ -374,10 +374,12 @@ impl Supervision {
         Order::Claim(wanted)
     }
 
-    fn serve(&mut self, claiming: &Claiming, claimed: &[u16]) -> Order {
+    fn serve(&mut self, claiming: &Claiming, claimed: &[u16], now: Duration) -> Order {
         let Claiming { is_idle, .. } = *claiming;
         self.pauses = 0;
         self.is_idle = is_idle;
+        // What was refused a moment ago is not taken now.
+        self.next_probe = now + PROBE_PAUSE;
         let of = |all: &BTreeMap<InstanceId, String>, index: u16| -> Vec<(InstanceId, String)> {
             let all = all.iter().map(|(instance, why)| (instance.clone(), why.clone()));
             all.filter(|(instance, _)| partition_of(instance, self.partitions) == index)

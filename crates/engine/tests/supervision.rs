@@ -174,7 +174,9 @@ fn assertions_that_break_one_after_the_other_make_it_pause_and_groups_that_fail_
 fn on_a_full_store_all_are_idle_until_a_look_finds_room() {
     let (mut bench, served) = Bench::serving(full());
     assert!(served.iter().all(|service| service.is_idle));
+    let began = bench.around.now;
     assert_eq!(bench.wake(), Some(Order::Probe));
+    assert_eq!(bench.around.now.saturating_sub(began), Duration::from_secs(1));
     assert_eq!(bench.tell(Happening::Room(false)), None);
     bench.around.is_purging = true;
     assert_eq!(bench.wake(), None, "a purge may need the room");
