@@ -130,9 +130,11 @@ async fn a_hub_is_at_one_node_and_goes_to_the_next_when_that_one_stops() {
     start_surely(&first, "one").await;
     let (second, _stop) = node(&data).await;
     assert!(stands_by(&second).await, "the first one has it");
+    start_surely(&first, "more").await;
+    assert_eq!(first.reloads(), 0, "and is not disturbed");
     first.stop(GRACE).await.unwrap();
     start_surely(&second, "two").await;
-    are_done(&second, &["one", "two"].map(id).into()).await;
+    are_done(&second, &["one", "more", "two"].map(id).into()).await;
     second.stop(GRACE).await.unwrap();
 }
 

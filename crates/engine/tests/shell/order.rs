@@ -21,13 +21,15 @@ use taskhub_engine::{Hub, Options, WaitFor};
 use taskhub_store::blocking::Writer;
 use taskhub_store::faulty::{Call, Fault, Faults};
 use taskhub_store::inline::Inline;
-use taskhub_store::mem::MemData;
-use taskhub_store::{Error as StoreError, Group, PartitionKey, partition_of};
+use taskhub_store::layer::Layer;
+use taskhub_store::mem::{MemData, MemStore};
+use taskhub_store::{Error as StoreError, Fut, Group, Lease, PartitionKey, Recovered, Store, partition_of};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Orchestrators that act on others, whose ids are their input, set apart by commas: `Tell` sends each an event and ends,
 /// `Begin` starts children, each written as name, id and input, with colons between. `Listen` counts what it is sent, and
-/// `Block` does not return until it may.
+/// `Block` does not return until it may, and `Break` breaks an assertion.
 #[derive(Clone, Default)]
 struct Talk {
     heard: Arc<AtomicUsize>,
@@ -118,6 +120,7 @@ impl Talker {
                 };
                 others.map(begin).collect()
             }
+            "Break" => panic!("a broken assertion"),
             "Block" => {
                 while !self.0.may_return.load(Ordering::Acquire) {
                     std::thread::yield_now();
@@ -351,4 +354,66 @@ async fn a_call_that_is_not_open_any_more_after_a_reload_is_not_run() {
     assert_eq!(hub.reloads(), 1);
     assert_eq!(plain.activities_run.load(Ordering::Acquire), 4);
     hub.stop(GRACE).await.unwrap();
+}
+
+/// A store that hands on what it has read for the owner of a partition when it may.
+struct Late {
+    store: MemStore,
+    has_read: watch::Sender<bool>,
+    may_hand_on: watch::Sender<bool>,
+}
+
+impl Layer for Late {
+    fn below(&self) -> &dyn Store {
+        &self.store
+    }
+
+    fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>> {
+        Box::pin(async move {
+            let found = self.store.recover(lease).await;
+            self.has_read.send_replace(true);
+            self.may_hand_on.subscribe().wait_for(|may| *may).await.unwrap();
+            found
+        })
+    }
+}
+
+/// The message is made behind what was read for the partition, and comes before that is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_to_a_partition_that_is_read_anew_is_kept_for_it() {
+    let (has_read, mut is_read) = watch::channel(false);
+    let may_hand_on = watch::Sender::new(true);
+    let store = Arc::new(Late {
+        store: MemStore::empty(),
+        has_read,
+        may_hand_on: may_hand_on.clone(),
+    });
+    let options = Options {
+        partitions: 2,
+        ..Options::default()
+    };
+    let name = HubName::new("TestHub").unwrap();
+    let hub = Hub::open(store, name, options, Arc::new(Talk::default()))
+        .await
+        .unwrap();
+    may_hand_on.send_replace(false);
+    is_read.mark_unchanged();
+    hub.start(start(&in_partition(0, "breaks"), "Break", None))
+        .await
+        .unwrap();
+    is_read.changed().await.unwrap();
+    let child = in_partition(0, "child");
+    let begin = format!("Tell:{child}:");
+    let parent = in_partition(1, "parent");
+    hub.start(start(&parent, "Begin", Some(&begin))).await.unwrap();
+    hub.wait(&id(&parent), WaitFor::Started).await.unwrap();
+    may_hand_on.send_replace(true);
+    let ended = async {
+        while hub.info(&id(&child)).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        hub.wait(&id(&child), WaitFor::Ended).await.unwrap().status
+    };
+    assert_eq!(timeout(GRACE, ended).await.unwrap(), RuntimeStatus::Completed);
+    assert_eq!(hub.reloads(), 1);
 }
