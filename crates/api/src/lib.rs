@@ -30,6 +30,8 @@ pub mod percent;
 pub mod problem;
 pub mod removal;
 pub mod status;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 
 /// Something that was read is not what this version knows; it says what.

@@ -319,7 +319,9 @@ impl OpenGroup {
     /// These batches are done with.
     pub(crate) fn end(&self, tickets: &[Ticket]) {
         let mut batches = self.lock();
-        batches.under_way.retain(|ticket| !tickets.contains(ticket));
+        for ticket in tickets {
+            batches.under_way.remove(ticket);
+        }
         drop(batches);
         self.emptied.notify_waiters();
     }
