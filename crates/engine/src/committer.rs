@@ -4,38 +4,29 @@
 //! While groups queue up, effects are let go by a thread of their own, so that the next group is written
 //! meanwhile. A group that nobody waits behind is not worth the way to another thread.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use taskhub_core::commit::Change;
-use taskhub_core::id::Seq;
-use taskhub_store::{Error as StoreError, Extent, Group, Section};
+use taskhub_store::Error as StoreError;
 use tokio::time::sleep;
 
-use crate::attempt::{self, Attempt, Next};
 use crate::error::{Error, chain};
-use crate::group::{At, Batch, Release, Taken, Ticket};
+use crate::group::{ReleaseOn, Ticket};
+use crate::hub::To;
 use crate::io::Input;
 use crate::node::Common;
+use crate::open_group::{Batch, Taken};
 use crate::run::now;
-use crate::supervision::{Broken, BrokenBy};
 use crate::thread::ThreadInput;
+use crate::writing::{Failure, Ledger, Next, Told, Writing, Written};
 
-/// Commits refused in a row for damaged pages after which nothing more is tried.
-const REFUSALS_MAX: u32 = 8;
-/// Partitions that are remembered before those of closed hubs are forgotten.
-const LEDGER_MAX: usize = 4_096;
-
-/// A group that is durable.
-struct Written {
-    /// Kept to be dropped by whoever lets its effects go.
-    _group: Arc<Group>,
-    releases: Vec<(u32, Vec<Release>)>,
-    upto: Vec<At>,
+/// A group that is durable, and not done with before its effects are let go.
+struct Ended {
+    written: Written<To>,
     under_way: UnderWay,
 }
 
@@ -69,106 +60,95 @@ pub(crate) fn spawn(node: &Arc<Common>) -> Result<(), StoreError> {
 }
 
 /// Writes groups until the node is closed and everything handed over is written.
-async fn commit_groups(node: &Arc<Common>, to_release: &Sender<Written>) {
+async fn commit_groups(node: &Arc<Common>, to_release: &Sender<Ended>) {
     let mut ledger = Ledger::default();
     while let Some(taken) = node.group.take().await {
+        ledger.forget_closed(|hub| node.hub(hub).is_some());
         write(node, taken, &mut ledger, to_release).await;
     }
 }
 
-async fn write(node: &Arc<Common>, taken: Taken, ledger: &mut Ledger, to_release: &Sender<Written>) {
-    let ahead = Ahead(node, taken.bytes);
+async fn write(node: &Arc<Common>, taken: Taken, ledger: &mut Ledger, to_release: &Sender<Ended>) {
+    let ahead = Ahead(node, taken.bytes());
     let under_way = UnderWay {
         node: Arc::clone(node),
-        tickets: taken.tickets.clone(),
+        tickets: taken.tickets().to_vec(),
     };
-    if !taken.group.sections.is_empty() {
-        ledger.expect(node, taken.hubs.iter().copied().zip(&taken.group.sections));
-        if let Err(error) = commit(node, &taken.group).await {
-            tracing::error!(error = %chain(&error), "a group could not be made durable");
-            let failed = match error {
-                StoreError::Full => Some(Failed::Full),
-                StoreError::Corrupt { .. } => find_refused(node, &taken, ledger).await,
-                // What was done is not known.
-                _ => None,
-            };
-            let discarded = give_up_group(node);
-            let Some(failed) = failed else {
-                discarded.into_iter().for_each(Batch::turn_away);
-                return;
-            };
-            for (_, releases) in taken.releases {
-                turn_away(releases, ledger, &failed);
-            }
-            for batch in discarded {
-                ledger.expect(node, batch.sections.iter().map(|section| (batch.hub, section)));
-                turn_away(batch.releases, ledger, &failed);
-            }
+    let written = match offer(node, taken, ledger).await {
+        Ok(written) => written,
+        Err(failure) => {
+            fail(node, failure, ledger);
             return;
         }
-    }
+    };
     drop(ahead);
     node.failed_groups.store(0, Ordering::Release);
-    let upto = taken.upto();
-    ledger.note(&upto);
-    let written = Written {
-        upto,
-        _group: taken.group,
-        releases: taken.releases,
-        under_way,
-    };
-    if node.group.begin_release() {
-        if let Err(unsent) = to_release.send(written) {
-            // The other thread is gone; the order is the same.
-            release(node, unsent.0);
+    let ended = Ended { written, under_way };
+    match node.group.begin_release() {
+        ReleaseOn::Here => release(node, ended),
+        ReleaseOn::OtherThread => {
+            if let Err(unsent) = to_release.send(ended) {
+                // The other thread is gone; the order is the same.
+                release(node, unsent.0);
+            }
         }
-    } else {
-        release(node, written);
     }
 }
 
-/// What the commit loop has seen of the store.
-#[derive(Debug, Default)]
-struct Ledger {
-    /// Up to which commit each partition, by its hub and number, is durable.
-    durable: BTreeMap<(u32, u16), Seq>,
-    /// Commits refused for damaged pages since one was taken.
-    refusals: u32,
-}
-
-impl Ledger {
-    /// The commits of a partition come without a gap, so those before its first ones are durable.
-    fn expect<'g>(&mut self, node: &Common, sections: impl IntoIterator<Item = (u32, &'g Section)>) {
-        if self.durable.len() > LEDGER_MAX {
-            self.durable.retain(|(hub, _), _| node.hub(*hub).is_some());
+/// Offers the store what the value says, until that knows what became of the group.
+async fn offer(node: &Common, taken: Taken, ledger: &mut Ledger) -> Result<Written<To>, Failure<To>> {
+    let began = now();
+    let mut next = Writing::begin(taken, ledger, Duration::ZERO);
+    loop {
+        let (writing, pause) = match next {
+            Next::Offer(writing, pause) => (writing, pause),
+            Next::Durable(written) => return Ok(written),
+            Next::Failed(failure) => return Err(failure),
+        };
+        if pause > Duration::ZERO {
+            sleep(pause).await;
         }
-        for (hub, section) in sections {
-            let before = Seq(section.first_seq.0.saturating_sub(1));
-            self.durable.entry((hub, section.partition.index)).or_insert(before);
-        }
-    }
-
-    fn note(&mut self, upto: &[At]) {
-        self.refusals = 0;
-        self.durable
-            .extend(upto.iter().map(|at| ((at.hub, at.partition), at.seq)));
-    }
-
-    /// Whether a commit is durable; `None` if nobody has told yet.
-    fn is_durable(&self, at: &At) -> Option<bool> {
-        self.durable
-            .get(&(at.hub, at.partition))
-            .map(|durable| at.seq <= *durable)
+        let answer = node.store.commit(Arc::clone(writing.offered())).await;
+        note(node, answer.as_ref().err(), writing.has_waited());
+        next = writing.answered(answer, ledger, began.elapsed(), node.is_out_of_room());
     }
 }
 
-/// Why a group did not become durable, if that is certain.
-#[derive(Debug)]
-enum Failed {
-    /// There was no room, so nothing was done.
-    Full,
-    /// This commit was refused, if one was, and so nothing behind it was done; those before it are durable.
-    Refused(Option<(At, StoreError)>),
+/// Remembers how the store is doing, for those who ask the node.
+fn note(node: &Common, error: Option<&StoreError>, has_waited: bool) {
+    match error {
+        // Without that it is known already.
+        None if has_waited => {
+            node.note_failing(false);
+            if !node.is_out_of_room() {
+                node.note_room(false);
+            }
+        }
+        None | Some(StoreError::Corrupt { .. }) => {}
+        Some(StoreError::Full) => node.note_room(true),
+        Some(_) => node.note_failing(true),
+    }
+}
+
+/// Has the memory of all hubs dropped, and tells callers what became of that which they wait for, where that is certain.
+fn fail(node: &Common, failure: Failure<To>, ledger: &mut Ledger) {
+    tracing::error!(error = %chain(&failure.error), "a group could not be made durable");
+    if failure.is_hopeless {
+        node.note_damage(&failure.error.to_string());
+    }
+    if let Some((hub, broken)) = &failure.blamed
+        && let Some(hub) = node.hub(*hub)
+    {
+        hub.blame(broken.clone());
+    }
+    let discarded = give_up_group(node);
+    for (to, told) in failure.settle(discarded, ledger) {
+        match told {
+            Told::Answer(reply) => to.answer(reply),
+            Told::Refused(error) => to.refuse(error),
+            Told::Displaced => to.refuse(Error::Displaced),
+        }
+    }
 }
 
 /// Bytes of a group that is being written. Once it is durable or lost they are not ahead of the disk any more, which
@@ -185,9 +165,9 @@ impl Drop for Ahead<'_> {
     }
 }
 
-fn release_all(node: &Arc<Common>, to_release: &Receiver<Written>) {
-    while let Ok(written) = to_release.recv() {
-        if catch_unwind(AssertUnwindSafe(|| release(node, written))).is_err() {
+fn release_all(node: &Arc<Common>, to_release: &Receiver<Ended>) {
+    while let Ok(ended) = to_release.recv() {
+        if catch_unwind(AssertUnwindSafe(|| release(node, ended))).is_err() {
             tracing::error!("an assertion broke while the effects of a group were let go");
             node.lose_all();
         }
@@ -195,8 +175,9 @@ fn release_all(node: &Arc<Common>, to_release: &Receiver<Written>) {
 }
 
 /// Lets go what waited for a group. A hub that is closed by now wants nothing of it.
-fn release(node: &Common, written: Written) {
-    let _under_way = written.under_way;
+fn release(node: &Common, ended: Ended) {
+    let Ended { written, under_way } = ended;
+    let _under_way = under_way;
     let _ended = EndOfRelease(node);
     for (hub, releases) in written.releases {
         if let Some(hub) = node.hub(hub) {
@@ -226,112 +207,4 @@ fn give_up_group(node: &Common) -> VecDeque<Batch> {
     let forgotten = node.group.discard(hubs.iter().map(|hub| hub.number));
     node.lose_all();
     forgotten
-}
-
-/// Tells callers what became of that which they wait for, where that is certain. Nothing else is let go (A1).
-fn turn_away(forgotten: Vec<Release>, ledger: &Ledger, failed: &Failed) {
-    for release in forgotten {
-        let Release::Reply(to, reply, at) = release else {
-            continue;
-        };
-        match (failed, ledger.is_durable(&at)) {
-            (_, None) => {}
-            (_, Some(true)) => to.answer(reply),
-            (Failed::Full, Some(false)) => to.refuse(StoreError::Full),
-            (Failed::Refused(Some((refused, error))), Some(false)) if *refused == at => to.refuse(again(error)),
-            (Failed::Refused(_), Some(false)) => to.refuse(Error::Displaced),
-        }
-    }
-}
-
-/// The same refusal for one more caller.
-fn again(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Corrupt { place, what, extent } => StoreError::Corrupt {
-            place: place.clone(),
-            what: what.clone(),
-            extent: *extent,
-        },
-        _ => unreachable!("only damage refuses a single commit"),
-    }
-}
-
-/// Commits a group; a store that is full or out of reach is tried again for a while (A43).
-async fn commit(node: &Common, group: &Arc<Group>) -> Result<(), StoreError> {
-    let began = now();
-    let mut attempt = Attempt::new(Duration::ZERO);
-    loop {
-        let result = node.store.commit(Arc::clone(group)).await;
-        match &result {
-            Ok(()) | Err(StoreError::Corrupt { .. }) => {}
-            Err(StoreError::Full) => node.note_room(true),
-            Err(_) => node.note_failing(true),
-        }
-        match attempt.answered(result.as_ref().copied(), began.elapsed(), node.is_out_of_room()) {
-            Next::Again => sleep(attempt::PAUSE).await,
-            Next::Failed => return result,
-            Next::Durable => {
-                // Without that it is known already.
-                if attempt.has_waited() {
-                    node.note_failing(false);
-                    if !node.is_out_of_room() {
-                        node.note_room(false);
-                    }
-                }
-                return result;
-            }
-        }
-    }
-}
-
-/// Finds the commit for which the store refuses a group, and has its instance set aside; without that the
-/// same group would be made again for ever. The commits before it become durable. Absent if what was done is not known.
-///
-/// If what refuses it is a damaged page, not even that it is set aside can be written. An instance of its own cannot be
-/// made because of such a page, or several in a row cannot be changed: then any other may meet the same.
-async fn find_refused(node: &Common, taken: &Taken, ledger: &mut Ledger) -> Option<Failed> {
-    for (hub, section) in taken.hubs.iter().zip(&taken.group.sections) {
-        for (seq, made) in (section.first_seq.0..).zip(&section.commits) {
-            let alone = Group {
-                sections: vec![Section {
-                    partition: section.partition.clone(),
-                    epoch: section.epoch,
-                    first_seq: Seq(seq),
-                    commits: vec![made.clone()],
-                }],
-            };
-            let at = At {
-                hub: *hub,
-                partition: section.partition.index,
-                seq: Seq(seq),
-            };
-            match commit(node, &Arc::new(alone)).await {
-                Ok(()) => ledger.note(&[at]),
-                Err(StoreError::Corrupt { place, what, extent }) => {
-                    let is_unwritable = extent == Extent::Pages;
-                    let is_new = matches!(made.change, Some(Change::Create(_)));
-                    ledger.refusals += u32::from(is_unwritable);
-                    if is_unwritable && (is_new || ledger.refusals >= REFUSALS_MAX) {
-                        node.note_damage(&what);
-                    }
-                    if !(is_unwritable && is_new)
-                        && let Some(hub) = node.hub(*hub)
-                    {
-                        hub.blame(Broken {
-                            instance: Some(made.instance.clone()),
-                            what: format!("the store refuses to write it: {what}"),
-                            by: if is_unwritable {
-                                BrokenBy::Writing
-                            } else {
-                                BrokenBy::Running
-                            },
-                        });
-                    }
-                    return Some(Failed::Refused(Some((at, StoreError::Corrupt { place, what, extent }))));
-                }
-                Err(_) => return None,
-            }
-        }
-    }
-    Some(Failed::Refused(None))
 }
