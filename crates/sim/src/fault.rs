@@ -160,6 +160,14 @@ impl Rates {
         self.0.insert(fault, rate);
     }
 
+    /// Those that are not zero.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Fault, u32)> {
+        self.0
+            .iter()
+            .filter(|(_, rate)| **rate > 0)
+            .map(|(fault, rate)| (*fault, *rate))
+    }
+
     /// Draws whether the fault strikes.
     pub(crate) fn strikes(&self, fault: Fault, rng: &mut Rng) -> bool {
         self.0

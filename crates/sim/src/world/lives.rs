@@ -166,6 +166,10 @@ impl World {
                 Halt::Crash
             }
             Trouble::Store(Error::Fenced { .. }) if self.node.is_fenced => Halt::Reload,
+            // Whoever has claimed it is this very node, or nobody.
+            Trouble::Store(error @ Error::Fenced { .. }) => Halt::Found(Violation::new("A21", error.to_string())),
+            // Its number, or what it is about, is not what is stored, so it was made from something else.
+            Trouble::Store(error @ Error::Corrupt { .. }) => Halt::Found(Violation::new("I4", error.to_string())),
             Trouble::Store(error @ Error::Stale { .. }) => Halt::Found(Violation::new("R188", error.to_string())),
             Trouble::Store(error) => Halt::Found(Violation::new("store", format!("{error} ({error:?})"))),
         }
