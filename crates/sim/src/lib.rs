@@ -23,6 +23,7 @@ mod lists;
 mod machine;
 mod plan;
 mod record;
+mod reference;
 mod report;
 mod rules;
 mod scenario;

@@ -183,6 +183,33 @@ pub(crate) fn run_scenario(config: &Config, mut scenario: Scenario) -> Outcome {
     }
 }
 
+/// An instance in the middle of a simulation that waits for something and has something unread, and what is stored of it.
+#[cfg(test)]
+pub(crate) fn some_instance_of(config: &Config) -> Option<Stored> {
+    let mut world = World::new(config, Scenario::drawn(config)).ok()?;
+    world.create_hub().ok()?;
+    for _ in 0..1_000 {
+        world.step().ok()?;
+        let waits = |book: &&crate::journal::Book| !book.state.inbox.is_empty() && !book.state.open.is_empty();
+        let Some(book) = world.journal.present().find(waits) else {
+            continue;
+        };
+        let (reference, events) = (book.state.clone(), book.events().to_vec());
+        let instance = reference.info.instance.clone();
+        let key = world.partition_key(taskhub_store::partition_of(&instance, world.partitions));
+        let loaded = world.disk.look(|reader| reader.load(&key, &[instance])).ok()?;
+        return Some((reference, loaded.into_iter().flatten().next()?, events));
+    }
+    None
+}
+
+#[cfg(test)]
+type Stored = (
+    crate::reference::Reference,
+    taskhub_core::instance::InstanceState,
+    Vec<taskhub_core::event::HistoryEvent>,
+);
+
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
