@@ -11,6 +11,10 @@ pub enum Fault {
     GroupLost,
     /// A group fails though it became durable.
     GroupUnknown,
+    /// A call of the store other than a group is not made.
+    CallFailed,
+    /// A call of the store other than a group is made, and its answer lost.
+    CallUnanswered,
     /// The node crashes at a store call, before it does anything.
     CrashBeforeCall,
     /// The node crashes at a store call that was done.
@@ -33,6 +37,8 @@ pub enum Fault {
     Full,
     /// The store has no space for longer than a commit waits (A43).
     FullForLong,
+    /// A turn panics.
+    TurnPanicked,
     /// A turn's answer takes long.
     AnswerDelayed,
     /// A turn's answer comes twice.
@@ -73,9 +79,11 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::GroupLost,
         Self::GroupUnknown,
+        Self::CallFailed,
+        Self::CallUnanswered,
         Self::CrashBeforeCall,
         Self::CrashAfterCall,
         Self::CrashInGroup,
@@ -87,6 +95,7 @@ impl Fault {
         Self::CleanRestart,
         Self::Full,
         Self::FullForLong,
+        Self::TurnPanicked,
         Self::AnswerDelayed,
         Self::AnswerDoubled,
         Self::AnswerLost,
@@ -121,8 +130,10 @@ impl Fault {
             Self::Full | Self::FullForLong | Self::LongPause | Self::TurnBlocked => 8,
             // Chances are groups.
             Self::GroupLost | Self::GroupUnknown | Self::CrashInGroup => 150,
+            // Chances are calls.
+            Self::CallFailed | Self::CallUnanswered => 800,
             // Chances are items of work.
-            Self::AnswerLost | Self::ActivityGone => 300,
+            Self::AnswerLost | Self::ActivityGone | Self::TurnPanicked => 300,
             Self::AnswerDelayed
             | Self::AnswerDoubled
             | Self::HistoryDemanded
