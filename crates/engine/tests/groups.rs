@@ -1,5 +1,7 @@
 //! Group commit as values: what goes into a group, what is waited for, and what becomes of a group that the store does not take.
 
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use taskhub_store::{Error, Extent, Group, PartitionKey};
 
 /// Who waits for an answer.
 type Caller = u64;
+/// What became of a group.
+type Ended = Result<Written<Caller>, Failure<Caller>>;
 
 const LIMITS: Limits = Limits {
     commits_max: 4,
@@ -87,7 +91,7 @@ fn offer(
     ledger: &mut Ledger,
     refused: &BTreeSet<u64>,
     extent: Extent,
-) -> (Result<Written<Caller>, Failure<Caller>>, Vec<Vec<u64>>) {
+) -> (Ended, Vec<Vec<u64>>) {
     let mut offered = Vec::new();
     loop {
         let writing = match next {
@@ -96,9 +100,10 @@ fn offer(
             Next::Offer(writing, _) => writing,
         };
         let numbers = numbers(writing.offered());
-        let answer = match numbers.iter().any(|number| refused.contains(number)) {
-            true => Err(damaged(extent)),
-            false => Ok(()),
+        let answer = if numbers.iter().any(|number| refused.contains(number)) {
+            Err(damaged(extent))
+        } else {
+            Ok(())
         };
         offered.push(numbers);
         next = writing.answered(answer, ledger, Duration::ZERO, false);
