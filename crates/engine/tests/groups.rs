@@ -5,8 +5,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use taskhub_core::Ids;
 use taskhub_core::commit::{Change, Commit, Update};
-use taskhub_core::id::{Epoch, HubName, InstanceId, InstanceNumber, Seq};
+use taskhub_core::control::{self, Started};
+use taskhub_core::event::Tags;
+use taskhub_core::id::{Epoch, ExecutionId, HubName, InstanceId, InstanceNumber, Name, Seq};
+use taskhub_core::message::{Repeats, ReusePolicy, StartRequest};
+use taskhub_core::time::Timestamp;
 use taskhub_engine::group::{At, Batch, Gathering, HandedOver, Limits, Release, ReleaseOn};
 use taskhub_engine::io::Reply;
 use taskhub_engine::supervision::BrokenBy;
@@ -55,6 +60,39 @@ fn batch(hub: u32, numbers: impl IntoIterator<Item = u64>) -> Batch<Caller> {
         batch.hold(Release::Reply(seq, Reply::Done, at));
     }
     batch
+}
+
+struct Counted(u64);
+
+impl Ids for Counted {
+    fn execution(&mut self) -> ExecutionId {
+        ExecutionId::new([7; 16])
+    }
+
+    fn instance_number(&mut self) -> InstanceNumber {
+        self.0 += 1;
+        InstanceNumber(self.0)
+    }
+}
+
+/// The first commit of an instance.
+fn created() -> Commit {
+    let request = StartRequest {
+        instance: InstanceId::new("new").unwrap(),
+        name: Name::stored("Anything"),
+        version: None,
+        input: None,
+        tags: Tags::new(),
+        scheduled_start: None,
+        execution: None,
+        reuse: ReusePolicy::default(),
+        key: None,
+        repeats: Repeats::default(),
+    };
+    match control::create(None, &request, &mut Counted(0), Timestamp::default()) {
+        Ok(Started::New(commit)) => *commit,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn gathering(hubs: impl IntoIterator<Item = u32>) -> Gathering<Caller> {
@@ -267,6 +305,81 @@ fn an_instance_that_cannot_be_made_or_eight_that_cannot_be_changed_mean_that_not
     let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
     let (ended, _) = offer(next, &mut ledger, &BTreeSet::from([2]), Extent::Pages);
     assert!(!ended.unwrap_err().is_hopeless);
+}
+
+#[test]
+fn what_cannot_be_known_is_not_tried_again() {
+    let (mut gathering, mut ledger) = (gathering([0]), Ledger::default());
+    let _waiting = gathering.hand_over(batch(0, 1..3));
+    let Next::Offer(writing, _) = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO) else {
+        panic!("a group with commits is offered");
+    };
+    let unknown = Error::Unknown {
+        source: "nobody knows".into(),
+    };
+    let next = writing.answered(Err(unknown), &mut ledger, Duration::ZERO, false);
+    let Next::Failed(failure) = next else {
+        panic!("{next:?}")
+    };
+    assert_eq!(told(failure, &mut gathering, &mut ledger), []);
+}
+
+#[test]
+fn an_instance_that_cannot_be_made_means_that_nothing_can_be_and_is_nobodys_fault() {
+    let (mut gathering, mut ledger) = (gathering([0]), Ledger::default());
+    let mut made = Batch::new(0);
+    made.push(&partition(0), Epoch(1), Seq(1), created());
+    let _waiting = gathering.hand_over(made);
+    let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+    let (ended, _) = offer(next, &mut ledger, &BTreeSet::from([1]), Extent::Pages);
+    let failure = ended.unwrap_err();
+    assert!(failure.is_hopeless && failure.blamed.is_none(), "{failure:?}");
+}
+
+#[test]
+fn hubs_with_the_same_numbers_are_told_apart() {
+    let (mut gathering, mut ledger) = (gathering([0, 1, 2]), Ledger::default());
+    for (hub, seq) in [(0, 7), (1, 3), (2, 5)] {
+        let _waiting = gathering.hand_over(batch(hub, seq..seq + 1));
+    }
+    let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+    // Not in the group: a hub that nothing was written of yet.
+    let mut behind = batch(0, 8..9);
+    let at = At {
+        hub: 0,
+        partition: 0,
+        seq: Seq(7),
+    };
+    behind.hold(Release::Reply(70, Reply::Done, at));
+    let _waiting = gathering.hand_over(behind);
+    let (ended, _) = offer(next, &mut ledger, &BTreeSet::from([3]), Extent::Rows);
+    let failure = ended.unwrap_err();
+    assert_eq!(failure.blamed.as_ref().map(|(hub, _)| *hub), Some(1));
+    let wanted = [
+        (7, "answered"),
+        (3, "store-corrupt"),
+        (5, "displaced"),
+        (8, "displaced"),
+        (70, "answered"),
+    ];
+    let wanted = wanted.map(|(caller, word)| (caller, word.to_owned()));
+    assert_eq!(told(failure, &mut gathering, &mut ledger), wanted);
+}
+
+#[test]
+fn callers_of_partitions_that_are_new_to_the_commit_loop_hear_what_became_of_theirs() {
+    let (mut gathering, mut ledger) = (gathering([0, 1]), Ledger::default());
+    let _waiting = gathering.hand_over(batch(0, 1..2));
+    let Next::Offer(writing, _) = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO) else {
+        panic!("a group with commits is offered");
+    };
+    let _waiting = gathering.hand_over(batch(1, 9..10));
+    let next = writing.answered(Err(Error::Full), &mut ledger, Duration::ZERO, true);
+    let Next::Failed(failure) = next else {
+        panic!("{next:?}")
+    };
+    let full = |caller: u64| (caller, "store-full".to_owned());
+    assert_eq!(told(failure, &mut gathering, &mut ledger), [full(1), full(9)]);
 }
 
 #[test]
