@@ -1,36 +1,36 @@
-//! How often a group is offered to the store, as a value: it is told how the store answered, and says whether to try again (A43).
+//! Retries of a group, as a value: its input is the answer of the store, its output says whether to retry (A43).
 
 use std::time::Duration;
 
 use taskhub_store::Error;
 
-/// How long a group is tried again while the store is out of reach.
+/// Time limit for retries while the store is unreachable.
 const UNAVAILABLE_MAX: Duration = Duration::from_secs(30);
-/// How long one is tried again while the store is full. Who waits for it hears then that there is no room.
+/// Time limit for retries while the store is full. After it, the waiting callers get `Full`.
 const FULL_MAX: Duration = Duration::from_secs(1);
-/// Pause between such tries.
+/// Pause between two attempts.
 pub const PAUSE: Duration = Duration::from_millis(100);
 
-/// A group that the store is asked to make durable.
+/// The attempts to make one group durable.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
     began: Duration,
     has_waited: bool,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It is durable.
+    /// The group is durable.
     Durable,
     /// Offer the same group again after [`PAUSE`].
     Again,
-    /// It is given up.
+    /// The group is given up.
     Failed,
 }
 
 impl Attempt {
-    /// It is offered first at this time, since any moment that stays the same.
+    /// Begins at this time, measured from any fixed moment.
     pub fn new(now: Duration) -> Self {
         Self {
             began: now,
@@ -38,14 +38,15 @@ impl Attempt {
         }
     }
 
-    /// The store has answered. Partitions that were claimed without room have nothing to wait for.
+    /// Takes the answer of the store. Partitions in limited service, because the store is already full, do not wait for
+    /// space.
     pub fn answered(&mut self, answer: Result<(), &Error>, now: Duration, is_out_of_room: bool) -> Next {
         let patience = match answer {
             Ok(()) => return Next::Durable,
             Err(Error::Full) if is_out_of_room => Duration::ZERO,
             Err(Error::Full) => FULL_MAX,
             Err(Error::Unavailable { .. }) => UNAVAILABLE_MAX,
-            // What was done is not known, or it will not be taken however often it is offered.
+            // The outcome is unknown, or the store would refuse the group again.
             Err(_) => Duration::ZERO,
         };
         if now.saturating_sub(self.began) >= patience {
@@ -55,7 +56,7 @@ impl Attempt {
         Next::Again
     }
 
-    /// Whether it was offered more than once.
+    /// Whether the group was offered more than once.
     pub fn has_waited(&self) -> bool {
         self.has_waited
     }

@@ -1,8 +1,8 @@
-//! The commit loop: takes what the partition threads have handed over, has the store make it durable as one
-//! group, and then lets go what waited for it (A1, A24).
+//! The commit loop: takes the batches of the partition threads, makes them durable as one group, and then releases the
+//! effects that waited for it (A1, A24).
 //!
-//! While groups queue up, effects are let go by a thread of their own, so that the next group is written
-//! meanwhile. A group that nobody waits behind is not worth the way to another thread.
+//! While groups queue up, a separate thread releases effects, so that the next group is written meanwhile. If no group
+//! waits, the commit thread releases them itself, which saves the switch to another thread.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,14 +32,14 @@ const LEDGER_MAX: usize = 4_096;
 
 /// A group that is durable.
 struct Written {
-    /// Kept to be dropped by whoever lets its effects go.
+    /// Dropped by the thread that releases the effects, because dropping a large group takes time.
     _group: Arc<Group>,
     releases: Vec<(u32, Vec<Release>)>,
     upto: Vec<At>,
     under_way: UnderWay,
 }
 
-/// Batches of a group, which are done with when this is dropped, however that comes.
+/// The batches of a group that is being written. Dropping this marks them as finished, even after a panic.
 struct UnderWay {
     node: Arc<Common>,
     tickets: Vec<Ticket>,
@@ -51,8 +51,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// Starts the thread that writes groups, which is one of its own because a store may block it, and the one
-/// that lets their effects go.
+/// Starts two threads: one that writes groups, which a store may block, and one that releases their effects.
 pub(crate) fn spawn(node: &Arc<Common>) -> Result<(), StoreError> {
     let (written, to_release) = channel();
     let releasing = Arc::clone(node);
@@ -60,9 +59,11 @@ pub(crate) fn spawn(node: &Arc<Common>) -> Result<(), StoreError> {
     let writing = Arc::clone(node);
     node.spawn_thread("commits", usize::MAX, move || {
         let write = || writing.runtime.block_on(commit_groups(&writing, &written));
-        // What breaks while a group is written leaves its outcome unknown (A1).
+        // After a panic during a write, the outcome of the group is unknown (A1).
         while catch_unwind(AssertUnwindSafe(write)).is_err() {
-            tracing::error!("an assertion broke while a group was written");
+            tracing::error!(
+                "an internal assertion failed while writing a group; reloading all partitions from the store"
+            );
             drop(give_up_group(&writing));
         }
     })
@@ -85,11 +86,11 @@ async fn write(node: &Arc<Common>, taken: Taken, ledger: &mut Ledger, to_release
     if !taken.group.sections.is_empty() {
         ledger.expect(node, taken.hubs.iter().copied().zip(&taken.group.sections));
         if let Err(error) = commit(node, &taken.group).await {
-            tracing::error!(error = %chain(&error), "a group could not be made durable");
+            tracing::error!(error = %chain(&error), "cannot make a group of commits durable");
             let failed = match error {
                 StoreError::Full => Some(Failed::Full),
                 StoreError::Corrupt { .. } => find_refused(node, &taken, ledger).await,
-                // What was done is not known.
+                // The outcome is unknown.
                 _ => None,
             };
             let discarded = give_up_group(node);
@@ -119,7 +120,7 @@ async fn write(node: &Arc<Common>, taken: Taken, ledger: &mut Ledger, to_release
     };
     if node.group.begin_release() {
         if let Err(unsent) = to_release.send(written) {
-            // The other thread is gone; the order is the same.
+            // The other thread has ended; releasing here keeps the order.
             release(node, unsent.0);
         }
     } else {
@@ -127,17 +128,17 @@ async fn write(node: &Arc<Common>, taken: Taken, ledger: &mut Ledger, to_release
     }
 }
 
-/// What the commit loop has seen of the store.
+/// The commit loop's record of what is durable.
 #[derive(Debug, Default)]
 struct Ledger {
-    /// Up to which commit each partition, by its hub and number, is durable.
+    /// The last durable commit of each partition, by hub and partition number.
     durable: BTreeMap<(u32, u16), Seq>,
-    /// Commits refused for damaged pages since one was taken.
+    /// Commits refused because of damaged pages since the last successful one.
     refusals: u32,
 }
 
 impl Ledger {
-    /// The commits of a partition come without a gap, so those before its first ones are durable.
+    /// The commits of a partition have no gaps, so all commits before the first one of a section are durable.
     fn expect<'g>(&mut self, node: &Common, sections: impl IntoIterator<Item = (u32, &'g Section)>) {
         if self.durable.len() > LEDGER_MAX {
             self.durable.retain(|(hub, _), _| node.hub(*hub).is_some());
@@ -154,7 +155,7 @@ impl Ledger {
             .extend(upto.iter().map(|at| ((at.hub, at.partition), at.seq)));
     }
 
-    /// Whether a commit is durable; `None` if nobody has told yet.
+    /// Whether a commit is durable; `None` if unknown.
     fn is_durable(&self, at: &At) -> Option<bool> {
         self.durable
             .get(&(at.hub, at.partition))
@@ -162,17 +163,17 @@ impl Ledger {
     }
 }
 
-/// Why a group did not become durable, if that is certain.
+/// Why a group did not become durable, if its outcome is certain.
 #[derive(Debug)]
 enum Failed {
-    /// There was no room, so nothing was done.
+    /// The store was full, so nothing was written.
     Full,
-    /// This commit was refused, if one was, and so nothing behind it was done; those before it are durable.
+    /// The store refused this commit, if any. Nothing after it was written; all commits before it are durable.
     Refused(Option<(At, StoreError)>),
 }
 
-/// Bytes of a group that is being written. Once it is durable or lost they are not ahead of the disk any more, which
-/// threads may wait for.
+/// Bytes of a group that is being written. When the group is durable or lost, dropping this subtracts them from the
+/// bytes ahead of the disk, and wakes threads that wait for that.
 struct Ahead<'n>(&'n Common, usize);
 
 impl Drop for Ahead<'_> {
@@ -188,13 +189,15 @@ impl Drop for Ahead<'_> {
 fn release_all(node: &Arc<Common>, to_release: &Receiver<Written>) {
     while let Ok(written) = to_release.recv() {
         if catch_unwind(AssertUnwindSafe(|| release(node, written))).is_err() {
-            tracing::error!("an assertion broke while the effects of a group were let go");
+            tracing::error!(
+                "an internal assertion failed while releasing the effects of a group; reloading all partitions from the store"
+            );
             node.lose_all();
         }
     }
 }
 
-/// Lets go what waited for a group. A hub that is closed by now wants nothing of it.
+/// Releases the effects that waited for a group. A hub that was closed meanwhile is skipped.
 fn release(node: &Common, written: Written) {
     let _under_way = written.under_way;
     let _ended = EndOfRelease(node);
@@ -210,7 +213,7 @@ fn release(node: &Common, written: Written) {
     }
 }
 
-/// Says that the effects of a group are let go, also when that breaks.
+/// Marks the release of a group's effects as finished, even after a panic.
 struct EndOfRelease<'n>(&'n Common);
 
 impl Drop for EndOfRelease<'_> {
@@ -219,7 +222,7 @@ impl Drop for EndOfRelease<'_> {
     }
 }
 
-/// Has the memory of all hubs dropped; answers what is forgotten with it.
+/// Makes all hubs drop their memory; returns the discarded batches.
 fn give_up_group(node: &Common) -> VecDeque<Batch> {
     node.failed_groups.fetch_add(1, Ordering::AcqRel);
     let hubs = node.all_hubs();
@@ -228,7 +231,8 @@ fn give_up_group(node: &Common) -> VecDeque<Batch> {
     forgotten
 }
 
-/// Tells callers what became of that which they wait for, where that is certain. Nothing else is let go (A1).
+/// Answers callers whose outcome is certain. All other effects are dropped, because releasing an effect whose commit
+/// may be lost would make it visible before it is durable (A1).
 fn turn_away(forgotten: Vec<Release>, ledger: &Ledger, failed: &Failed) {
     for release in forgotten {
         let Release::Reply(to, reply, at) = release else {
@@ -244,7 +248,7 @@ fn turn_away(forgotten: Vec<Release>, ledger: &Ledger, failed: &Failed) {
     }
 }
 
-/// The same refusal for one more caller.
+/// Copies a refusal for another caller.
 fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Corrupt { place, what, extent } => StoreError::Corrupt {
@@ -256,7 +260,11 @@ fn again(error: &StoreError) -> StoreError {
     }
 }
 
-/// Commits a group; a store that is full or out of reach is tried again for a while (A43).
+/// Commits a group. Retries for a limited time, but only after `Full` and `Unavailable`, which promise that nothing was
+/// changed, so that the same group can be offered again. After any other error the outcome is unknown or the error
+/// would recur, so the caller must reload. `attempt` makes this decision, because the simulator drives it too.
+/// Reporting `failing` or `full` here, before the deadline, lets `/readyz` and admission react while the group is still
+/// being retried (A43).
 async fn commit(node: &Common, group: &Arc<Group>) -> Result<(), StoreError> {
     let began = now();
     let mut attempt = Attempt::new(Duration::ZERO);
@@ -271,7 +279,7 @@ async fn commit(node: &Common, group: &Arc<Group>) -> Result<(), StoreError> {
             Next::Again => sleep(attempt::PAUSE).await,
             Next::Failed => return result,
             Next::Durable => {
-                // Without that it is known already.
+                // Without a retry, the node's state has not changed.
                 if attempt.has_waited() {
                     node.note_failing(false);
                     if !node.is_out_of_room() {
@@ -284,11 +292,14 @@ async fn commit(node: &Common, group: &Arc<Group>) -> Result<(), StoreError> {
     }
 }
 
-/// Finds the commit for which the store refuses a group, and has its instance set aside; without that the
-/// same group would be made again for ever. The commits before it become durable. Absent if what was done is not known.
+/// Finds the commit because of which the store refuses a group, by writing the commits one by one, and sets its
+/// instance aside. Otherwise the partitions would reload, produce the same commits again, and the whole node would
+/// retry the same group forever because of one instance. The commits before the refused one become durable. Returns
+/// `None` if the outcome is unknown.
 ///
-/// If what refuses it is a damaged page, not even that it is set aside can be written. An instance of its own cannot be
-/// made because of such a page, or several in a row cannot be changed: then any other may meet the same.
+/// If a damaged page causes the refusal, even the mark "set aside" cannot be written, so the instance is only taken out
+/// of service in memory. If such a page prevents the creation of an instance, or the changes of several instances in a
+/// row, then probably every new commit would fail in the same way, so the node stops accepting work (`note_damage`).
 async fn find_refused(node: &Common, taken: &Taken, ledger: &mut Ledger) -> Option<Failed> {
     for (hub, section) in taken.hubs.iter().zip(&taken.group.sections) {
         for (seq, made) in (section.first_seq.0..).zip(&section.commits) {
@@ -319,7 +330,7 @@ async fn find_refused(node: &Common, taken: &Taken, ledger: &mut Ledger) -> Opti
                     {
                         hub.blame(Broken {
                             instance: Some(made.instance.clone()),
-                            what: format!("the store refuses to write it: {what}"),
+                            what: format!("the store refused to write the instance: {what}"),
                             by: if is_unwritable {
                                 BrokenBy::Writing
                             } else {

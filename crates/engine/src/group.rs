@@ -36,7 +36,7 @@ pub(crate) struct Batch {
     number: u64,
 }
 
-/// An effect that is let go once everything handed over before it is durable (A36).
+/// An effect that is released when everything handed over before it is durable (A36).
 #[derive(Debug)]
 pub(crate) enum Release {
     /// The answer to a caller, and the commit that it waits for.
@@ -150,10 +150,10 @@ struct Batches {
     refused: BTreeSet<u32>,
     /// Hubs that are open.
     open: BTreeSet<u32>,
-    /// Batches that are handed over and not done with: neither let go nor lost.
+    /// Batches that are handed over, but neither released nor lost.
     under_way: BTreeSet<Ticket>,
     next_ticket: u64,
-    /// Groups that are written, and whose effects are not let go yet.
+    /// Groups that are written, but whose effects are not released yet.
     releasing: usize,
     is_closed: bool,
 }
@@ -220,7 +220,7 @@ impl OpenGroup {
         self.is_ahead(|ahead| ahead < self.limits.ahead_max)
     }
 
-    /// So many bytes are not ahead of the disk any more: they are durable, or thrown away. Says whether somebody waits
+    /// Subtracts bytes that are durable or discarded from the bytes ahead of the disk. Returns whether a thread waits
     /// for that.
     pub(crate) fn settle(&self, bytes: usize) -> bool {
         self.ahead.fetch_sub(bytes, Ordering::SeqCst);
@@ -232,7 +232,7 @@ impl OpenGroup {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a batch over. After a failed group or the end of its hub it is dropped, and those who wait for it are told.
+    /// Hands a batch over. After a failed group or the end of its hub it is dropped, and its waiters are notified.
     pub(crate) fn hand_over(&self, mut batch: Batch) {
         let mut batches = self.lock();
         if batches.is_closed || !batches.open.contains(&batch.hub) {
@@ -303,20 +303,20 @@ impl OpenGroup {
         discarded
     }
 
-    /// A group is written, and its effects are let go next: behind those of the groups before it, and by
-    /// another thread, if that is what `true` says.
+    /// Called when a group is written, before its effects are released. Returns whether the releasing thread must do
+    /// it, either after the effects of earlier groups or because more batches wait to be written.
     pub(crate) fn begin_release(&self) -> bool {
         let mut batches = self.lock();
         batches.releasing += 1;
         batches.releasing > 1 || !batches.waiting.is_empty()
     }
 
-    /// The effects of a group are let go.
+    /// Called when the effects of a group are released.
     pub(crate) fn end_release(&self) {
         self.lock().releasing -= 1;
     }
 
-    /// These batches are done with.
+    /// Marks these batches as finished.
     pub(crate) fn end(&self, tickets: &[Ticket]) {
         let mut batches = self.lock();
         for ticket in tickets {
@@ -326,7 +326,7 @@ impl OpenGroup {
         self.emptied.notify_waiters();
     }
 
-    /// Waits until everything that a hub has handed over until now is written, and its effects are let go.
+    /// Waits until everything that a hub has handed over so far is written and its effects are released.
     pub(crate) async fn flush(&self, hub: u32) {
         let upto = self.lock().next_ticket;
         loop {
