@@ -66,7 +66,7 @@ impl Life {
         match self.facts.recv_timeout(QUIET_MAX) {
             Ok(fact) => Ok(Some(fact)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => Err(format!("the program has said nothing for {QUIET_MAX:?}").into()),
+            Err(RecvTimeoutError::Timeout) => Err(format!("the program has printed nothing for {QUIET_MAX:?}").into()),
         }
     }
 

@@ -95,7 +95,7 @@ impl Target {
                 "--activities-max" => target.activities_max = value.parse()?,
                 "--step-waves" => target.step_waves = value.parse()?,
                 "--grace-ms" => target.grace_ms = value.parse()?,
-                _ => return Err(format!("{name} is unknown").into()),
+                _ => return Err(format!("unknown option {name}").into()),
             }
         }
         if target.folder.as_os_str().is_empty() {

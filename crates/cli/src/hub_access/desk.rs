@@ -1,9 +1,9 @@
 //! The partitions of a stopped hub, driven in this thread: requests in, commits to the store, answers out.
 //!
-//! It is the engine's own partition, so what a request means is the same with and without a server. But it
-//! begins no turn, fires no timer and hands out no activity: that is for whoever runs the hub next, and so
-//! nothing is counted as delivered that was not. An unclean end of an earlier owner stays known as such: a
-//! partition that was not given back is not marked so by us (A35).
+//! This drives the engine's own partition, so a request has the same meaning with and without a server. But it begins
+//! no turn, fires no timer and dispatches no activity; the next process that runs the hub does this, so no delivery is
+//! counted that did not happen. If an earlier owner did not release a partition, this must stay visible, because its
+//! activities may still be running; such a partition is not released here either (A35).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,7 +28,6 @@ impl Destination for Ticket {
     }
 }
 
-/// The desk.
 #[derive(Debug)]
 pub(crate) struct Desk {
     hub: HubName,
@@ -139,14 +138,14 @@ impl Desk {
                     round.inputs.push_back((target, Input::Message { at, item }));
                 }
                 Output::Reply { to, reply, .. } => round.replies[to.0] = Some(reply),
-                // For whoever runs the hub next.
+                // Left for the next process that runs the hub.
                 Output::History { .. }
                 | Output::Turn(_)
                 | Output::Evict(_)
                 | Output::Dispatch { .. }
                 | Output::Withdraw { .. }
                 | Output::Settled { .. }
-                // Ids are looked up in the store: there is no filter to be filled (A40).
+                // Ids are looked up in the store, so the filter of known ids is not filled (A40).
                 | Output::Fingerprints => {}
             }
         }

@@ -51,7 +51,7 @@ async fn ids_are_checked_by_starts_and_simply_not_found_elsewhere() {
         assert!(server.call("GET", path).await.status.is_success(), "{id}");
     }
     let answer = server.call("GET", &format!("{RPC}/instances/%zz")).await;
-    assert!(is_problem(&answer, 400, "the path is no UTF-8"));
+    assert!(is_problem(&answer, 400, "the path is not valid percent-encoded UTF-8"));
 }
 
 #[tokio::test]
