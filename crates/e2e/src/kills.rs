@@ -48,7 +48,7 @@ pub struct KillSettings {
     pub active_min: usize,
     /// Decides when the program is killed.
     pub seed: u64,
-    /// What the program is told, but for folder and starts.
+    /// The options of the program except the folder and the starts.
     pub target: Target,
     /// Whether the first violation ends it.
     pub stops_at_violation: bool,
@@ -103,7 +103,7 @@ impl KillReport {
     }
 }
 
-/// What the driver knows from the facts it was told.
+/// What the driver knows from the reported facts.
 #[derive(Debug, Default)]
 struct Ledger {
     /// Starts still to be sent, or to be sent again.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::facts::Fact;
 
-/// A program that says nothing for so long hangs.
+/// Time without output after which a program counts as hanging.
 const QUIET_MAX: Duration = Duration::from_mins(2);
 
 /// A running program. It dies with this value.

@@ -62,7 +62,7 @@ async fn run() -> Result<()> {
     };
     drop((door, serving));
     let mut stop = pin!(hub.stop(Duration::from_millis(target.grace_ms)));
-    // It has begun, so that nothing is handed out any more, when that is told.
+    // The stop has begun before this is reported, so nothing more is dispatched afterwards.
     let stopped = poll_fn(|context| Poll::Ready(stop.as_mut().poll(context))).await;
     if !is_done {
         Fact::Stopping.tell();
