@@ -124,6 +124,7 @@ mod tests {
     use taskhub_core::payload::Payload;
 
     const LIMITS: Limits = Limits {
+        commits_max: 1,
         group_max: 1 << 20,
         ahead_max: 4 << 20,
     };

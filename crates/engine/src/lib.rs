@@ -1,17 +1,17 @@
 //! Runs a hub: queues, turns, timers, dispatch and group commit around the pure core.
 
 mod admission;
-pub mod attempt;
 pub mod clock;
 mod committer;
 pub mod dispatcher;
 mod error;
 mod executor;
 pub mod flaw;
-mod group;
+pub mod group;
 pub mod hub;
 pub mod io;
 mod node;
+mod open_group;
 pub mod partition;
 mod purge;
 mod queue;
@@ -23,6 +23,7 @@ mod thread;
 pub mod timers;
 mod watchdog;
 pub mod worker;
+pub mod writing;
 
 use std::time::Duration;
 

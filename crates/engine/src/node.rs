@@ -19,8 +19,9 @@ use tokio::time::{Instant, sleep};
 use crate::clock::{Clock, SteadyClock};
 use crate::committer;
 use crate::error::{Error, chain};
-use crate::group::{Limits, OpenGroup};
+use crate::group::{GROUP_COMMITS_MAX, Limits};
 use crate::hub::{Hub, Options};
+use crate::open_group::OpenGroup;
 use crate::run::now;
 use crate::shared::Shared;
 use crate::supervision::Scope;
@@ -113,6 +114,7 @@ impl Node {
             clock: Arc::new(SteadyClock::new(Arc::clone(&options.clock))),
             runtime: Runtime::current(),
             group: OpenGroup::new(Limits {
+                commits_max: GROUP_COMMITS_MAX,
                 group_max: options.group_bytes_max,
                 ahead_max: options.ahead_bytes_max.max(1),
             }),

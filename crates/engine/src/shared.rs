@@ -13,10 +13,10 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::dispatcher::{Dispatcher, Event, Order, Token};
 use crate::executor::{HubInput, Report};
-use crate::group::{Batch, OpenGroup, Release};
 use crate::hub::To;
 use crate::io::Input;
 use crate::node::Common;
+use crate::open_group::{Batch, OpenGroup, Release, displace};
 use crate::supervision::{Broken, Scope};
 use crate::thread::{ThreadInput, ThreadLink};
 use crate::worker::{ActivityCall, Functions, Offered};
@@ -134,14 +134,14 @@ impl Pulse {
     pub(crate) fn hold(&self, hub: u32, release: Release) {
         let mut batches = self.batches();
         let batch = batches.entry(hub).or_insert_with(|| Batch::new(hub));
-        batch.releases.push(release);
+        batch.hold(release);
     }
 
     /// Throws away what is not handed over of a hub, and tells those who wait for it that nothing came of it.
     pub(crate) fn forget(&self, hub: u32) {
         let forgotten = self.batches().remove(&hub);
         if let Some(batch) = forgotten {
-            batch.turn_away();
+            displace(batch.turn_away());
         }
     }
 

@@ -253,6 +253,9 @@ fn asked(journal: &Journal, op: &Op) -> Result<(), Violation> {
             if matches!(op.state, OpState::Answered(_, Reply::Refused(_))) && start.key.is_none() && times > 0 {
                 return wrong("refused and started");
             }
+            if matches!(op.state, OpState::Displaced) && !op.is_repeated && times > 0 {
+                return wrong("started, though its caller heard that nothing came of it");
+            }
         }
         Request::Raise { key: None, .. } => {
             let is_it = |(_, payload): &&(String, String)| *payload == op.tag;
@@ -263,7 +266,7 @@ fn asked(journal: &Journal, op: &Op) -> Result<(), Violation> {
                 .sum();
             let wanted = match &op.state {
                 OpState::Answered(_, Reply::Done) => times == 1,
-                OpState::Answered(..) => times == 0,
+                OpState::Answered(..) | OpState::Displaced => times == 0,
                 OpState::Waiting | OpState::Unknown => times <= 1,
             };
             if !wanted {

@@ -11,6 +11,8 @@ pub enum Fault {
     GroupLost,
     /// A group fails though it became durable.
     GroupUnknown,
+    /// The store refuses whatever is written of an instance, because something of it is damaged.
+    CommitRefused,
     /// The node crashes at a store call, before it does anything.
     CrashBeforeCall,
     /// The node crashes at a store call that was done.
@@ -73,9 +75,10 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::GroupLost,
         Self::GroupUnknown,
+        Self::CommitRefused,
         Self::CrashBeforeCall,
         Self::CrashAfterCall,
         Self::CrashInGroup,
@@ -121,6 +124,7 @@ impl Fault {
             Self::Full | Self::FullForLong | Self::LongPause | Self::TurnBlocked => 8,
             // Chances are groups.
             Self::GroupLost | Self::GroupUnknown | Self::CrashInGroup => 150,
+            Self::CommitRefused => 60,
             // Chances are items of work.
             Self::AnswerLost | Self::ActivityGone => 300,
             Self::AnswerDelayed

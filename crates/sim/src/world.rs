@@ -3,18 +3,21 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use taskhub_core::id::{Fence, HubName, InstanceId, Seq};
+use taskhub_core::id::{Fence, HubName, InstanceId};
 use taskhub_core::time::Timestamp;
 use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Dispatcher, Token};
+use taskhub_engine::group::{Batch, Gathering};
 use taskhub_engine::io::Input;
 use taskhub_engine::partition::{Destination, Partition};
 use taskhub_engine::supervision::{Order, Supervision};
-use taskhub_engine::worker::{Offered, TaskKey};
-use taskhub_store::{Group, Lease, NodeId, PartitionKey, Recovered, Section};
+use taskhub_engine::worker::{Offered as Offers, TaskKey};
+use taskhub_engine::writing::Ledger;
+use taskhub_store::{Extent, Group, Lease, NodeId, PartitionKey, Recovered};
 
 use crate::disk::{CrashPoint, Disk, Medium};
 use crate::fault::{Fault, Rates, Tally};
@@ -34,7 +37,7 @@ mod shell;
 mod work;
 
 pub(crate) use clients::{Op, OpState};
-use groups::{Held, Writing};
+use groups::Offered;
 use work::Job;
 
 /// A bug that is put in on purpose, to see that it is found.
@@ -195,7 +198,7 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     full_until: Timestamp,
     /// A group whose outcome is not known, and whether it can have become durable.
-    in_doubt: Option<(Group, bool)>,
+    in_doubt: Option<(Arc<Group>, bool)>,
     pub(crate) journal: Journal,
     node: Node,
     /// What goes on outside the memory of the partitions: reads, workers, activities.
@@ -210,6 +213,8 @@ pub(crate) struct World {
     /// Share of turns that are answered later, in percent.
     remote_percent: u32,
     group_commits_max: usize,
+    /// How soon a round ends: the weight of that among the other moves.
+    round_weight: u32,
     memory_bytes_max: usize,
     is_calm: bool,
     pub(crate) tally: Tally,
@@ -246,13 +251,12 @@ struct Node {
     /// The store has refused a group for want of room.
     is_full: bool,
     failed_groups: u32,
-    /// Nothing is taken for writing of what was made on top of a group that failed.
-    refuses: bool,
-    /// Commits that were gathered, and those of them that are durable or thrown away.
-    gathered: u64,
-    settled: u64,
-    /// Commits that were gathered when everything gathered by then was to be written.
+    /// Number of the batch before which everything is to be written.
     flush_upto: u64,
+    /// Instances of which nothing can be written.
+    damaged: Vec<(InstanceId, Extent)>,
+    /// Nothing that adds work can be written any more.
+    is_damaged: bool,
     /// How often instances broke something. They are not run any more while the node lives, and then not even looked at.
     broken: BTreeMap<InstanceId, u32>,
     queues: BTreeMap<u16, VecDeque<Input<ReplyTo>>>,
@@ -260,16 +264,17 @@ struct Node {
     dispatcher: Dispatcher,
     scripted: Scripted,
     library: Library,
-    open: Vec<Section>,
-    writing: Option<Writing>,
-    held: Vec<Held>,
-    durable: BTreeMap<u16, Seq>,
+    /// What the round that is under way has made.
+    batch: Batch<ReplyTo>,
+    gathering: Gathering<ReplyTo>,
+    writing: Option<Offered>,
+    ledger: Ledger,
     /// Turns that are out, by instance.
     turns_out: BTreeMap<InstanceId, Fence>,
     /// Activities that run, by their tokens.
     running: BTreeMap<TaskKey, Token>,
     /// The orchestrators that run on it.
-    offered: Offered,
+    offered: Offers,
     /// Activities whose worker is gone.
     lost_activities: u32,
 }
@@ -291,6 +296,7 @@ impl World {
                 is_after: rng.bool(),
             });
         }
+        let group_commits_max = *rng.choice(&[1, 3, 8, 64]).unwrap_or(&1);
         let budgets = [0, 2_000, 20_000, 1 << 20];
         let mut world = Self {
             hub: HubName::new("sim").map_err(|_| taskhub_store::Error::Full)?,
@@ -308,6 +314,7 @@ impl World {
                 NodeId(1),
                 partitions,
                 config.bug,
+                group_commits_max,
                 &mut rng,
                 Steady::new(START, Duration::ZERO),
             ),
@@ -323,7 +330,8 @@ impl World {
             tags: 0,
             activity_runs: 0,
             remote_percent: *rng.choice(&[0, 30, 100]).unwrap_or(&0),
-            group_commits_max: *rng.choice(&[1, 3, 8, 64]).unwrap_or(&1),
+            group_commits_max,
+            round_weight: *rng.choice(&[2, 20, 200]).unwrap_or(&20),
             memory_bytes_max: *rng.choice(&budgets).unwrap_or(&0),
             is_calm: false,
             tally: Tally::default(),

@@ -33,7 +33,11 @@ impl World {
         self.full_until = self.now;
         self.trace.line(|| format!("{} calm", self.now));
         // Work for orchestrators that do not run on this node waits for one that has them.
-        if self.node.lost_activities > 0 || !self.node.broken.is_empty() || !self.node.offers_all() {
+        if self.node.lost_activities > 0
+            || !self.node.broken.is_empty()
+            || self.node.is_damaged
+            || !self.node.offers_all()
+        {
             self.crash()?;
         }
         for _ in 0..ROUNDS_MAX {

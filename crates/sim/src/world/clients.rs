@@ -38,6 +38,8 @@ pub(crate) enum OpState {
     Answered(u64, Reply),
     /// The node lost its memory before it answered.
     Unknown,
+    /// The node said that nothing came of it.
+    Displaced,
 }
 
 impl Op {
@@ -54,7 +56,7 @@ impl Op {
 impl World {
     /// Sends a random request, now and then twice, or one again whose outcome is unknown.
     pub(super) fn request(&mut self) {
-        let unknown = |op: &Op| matches!(op.state, OpState::Unknown) && op.is_keyed();
+        let unknown = |op: &Op| matches!(op.state, OpState::Unknown | OpState::Displaced) && op.is_keyed();
         let candidates: Vec<usize> = (0..self.ops.len())
             .filter(|index| self.ops.get(*index).is_some_and(unknown))
             .collect();
@@ -207,6 +209,16 @@ impl World {
         }
         op.state = OpState::Answered(self.journal.clock, reply);
         Ok(())
+    }
+
+    /// A caller hears that nothing came of its request.
+    pub(super) fn displace_request(&mut self, to: ReplyTo) {
+        self.trace.line(|| format!("{} displaced {}", self.now, to.0));
+        if let Some(op) = self.ops.get_mut(to.0)
+            && matches!(op.state, OpState::Waiting)
+        {
+            op.state = OpState::Displaced;
+        }
     }
 
     /// Nobody will answer this request.

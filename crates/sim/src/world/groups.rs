@@ -1,91 +1,74 @@
-//! Group commit under the scheduler's hand: gathering, staging, sealing, and letting go what waited.
+//! Group commit under the scheduler's hand: the engine's own values gather, close and search; here is what a store, and a process
+//! that ends, make of it.
 
-use taskhub_core::commit::{Change, Commit};
-use taskhub_core::id::Seq;
+use std::sync::Arc;
+
+use taskhub_core::commit::Change;
+use taskhub_core::id::{InstanceId, Seq};
 use taskhub_core::time::Timestamp;
-use taskhub_engine::attempt::{self, Attempt, Next};
 use taskhub_engine::dispatcher::Event;
-use taskhub_engine::io::{Input, Reply};
-use taskhub_store::{Error, Group, Room, Section};
+use taskhub_engine::group::{At, HandedOver, Release};
+use taskhub_engine::io::Input;
+use taskhub_engine::writing::{Failure, Next, Told, Writing, Written};
+use taskhub_store::{Error, Extent, Group, Room, Section};
 
 use super::{Bug, Halt, ReplyTo, World};
 use crate::checks;
+use crate::disk::Trouble;
 use crate::fault::Fault;
+
+/// Number of the one hub.
+pub(super) const HUB: u32 = 0;
 
 /// A group on its way.
 #[derive(Debug)]
-pub(super) struct Writing {
-    pub(super) group: Group,
+pub(super) struct Offered {
+    writing: Writing<ReplyTo>,
     pub(super) is_staged: bool,
     /// Whether its sealing began, so that it may be durable whatever the store says.
-    pub(super) is_sealing: bool,
-    attempt: Attempt,
+    is_sealing: bool,
     pub(super) not_before: Timestamp,
 }
 
-/// An effect that waits for a commit (A36).
-#[derive(Debug)]
-pub(super) struct Held {
-    partition: u16,
-    seq: Seq,
-    release: Release,
-}
-
-#[derive(Debug)]
-pub(super) enum Release {
-    Reply(ReplyTo, Reply),
-    Task(Event),
+impl Offered {
+    /// What may be there after a crash, and whether it may be durable.
+    pub(super) fn doubt(&self) -> (Arc<Group>, bool) {
+        (Arc::clone(self.writing.offered()), self.is_sealing)
+    }
 }
 
 impl World {
-    /// Adds a commit to the group that is gathered.
-    pub(super) fn gather(&mut self, index: u16, seq: Seq, commit: Commit) {
-        if self.node.refuses {
+    /// Hands over what a round has made.
+    pub(super) fn hand_over(&mut self) {
+        let batch = self.node.batch.take();
+        if batch.is_empty() {
             return;
         }
-        let partition = self.partition_key(index);
-        let Some(lease) = self.node.leases.get(&index) else {
-            return;
-        };
-        self.node.gathered += 1;
-        if let Some(last) = self.node.open.last_mut()
-            && last.partition == partition
-            && last.epoch == lease.epoch
-        {
-            last.commits.push(commit);
-            return;
+        match self.node.gathering.hand_over(batch) {
+            HandedOver::TurnedAway(callers) => self.displace(callers),
+            HandedOver::Waiting(_) | HandedOver::Closed => {}
         }
-        self.node.open.push(Section {
-            partition,
-            epoch: lease.epoch,
-            first_seq: seq,
-            commits: vec![commit],
-        });
     }
 
-    /// Takes what was gathered first, up to the limit of a group (A34).
-    pub(super) fn close_group(&mut self) {
-        let mut room = self.group_commits_max;
-        let mut sections = Vec::new();
-        while room > 0 && !self.node.open.is_empty() {
-            let mut section = self.node.open.remove(0);
-            if section.commits.len() > room {
-                let rest = section.commits.split_off(room);
-                let first_seq = Seq(section.first_seq.0 + room as u64);
-                self.node.open.insert(
-                    0,
-                    Section {
-                        first_seq,
-                        commits: rest,
-                        ..section.clone()
-                    },
-                );
-            }
-            room -= section.commits.len();
-            sections.push(section);
+    fn displace(&mut self, callers: Vec<ReplyTo>) {
+        for to in callers {
+            self.displace_request(to);
         }
+    }
+
+    /// Throws away what a round has made and not handed over.
+    pub(super) fn forget_round(&mut self) {
+        let callers = self.node.batch.take().turn_away();
+        self.displace(callers);
+    }
+
+    /// Takes the next group (A34).
+    pub(super) fn close_group(&mut self) -> Result<(), Halt> {
+        let Some(taken) = self.node.gathering.take() else {
+            return Ok(());
+        };
         self.trace.line(|| {
-            let shown = sections.iter().map(|section| {
+            let shown = taken.group().sections.iter().map(|section| {
                 format!(
                     "{}:{}+{}",
                     section.partition.index,
@@ -95,143 +78,198 @@ impl World {
             });
             format!("{} group {}", self.now, shown.collect::<Vec<_>>().join(" "))
         });
-        self.node.writing = Some(Writing {
-            group: Group { sections },
-            is_staged: false,
-            is_sealing: false,
-            attempt: Attempt::new(self.elapsed()),
-            not_before: self.now,
-        });
+        let now = self.elapsed();
+        let next = Writing::begin(taken, &mut self.node.ledger, now);
+        self.go_on(next)
     }
 
-    /// Stages the group, or seals it if it is staged.
+    /// Does what the value says is next.
+    fn go_on(&mut self, next: Next<ReplyTo>) -> Result<(), Halt> {
+        match next {
+            Next::Offer(writing, pause) => {
+                self.node.writing = Some(Offered {
+                    writing,
+                    is_staged: false,
+                    is_sealing: false,
+                    not_before: self.now.plus(pause),
+                });
+                Ok(())
+            }
+            Next::Durable(written) => self.release(written),
+            Next::Failed(failure) => {
+                self.trace.line(|| format!("{} failed {:?}", self.now, failure.error));
+                self.give_up_group(Some(failure)).map_err(Halt::Found)
+            }
+        }
+    }
+
+    /// Stages what is offered, or seals it if it is staged.
     pub(super) fn write_group(&mut self) -> Result<(), Halt> {
         match &self.node.writing {
             None => Ok(()),
-            Some(writing) if writing.is_staged => self.seal(),
+            Some(offered) if offered.is_staged => self.seal(),
             Some(_) => self.stage(),
         }
     }
 
     fn stage(&mut self) -> Result<(), Halt> {
-        let room = self.node.writing.as_ref().map(|writing| writing.group.room());
-        if self.now < self.full_until && room == Some(Room::Free) {
-            return self.refuse();
-        }
-        if self.strikes(Fault::GroupLost) {
-            return Err(Halt::Reload);
-        }
-        let Some(writing) = &mut self.node.writing else {
+        let Some(offered) = &mut self.node.writing else {
             return Ok(());
         };
-        let staged = self.disk.write(|writer| writer.stage(&writing.group));
-        writing.is_staged = true;
-        staged.map_err(|trouble| self.halt(trouble))?;
+        let group = Arc::clone(offered.writing.offered());
+        if self.now < self.full_until && group.room() == Room::Free {
+            return self.answer(Err(Error::Full));
+        }
+        if self.strikes(Fault::GroupLost) {
+            return self.answer(Err(lost()));
+        }
+        if let Some(error) = self.refusal(&group) {
+            return self.answer(Err(error));
+        }
+        if let Err(trouble) = self.disk.write(|writer| writer.stage(&group)) {
+            return self.trouble(trouble);
+        }
+        if let Some(offered) = &mut self.node.writing {
+            offered.is_staged = true;
+        }
         if self.strikes(Fault::CrashInGroup) {
             return Err(Halt::Crash);
         }
         Ok(())
     }
 
-    /// The store is full: the same group is tried again for a while (A43).
-    fn refuse(&mut self) -> Result<(), Halt> {
-        self.node.is_full = true;
-        let (now, elapsed, is_idle) = (self.now, self.elapsed(), self.node.is_idle);
-        let Some(writing) = &mut self.node.writing else {
-            return Ok(());
-        };
-        match writing.attempt.answered(Err(&Error::Full), elapsed, is_idle) {
-            Next::Again => {
-                writing.not_before = now.plus(attempt::PAUSE);
-                Ok(())
-            }
-            Next::Failed | Next::Durable => Err(Halt::Reload),
-        }
-    }
-
     fn seal(&mut self) -> Result<(), Halt> {
         if self.strikes(Fault::GroupLost) {
-            return Err(Halt::Reload);
+            return self.answer(Err(lost()));
         }
         let is_unknown = self.strikes(Fault::GroupUnknown);
-        if let Some(writing) = &mut self.node.writing {
-            writing.is_sealing = true;
+        if let Some(offered) = &mut self.node.writing {
+            offered.is_sealing = true;
         }
-        let sealed = self.disk.write(|writer| writer.seal());
-        sealed.map_err(|trouble| self.halt(trouble))?;
-        if is_unknown {
-            return Err(Halt::Reload);
+        if let Err(trouble) = self.disk.write(|writer| writer.seal()) {
+            return self.trouble(trouble);
         }
-        let Some(writing) = self.node.writing.take() else {
-            return Ok(());
-        };
-        self.journal_group(&writing.group)?;
-        self.node.failed_groups = 0;
-        if writing.attempt.has_waited() && !self.node.is_idle {
-            self.node.is_full = false;
-        }
-        for section in &writing.group.sections {
-            let index = section.partition.index;
-            let upto = Seq(section.first_seq.0 + section.commits.len() as u64 - 1);
-            self.node.settled += section.commits.len() as u64;
-            self.node.durable.insert(index, upto);
-            if let Some(queue) = self.node.queues.get_mut(&index) {
-                queue.push_back(Input::Durable(upto));
-            }
-        }
-        self.trace.line(|| format!("{} durable", self.now));
-        self.release()
+        self.answer(if is_unknown { Err(lost()) } else { Ok(()) })
     }
 
-    /// Writes everything that was gathered.
+    /// The store fails. That the partitions are another node's by now is an answer like others.
+    fn trouble(&mut self, trouble: Trouble) -> Result<(), Halt> {
+        match trouble {
+            Trouble::Store(error @ Error::Fenced { .. }) if self.node.is_fenced => self.answer(Err(error)),
+            trouble => Err(self.halt(trouble)),
+        }
+    }
+
+    /// Why the store refuses a group: something of an instance cannot be written.
+    fn refusal(&mut self, group: &Group) -> Option<Error> {
+        if self.is_calm {
+            return None;
+        }
+        let commits: Vec<_> = group.sections.iter().flat_map(|section| &section.commits).collect();
+        let existing = commits
+            .iter()
+            .filter(|commit| matches!(commit.change, Some(Change::Update(_))))
+            .map(|commit| commit.instance.clone());
+        let existing: Vec<InstanceId> = existing.collect();
+        if self.node.damaged.is_empty()
+            && !existing.is_empty()
+            && self.strikes(Fault::CommitRefused)
+            && let Some(instance) = self.rng.choice(existing)
+        {
+            let extent = if self.rng.bool() { Extent::Rows } else { Extent::Pages };
+            self.node.damaged.push((instance, extent));
+        }
+        let damaged = self.node.damaged.iter();
+        let mut refused = damaged.filter(|(instance, _)| commits.iter().any(|commit| commit.instance == *instance));
+        refused.next().map(|(instance, extent)| Error::Corrupt {
+            place: format!("instance `{instance}`"),
+            what: "it was damaged on purpose".to_owned(),
+            extent: *extent,
+        })
+    }
+
+    /// The store has answered.
+    fn answer(&mut self, answer: Result<(), Error>) -> Result<(), Halt> {
+        let Some(offered) = self.node.writing.take() else {
+            return Ok(());
+        };
+        match &answer {
+            Ok(()) => self.journal_group(offered.writing.offered())?,
+            Err(Error::Full) => self.node.is_full = true,
+            Err(_) => {}
+        }
+        if answer.is_ok() && offered.writing.has_waited() && !self.node.is_idle {
+            self.node.is_full = false;
+        }
+        // A part of it may be there, though nobody can know; a store that refuses has done nothing.
+        self.in_doubt = answer.is_err().then(|| offered.doubt());
+        let (elapsed, is_idle) = (self.elapsed(), self.node.is_idle);
+        let next = offered
+            .writing
+            .answered(answer, &mut self.node.ledger, elapsed, is_idle);
+        if let Next::Offer(..) = next {
+            self.in_doubt = None;
+        }
+        self.go_on(next)
+    }
+
+    /// Writes everything that was handed over.
     pub(super) fn flush(&mut self) -> Result<(), Halt> {
         loop {
             match &self.node.writing {
-                Some(writing) => {
-                    self.now = self.now.max(writing.not_before);
+                Some(offered) => {
+                    self.now = self.now.max(offered.not_before);
                     self.write_group()?;
                 }
-                None if self.node.open.is_empty() => return Ok(()),
-                None => self.close_group(),
+                None if self.node.gathering.is_empty() => return Ok(()),
+                None => self.close_group()?,
             }
         }
     }
 
-    /// Lets an effect go, now if its commit is durable, else when it is.
-    pub(super) fn hold(&mut self, partition: u16, seq: Seq, release: Release) -> Result<(), Halt> {
-        let is_durable = self.node.durable.get(&partition).is_some_and(|durable| seq <= *durable);
+    /// Lets an effect go, now if its commit is durable, else behind what the round hands over.
+    pub(super) fn hold(&mut self, partition: u16, seq: Seq, release: Release<ReplyTo>) -> Result<(), Halt> {
+        let served = self.node.partitions.get(&partition);
+        let is_durable = served.is_some_and(|partition| seq <= partition.durable());
         if is_durable || self.bug == Some(Bug::EarlyRelease) {
             return self.let_go(release);
         }
-        // What it waits for is thrown away.
-        if self.node.refuses {
-            if let Release::Reply(to, _) = release {
-                self.give_up_request(to);
-            }
-            return Ok(());
-        }
-        self.node.held.push(Held {
+        self.node.batch.hold(release);
+        Ok(())
+    }
+
+    /// A commit of the hub.
+    pub(super) fn at(partition: u16, seq: Seq) -> At {
+        At {
+            hub: HUB,
             partition,
             seq,
-            release,
-        });
-        Ok(())
-    }
-
-    /// Lets go what waited for commits that are durable now, each as early as its number allows.
-    fn release(&mut self) -> Result<(), Halt> {
-        let durable = &self.node.durable;
-        let is_durable = |held: &mut Held| durable.get(&held.partition).is_some_and(|upto| held.seq <= *upto);
-        let released: Vec<Held> = self.node.held.extract_if(.., is_durable).collect();
-        for held in released {
-            self.let_go(held.release)?;
         }
+    }
+
+    /// Lets go what waited for a group.
+    fn release(&mut self, written: Written<ReplyTo>) -> Result<(), Halt> {
+        self.trace.line(|| format!("{} durable", self.now));
+        self.node.failed_groups = 0;
+        let _on = self.node.gathering.begin_release();
+        for (_, releases) in written.releases {
+            for release in releases {
+                self.let_go(release)?;
+            }
+        }
+        for at in written.upto {
+            if let Some(queue) = self.node.queues.get_mut(&at.partition) {
+                queue.push_back(Input::Durable(at.seq));
+            }
+        }
+        self.node.gathering.end_release();
+        self.node.gathering.end(&written.tickets);
         Ok(())
     }
 
-    fn let_go(&mut self, release: Release) -> Result<(), Halt> {
+    fn let_go(&mut self, release: Release<ReplyTo>) -> Result<(), Halt> {
         match release {
-            Release::Reply(to, reply) => Ok(self.answered(to, reply)?),
+            Release::Reply(to, reply, _) => Ok(self.answered(to, reply)?),
             Release::Task(event) => {
                 if let Event::Offer(offer) = &event {
                     checks::offered(self, offer)?;
@@ -239,6 +277,39 @@ impl World {
                 self.dispatch(event)
             }
         }
+    }
+
+    /// Callers hear what became of their commits, as far as that is certain.
+    pub(super) fn settle_failure(&mut self, failure: Option<Failure<ReplyTo>>) -> Result<(), crate::Violation> {
+        let discarded = self.node.gathering.discard([HUB]);
+        if self.bug == Some(Bug::AcceptsAfterFailure) {
+            self.node.gathering.accept(HUB);
+        }
+        let Some(failure) = failure else {
+            for batch in discarded {
+                self.displace(batch.turn_away());
+            }
+            return Ok(());
+        };
+        self.node.is_damaged |= failure.is_hopeless;
+        if let Some((_, broken)) = failure.blamed.clone() {
+            self.blame(broken.instance, &broken.what, broken.by);
+        }
+        self.node.gathering.end(&failure.tickets);
+        for (to, told) in failure.settle(discarded, &mut self.node.ledger) {
+            match told {
+                Told::Answer(reply) => self.answered(to, reply)?,
+                Told::Refused(_) | Told::Displaced => self.displace_request(to),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A failure after which nobody knows what was done.
+fn lost() -> Error {
+    Error::Unknown {
+        source: "the simulation lost it".into(),
     }
 }
 

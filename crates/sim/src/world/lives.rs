@@ -10,16 +10,19 @@ use taskhub_core::id::{InstanceId, Name, Seq};
 use taskhub_engine::clock::Steady;
 use taskhub_engine::dispatcher::{Capacity, Dispatcher, Event};
 use taskhub_engine::flaw::{Flaw, Flaws};
+use taskhub_engine::group::{Batch, GROUP_BYTES_MAX, Gathering, Limits};
 use taskhub_engine::io::Input;
 use taskhub_engine::partition::{Partition, Random, Setup};
 use taskhub_engine::supervision::{
     Broken, BrokenBy, Happening, Order, Scope, Service, Supervision, Surroundings, Unclaimed,
 };
 use taskhub_engine::worker::{Offered, Worker};
+use taskhub_engine::writing::{Failure, Ledger};
 use taskhub_store::{Claim, Error, Group, Lease, NodeId, PartitionKey, Recovered, Section, partition_of};
 
+use super::groups::HUB;
 use super::work::{Job, JobKind};
-use super::{Bug, Halt, Node, World};
+use super::{Bug, Halt, Node, ReplyTo, World};
 use crate::disk::{CrashPoint, Trouble};
 use crate::fault::Fault;
 use crate::library::{LIBRARY, Library};
@@ -32,11 +35,24 @@ use crate::{Violation, checks};
 const SWEEP_MIN: usize = 3;
 
 impl Node {
-    pub(super) fn new(id: NodeId, partitions: u16, bug: Option<Bug>, rng: &mut Rng, steady: Steady) -> Self {
+    pub(super) fn new(
+        id: NodeId,
+        partitions: u16,
+        bug: Option<Bug>,
+        commits_max: usize,
+        rng: &mut Rng,
+        steady: Steady,
+    ) -> Self {
         let overall = *rng.choice(&[1, 3, 100]).unwrap_or(&1);
         let echo = rng.bool().then(|| (FoldedName::new(Name::stored(Act::Echo.name())), 1));
         let by_name: HashMap<FoldedName, usize> = echo.into_iter().collect();
         let (supervision, order) = Supervision::new(partitions, Surroundings::default());
+        let mut gathering = Gathering::new(Limits {
+            commits_max,
+            group_max: GROUP_BYTES_MAX,
+            ahead_max: usize::MAX,
+        });
+        gathering.enter(HUB);
         Self {
             id,
             steady: Cell::new(steady),
@@ -50,20 +66,19 @@ impl Node {
             is_idle: false,
             is_full: false,
             failed_groups: 0,
-            refuses: false,
-            gathered: 0,
-            settled: 0,
             flush_upto: 0,
+            damaged: Vec::new(),
+            is_damaged: false,
             broken: BTreeMap::new(),
             queues: BTreeMap::new(),
             activities_max: overall,
             dispatcher: Dispatcher::new(Capacity { overall, by_name }),
             scripted: Scripted::new(bug == Some(Bug::LiveOverReload)),
             library: Library::new(*rng.choice(&[0, 4_000, 1 << 20]).unwrap_or(&0)),
-            open: Vec::new(),
+            batch: Batch::new(HUB),
+            gathering,
             writing: None,
-            held: Vec::new(),
-            durable: BTreeMap::new(),
+            ledger: Ledger::default(),
             turns_out: BTreeMap::new(),
             running: BTreeMap::new(),
             offered: Offered::default(),
@@ -102,7 +117,14 @@ impl World {
     fn fresh_node(&mut self) -> Node {
         let steady = Steady::new(self.wall(), self.elapsed());
         let id = NodeId(self.node.id.0 + 1);
-        let mut node = Node::new(id, self.partitions, self.bug, &mut self.rng, steady);
+        let mut node = Node::new(
+            id,
+            self.partitions,
+            self.bug,
+            self.group_commits_max,
+            &mut self.rng,
+            steady,
+        );
         if self.has_faults && !self.is_calm {
             node.offered = offered(&mut self.rng);
         }
@@ -214,9 +236,11 @@ impl World {
         Ok(())
     }
 
-    fn blame(&mut self, instance: Option<InstanceId>, what: &str, by: BrokenBy) {
+    pub(super) fn blame(&mut self, instance: Option<InstanceId>, what: &str, by: BrokenBy) {
         if let Some(instance) = &instance {
-            *self.node.broken.entry(instance.clone()).or_default() += 1;
+            // What cannot be written is not even looked at from now on.
+            let times = if by == BrokenBy::Writing { 2 } else { 1 };
+            *self.node.broken.entry(instance.clone()).or_default() += times;
         }
         let what = what.to_owned();
         self.tell(Happening::Broke(Broken { instance, what, by }));
@@ -228,7 +252,7 @@ impl World {
             now: self.elapsed(),
             failed_groups: self.node.failed_groups,
             is_full: self.node.is_full,
-            is_damaged: false,
+            is_damaged: self.node.is_damaged,
             is_purging: false,
         };
         self.trace.line(|| format!("{} told {happened:?}", self.now));
@@ -237,7 +261,7 @@ impl World {
             self.node.order = order;
         }
         if let Some(Order::Flush { .. }) = &self.node.order {
-            self.node.flush_upto = self.node.gathered;
+            self.node.flush_upto = self.node.gathering.next_ticket();
         }
     }
 
@@ -246,7 +270,7 @@ impl World {
         match &self.node.order {
             None => false,
             Some(Order::Flush { .. }) => {
-                self.node.settled >= self.node.flush_upto || self.bug == Some(Bug::ClaimsBeforeFlush)
+                self.bug == Some(Bug::ClaimsBeforeFlush) || self.node.gathering.is_flushed(HUB, self.node.flush_upto)
             }
             Some(_) => true,
         }
@@ -261,6 +285,7 @@ impl World {
         let happened = match order {
             Order::Drop(Scope::All) => {
                 self.tally.reloads += 1;
+                self.forget_round();
                 self.drop_partitions();
                 self.give_up_requests();
                 Happening::Dropped
@@ -273,7 +298,9 @@ impl World {
                 Happening::Dropped
             }
             Order::Flush { accepts } => {
-                self.node.refuses &= !accepts;
+                if accepts {
+                    self.node.gathering.accept(HUB);
+                }
                 Happening::Flushed
             }
             Order::Claim(wanted) => Happening::Claimed(Ok(self.claim(&wanted)?)),
@@ -334,7 +361,6 @@ impl World {
             };
             let mut out = Vec::new();
             let partition = Partition::recover(setup, items, self.node_time(), &mut out);
-            self.node.durable.insert(index, partition.durable());
             self.node.partitions.insert(index, partition);
             self.node.away.remove(&index);
             self.node.queues.entry(index).or_default();
@@ -466,16 +492,13 @@ impl World {
 
     /// A group failed: what was handed over behind it is thrown away, and all memory is to be dropped, since it may have gone on
     /// from there (A1).
-    pub(super) fn give_up_group(&mut self) -> Result<(), Violation> {
+    pub(super) fn give_up_group(&mut self, failure: Option<Failure<ReplyTo>>) -> Result<(), Violation> {
         self.node.failed_groups += 1;
-        self.node.open.clear();
-        if let Some(writing) = self.node.writing.take() {
-            self.in_doubt = Some((writing.group, writing.is_sealing));
+        if let Some(offered) = self.node.writing.take() {
+            self.in_doubt = Some(offered.doubt());
         }
-        self.node.held.clear();
-        self.node.settled = self.node.gathered;
-        self.node.refuses = self.bug != Some(Bug::AcceptsAfterFailure);
         self.reopen()?;
+        self.settle_failure(failure)?;
         self.tell(Happening::Lost(Scope::All));
         Ok(())
     }
@@ -484,10 +507,11 @@ impl World {
     fn stop_and_start(&mut self) -> Result<(), Halt> {
         let served = self.node.partitions.values();
         let leases: Vec<Lease> = served.map(|partition| partition.lease().clone()).collect();
+        self.hand_over();
         self.drop_partitions();
         match self.flush() {
             // What is lost then was told to nobody.
-            Err(Halt::Reload) => self.give_up_group()?,
+            Err(Halt::Reload) => self.give_up_group(None)?,
             flushed => flushed?,
         }
         self.disk
@@ -526,6 +550,8 @@ impl World {
 
     /// Drops a partition while the others go on. Messages to it are kept.
     fn drop_one(&mut self, index: u16) {
+        // The others may have gone on with what it made.
+        self.hand_over();
         if self.node.partitions.remove(&index).is_none() {
             return;
         }
@@ -563,10 +589,8 @@ impl World {
     fn forget(&mut self) {
         self.drop_partitions();
         if let Some(writing) = self.node.writing.take() {
-            self.in_doubt = Some((writing.group, writing.is_sealing));
+            self.in_doubt = Some(writing.doubt());
         }
-        self.node.open.clear();
-        self.node.held.clear();
         self.give_up_requests();
     }
 

@@ -19,6 +19,7 @@ enum Move {
     Turns(u16),
     Tick(u16),
     Close,
+    HandOver,
     Write,
     Job(usize),
     Request,
@@ -38,7 +39,7 @@ impl World {
             Ok(goes_on) => Ok(goes_on),
             Err(Halt::Found(violation)) => Err(violation),
             Err(Halt::Crash) => self.crash().map(|()| true),
-            Err(Halt::Reload) => self.give_up_group().map(|()| true),
+            Err(Halt::Reload) => self.give_up_group(None).map(|()| true),
         }
     }
 
@@ -87,8 +88,11 @@ impl World {
         match &self.node.writing {
             Some(writing) if writing.not_before <= self.now => moves.push((6, Move::Write)),
             Some(_) => {}
-            None if self.node.open.is_empty() => {}
+            None if self.node.gathering.is_empty() => {}
             None => moves.push((4, Move::Close)),
+        }
+        if !self.node.batch.is_empty() {
+            moves.push((self.round_weight, Move::HandOver));
         }
         let due = |(_, job): &(usize, &Job)| job.due <= self.now;
         moves.extend(
@@ -110,8 +114,9 @@ impl World {
             Move::Input(index) => self.take_input(index),
             Move::Turns(index) => self.begin_turns(index),
             Move::Tick(index) => self.step_partition(index, Input::Tick),
-            Move::Close => {
-                self.close_group();
+            Move::Close => self.close_group(),
+            Move::HandOver => {
+                self.hand_over();
                 Ok(())
             }
             Move::Write => self.write_group(),
@@ -133,6 +138,10 @@ impl World {
 
     /// Nothing can happen now: time passes until something can.
     fn jump(&mut self) -> bool {
+        // Nothing more comes of this process; the next one finds the store repaired.
+        if self.node.is_damaged && self.ops_left == 0 {
+            return false;
+        }
         let jobs = self.jobs.iter().map(|job| job.due);
         let steady = self.node.steady.get();
         let ticks = self

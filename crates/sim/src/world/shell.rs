@@ -3,11 +3,11 @@
 use taskhub_core::commit::Change;
 use taskhub_core::id::InstanceId;
 use taskhub_engine::dispatcher::Event;
+use taskhub_engine::group::Release;
 use taskhub_engine::io::{Input, Output};
 use taskhub_engine::worker::{TurnItem, TurnOutcome};
 use taskhub_store::partition_of;
 
-use super::groups::Release;
 use super::work::JobKind;
 use super::{Bug, Halt, ReplyTo, World};
 use crate::Violation;
@@ -99,7 +99,11 @@ impl World {
                     if ends_turn {
                         self.node.turns_out.remove(&commit.instance);
                     }
-                    self.gather(index, seq, commit);
+                    if let Some(lease) = self.node.leases.get(&index) {
+                        let epoch = lease.epoch;
+                        let key = self.partition_key(index);
+                        self.node.batch.push(&key, epoch, seq, commit);
+                    }
                 }
                 Output::Fingerprints => {
                     let epoch = self.epoch_of(index);
@@ -138,7 +142,9 @@ impl World {
                 Output::Dispatch { seq, offer } => self.hold(index, seq, Release::Task(Event::Offer(offer)))?,
                 Output::Withdraw { seq, key } => self.hold(index, seq, Release::Task(Event::Withdraw(key)))?,
                 Output::Settled { seq, key } => self.hold(index, seq, Release::Task(Event::Settled(key)))?,
-                Output::Reply { seq, to, reply } => self.hold(index, seq, Release::Reply(to, reply))?,
+                Output::Reply { seq, to, reply } => {
+                    self.hold(index, seq, Release::Reply(to, reply, Self::at(index, seq)))?;
+                }
             }
         }
         for item in turns {
