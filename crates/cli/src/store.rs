@@ -264,7 +264,7 @@ fn what_is_left(left: Left) -> String {
 fn save_to(folder: &Path, file: &Path) -> Result<Export> {
     let named = |error: io::Error| unwritten(file, &error);
     if file.symlink_metadata().is_ok() {
-        let message = format!("{} exists already", file.display());
+        let message = format!("{} already exists", file.display());
         return Err(Stop::error(exit::CONFLICT, "output-failed", message).hint("name a file that is new"));
     }
     let beside = PathBuf::from(format!("{}.part", file.display()));

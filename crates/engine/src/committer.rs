@@ -24,7 +24,7 @@ use crate::run::now;
 use crate::thread::ThreadInput;
 use crate::writing::{Failure, Ledger, Next, Told, Writing, Written};
 
-/// A group that is durable, and not done with before its effects are let go.
+/// A durable group, which is finished only after its effects are released.
 struct Ended {
     written: Written<To>,
     under_way: UnderWay,
@@ -96,7 +96,7 @@ async fn write(node: &Arc<Common>, taken: Taken, ledger: &mut Ledger, to_release
     }
 }
 
-/// Offers the store what the value says, until that knows what became of the group.
+/// Makes the offers of the value to the store, until the outcome of the group is known.
 async fn offer(node: &Common, taken: Taken, ledger: &mut Ledger) -> Result<Written<To>, Failure<To>> {
     let began = now();
     let mut next = Writing::begin(taken, ledger, Duration::ZERO);
@@ -115,7 +115,8 @@ async fn offer(node: &Common, taken: Taken, ledger: &mut Ledger) -> Result<Writt
     }
 }
 
-/// Remembers how the store is doing, for those who ask the node.
+/// Records the state of the store in the node. This happens before the deadline, so that `/readyz` and admission react
+/// while the group is still being retried.
 fn note(node: &Common, error: Option<&StoreError>, has_waited: bool) {
     match error {
         // Without a retry, the node's state has not changed.
@@ -131,7 +132,7 @@ fn note(node: &Common, error: Option<&StoreError>, has_waited: bool) {
     }
 }
 
-/// Has the memory of all hubs dropped, and tells callers what became of that which they wait for, where that is certain.
+/// Makes all hubs drop their memory, and answers the callers whose outcome is certain.
 fn fail(node: &Common, failure: Failure<To>, ledger: &mut Ledger) {
     tracing::error!(error = %chain(&failure.error), "cannot make a group of commits durable");
     if failure.is_hopeless {
