@@ -531,7 +531,7 @@ async fn so_many_hubs_are_opened_and_no_more() {
     }
     let answer = server.call("POST", &start("Fourth")).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
-    assert!(answer.body.contains("3 hubs are open here"), "{}", answer.body);
+    assert!(answer.body.contains("3 hubs are open"), "{}", answer.body);
     let own = server
         .send("POST", "/api/v1/hubs/Fourth/instances", &[], r#"{"name":"Later"}"#)
         .await;

@@ -370,7 +370,7 @@ async fn hubs_are_named_in_any_case_and_others_look_empty() {
     let missing = server
         .call("POST", &format!("{RPC}/orchestrators/Echo?taskHub=OtherHub"))
         .await;
-    assert!(is_problem(&missing, 400, "no task hub 'OtherHub'"));
+    assert!(is_problem(&missing, 400, "task hub 'OtherHub' does not exist"));
     let bad = server.call("GET", &format!("{RPC}/instances?taskHub=my-hub")).await;
     assert!(is_problem(
         &bad,
