@@ -11,6 +11,7 @@ pub mod group;
 pub mod hub;
 pub mod io;
 mod node;
+mod offline;
 mod open_group;
 pub mod partition;
 mod purge;
@@ -32,6 +33,7 @@ pub use executor::Report;
 pub use hub::{Hub, Options, Trouble};
 pub use io::WaitFor;
 pub use node::Node;
+pub use offline::OfflineHub;
 
 /// Pause before the delivery after `attempts` failed ones: 1 s, doubling, at most 5 min (R184).
 fn backoff(attempts: u32) -> Duration {

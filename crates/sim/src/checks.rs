@@ -61,12 +61,16 @@ fn states(world: &mut World) -> Result<(), Violation> {
             .look(|reader| reader.load(&key, &ids))
             .map_err(|error| store_failed(&error))?;
         for (id, stored) in ids.iter().zip(loaded) {
-            let wanted = world.journal.book(id).map(|book| &book.state);
-            if stored.as_ref() != wanted {
-                return Err(Violation::new(
-                    "I1",
-                    format!("`{id}` is stored as {stored:?} and should be {wanted:?}"),
-                ));
+            let book = world.journal.book(id);
+            let difference = match (&stored, book) {
+                (None, None) => None,
+                (Some(stored), Some(book)) => book.state.difference(stored, book.events()),
+                (Some(_), None) | (None, Some(_)) => Some("whether it is there"),
+            };
+            if let Some(part) = difference {
+                let wanted = book.map(|book| &book.state);
+                let what = format!("{part} differs of `{id}`, which is stored as {stored:?} and should be {wanted:?}");
+                return Err(Violation::new("I1", what));
             }
         }
     }

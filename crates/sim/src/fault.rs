@@ -13,6 +13,10 @@ pub enum Fault {
     GroupUnknown,
     /// The store refuses whatever is written of an instance, because something of it is damaged.
     CommitRefused,
+    /// A call of the store other than a group is not made.
+    CallFailed,
+    /// A call of the store other than a group is made, and its answer lost.
+    CallUnanswered,
     /// The node crashes at a store call, before it does anything.
     CrashBeforeCall,
     /// The node crashes at a store call that was done.
@@ -35,6 +39,8 @@ pub enum Fault {
     Full,
     /// The store has no space for longer than a commit waits (A43).
     FullForLong,
+    /// A turn panics.
+    TurnPanicked,
     /// A turn's answer takes long.
     AnswerDelayed,
     /// A turn's answer comes twice.
@@ -75,10 +81,12 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::GroupLost,
         Self::GroupUnknown,
         Self::CommitRefused,
+        Self::CallFailed,
+        Self::CallUnanswered,
         Self::CrashBeforeCall,
         Self::CrashAfterCall,
         Self::CrashInGroup,
@@ -90,6 +98,7 @@ impl Fault {
         Self::CleanRestart,
         Self::Full,
         Self::FullForLong,
+        Self::TurnPanicked,
         Self::AnswerDelayed,
         Self::AnswerDoubled,
         Self::AnswerLost,
@@ -125,8 +134,10 @@ impl Fault {
             // Chances are groups.
             Self::GroupLost | Self::GroupUnknown | Self::CrashInGroup => 150,
             Self::CommitRefused => 60,
+            // Chances are calls.
+            Self::CallFailed | Self::CallUnanswered => 800,
             // Chances are items of work.
-            Self::AnswerLost | Self::ActivityGone => 300,
+            Self::AnswerLost | Self::ActivityGone | Self::TurnPanicked => 300,
             Self::AnswerDelayed
             | Self::AnswerDoubled
             | Self::HistoryDemanded
@@ -162,6 +173,14 @@ impl Rates {
     /// Sets one rate.
     pub(crate) fn set(&mut self, fault: Fault, rate: u32) {
         self.0.insert(fault, rate);
+    }
+
+    /// Those that are not zero.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Fault, u32)> {
+        self.0
+            .iter()
+            .filter(|(_, rate)| **rate > 0)
+            .map(|(fault, rate)| (*fault, *rate))
     }
 
     /// Draws whether the fault strikes.

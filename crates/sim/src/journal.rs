@@ -1,16 +1,15 @@
 //! What became durable, commit by commit: the reference that the store, every answer and every history
 //! is held against.
 //!
-//! It knows nothing of partitions, queues or threads. It folds commits with core's own fold, and looks at
-//! each of them with the eyes of the rules.
+//! It knows nothing of partitions, queues or threads. It folds commits with a fold of its own, and looks at each of them with the
+//! eyes of the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use taskhub_core::commit::{Change, Commit, Creation, OpenKind};
-use taskhub_core::event::EventKind;
+use taskhub_core::event::{EventKind, HistoryEvent};
 use taskhub_core::failure::INVALID_RESPONSE;
 use taskhub_core::id::{InstanceId, InstanceNumber, Seq};
-use taskhub_core::instance::InstanceState;
 use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef};
 use taskhub_core::status::InstanceInfo;
 use taskhub_store::{Group, Recovered, Section, partition_of};
@@ -18,6 +17,7 @@ use taskhub_store::{Group, Recovered, Section, partition_of};
 use crate::Violation;
 use crate::plan::{Plan, text};
 use crate::record::Record;
+use crate::reference::Reference;
 use crate::rules;
 
 /// Everything durable, and how it came to be.
@@ -46,7 +46,7 @@ pub(crate) struct Journal {
 /// One instance from creation to removal.
 #[derive(Debug)]
 pub(crate) struct Book {
-    pub(crate) state: InstanceState,
+    pub(crate) state: Reference,
     /// One per execution.
     pub(crate) records: Vec<Record>,
     /// Names and payloads of the events it was sent, in order.
@@ -62,6 +62,11 @@ pub(crate) struct Moment {
 }
 
 impl Book {
+    /// The history of its current execution.
+    pub(crate) fn events(&self) -> &[HistoryEvent] {
+        self.records.last().map_or(&[], |record| &record.events)
+    }
+
     /// Whether it failed because its plan asks for a child with an id that is its own (R36).
     pub(crate) fn asks_for_itself(&self) -> bool {
         let failure = self.state.info.failure.as_deref();
@@ -172,7 +177,7 @@ impl Journal {
             ));
         }
         let target = self.book(&item.target).map(|book| &book.state);
-        let is_live = target.is_some_and(InstanceState::is_live);
+        let is_live = target.is_some_and(Reference::is_live);
         let update = commit.update();
         let has_effect = match &item.body {
             OutboxBody::Start(start) => {
@@ -244,7 +249,7 @@ impl Journal {
             *self.started.entry(plan.tag).or_default() += 1;
         }
         self.present.insert(commit.instance.clone(), number);
-        let state = InstanceState::created(number, creation);
+        let state = Reference::created(number, creation);
         let book = Book {
             state,
             records: vec![Record::default()],
@@ -273,7 +278,8 @@ impl Journal {
             rules::says_what_it_records(instance, &update.events, commit)?;
             rules::tells_of_its_end(&book.state, update, commit)?;
         }
-        book.state.apply(commit);
+        let history = book.events().len();
+        book.state.take(update, history)?;
         let record = book.records.last_mut();
         if let Some(record) = record {
             for event in &update.events {

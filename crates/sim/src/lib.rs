@@ -23,9 +23,12 @@ mod lists;
 mod machine;
 mod plan;
 mod record;
+mod reference;
 mod report;
 mod rules;
+mod scenario;
 mod scripted;
+mod shrink;
 mod trace;
 mod world;
 
@@ -34,7 +37,8 @@ use std::fmt;
 pub use disk::Medium;
 pub use everywhere::{Everywhere, crash_everywhere};
 pub use fault::{Fault, Tally};
-pub use report::{seeds_with_reasons, table};
+pub use report::{command, failure, seeds_with_reasons, table};
+pub use shrink::{SHRINK_RUNS_MAX, SHRINK_STEPS_MAX, Shrunk, shrink};
 pub use trace::Trace;
 pub use world::{Bug, Config, Outcome, run};
 

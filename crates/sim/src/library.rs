@@ -1,6 +1,7 @@
 //! Plans as an orchestrator of the library, so that its worker, replay and futures are part of what is
 //! simulated. Every turn is run again by replay and compared (A28).
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,11 @@ pub(crate) const LIBRARY: &str = "library";
 /// What the custom status begins with while a plan waits for an event and nothing else.
 pub(crate) const AWAITS: &str = "awaits ";
 
+thread_local! {
+    /// The next step that an orchestrator takes panics.
+    static PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The library's worker.
 pub(crate) struct Library(pub(crate) Box<dyn Worker>);
 
@@ -35,6 +41,16 @@ impl Library {
         };
         let registry = Registry::new().orchestrator(LIBRARY, follow);
         Self(RegisteredFunctions::new(registry, options).worker())
+    }
+}
+
+impl Library {
+    /// Runs a turn that panics at its first new step, if it takes one.
+    pub(crate) fn turn_that_panics(&mut self, item: &TurnItem) -> TurnOutcome {
+        PANICS.set(true);
+        let outcome = self.0.turn(item);
+        PANICS.set(false);
+        outcome
     }
 }
 
@@ -73,6 +89,10 @@ struct Run {
 impl Run {
     async fn step(&mut self, step: Step) -> Result<()> {
         let ctx = self.ctx.clone();
+        if !ctx.is_replaying() && PANICS.take() {
+            // As a panic, but for the report that nobody wants.
+            std::panic::resume_unwind(Box::new("the code broke"));
+        }
         match step {
             Step::Activity(act) => {
                 let result = ctx.call_activity::<String, _>(act.name(), self.tag()).await;

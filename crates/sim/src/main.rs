@@ -9,19 +9,22 @@
 use std::ops::Range;
 use std::process::ExitCode;
 
-use taskhub_sim::{Config, Medium, Outcome, Tally, Trace, run, table};
+use taskhub_sim::{Config, Medium, Tally, Trace, failure, run, table};
 
 const USAGE: &str = "\
 usage: taskhub-sim [--seeds N] [--from S] [--seed S] [--store mem|embedded|both] [--trace]
 
   --seeds N   how many seeds are run (100)
-  --from S    the first of them (0)
+  --from S    the first of them; without it fresh ones, which are printed
   --seed S    this one only
   --store W   where hubs are kept; without it in memory, and every 20th seed on disk too
   --trace     prints everything that happens";
 
 /// Without a choice of the store, one seed in so many runs on disk too.
 const EMBEDDED_EVERY: u64 = 20;
+
+/// Seeds that nobody chose are below this, so that they can be typed.
+const FRESH_BELOW: u64 = 1 << 40;
 
 struct Arguments {
     seeds: Range<u64>,
@@ -30,14 +33,14 @@ struct Arguments {
 }
 
 fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let (mut from, mut count, mut media, mut is_traced) = (0_u64, 100_u64, None, false);
+    let (mut from, mut count, mut media, mut is_traced) = (None, 100_u64, None, false);
     while let Some(option) = given.next() {
         let mut value = || given.next().ok_or_else(|| format!("{option} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("`{text}` is no number"));
         match option.as_str() {
             "--seeds" => count = number(value()?)?,
-            "--from" => from = number(value()?)?,
-            "--seed" => (from, count) = (number(value()?)?, 1),
+            "--from" => from = Some(number(value()?)?),
+            "--seed" => (from, count) = (Some(number(value()?)?), 1),
             "--store" => {
                 media = Some(match value()?.as_str() {
                     "mem" => vec![Medium::Mem],
@@ -50,6 +53,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, Strin
             other => return Err(format!("`{other}` is no option")),
         }
     }
+    let from = from.unwrap_or_else(|| fastrand::u64(..FRESH_BELOW));
     let seeds = from..from.saturating_add(count);
     Ok(Arguments {
         seeds,
@@ -66,19 +70,28 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    println!(
+        "seeds {} to {}",
+        arguments.seeds.start,
+        arguments.seeds.end.saturating_sub(1)
+    );
     let started = now();
     let mut tally = Tally::default();
     for seed in arguments.seeds {
         let media = arguments.media.clone().unwrap_or_else(|| usual(seed));
         for medium in media {
             let trace = if arguments.is_traced { Trace::text() } else { Trace::Off };
-            let outcome = run(&Config {
+            let config = Config {
                 trace,
                 ..Config::new(seed, medium)
-            });
+            };
+            let outcome = run(&config);
             print!("{}", outcome.trace);
             tally.add(&outcome.tally);
-            if !holds(seed, medium, &outcome) {
+            if let Some((step, violation)) = &outcome.failure {
+                // Assertions that break on the way to the smallest scenario are reports of the one that is told.
+                std::panic::set_hook(Box::new(|_| {}));
+                println!("{}", failure(&Config::new(seed, medium), *step, violation));
                 return ExitCode::FAILURE;
             }
         }
@@ -99,16 +112,6 @@ fn usual(seed: u64) -> Vec<Medium> {
     } else {
         vec![Medium::Mem]
     }
-}
-
-/// Says what a seed violated; true if it violated nothing.
-fn holds(seed: u64, medium: Medium, outcome: &Outcome) -> bool {
-    let Some((step, violation)) = &outcome.failure else {
-        return true;
-    };
-    println!("seed {seed} on {medium}, step {step}: {violation}");
-    println!("repeat with: cargo run -p taskhub-sim -- --seed {seed} --store {medium} --trace");
-    false
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures the simulator, not what it simulates")]

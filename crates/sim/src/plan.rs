@@ -124,6 +124,28 @@ impl Plan {
         })
     }
 
+    /// Its steps, those of its children included.
+    pub(crate) fn len(&self) -> usize {
+        steps_in(&self.steps)
+    }
+
+    /// Plans like this one that do less, the simplest first. None is as it was.
+    pub(crate) fn simpler(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        if self.rounds > 1 {
+            all.push(Self {
+                rounds: self.rounds / 2,
+                ..self.clone()
+            });
+        }
+        all.extend(
+            simpler_steps(&self.steps)
+                .into_iter()
+                .map(|steps| Self { steps, ..self.clone() }),
+        );
+        all
+    }
+
     /// Reads a plan; `None` if the payload is none.
     pub(crate) fn read(payload: Option<&Payload>) -> Option<Self> {
         Self::parse(&text(payload))
@@ -293,6 +315,72 @@ impl Reader<'_> {
     }
 }
 
+fn steps_in(steps: &[Step]) -> usize {
+    steps.iter().map(|step| 1 + step.children().map_or(0, steps_in)).sum()
+}
+
+/// All lists of steps that have one step less, or a simpler one. None is as it was.
+fn simpler_steps(steps: &[Step]) -> Vec<Vec<Step>> {
+    let with = |index: usize, instead: Vec<Step>| {
+        let mut changed = steps.to_vec();
+        changed.splice(index..=index, instead);
+        changed
+    };
+    let mut all = Vec::new();
+    if steps.len() > 2 {
+        let (first, second) = steps.split_at(steps.len() / 2);
+        all.extend([first.to_vec(), second.to_vec()]);
+    }
+    all.extend((0..steps.len()).map(|index| with(index, Vec::new())));
+    for (index, step) in steps.iter().enumerate() {
+        all.extend(step.children().map(|children| with(index, children.to_vec())));
+        all.extend(step.simpler().into_iter().map(|simpler| with(index, vec![simpler])));
+    }
+    all
+}
+
+impl Step {
+    /// The steps of the child that it starts.
+    fn children(&self) -> Option<&[Self]> {
+        match self {
+            Self::Mixed(_, steps) | Self::Child(_, steps) | Self::Detached(steps) => Some(steps),
+            _ => None,
+        }
+    }
+
+    /// What takes its place and does less.
+    fn simpler(&self) -> Vec<Self> {
+        let halves = |count: u8, least: u8| (count > least).then(|| least.max(count / 2));
+        match self {
+            Self::Retry(act, times) => {
+                let fewer = halves(*times, 1).map(|times| Self::Retry(*act, times));
+                [Self::Activity(*act)].into_iter().chain(fewer).collect()
+            }
+            Self::FanOut(count) => halves(*count, 1).map(Self::FanOut).into_iter().collect(),
+            Self::Timer(ms) if *ms > 0 => vec![Self::Timer(ms / 2)],
+            Self::Race(event, ms) if *ms > 0 => vec![Self::Race(*event, ms / 2)],
+            Self::Mixed(ms, steps) => {
+                let child = Self::Child(None, steps.clone());
+                let steps = simpler_steps(steps).into_iter();
+                [child]
+                    .into_iter()
+                    .chain(steps.map(|steps| Self::Mixed(*ms, steps)))
+                    .collect()
+            }
+            Self::Child(id, steps) => {
+                let unnamed = id.map(|_| Self::Child(None, steps.clone()));
+                let steps = simpler_steps(steps).into_iter();
+                unnamed
+                    .into_iter()
+                    .chain(steps.map(|steps| Self::Child(*id, steps)))
+                    .collect()
+            }
+            Self::Detached(steps) => simpler_steps(steps).into_iter().map(Self::Detached).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 fn random_steps(rng: &mut Rng, depth: u8) -> Vec<Step> {
     let count = if depth == 0 { rng.u8(1..=6) } else { rng.u8(1..=3) };
     (0..count).map(|_| random_step(rng, depth)).collect()
@@ -325,6 +413,22 @@ fn random_step(rng: &mut Rng, depth: u8) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_simpler_plan_is_another_one_until_nothing_is_left() {
+        let weight = |plan: &Plan| (plan.len(), plan.to_string().len(), plan.to_string());
+        for seed in 0..100 {
+            let mut plan = Plan::random(&mut Rng::with_seed(seed), "n1");
+            let mut rounds = 0;
+            while let Some(simplest) = plan.simpler().into_iter().min_by_key(weight) {
+                assert!(plan.simpler().iter().all(|simpler| *simpler != plan));
+                plan = simplest;
+                rounds += 1;
+                assert!(rounds < 1_000, "{plan} never ends");
+            }
+            assert_eq!((plan.len(), plan.rounds), (0, 1));
+        }
+    }
 
     #[test]
     fn a_plan_is_read_as_it_was_written() {

@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
+use crate::Violation;
+use crate::disk::Medium;
 use crate::fault::{Fault, Tally};
+use crate::shrink::shrink;
+use crate::world::Config;
 
 /// Seeds that failed once, each with the reason.
 const SEEDS: &str = include_str!("../seeds.txt");
@@ -17,6 +21,19 @@ pub fn seeds_with_reasons() -> Vec<(u64, &'static str)> {
         .filter_map(|line| line.split_once(' '))
         .filter_map(|(seed, why)| Some((seed.parse().ok()?, why.trim())))
         .collect()
+}
+
+/// What runs a seed again and prints everything that happens.
+pub fn command(seed: u64, medium: Medium) -> String {
+    format!("cargo run -p taskhub-sim -- --seed {seed} --store {medium} --trace")
+}
+
+/// What a seed violated, what runs it again, and the smallest scenario that still does the same.
+pub fn failure(config: &Config, step: u64, violation: &Violation) -> String {
+    let Config { seed, medium, .. } = config;
+    let smallest = shrink(config).map_or_else(String::new, |smallest| smallest.to_string());
+    let again = command(*seed, *medium);
+    format!("seed {seed} on {medium}, step {step}: {violation}\nrepeat with: {again}\n{smallest}")
 }
 
 /// The kinds of fault and how often each struck, and what else happened.

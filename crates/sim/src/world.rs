@@ -19,10 +19,11 @@ use taskhub_engine::worker::{Offered as Offers, TaskKey};
 use taskhub_engine::writing::Ledger;
 use taskhub_store::{Extent, Group, Lease, NodeId, PartitionKey, Recovered};
 
-use crate::disk::{CrashPoint, Disk, Medium};
+use crate::disk::{Disk, Medium};
 use crate::fault::{Fault, Rates, Tally};
 use crate::journal::Journal;
 use crate::library::Library;
+use crate::scenario::{Asked, Requests, Scenario};
 use crate::scripted::Scripted;
 use crate::trace::Trace;
 use crate::{Violation, checks};
@@ -67,6 +68,29 @@ pub enum Bug {
     AcceptsAfterFailure,
     /// Effects are let go before their commits are durable (against A36).
     EarlyRelease,
+}
+
+impl Bug {
+    /// Rules by which it is found, whichever of them the seed meets first.
+    pub fn found_by(self) -> &'static [&'static str] {
+        match self {
+            // An answer counts for a turn that it was not made for.
+            Self::EpochReused => &["I2", "I4", "I9", "liveness", "panic"],
+            // It asks for what its history does not have, or waits for what came already.
+            Self::LiveOverReload => &["I9", "liveness"],
+            Self::AwayLosesMessages => &["I5", "liveness"],
+            Self::TerminateWaitsForTurn | Self::EarlyRelease => &["I1"],
+            Self::MessagesSkipOutbox => &["I5", "R188"],
+            Self::ReceiptKeepsMessage => &["I5"],
+            Self::RepetitionsPass => &["R188"],
+            Self::ClaimsBeforeFlush => &["A21", "I4"],
+            // The store may have what a commit was made on top of, or not.
+            Self::AcceptsAfterFailure => &["I4", "I10", "R188"],
+            Self::HalfGroup => &["I10"],
+            // Its state, or what is recovered, is another one.
+            Self::HalfCommit => &["I1", "I10"],
+        }
+    }
 }
 
 /// What to simulate.
@@ -114,11 +138,18 @@ pub struct Outcome {
     pub failure: Option<(u64, Violation)>,
     /// Calls of the store.
     pub store_calls: u64,
+    /// What was run, with the requests that were drawn.
+    pub(crate) scenario: Scenario,
 }
 
 /// Simulates.
 pub fn run(config: &Config) -> Outcome {
-    let mut world = match World::new(config) {
+    run_scenario(config, Scenario::drawn(config))
+}
+
+/// Simulates a scenario, which says all that the seed does not any more.
+pub(crate) fn run_scenario(config: &Config, mut scenario: Scenario) -> Outcome {
+    let mut world = match World::new(config, scenario.clone()) {
         Ok(world) => world,
         Err(error) => {
             let violation = Violation::new("store", format!("the store does not open: {error}"));
@@ -128,6 +159,7 @@ pub fn run(config: &Config) -> Outcome {
                 trace,
                 failure: Some((0, violation)),
                 store_calls: 0,
+                scenario,
             };
         }
     };
@@ -142,13 +174,44 @@ pub fn run(config: &Config) -> Outcome {
         world.trace.line(|| format!("violated {violation}"));
     }
     world.tally.runs = 1;
+    if matches!(scenario.requests, Requests::Drawn(_)) {
+        scenario.requests = Requests::Given(world.asked);
+    }
     Outcome {
         tally: world.tally,
         trace: world.trace,
         failure,
         store_calls: world.disk.calls,
+        scenario,
     }
 }
+
+/// An instance in the middle of a simulation that waits for something and has something unread, and what is stored of it.
+#[cfg(test)]
+pub(crate) fn some_instance_of(config: &Config) -> Option<Stored> {
+    let mut world = World::new(config, Scenario::drawn(config)).ok()?;
+    world.create_hub().ok()?;
+    for _ in 0..1_000 {
+        world.step().ok()?;
+        let waits = |book: &&crate::journal::Book| !book.state.inbox.is_empty() && !book.state.open.is_empty();
+        let Some(book) = world.journal.present().find(waits) else {
+            continue;
+        };
+        let (reference, events) = (book.state.clone(), book.events().to_vec());
+        let instance = reference.info.instance.clone();
+        let key = world.partition_key(taskhub_store::partition_of(&instance, world.partitions));
+        let loaded = world.disk.look(|reader| reader.load(&key, &[instance])).ok()?;
+        return Some((reference, loaded.into_iter().flatten().next()?, events));
+    }
+    None
+}
+
+#[cfg(test)]
+type Stored = (
+    crate::reference::Reference,
+    taskhub_core::instance::InstanceState,
+    Vec<taskhub_core::event::HistoryEvent>,
+);
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
@@ -190,6 +253,8 @@ pub(crate) struct World {
     pub(crate) partitions: u16,
     bug: Option<Bug>,
     pub(crate) rng: Rng,
+    /// Draws what clients ask for, so that the rest goes the same way when that is given.
+    clients: Rng,
     rates: Rates,
     has_faults: bool,
     now: Timestamp,
@@ -205,6 +270,10 @@ pub(crate) struct World {
     jobs: Vec<Job>,
     pub(crate) ops: Vec<Op>,
     ops_left: u32,
+    /// The requests, if they are given, that were not sent yet.
+    given: Option<VecDeque<Asked>>,
+    /// Those that were sent before all became calm.
+    asked: Vec<Asked>,
     /// Longest pause between two requests, in microseconds.
     pause_max: u64,
     next_request_at: Timestamp,
@@ -220,6 +289,9 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     trace: Trace,
 }
+
+/// Keeps what clients draw apart from what the scheduler draws.
+const CLIENTS: u64 = 0x636c_6965_6e74_7321;
 
 /// When the world begins.
 const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
@@ -280,29 +352,25 @@ struct Node {
 }
 
 impl World {
-    fn new(config: &Config) -> Result<Self, taskhub_store::Error> {
-        let mut rng = Rng::with_seed(config.seed);
-        let rates = if config.has_faults {
-            Rates::random(&mut rng)
-        } else {
-            Rates::default()
-        };
-        let partitions = rng.u16(1..=4);
+    fn new(config: &Config, scenario: Scenario) -> Result<Self, taskhub_store::Error> {
+        let mut rng = Rng::with_seed(scenario.schedule);
+        let partitions = scenario.partitions;
         let mut disk = Disk::new(config.medium)?;
-        disk.crash_at = config.crash_at.map(|(call, is_after)| CrashPoint { call, is_after });
-        if config.has_faults && rng.bool() {
-            disk.crash_at = Some(CrashPoint {
-                call: rng.u64(1..300),
-                is_after: rng.bool(),
-            });
-        }
-        let group_commits_max = *rng.choice(&[1, 3, 8, 64]).unwrap_or(&1);
-        let budgets = [0, 2_000, 20_000, 1 << 20];
-        let mut world = Self {
+        disk.crash_at = scenario.crash_at;
+        let (given, ops_left) = match &scenario.requests {
+            Requests::Drawn(count) => (None, *count),
+            Requests::Given(asked) => {
+                let moments = asked.iter().filter(|asked| !asked.is_at_once).count();
+                let given: VecDeque<Asked> = asked.iter().cloned().collect();
+                (Some(given), u32::try_from(moments).unwrap_or(u32::MAX))
+            }
+        };
+        let clients = Rng::with_seed(config.seed ^ CLIENTS);
+        Ok(Self {
             hub: HubName::new("sim").map_err(|_| taskhub_store::Error::Full)?,
             partitions,
             bug: config.bug,
-            rates,
+            rates: scenario.rates,
             has_faults: config.has_faults,
             now: START,
             clock_off: 0,
@@ -314,66 +382,29 @@ impl World {
                 NodeId(1),
                 partitions,
                 config.bug,
-                group_commits_max,
+                scenario.group_commits_max,
                 &mut rng,
                 Steady::new(START, Duration::ZERO),
             ),
             jobs: Vec::new(),
             ops: Vec::new(),
-            ops_left: if config.is_small {
-                rng.u32(4..=8)
-            } else {
-                rng.u32(10..=60)
-            },
-            pause_max: *rng.choice(&[1, 5_000, 500_000]).unwrap_or(&1),
+            ops_left,
+            given,
+            asked: Vec::new(),
+            pause_max: scenario.pause_max,
             next_request_at: Timestamp::default(),
             tags: 0,
             activity_runs: 0,
-            remote_percent: *rng.choice(&[0, 30, 100]).unwrap_or(&0),
-            group_commits_max,
-            round_weight: *rng.choice(&[2, 20, 200]).unwrap_or(&20),
-            memory_bytes_max: *rng.choice(&budgets).unwrap_or(&0),
+            remote_percent: scenario.remote_percent,
+            group_commits_max: scenario.group_commits_max,
+            round_weight: scenario.round_weight,
+            memory_bytes_max: scenario.memory_bytes_max,
             is_calm: false,
             tally: Tally::default(),
             trace: config.trace.clone(),
+            clients,
             rng,
-        };
-        world.sharpen();
-        Ok(world)
-    }
-
-    /// Some bugs show only under certain faults; the others then have no need of luck.
-    fn sharpen(&mut self) {
-        match self.bug {
-            None | Some(Bug::TerminateWaitsForTurn | Bug::EarlyRelease) => {}
-            Some(Bug::EpochReused) => {
-                // Answers must outlive the memory they were made from.
-                for fault in [Fault::AnswerDelayed, Fault::AnswerDoubled] {
-                    self.rates.set(fault, 4_000);
-                }
-                self.rates.set(Fault::GroupLost, 1_000);
-                self.remote_percent = 100;
-            }
-            Some(
-                Bug::LiveOverReload
-                | Bug::MessagesSkipOutbox
-                | Bug::ReceiptKeepsMessage
-                | Bug::RepetitionsPass
-                | Bug::ClaimsBeforeFlush
-                | Bug::AcceptsAfterFailure,
-            ) => {
-                self.rates.set(Fault::GroupLost, 500);
-                self.rates.set(Fault::Reload, 30);
-                self.rates.set(Fault::PartitionBroken, 100);
-            }
-            Some(Bug::AwayLosesMessages) => {
-                // Whatever else has partitions read anew finds what was lost.
-                self.rates = Rates::default();
-                self.rates.set(Fault::PartitionBroken, 80);
-                self.disk.crash_at = None;
-            }
-            Some(Bug::HalfGroup | Bug::HalfCommit) => self.rates.set(Fault::CrashInGroup, 500),
-        }
+        })
     }
 
     fn run(&mut self) -> Result<(), Violation> {
@@ -403,6 +434,16 @@ impl World {
 
     fn strikes(&mut self, fault: Fault) -> bool {
         let strikes = !self.is_calm && self.rates.strikes(fault, &mut self.rng);
+        self.note(fault, strikes)
+    }
+
+    /// The same for a fault of the clients.
+    fn clients_do(&mut self, fault: Fault) -> bool {
+        let strikes = !self.is_calm && self.rates.strikes(fault, &mut self.clients);
+        self.note(fault, strikes)
+    }
+
+    fn note(&mut self, fault: Fault, strikes: bool) -> bool {
         if strikes {
             self.tally.count(fault);
             self.trace.line(|| format!("{} fault {fault:?}", self.now));

@@ -1,7 +1,6 @@
 //! Where a command does its work: in a store that no server holds, or at a server. Commands are written once,
 //! against [`Target`] (L27).
 
-mod desk;
 pub(crate) mod http;
 mod server;
 pub(crate) mod stopped;

@@ -1,4 +1,4 @@
-//! A hub whose store no server holds. Reads go to the store, changes through the desk.
+//! A hub whose store no server holds. Reads go to the store, changes through the engine's partitions, driven here.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
-use taskhub_engine::chain;
 use taskhub_engine::clock::{Clock, SystemClock};
 use taskhub_engine::io::{Reply, Request};
+use taskhub_engine::{OfflineHub, chain};
 use taskhub_server::token;
 use taskhub_store::embedded::EmbeddedStore;
 use taskhub_store::{
@@ -19,7 +19,6 @@ use taskhub_store::{
     partition_of,
 };
 
-use super::desk::Desk;
 use super::{HubSize, Outcome, PAGE_ROWS, Purged, Record, Rows, refused_token};
 use crate::stop::{Result, Stop};
 
@@ -34,7 +33,7 @@ pub(crate) struct Stopped {
     store: Option<Arc<EmbeddedStore>>,
     /// Absent: there is no such hub in it.
     partitions: Option<u16>,
-    desk: Option<Desk>,
+    offline: Option<OfflineHub>,
 }
 
 impl Stopped {
@@ -44,7 +43,7 @@ impl Stopped {
             hub,
             store: None,
             partitions: None,
-            desk: None,
+            offline: None,
         }
     }
 
@@ -56,7 +55,7 @@ impl Stopped {
             partitions: known.as_ref().map(|known| known.partitions),
             hub: known.map_or(hub, |known| known.name),
             store: Some(Arc::new(store)),
-            desk: None,
+            offline: None,
         })
     }
 
@@ -159,8 +158,13 @@ impl Stopped {
         let (Some(store), Some(partitions)) = (self.store.clone(), self.partitions) else {
             unreachable!("only a hub that exists is asked to change something")
         };
-        let desk = self.desk.get_or_insert_with(|| Desk::new(self.hub.clone(), partitions));
-        desk.ask(store.as_ref(), requests).await.map_err(|error| failed(&error))
+        let offline = self
+            .offline
+            .get_or_insert_with(|| OfflineHub::new(self.hub.clone(), partitions));
+        offline
+            .ask(store.as_ref(), requests)
+            .await
+            .map_err(|error| failed(&error))
     }
 
     async fn ask_one(&mut self, id: &InstanceId, request: Request) -> Result<std::result::Result<(), Refusal>> {
@@ -258,7 +262,7 @@ impl Stopped {
     }
 
     pub(super) async fn delete_hub(&mut self) -> Result<bool> {
-        self.desk = None;
+        self.offline = None;
         let Some((store, _)) = self.parts() else {
             return Ok(false);
         };
@@ -271,8 +275,8 @@ impl Stopped {
     /// Releases the claimed partitions. A failure is harmless: everything that was reported is durable, and the next
     /// owner treats this process as one that was killed.
     pub(super) async fn close(mut self) {
-        if let (Some(desk), Some(store)) = (self.desk.take(), &self.store)
-            && let Err(error) = desk.close(store.as_ref()).await
+        if let (Some(offline), Some(store)) = (self.offline.take(), &self.store)
+            && let Err(error) = offline.close(store.as_ref()).await
         {
             tracing::debug!(error = %chain(&error), "the store could not be given back in order");
         }

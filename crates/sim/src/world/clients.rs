@@ -15,6 +15,7 @@ use crate::fault::Fault;
 use crate::library::LIBRARY;
 use crate::machine::{SCRIPTED, event_name, root};
 use crate::plan::{EVENTS, Plan, ROOTS, quoted};
+use crate::scenario::Asked;
 use crate::{Violation, answers};
 
 /// A request and what became of it.
@@ -54,14 +55,43 @@ impl Op {
 }
 
 impl World {
+    /// Sends the next request, and draws when the one after it comes.
+    pub(super) fn next_request(&mut self) {
+        self.ops_left -= 1;
+        let first = self.asked.len();
+        let given = self.given_request();
+        if given.is_none() {
+            self.request();
+        }
+        let pause = given.unwrap_or_else(|| self.clients.u64(..self.pause_max));
+        for (index, asked) in self.asked.iter_mut().skip(first).enumerate() {
+            (asked.is_at_once, asked.pause) = (index > 0, pause);
+        }
+        self.next_request_at = self.now.plus(Duration::from_micros(pause));
+    }
+
+    /// Sends what is given for this moment, and answers the pause behind it; none if requests are to be drawn.
+    fn given_request(&mut self) -> Option<u64> {
+        let given = self.given.as_mut()?;
+        let mut now: Vec<Asked> = given.pop_front().into_iter().collect();
+        while given.front().is_some_and(|next| next.is_at_once) {
+            now.extend(given.pop_front());
+        }
+        let pause = now.first().map_or(0, |first| first.pause);
+        for asked in now {
+            self.ask(asked.instance, asked.request, asked.tag);
+        }
+        Some(pause)
+    }
+
     /// Sends a random request, now and then twice, or one again whose outcome is unknown.
-    pub(super) fn request(&mut self) {
+    fn request(&mut self) {
         let unknown = |op: &Op| matches!(op.state, OpState::Unknown | OpState::Displaced) && op.is_keyed();
         let candidates: Vec<usize> = (0..self.ops.len())
             .filter(|index| self.ops.get(*index).is_some_and(unknown))
             .collect();
-        if !candidates.is_empty() && self.strikes(Fault::RequestRepeated) {
-            let index = self.rng.choice(&candidates).copied().unwrap_or(0);
+        if !candidates.is_empty() && self.clients_do(Fault::RequestRepeated) {
+            let index = self.clients.choice(&candidates).copied().unwrap_or(0);
             self.repeat(index);
             return;
         }
@@ -70,7 +100,7 @@ impl World {
         let request = self.random_request(&instance, &tag);
         self.ask(instance, request, tag);
         let last = self.ops.len() - 1;
-        if self.ops.get(last).is_some_and(Op::is_keyed) && self.strikes(Fault::RequestDoubled) {
+        if self.ops.get(last).is_some_and(Op::is_keyed) && self.clients_do(Fault::RequestDoubled) {
             self.repeat(last);
         }
     }
@@ -81,7 +111,7 @@ impl World {
         }
     }
 
-    pub(super) fn tag(&mut self) -> String {
+    fn tag(&mut self) -> String {
         self.tags += 1;
         format!("q{}", self.tags)
     }
@@ -100,6 +130,15 @@ impl World {
                 to,
             },
         );
+        if !self.is_calm {
+            self.asked.push(Asked {
+                instance: instance.clone(),
+                request: request.clone(),
+                tag: tag.clone(),
+                is_at_once: false,
+                pause: 0,
+            });
+        }
         let issued = self.journal.clock;
         let mut is_repeated = false;
         for same in self.ops.iter_mut().filter(|op| op.tag == tag) {
@@ -125,12 +164,12 @@ impl World {
             .present()
             .map(|book| book.state.info.instance.clone())
             .collect();
-        if self.rng.u8(..4) == 0
-            && let Some(known) = self.rng.choice(&known)
+        if self.clients.u8(..4) == 0
+            && let Some(known) = self.clients.choice(&known)
         {
             return known.clone();
         }
-        let index = self.rng.u8(..ROOTS);
+        let index = self.clients.u8(..ROOTS);
         root(index)
             .or_else(|| known.first().cloned())
             .unwrap_or_else(|| unreachable!("a root has a valid id (R1)"))
@@ -139,17 +178,17 @@ impl World {
     fn random_request(&mut self, instance: &InstanceId, tag: &str) -> Request {
         let payload = Some(quoted(tag));
         let exists = self.journal.info(instance).is_some();
-        match self.rng.u8(..100) {
+        match self.clients.u8(..100) {
             0..30 => self.random_start(instance, tag),
-            _ if !exists && self.rng.bool() => self.random_start(instance, tag),
+            _ if !exists && self.clients.bool() => self.random_start(instance, tag),
             30..58 => Request::Raise {
-                name: event_name(self.rng.u8(..EVENTS)),
+                name: event_name(self.clients.u8(..EVENTS)),
                 input: payload,
                 key: self.random_key(tag),
             },
             58..64 => Request::Terminate {
                 reason: payload,
-                recurse: self.rng.bool(),
+                recurse: self.clients.bool(),
             },
             64..70 => Request::Suspend { reason: payload },
             70..78 => Request::Resume { reason: payload },
@@ -161,7 +200,7 @@ impl World {
     }
 
     fn random_key(&mut self, tag: &str) -> Option<IdempotencyKey> {
-        if self.rng.bool() {
+        if self.clients.bool() {
             IdempotencyKey::new(tag).ok()
         } else {
             None
@@ -170,19 +209,19 @@ impl World {
 
     fn random_start(&mut self, instance: &InstanceId, tag: &str) -> Request {
         use RuntimeStatus::{Completed, Failed, Pending, Running, Terminated};
-        let plan = Plan::random(&mut self.rng, tag);
-        let reuse = match self.rng.u8(..8) {
+        let plan = Plan::random(&mut self.clients, tag);
+        let reuse = match self.clients.u8(..8) {
             0 => ReusePolicy::ReplaceAny,
             1 => ReusePolicy::Replace(vec![Pending, Running]),
             2 => ReusePolicy::Replace(vec![Completed, Failed, Terminated]),
             3 => ReusePolicy::Replace(Vec::new()),
             _ => ReusePolicy::ReplaceEnded,
         };
-        let delay = Duration::from_millis(self.rng.u64(0..3_000));
-        let is_planned = self.rng.u8(..6) == 0;
+        let delay = Duration::from_millis(self.clients.u64(0..3_000));
+        let is_planned = self.clients.u8(..6) == 0;
         Request::Start(Box::new(StartRequest {
             instance: instance.clone(),
-            name: Name::stored(if self.rng.bool() { SCRIPTED } else { LIBRARY }),
+            name: Name::stored(if self.clients.bool() { SCRIPTED } else { LIBRARY }),
             version: None,
             input: Some(plan.payload()),
             tags: Tags::new(),

@@ -188,6 +188,10 @@ impl World {
                 Halt::Crash
             }
             Trouble::Store(Error::Fenced { .. }) if self.node.is_fenced => Halt::Reload,
+            // Whoever has claimed it is this very node, or nobody.
+            Trouble::Store(error @ Error::Fenced { .. }) => Halt::Found(Violation::new("A21", error.to_string())),
+            // Its number, or what it is about, is not what is stored, so it was made from something else.
+            Trouble::Store(error @ Error::Corrupt { .. }) => Halt::Found(Violation::new("I4", error.to_string())),
             Trouble::Store(error @ Error::Stale { .. }) => Halt::Found(Violation::new("R188", error.to_string())),
             Trouble::Store(error) => Halt::Found(Violation::new("store", format!("{error} ({error:?})"))),
         }
@@ -196,8 +200,10 @@ impl World {
     pub(super) fn create_hub(&mut self) -> Result<(), Violation> {
         loop {
             let (hub, partitions, now) = (self.hub.clone(), self.partitions, self.node_time());
-            match self.disk.write(|writer| writer.create_hub(&hub, partitions, now)) {
+            match self.write(|writer| writer.create_hub(&hub, partitions, now)) {
                 Ok(_) | Err(Trouble::Store(Error::HubExists { .. })) => return Ok(()),
+                // Whoever makes it hears of that, and tries again.
+                Err(Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. })) => {}
                 Err(trouble) => match self.halt(trouble) {
                     Halt::Found(violation) => return Err(violation),
                     Halt::Crash | Halt::Reload => self.crash()?,
@@ -303,9 +309,15 @@ impl World {
                 }
                 Happening::Flushed
             }
-            Order::Claim(wanted) => Happening::Claimed(Ok(self.claim(&wanted)?)),
-            Order::Read(leases) => match self.read(leases) {
-                // They are another node's by now.
+            Order::Claim(wanted) => match self.claim(&wanted) {
+                Ok(leases) => Happening::Claimed(Ok(leases)),
+                Err(trouble) => {
+                    self.is_out_of_reach(trouble)?;
+                    Happening::Claimed(Err(Unclaimed::Later))
+                }
+            },
+            Order::Read(leases) => match self.read_partitions(leases) {
+                // They are another node's by now, or cannot be read.
                 Err(Halt::Reload) => Happening::Read(Err(Unclaimed::Later)),
                 read => Happening::Read(Ok(read?)),
             },
@@ -323,14 +335,17 @@ impl World {
     }
 
     /// Reads what the owner of partitions needs, and compares it with what is durable.
-    fn read(&mut self, leases: Vec<Lease>) -> Result<(), Halt> {
+    fn read_partitions(&mut self, leases: Vec<Lease>) -> Result<(), Halt> {
         let mut recovered = Vec::new();
         for lease in leases {
             self.dispatch(Event::Reset(lease.partition.clone()))?;
-            let items = self
-                .disk
-                .read(|reader| reader.recover(&lease))
-                .map_err(|trouble| self.halt(trouble))?;
+            let items = match self.read(|reader| reader.recover(&lease)) {
+                Ok(items) => items,
+                Err(trouble) => {
+                    self.is_out_of_reach(trouble)?;
+                    return Err(Halt::Reload);
+                }
+            };
             recovered.push((lease, items));
         }
         checks::recovered(self, &recovered)?;
@@ -388,7 +403,15 @@ impl World {
         Ok(())
     }
 
-    fn claim(&mut self, wanted: &[u16]) -> Result<Vec<Lease>, Halt> {
+    /// Whether that is all that is wrong.
+    fn is_out_of_reach(&mut self, trouble: Trouble) -> Result<(), Halt> {
+        match trouble {
+            Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. }) => Ok(()),
+            trouble => Err(self.halt(trouble)),
+        }
+    }
+
+    fn claim(&mut self, wanted: &[u16]) -> Result<Vec<Lease>, Trouble> {
         let own: Option<Vec<Lease>> = wanted
             .iter()
             .map(|index| self.node.leases.get(index).cloned())
@@ -400,8 +423,7 @@ impl World {
         }
         let keys: Vec<_> = wanted.iter().map(|index| self.partition_key(*index)).collect();
         let claim = Claim::new(self.node.id, &keys, self.node_time()).steal();
-        let claimed = self.disk.write(|writer| writer.claim(&claim));
-        let leases = claimed.map_err(|trouble| self.halt(trouble))?.leases;
+        let leases = self.write(|writer| writer.claim(&claim))?.leases;
         // What else it had is not its own all the same.
         self.node.is_fenced &= wanted.len() < usize::from(self.partitions);
         Ok(leases)
@@ -514,9 +536,10 @@ impl World {
             Err(Halt::Reload) => self.give_up_group(None)?,
             flushed => flushed?,
         }
-        self.disk
-            .write(|writer| writer.release(&leases))
-            .map_err(|trouble| self.halt(trouble))?;
+        // What is not given back is claimed as from a process that died.
+        if let Err(trouble) = self.write(|writer| writer.release(&leases)) {
+            self.is_out_of_reach(trouble)?;
+        }
         self.jobs.clear();
         self.forget();
         self.node = self.fresh_node();

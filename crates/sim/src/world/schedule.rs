@@ -122,9 +122,7 @@ impl World {
             Move::Write => self.write_group(),
             Move::Job(index) => self.finish(index),
             Move::Request => {
-                self.ops_left -= 1;
-                self.next_request_at = self.now.plus(Duration::from_micros(self.rng.u64(..self.pause_max)));
-                self.request();
+                self.next_request();
                 Ok(())
             }
             Move::Look => Ok(lists::agree(self)?),

@@ -156,8 +156,15 @@ impl World {
         let shortest = Scripted::shortest(&item.new_events);
         let is_partial = is_scripted && shortest < all && self.strikes(Fault::PartialAnswer);
         let processed = if is_partial { self.rng.usize(shortest..all) } else { all };
-        let outcome = if is_scripted {
+        let panics = self.strikes(Fault::TurnPanicked);
+        let outcome = if is_scripted && panics {
+            self.node.evict(&item.partition, &instance);
+            let reason = "the code broke".to_owned();
+            TurnOutcome::Failed { reason }
+        } else if is_scripted {
             self.node.scripted.run(item, processed)
+        } else if panics {
+            self.node.library.turn_that_panics(item)
         } else {
             self.node.library.0.turn(item)
         };

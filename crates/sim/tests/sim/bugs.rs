@@ -1,29 +1,63 @@
-//! Each bug that a decision guards against, put in on purpose, is found within a few seeds.
+//! Each bug that a decision guards against, put in on purpose, is found within a few seeds, by the rule that it breaks, and the
+//! run that finds it is made smaller.
 
-use taskhub_sim::{Bug, Config, Medium, Violation, run};
+use taskhub_sim::{Bug, Config, Medium, SHRINK_RUNS_MAX, run, shrink};
 
 /// Seeds within which a bug must be found. Most are within a few.
 const SEEDS_MAX: u64 = 3000;
+/// Runs that find it, each of which must name the rule.
+const FINDS: usize = 2;
+/// Requests and steps of plans that are left of such a run.
+const STEPS_MAX: usize = 8;
 
-/// Runs seeds until one finds the bug, and answers what it violates.
-fn found(bug: Bug) -> Violation {
+fn with(bug: Bug, seed: u64) -> Config {
+    Config {
+        bug: Some(bug),
+        ..Config::new(seed, Medium::Mem)
+    }
+}
+
+/// Seeds that find the bug, all by a rule that it breaks.
+fn found(bug: Bug) -> Vec<u64> {
     // Broken assertions are findings here; their reports would only hide the result.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut seeds = 0..SEEDS_MAX;
-    let found = seeds.find_map(|seed| {
-        run(&Config {
-            bug: Some(bug),
-            ..Config::new(seed, Medium::Mem)
-        })
-        .failure
-    });
+    let failures = (0..SEEDS_MAX).filter_map(|seed| Some((seed, run(&with(bug, seed)).failure?)));
+    let found: Vec<_> = failures.take(FINDS).collect();
     let _previous = std::panic::take_hook();
-    let (step, violation) = found.unwrap_or_else(|| panic!("{bug:?} was not found within {SEEDS_MAX} seeds"));
-    #[expect(clippy::print_stdout, reason = "shown with --nocapture")]
-    {
-        println!("{bug:?}: step {step} of seed {}: {violation}", seeds.start - 1);
+    assert!(!found.is_empty(), "{bug:?} was not found within {SEEDS_MAX} seeds");
+    for (seed, (step, violation)) in &found {
+        assert!(
+            bug.found_by().contains(&violation.invariant),
+            "{bug:?}, seed {seed}, step {step}: {violation}"
+        );
+        #[expect(clippy::print_stdout, reason = "shown with --nocapture")]
+        {
+            println!("{bug:?}: step {step} of seed {seed}: {violation}");
+        }
     }
-    violation
+    found.into_iter().map(|(seed, _)| seed).collect()
+}
+
+/// A run that finds the bug is made small, and still breaks the same rule whenever it is run.
+fn shrinks(bug: Bug) {
+    for seed in found(bug) {
+        let config = with(bug, seed);
+        std::panic::set_hook(Box::new(|_| {}));
+        let invariant = run(&config).failure.map(|(_, violation)| violation.invariant);
+        let Some(smallest) = shrink(&config) else {
+            panic!("seed {seed} fails one time and not the next");
+        };
+        let again = smallest.run(&config).failure.map(|(_, violation)| violation);
+        let _previous = std::panic::take_hook();
+        assert_eq!(again.as_ref(), Some(&smallest.violation), "seed {seed}: {smallest}");
+        assert_eq!(invariant, Some(smallest.violation.invariant), "seed {seed}: {smallest}");
+        assert!(smallest.steps() <= STEPS_MAX, "seed {seed}: {smallest}");
+        assert!(smallest.runs <= SHRINK_RUNS_MAX);
+        #[expect(clippy::print_stdout, reason = "shown with --nocapture")]
+        {
+            println!("{bug:?}, seed {seed}: {smallest}");
+        }
+    }
 }
 
 #[test]
@@ -33,32 +67,32 @@ fn an_epoch_that_is_used_again_is_found() {
 
 #[test]
 fn live_orchestrators_that_survive_a_reload_are_found() {
-    assert_eq!(found(Bug::LiveOverReload).invariant, "liveness");
+    found(Bug::LiveOverReload);
 }
 
 #[test]
 fn a_terminate_that_waits_is_found() {
-    assert_eq!(found(Bug::TerminateWaitsForTurn).invariant, "I1");
+    shrinks(Bug::TerminateWaitsForTurn);
 }
 
 #[test]
 fn messages_that_skip_the_outbox_are_found() {
-    assert_eq!(found(Bug::MessagesSkipOutbox).invariant, "I5");
+    shrinks(Bug::MessagesSkipOutbox);
 }
 
 #[test]
 fn a_receipt_that_keeps_its_message_is_found() {
-    assert_eq!(found(Bug::ReceiptKeepsMessage).invariant, "I5");
+    shrinks(Bug::ReceiptKeepsMessage);
 }
 
 #[test]
 fn messages_that_are_not_kept_for_a_partition_that_is_read_anew_are_found() {
-    assert_eq!(found(Bug::AwayLosesMessages).invariant, "liveness");
+    found(Bug::AwayLosesMessages);
 }
 
 #[test]
 fn messages_that_are_taken_in_a_second_time_are_found() {
-    assert_eq!(found(Bug::RepetitionsPass).invariant, "R188");
+    found(Bug::RepetitionsPass);
 }
 
 #[test]
@@ -73,19 +107,15 @@ fn what_is_made_on_top_of_a_failed_group_and_written_is_found() {
 
 #[test]
 fn half_a_group_is_found() {
-    assert_eq!(found(Bug::HalfGroup).invariant, "I10");
+    found(Bug::HalfGroup);
 }
 
 #[test]
 fn half_a_commit_is_found() {
-    let invariant = found(Bug::HalfCommit).invariant;
-    assert!(
-        ["I1", "I10"].contains(&invariant),
-        "{invariant}: its state, or what is recovered, is another one"
-    );
+    shrinks(Bug::HalfCommit);
 }
 
 #[test]
 fn effects_before_their_commits_are_found() {
-    assert_eq!(found(Bug::EarlyRelease).invariant, "I1");
+    shrinks(Bug::EarlyRelease);
 }

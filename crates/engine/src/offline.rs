@@ -1,22 +1,23 @@
-//! The partitions of a stopped hub, driven in this thread: requests in, commits to the store, answers out.
+//! The partitions of a stopped hub, driven by their caller: requests in, commits to the store, answers out.
 //!
-//! This drives the engine's own partition, so a request has the same meaning with and without a server. But it begins
-//! no turn, fires no timer and dispatches no activity; the next process that runs the hub does this, so no delivery is
-//! counted that did not happen. If an earlier owner did not release a partition, this must stay visible, because its
-//! activities may still be running; such a partition is not released here either (A35).
+//! They are the same partitions as those of a running hub, so a request means the same with and without a server. But no turn
+//! begins, no timer fires and no activity is handed out: the next process that runs the hub does that, so no delivery is
+//! counted that did not happen. If an earlier owner ended without giving a partition back, that stays visible to the next
+//! one: its activities may still be running (A35).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use taskhub_core::id::{HubName, InstanceId, Seq};
-use taskhub_engine::clock::{Clock, SystemClock};
-use taskhub_engine::flaw::Flaws;
-use taskhub_engine::io::{Input, Output, Reply, Request};
-use taskhub_engine::partition::{Destination, Partition, Random, Setup};
-use taskhub_engine::worker::Offered;
 use taskhub_store::{
     Claim, Error as StoreError, Group, Lease, NodeId, PartitionKey, Previous, Section, Store, load_each, partition_of,
 };
+
+use crate::clock::{Clock, SystemClock};
+use crate::flaw::Flaws;
+use crate::io::{Input, Output, Reply, Request};
+use crate::partition::{Destination, Partition, Random, Setup};
+use crate::worker::Offered;
 
 /// Number of a request; its answer goes there.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +29,13 @@ impl Destination for Ticket {
     }
 }
 
+/// A hub that no process runs. A partition is claimed when the first request for it comes, and kept until
+/// [`OfflineHub::close`].
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub struct OfflineHub {
     hub: HubName,
     partitions: u16,
+    /// The partitions that were claimed.
     open: BTreeMap<u16, Served>,
 }
 
@@ -52,9 +56,9 @@ struct Round {
     last: BTreeMap<u16, Seq>,
 }
 
-impl Desk {
-    /// A desk of a hub with so many partitions.
-    pub(crate) fn new(hub: HubName, partitions: u16) -> Self {
+impl OfflineHub {
+    /// The hub of this name, which has so many partitions in the store.
+    pub fn new(hub: HubName, partitions: u16) -> Self {
         Self {
             hub,
             partitions,
@@ -62,8 +66,12 @@ impl Desk {
         }
     }
 
-    /// Puts requests to instances; when this returns, what they changed is on disk.
-    pub(crate) async fn ask(
+    /// Puts requests to instances, and answers them in their order. What they change is durable then, in one group.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store. The partitions may then be ahead of it: do not use the value any more.
+    pub async fn ask(
         &mut self,
         store: &dyn Store,
         requests: Vec<(InstanceId, Request)>,
@@ -210,7 +218,11 @@ impl Desk {
     }
 
     /// Gives the partitions back, but for those whose last owner did not.
-    pub(crate) async fn close(self, store: &dyn Store) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    ///
+    /// Those of the store. What was answered stays durable.
+    pub async fn close(self, store: &dyn Store) -> Result<(), StoreError> {
         let clean = self
             .open
             .into_values()
