@@ -99,16 +99,16 @@ fn the_check_finds_every_kind_of_contradiction() {
         ("UPDATE instance SET hub = 7", "have no owner"),
         ("DELETE FROM instance WHERE id = 'order-1'", "have no owner"),
         ("DELETE FROM part", "have no owner"),
-        ("UPDATE part SET next_seq = 1", "would give commit number 1"),
-        ("UPDATE part SET next_number = 6", "would give instance number 6"),
+        ("UPDATE part SET next_seq = 1", "would assign commit number 1"),
+        ("UPDATE part SET next_number = 6", "would assign instance number 6"),
         // The last numbers that were given.
         (
             "UPDATE part SET next_seq = (SELECT max(seq) FROM outbox)",
-            "would give commit number",
+            "would assign commit number",
         ),
         (
             "UPDATE part SET next_number = (SELECT max(inst) & 0xFFFFFFFFFF FROM instance)",
-            "would give instance number",
+            "would assign instance number",
         ),
     ];
     for (damage, expected) in cases {
@@ -214,7 +214,7 @@ fn an_idempotency_key_that_is_missing_is_noticed() {
     drop(file);
     let error = refused(store.load(&owner.lease(0).partition, std::slice::from_ref(&id)));
     assert!(
-        matches!(&error, Error::Corrupt { what, .. } if what.contains("of 1 in `seen_key` 0")),
+        matches!(&error, Error::Corrupt { what, .. } if what.contains("expected 1 in `seen_key`, found 0")),
         "{error}"
     );
 }

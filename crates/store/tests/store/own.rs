@@ -98,7 +98,7 @@ fn no_file_of_a_store_is_opened_through_a_link() {
         let _absent = fs::remove_file(folder.join(name));
         symlink(&victim, folder.join(name)).unwrap();
         let why = refusal(&folder);
-        assert!(why.contains(&format!("{name}: it is a link")), "{name}: {why}");
+        assert!(why.contains(&format!("{name}: it is a symbolic link")), "{name}: {why}");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "mine", "{name}");
         // Nor one that leads nowhere.
         fs::remove_file(&victim).unwrap();
@@ -174,7 +174,7 @@ fn a_folder_in_the_place_of_a_new_store_is_named_and_what_a_link_leads_to_is_lef
     let place = folder.join("store.db-new");
     fs::create_dir(&place).unwrap();
     let why = refusal(&folder);
-    assert!(why.contains("store.db-new: it is a folder"), "{why}");
+    assert!(why.contains("store.db-new: a folder has the name"), "{why}");
     assert!(why.contains("move the folder away"), "{why}");
     fs::remove_dir(&place).unwrap();
     fs::create_dir(&victim).unwrap();
