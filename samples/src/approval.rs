@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use taskhub::{Activity, ActivityContext, Event, OrchestrationContext, Orchestrator, Registry, Result};
 
-/// The orchestrator.
 pub const APPROVAL_FLOW: Orchestrator<Option<Request>, Decision> = Orchestrator::new("ApprovalFlow");
 /// The event that decides.
 pub const APPROVAL: Event<bool> = Event::new("Approval");

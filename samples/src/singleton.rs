@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde::Serialize;
 use taskhub::{Client, HubError, OrchestrationContext, Registry, Result};
 
-/// The one id.
 pub const INSTANCE_ID: &str = "singleton";
 
 const BEAT: Duration = Duration::from_mins(1);

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
             print!("{USAGE}");
             ExitCode::SUCCESS
         }
-        unknown => usage(&format!("there is no command `{unknown}`")),
+        unknown => usage(&format!("unknown command `{unknown}`")),
     }
 }
 

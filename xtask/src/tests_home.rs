@@ -40,7 +40,7 @@ pub(crate) fn fresh() -> io::Result<Vec<Variable>> {
     Ok(own.into_iter().chain(settings).chain(toolchain).collect())
 }
 
-/// Cargo and rustup look below HOME unless told otherwise, and HOME is about to move.
+/// Cargo and rustup look below HOME by default, and HOME is about to change.
 fn toolchain_homes(old_home: Option<&Path>, is_set: impl Fn(&str) -> bool) -> Vec<Variable> {
     let Some(old_home) = old_home else {
         return Vec::new();

@@ -13,7 +13,6 @@ const SKIPPED: [&str; 3] = ["target", ".git", ".taskhub"];
 pub(crate) struct File {
     /// Path from the root of the repository.
     pub(crate) path: String,
-    /// Size in bytes.
     #[cfg_attr(not(test), expect(dead_code, reason = "only tidy looks at sizes"))]
     pub(crate) size_bytes: u64,
     /// The content, absent for files that are not UTF-8.

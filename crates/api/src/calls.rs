@@ -15,7 +15,7 @@ use crate::instance::Instance;
 use crate::payload::Text;
 use crate::{present, time};
 
-/// A list, and where it goes on.
+/// A page of a list, and the position of the next page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Items<T> {
@@ -28,7 +28,7 @@ pub struct Items<T> {
 /// A hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Hub {
+pub struct HubBody {
     /// Its name.
     pub name: String,
     /// Whether it is the server's first one.
@@ -73,7 +73,7 @@ pub struct Waited<'a> {
 /// Part of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HistoryPart<'a> {
+pub struct HistoryPartBody<'a> {
     /// Events.
     pub items: Vec<Event<'a>>,
     /// Number of the first event that is not in it; absent at the end.
@@ -83,7 +83,7 @@ pub struct HistoryPart<'a> {
 /// The answer to a start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Started<'a> {
+pub struct StartedBody<'a> {
     /// The hub.
     pub hub: Cow<'a, str>,
     /// The instance.
@@ -105,7 +105,7 @@ pub struct Acted<'a> {
 /// The answer to a purge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Purged {
+pub struct PurgedBody {
     /// Instances that went.
     pub purged: u64,
     /// Records, events and archived executions that went with them.
@@ -221,7 +221,7 @@ pub struct PurgeBody<'a> {
     pub created_from: Text<'a>,
     /// Created then or earlier.
     pub created_to: Text<'a>,
-    /// In one of these statuses; in any ended one if there is none.
+    /// Instances in one of these statuses; if empty, all ended instances.
     #[serde(default)]
     pub statuses: Vec<Cow<'a, str>>,
     /// Of this orchestrator.

@@ -35,7 +35,7 @@ const KEY: HeaderName = HeaderName::from_static("x-functions-key");
 
 /// A server, and the connections to it.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct HttpClient {
     connections: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: Base,
     key: Option<HeaderValue>,
@@ -52,13 +52,13 @@ struct Base {
     path: String,
 }
 
-/// Authorities whose certificates are accepted beside those that the system trusts.
+/// Certificate authorities to trust in addition to those of the system.
 #[derive(Clone, Debug, Default)]
 pub struct Authorities(Vec<CertificateDer<'static>>);
 
-/// What is asked of a server.
+/// A request to a server.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct HttpRequest {
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -68,7 +68,7 @@ pub struct Request {
 
 /// What it answers.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// Status code.
     pub status: StatusCode,
     /// Headers.
@@ -77,7 +77,8 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Why there is no answer. The texts complete a sentence that names the server, such as "cannot reach the server at …".
+/// The reason why a call has no response. The texts complete a sentence that names the server, such as "cannot reach
+/// the server at …".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -93,13 +94,14 @@ pub enum Error {
         /// Its name.
         name: HeaderName,
     },
-    /// There is no certificate among the authorities that were to be added.
+    /// The file of additional authorities contains no certificate.
     #[error(
-        "it holds no certificate: expected one or more in PEM form, between `-----BEGIN CERTIFICATE-----` and `-----END CERTIFICATE-----`"
+        "it contains no certificate: expected one or more in PEM form, between `-----BEGIN CERTIFICATE-----` and \
+        `-----END CERTIFICATE-----`"
     )]
     NoCertificate,
     /// One of them cannot be read.
-    #[error("it holds something that is not a certificate: {why}")]
+    #[error("it contains something that is not a certificate: {why}")]
     BadCertificate {
         /// What is wrong with it.
         why: String,
@@ -110,7 +112,7 @@ pub enum Error {
         /// Empty, or a colon and the reason.
         why: String,
     },
-    /// Nobody who is trusted has issued the server's certificate.
+    /// No trusted authority issued the server's certificate.
     #[error("its certificate was not issued by a trusted authority")]
     Untrusted,
     /// The server's certificate is that of another server.
@@ -122,7 +124,7 @@ pub enum Error {
         presented: String,
     },
     /// Something else is wrong with the certificate or the handshake.
-    #[error("no TLS connection came about: {why}")]
+    #[error("the TLS handshake failed: {why}")]
     Tls {
         /// What is wrong.
         why: String,
@@ -168,7 +170,7 @@ impl Authorities {
         }
         let mut checked = RootCertStore::empty();
         for certificate in &found {
-            let not_x509 = |_| bad("its content is not in the form of X.509".to_owned());
+            let not_x509 = |_| bad("its content is not a valid X.509 certificate".to_owned());
             checked.add(certificate.clone()).map_err(not_x509)?;
         }
         Ok(Self(found))
@@ -178,7 +180,8 @@ impl Authorities {
     fn with_those_of_system(&self) -> Result<RootCertStore, Error> {
         let system = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
-        // One among hundreds that cannot be read is the system's affair: it vouches for nobody.
+        // The system's store may contain an unreadable certificate among hundreds; it is ignored, so nothing is trusted
+        // because of it.
         let (_added, _ignored) = roots.add_parsable_certificates(system.certs);
         let (_added, _ignored) = roots.add_parsable_certificates(self.0.iter().cloned());
         if roots.is_empty() {
@@ -191,7 +194,7 @@ impl Authorities {
     }
 }
 
-impl Request {
+impl HttpRequest {
     /// A request without a body. The path is encoded, begins with a slash, and may have a query.
     pub fn new(method: Method, path: impl Into<String>, timeout: Duration) -> Self {
         Self {
@@ -262,7 +265,7 @@ impl Base {
     }
 }
 
-impl Client {
+impl HttpClient {
     /// A client of the server at a URL; nothing is sent yet. No answer may have more bytes than said.
     ///
     /// # Errors
@@ -310,7 +313,7 @@ impl Client {
         Ok(Self { key: Some(key), ..self })
     }
 
-    /// Whether anybody listens where the server is said to be. Nothing is sent.
+    /// Checks whether a connection to the server is possible, without sending anything.
     ///
     /// # Errors
     ///
@@ -326,19 +329,19 @@ impl Client {
         }
     }
 
-    /// Asks, and waits for the whole answer. Whatever its status, an answer is one.
+    /// Sends a request and waits for the whole response. A response with an error status is returned as a response.
     ///
     /// # Errors
     ///
-    /// If no answer came, or not all of it. Only a connection that the server had closed before anything was sent is
-    /// made anew; nothing is sent twice.
-    pub async fn send(&self, request: Request) -> Result<Answer, Error> {
+    /// If the response did not arrive completely. Reconnects only if the server had closed the connection before
+    /// anything was sent, so a request is never sent twice.
+    pub async fn send(&self, request: HttpRequest) -> Result<HttpAnswer, Error> {
         let limit = request.timeout;
         let answer = timeout(limit, self.exchange(request)).await;
         answer.unwrap_or(Err(Error::TimedOut { limit }))
     }
 
-    async fn exchange(&self, request: Request) -> Result<Answer, Error> {
+    async fn exchange(&self, request: HttpRequest) -> Result<HttpAnswer, Error> {
         let mut sent = http::Request::new(Full::new(request.body));
         *sent.method_mut() = request.method;
         *sent.uri_mut() = self.base.to(&request.path)?;
@@ -355,7 +358,7 @@ impl Client {
             },
             None => explained(error.as_ref(), &self.base),
         })?;
-        Ok(Answer {
+        Ok(HttpAnswer {
             status: head.status,
             headers: head.headers,
             body: body.to_bytes(),
@@ -392,7 +395,7 @@ fn explained(error: &(dyn StdError + 'static), base: &Base) -> Error {
         {
             let seconds = CONNECT_TIMEOUT.as_secs();
             return Error::Unreachable {
-                why: format!("no connection came about within {seconds} seconds"),
+                why: format!("connecting took longer than {seconds} seconds"),
             };
         }
         last = cause;
@@ -475,7 +478,7 @@ mod tests {
 
     #[test]
     fn a_key_that_no_header_can_hold_is_refused() {
-        let client = Client::new("http://localhost", &Authorities::default(), 1).unwrap();
+        let client = HttpClient::new("http://localhost", &Authorities::default(), 1).unwrap();
         assert!(matches!(client.clone().with_key("a\nb"), Err(Error::Header { .. })));
         let client = client.with_key("secret").unwrap();
         assert!(!format!("{client:?}").contains("secret"));

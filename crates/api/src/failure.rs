@@ -21,7 +21,7 @@ macro_rules! shape {
             pub stack_trace: Option<Cow<'a, str>>,
             /// What caused it.
             pub inner_failure: Option<Box<$name<'a>>>,
-            /// Whether to try again is no use.
+            /// Whether a retry is useless.
             pub is_non_retriable: bool,
         }
 

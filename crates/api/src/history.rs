@@ -399,8 +399,8 @@ impl<'a> From<&'a event::Parent> for ParentInstance<'a> {
 impl TryFrom<Event<'_>> for HistoryEvent {
     type Error = Unreadable;
 
-    /// The event as core knows it. What is not on the surface is empty: properties of failures, and which occurrence of
-    /// its parent's call a child answers.
+    /// Converts the event to core's type. Members that the HTTP surface does not have stay empty: the properties of
+    /// failures, and the occurrence of the parent's call that a child answers.
     fn try_from(event: Event<'_>) -> Result<Self, Unreadable> {
         Ok(Self {
             id: event.id,

@@ -32,7 +32,7 @@ pub enum BadId {
 ///
 /// # Errors
 ///
-/// If a URL could not lead to it, or it is no id at all.
+/// If the id is invalid, or if no URL could address it.
 pub fn check(text: &str) -> Result<InstanceId, BadId> {
     if text.starts_with('@') {
         return Err(BadId::Entity);

@@ -13,7 +13,7 @@ use taskhub_core::time::Timestamp;
 
 use crate::failure::InstanceFailure;
 use crate::history::{Event, name, read_instance, read_name, read_version};
-use crate::merged::Record;
+use crate::merged::MergedRecord;
 use crate::payload::{Shown, Text};
 use crate::{Unreadable, execution, status, time};
 
@@ -58,7 +58,7 @@ pub enum History<'a> {
     /// In full.
     Full(Vec<Event<'a>>),
     /// As clients know it.
-    Merged(Vec<Record<'a>>),
+    Merged(Vec<MergedRecord<'a>>),
 }
 
 impl<'de> Deserialize<'de> for History<'_> {
@@ -114,7 +114,7 @@ pub struct Fields {
     pub output: bool,
     /// What it says of itself.
     pub custom_status: bool,
-    /// Payloads are JSON strings of what is stored, so that nothing is lost that JSON does not tell apart.
+    /// Payloads are JSON strings that contain the stored text, so that distinctions which JSON does not make are kept.
     pub as_text: bool,
     /// Those that are not shown are summed up.
     pub is_list: bool,
@@ -174,7 +174,7 @@ pub struct Instance<'a> {
     pub history_bytes: Option<u64>,
     /// Why it was set aside, if it is.
     pub stalled: Option<StallShown<'a>>,
-    /// Of lists: what is not shown of the payloads.
+    /// For lists: how payloads that are not shown are described.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summaries: Option<Summaries>,
 }
@@ -221,7 +221,7 @@ pub struct Summaries {
     pub output: Option<Summary>,
 }
 
-/// What is said of a payload that is not shown.
+/// The description of a payload that is not shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
@@ -284,7 +284,8 @@ impl<'a> Instance<'a> {
 impl TryFrom<Instance<'_>> for InstanceInfo {
     type Error = Unreadable;
 
-    /// The record of an instance whose payloads are shown as texts. What is not on the surface is empty, as in a history.
+    /// Converts a record whose payloads are texts to core's type. As in a history, members that the surface does not
+    /// have stay empty.
     fn try_from(shown: Instance<'_>) -> Result<Self, Unreadable> {
         Ok(Self {
             instance: read_instance(Some(shown.instance_id))?,

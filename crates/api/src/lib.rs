@@ -16,6 +16,8 @@
 //! | [`percent`] | texts as parts of a URL |
 //! | `client` (feature `client`) | calls to a server, over HTTP and HTTPS |
 
+#![warn(missing_docs)]
+
 pub mod calls;
 #[cfg(feature = "client")]
 pub mod client;
@@ -60,11 +62,16 @@ mod execution {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ExecutionId, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        ExecutionId::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not the id of an execution")))
+        ExecutionId::parse(&text).ok_or_else(|| {
+            D::Error::custom(format!(
+                "invalid execution id `{text}`: expected 32 lower-case \
+                hexadecimal digits"
+            ))
+        })
     }
 }
 
-/// A member that is there, be it `null`: beside `default`, which is for one that is not.
+/// Reads a member that is present, even if it is `null`; with `default`, an absent member is distinguished from `null`.
 fn present<'de, T: serde::Deserialize<'de>, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

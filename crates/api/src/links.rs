@@ -7,7 +7,8 @@ use crate::percent;
 /// What client libraries replace by the id of an instance (H56).
 pub const PLACEHOLDER: &str = "INSTANCEID";
 
-/// Where an instance is managed (H54). Whoever has it needs nothing else, so it can be sent to other systems.
+/// The management URLs of an instance (H54). They contain everything needed to call them, including the key, so they
+/// can be passed to other systems.
 ///
 /// `{eventName}` and `{text}` in it are for the caller to replace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +27,7 @@ pub struct HttpManagementPayload {
     pub rewind_post_uri: String,
     /// DELETE: removes it.
     pub purge_history_delete_uri: String,
-    /// POST: starts it anew.
+    /// POST: restarts the instance.
     pub restart_post_uri: String,
     /// POST: sets it aside, for the reason `{text}`.
     pub suspend_post_uri: String,

@@ -22,28 +22,28 @@ use crate::{present, status, time};
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "EventType")]
 #[expect(missing_docs, reason = "the variants are those of `EventKind`")]
-pub enum Record<'a> {
-    ExecutionStarted(Started<'a>),
-    TaskScheduled(Open<'a>),
-    TaskCompleted(Completed<'a>),
-    TaskFailed(Failed<'a>),
-    SubOrchestrationInstanceCreated(Open<'a>),
-    SubOrchestrationInstanceCompleted(Completed<'a>),
-    SubOrchestrationInstanceFailed(Failed<'a>),
-    TimerCreated(Timer),
-    TimerFired(Timer),
-    EventSent(External<'a>),
-    EventRaised(External<'a>),
-    ExecutionSuspended(Because<'a>),
-    ExecutionResumed(Because<'a>),
-    ExecutionTerminated(Terminated<'a>),
-    ExecutionCompleted(Ended<'a>),
+pub enum MergedRecord<'a> {
+    ExecutionStarted(MergedStarted<'a>),
+    TaskScheduled(MergedOpen<'a>),
+    TaskCompleted(MergedCompleted<'a>),
+    TaskFailed(MergedFailed<'a>),
+    SubOrchestrationInstanceCreated(MergedOpen<'a>),
+    SubOrchestrationInstanceCompleted(MergedCompleted<'a>),
+    SubOrchestrationInstanceFailed(MergedFailed<'a>),
+    TimerCreated(MergedTimer),
+    TimerFired(MergedTimer),
+    EventSent(MergedExternal<'a>),
+    EventRaised(MergedExternal<'a>),
+    ExecutionSuspended(MergedReason<'a>),
+    ExecutionResumed(MergedReason<'a>),
+    ExecutionTerminated(MergedTerminated<'a>),
+    ExecutionCompleted(MergedEnded<'a>),
 }
 
 /// The start of an execution.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Started<'a> {
+pub struct MergedStarted<'a> {
     /// Its input, if inputs are shown.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub input: Option<Text<'a>>,
@@ -64,7 +64,7 @@ pub struct Started<'a> {
 /// A call that nothing answers yet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Open<'a> {
+pub struct MergedOpen<'a> {
     /// What is called.
     pub name: Cow<'a, str>,
     /// The child.
@@ -81,7 +81,7 @@ pub struct Open<'a> {
 /// What was called, on the record of its answer; all absent if the call is not known.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub struct Call<'a> {
+pub struct MergedCall<'a> {
     /// When it was called.
     #[serde(with = "time::option", skip_serializing_if = "Option::is_none")]
     pub scheduled_time: Option<Timestamp>,
@@ -99,7 +99,7 @@ pub struct Call<'a> {
 /// The result of a call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Completed<'a> {
+pub struct MergedCompleted<'a> {
     /// The result, if results are shown.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub result: Option<Shown<'a>>,
@@ -108,13 +108,13 @@ pub struct Completed<'a> {
     pub timestamp: Timestamp,
     /// What was called.
     #[serde(flatten)]
-    pub call: Call<'a>,
+    pub call: MergedCall<'a>,
 }
 
 /// The failure of a call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Failed<'a> {
+pub struct MergedFailed<'a> {
     /// The message alone.
     pub reason: Cow<'a, str>,
     /// The failure and its causes as one text.
@@ -126,13 +126,13 @@ pub struct Failed<'a> {
     pub timestamp: Timestamp,
     /// What was called.
     #[serde(flatten)]
-    pub call: Call<'a>,
+    pub call: MergedCall<'a>,
 }
 
 /// A timer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Timer {
+pub struct MergedTimer {
     /// When it is due.
     #[serde(with = "time")]
     pub fire_at: Timestamp,
@@ -144,7 +144,7 @@ pub struct Timer {
 /// An event for an orchestrator, sent or received.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct External<'a> {
+pub struct MergedExternal<'a> {
     /// Who gets it, if it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_id: Text<'a>,
@@ -161,7 +161,7 @@ pub struct External<'a> {
 /// Why an execution was suspended or resumed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Because<'a> {
+pub struct MergedReason<'a> {
     /// The reason that was given.
     pub reason: Text<'a>,
     /// When it happened.
@@ -172,7 +172,7 @@ pub struct Because<'a> {
 /// The end of an execution by request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Terminated<'a> {
+pub struct MergedTerminated<'a> {
     /// The reason that was given, if inputs are shown.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub input: Option<Text<'a>>,
@@ -184,7 +184,7 @@ pub struct Terminated<'a> {
 /// The end of an execution.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Ended<'a> {
+pub struct MergedEnded<'a> {
     /// How it ended.
     #[serde(with = "status")]
     pub orchestration_status: RuntimeStatus,
@@ -207,9 +207,10 @@ pub struct Shows {
     pub inputs: bool,
 }
 
-/// The records of a history. What was asked for is put on the event that answers it. An id may come again once its
-/// earlier occurrence is answered (R33), so what is open is followed through the history.
-pub fn records(events: &[HistoryEvent], shows: Shows) -> Vec<Record<'_>> {
+/// Converts a history to its merged records: the data of a request is added to the event that answers it. An id can be
+/// reused after its earlier occurrence was answered (R33), so the function tracks the open requests while it walks the
+/// history.
+pub fn records(events: &[HistoryEvent], shows: Shows) -> Vec<MergedRecord<'_>> {
     let mut open: HashMap<i32, usize> = HashMap::new();
     let mut asked: HashMap<usize, usize> = HashMap::new();
     for (index, event) in events.iter().enumerate() {
@@ -253,21 +254,21 @@ impl Shows {
         event: &'a HistoryEvent,
         call: Option<&'a HistoryEvent>,
         is_open: bool,
-    ) -> Option<Record<'a>> {
+    ) -> Option<MergedRecord<'a>> {
         let timestamp = event.at;
-        let failed = |failure: &'a Failure| Failed {
+        let failed = |failure: &'a Failure| MergedFailed {
             reason: Cow::Borrowed(&failure.message),
             details: Cow::Owned(failure.long_text()),
             failure_details: failure.into(),
             timestamp,
             call: self.call(call),
         };
-        let completed = |result: &'a Option<Payload>| Completed {
+        let completed = |result: &'a Option<Payload>| MergedCompleted {
             result: self.result(result.as_ref()),
             timestamp,
             call: self.call(call),
         };
-        let because = |reason: &'a Option<Payload>| Because {
+        let because = |reason: &'a Option<Payload>| MergedReason {
             reason: stored_text(reason.as_ref()),
             timestamp,
         };
@@ -276,7 +277,7 @@ impl Shows {
             EventKind::TaskScheduled { .. } | EventKind::SubOrchestrationInstanceCreated { .. } => {
                 return is_open.then(|| self.open(event)).flatten();
             }
-            EventKind::ExecutionStarted(started) => Record::ExecutionStarted(Started {
+            EventKind::ExecutionStarted(started) => MergedRecord::ExecutionStarted(MergedStarted {
                 input: self.input(started.input.as_ref()),
                 correlation: (),
                 scheduled_start_time: started.scheduled_start,
@@ -284,23 +285,23 @@ impl Shows {
                 timestamp,
                 function_name: name(&started.name),
             }),
-            EventKind::TaskCompleted { result, .. } => Record::TaskCompleted(completed(result)),
+            EventKind::TaskCompleted { result, .. } => MergedRecord::TaskCompleted(completed(result)),
             EventKind::SubOrchestrationInstanceCompleted { result, .. } => {
-                Record::SubOrchestrationInstanceCompleted(completed(result))
+                MergedRecord::SubOrchestrationInstanceCompleted(completed(result))
             }
-            EventKind::TaskFailed { failure, .. } => Record::TaskFailed(failed(failure)),
+            EventKind::TaskFailed { failure, .. } => MergedRecord::TaskFailed(failed(failure)),
             EventKind::SubOrchestrationInstanceFailed { failure, .. } => {
-                Record::SubOrchestrationInstanceFailed(failed(failure))
+                MergedRecord::SubOrchestrationInstanceFailed(failed(failure))
             }
-            EventKind::TimerCreated { fire_at } => Record::TimerCreated(Timer {
+            EventKind::TimerCreated { fire_at } => MergedRecord::TimerCreated(MergedTimer {
                 fire_at: *fire_at,
                 timestamp,
             }),
-            EventKind::TimerFired { fire_at, .. } => Record::TimerFired(Timer {
+            EventKind::TimerFired { fire_at, .. } => MergedRecord::TimerFired(MergedTimer {
                 fire_at: *fire_at,
                 timestamp,
             }),
-            EventKind::EventRaised { name: raised, input } => Record::EventRaised(External {
+            EventKind::EventRaised { name: raised, input } => MergedRecord::EventRaised(MergedExternal {
                 instance_id: None,
                 name: name(raised),
                 input: self.input(input.as_ref()),
@@ -310,23 +311,23 @@ impl Shows {
                 instance,
                 name: sent,
                 input,
-            } => Record::EventSent(External {
+            } => MergedRecord::EventSent(MergedExternal {
                 instance_id: Some(Cow::Borrowed(instance.as_str())),
                 name: name(sent),
                 input: self.input(input.as_ref()),
                 timestamp,
             }),
-            EventKind::ExecutionTerminated { reason, .. } => Record::ExecutionTerminated(Terminated {
+            EventKind::ExecutionTerminated { reason, .. } => MergedRecord::ExecutionTerminated(MergedTerminated {
                 input: self.input(reason.as_ref()),
                 timestamp,
             }),
-            EventKind::ExecutionSuspended { reason } => Record::ExecutionSuspended(because(reason)),
-            EventKind::ExecutionResumed { reason } => Record::ExecutionResumed(because(reason)),
+            EventKind::ExecutionSuspended { reason } => MergedRecord::ExecutionSuspended(because(reason)),
+            EventKind::ExecutionResumed { reason } => MergedRecord::ExecutionResumed(because(reason)),
             EventKind::ExecutionCompleted {
                 status,
                 result,
                 failure,
-            } => Record::ExecutionCompleted(Ended {
+            } => MergedRecord::ExecutionCompleted(MergedEnded {
                 orchestration_status: *status,
                 result: self.result(result.as_ref()),
                 failure_details: failure.as_deref().map(Into::into),
@@ -336,12 +337,12 @@ impl Shows {
     }
 
     /// The record of a call that nothing answers.
-    fn open(self, event: &HistoryEvent) -> Option<Record<'_>> {
+    fn open(self, event: &HistoryEvent) -> Option<MergedRecord<'_>> {
         let timestamp = event.at;
         match &event.kind {
             EventKind::TaskScheduled {
                 name: called, input, ..
-            } => Some(Record::TaskScheduled(Open {
+            } => Some(MergedRecord::TaskScheduled(MergedOpen {
                 name: name(called),
                 instance_id: None,
                 input: self.input(input.as_ref()),
@@ -352,7 +353,7 @@ impl Shows {
                 instance,
                 input,
                 ..
-            } => Some(Record::SubOrchestrationInstanceCreated(Open {
+            } => Some(MergedRecord::SubOrchestrationInstanceCreated(MergedOpen {
                 name: name(called),
                 instance_id: Some(Cow::Borrowed(instance.as_str())),
                 input: self.input(input.as_ref()),
@@ -362,17 +363,19 @@ impl Shows {
         }
     }
 
-    /// What was asked for, on the event that answers it.
-    fn call(self, call: Option<&HistoryEvent>) -> Call<'_> {
-        let Some(event) = call else { return Call::default() };
+    /// The data of the request, on the event that answers it.
+    fn call(self, call: Option<&HistoryEvent>) -> MergedCall<'_> {
+        let Some(event) = call else {
+            return MergedCall::default();
+        };
         let (called, input, child) = match &event.kind {
             EventKind::TaskScheduled { name, input, .. } => (name, input, None),
             EventKind::SubOrchestrationInstanceCreated {
                 name, input, instance, ..
             } => (name, input, Some(instance)),
-            _ => return Call::default(),
+            _ => return MergedCall::default(),
         };
-        Call {
+        MergedCall {
             scheduled_time: Some(event.at),
             function_name: Some(name(called)),
             input: self.input(input.as_ref()),
@@ -390,7 +393,7 @@ impl Shows {
     }
 }
 
-impl<'de> Deserialize<'de> for Record<'_> {
+impl<'de> Deserialize<'de> for MergedRecord<'_> {
     /// By hand, since a result stays the JSON text it is only if nothing is read ahead of its record.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -404,7 +407,7 @@ impl<'de> Deserialize<'de> for Record<'_> {
             ($($kind:ident)*) => {
                 match tag.event_type.as_ref() {
                     $(stringify!($kind) => serde_json::from_str(record.get()).map(Self::$kind),)*
-                    other => return Err(D::Error::custom(format!("`{other}` is not a kind of event"))),
+                    other => return Err(D::Error::custom(format!("unknown kind of event `{other}`"))),
                 }
             };
         }
@@ -471,14 +474,14 @@ mod tests {
     fn a_record_is_read_as_it_was_written() {
         for (results, inputs) in [(true, true), (false, false)] {
             for line in lines(Shows { results, inputs }) {
-                let read: Record<'_> = serde_json::from_str(&line).unwrap();
+                let read: MergedRecord<'_> = serde_json::from_str(&line).unwrap();
                 assert_eq!(serde_json::to_string(&read).unwrap(), line);
             }
         }
         let line = r#"{"EventType":"TaskCompleted","Result":{"a" : 1.10},"Timestamp":"2018-02-28T05:18:51Z"}"#;
-        let read: Record<'_> = serde_json::from_str(line).unwrap();
+        let read: MergedRecord<'_> = serde_json::from_str(line).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), line);
         let unknown = r#"{"EventType":"Rewound","Timestamp":"2018-02-28T05:18:51Z"}"#;
-        assert!(serde_json::from_str::<Record<'_>>(unknown).is_err());
+        assert!(serde_json::from_str::<MergedRecord<'_>>(unknown).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Payloads in answers: as the JSON they are, or as texts of what is stored.
+//! Payloads in responses: as JSON values, or as strings that contain the stored text.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ pub type Text<'a> = Option<Cow<'a, str>>;
 /// A payload as it appears in an answer.
 #[derive(Clone, Debug, Default)]
 pub enum Shown<'a> {
-    /// There is none, or it is not shown: `null`.
+    /// The payload is absent or not shown: `null`.
     #[default]
     Absent,
     /// JSON, verbatim.
@@ -39,12 +39,13 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// A payload as a JSON string of what is stored, so that nothing is lost that JSON does not tell apart.
+    /// A payload as a JSON string that contains the stored text, so that distinctions which JSON does not make are
+    /// kept.
     pub fn stored(payload: Option<&'a Payload>) -> Self {
         stored_text(payload).map_or(Self::Absent, Self::Text)
     }
 
-    /// What is stored, of an answer in which payloads are strings of it; `None` as well if it is no string.
+    /// The stored text, from a response in which payloads are strings; also `None` if the value is not a string.
     pub fn into_stored(self) -> Option<Payload> {
         match self {
             Self::Absent | Self::Json(_) => None,
@@ -76,7 +77,7 @@ impl<'de> Deserialize<'de> for Shown<'_> {
     }
 }
 
-/// The text of what is stored; bytes that are not UTF-8 are shown with replacement characters.
+/// The stored text; bytes that are not UTF-8 become replacement characters.
 pub(crate) fn stored_text(payload: Option<&Payload>) -> Text<'_> {
     payload.map(|payload| String::from_utf8_lossy(payload.bytes()))
 }

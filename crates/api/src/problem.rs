@@ -20,7 +20,7 @@ pub struct Problem<'a> {
 
 /// A refusal of our own API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal<'a> {
+pub struct RefusalBody<'a> {
     /// What was refused.
     pub error: Words<'a>,
 }
@@ -34,7 +34,7 @@ pub struct Words<'a> {
     pub message: Cow<'a, str>,
 }
 
-impl<'a> Refusal<'a> {
+impl<'a> RefusalBody<'a> {
     /// A refusal by its word and sentence.
     pub fn new(code: &'a str, message: &'a str) -> Self {
         Self {

@@ -41,7 +41,7 @@ pub(crate) fn serialize<S: Serializer>(status: &RuntimeStatus, serializer: S) ->
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RuntimeStatus, D::Error> {
     let text = Cow::<str>::deserialize(deserializer)?;
-    of_word(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not a status that this version knows")))
+    of_word(&text).ok_or_else(|| D::Error::custom(format!("unknown status `{text}`")))
 }
 
 #[cfg(test)]

@@ -51,7 +51,11 @@ pub(crate) fn serialize<S: Serializer>(moment: &Timestamp, serializer: S) -> Res
 /// Reads a moment.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
     let text = Cow::<str>::deserialize(deserializer)?;
-    read(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not a time such as 2026-01-31T12:00:00Z")))
+    read(&text).ok_or_else(|| {
+        D::Error::custom(format!(
+            "invalid time `{text}`: expected a time such as 2026-01-31T12:00:00Z"
+        ))
+    })
 }
 
 /// A moment that is written in whole seconds.

@@ -5,8 +5,8 @@
 //!   func durable raise-event --strict --id=x --event-data=-5
 //! ```
 //!
-//! It decides nothing of its own: which word is a command, an option or a value is asked of clap's definition of the
-//! commands. What is not understood is left as it is, for clap to name.
+//! It makes no decisions of its own: clap's definition of the commands determines which word is a command, an option or
+//! a value. Words that it does not understand stay unchanged, so that clap reports them.
 
 use std::ffi::OsString;
 
@@ -86,7 +86,7 @@ struct Walk<'t> {
 }
 
 impl<'t> Walk<'t> {
-    /// Takes one word, and its value if it has one; answers what is left.
+    /// Consumes one word, and its value if it has one; returns the rest.
     fn take<'a>(&mut self, word: &OsString, others: &'a [OsString]) -> &'a [OsString] {
         let page = match word.to_str() {
             Some("-h") => Page::ShortHelp,
@@ -163,10 +163,10 @@ impl<'t> Walk<'t> {
         is_switch.then(|| (name.to_owned(), is_on))
     }
 
-    /// An option that the command does not have. A word behind it is taken for its value, so that the option is what clap
-    /// complains of.
+    /// An option that the command does not have. The next word is treated as its value, so that clap reports the option
+    /// and not the value.
     fn unknown<'a>(&mut self, text: &str, has_value: bool, others: &'a [OsString]) -> &'a [OsString] {
-        // Letters behind one dash may be an option with its value, `-HOther`, which clap takes as it is.
+        // Letters after a single dash may be an option with its value, `-HOther`, which clap accepts.
         let shown = if text.starts_with("--") {
             text.replacen([':', '='], "=", 1)
         } else {
@@ -182,7 +182,8 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// Whether the word behind an option is its value. A value may begin with a dash (L8), and only a known option is none.
+    /// Whether the word after an option is its value. A value may begin with a dash (L8), unless the word is a known
+    /// option.
     fn is_value(&self, option: &Arg, next: &OsString) -> bool {
         let text = next.to_str();
         match values(option) {
@@ -231,7 +232,8 @@ impl<'t> Walk<'t> {
         find_in(self.command, name)
     }
 
-    /// Leaves out the options of commands of which none was named: what there are is then told, not that these are unknown.
+    /// Removes options if no subcommand was named: clap then lists the subcommands instead of reporting unknown
+    /// options.
     fn forget_early_options(&mut self) {
         let command = self.command;
         let is_early = |word: &OsString| {

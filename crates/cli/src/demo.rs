@@ -37,7 +37,7 @@ pub(crate) async fn run(demo: Demo, world: &World) -> Result<String, Box<Ended>>
     let (home, temporary) = prepare(keep.as_deref())?;
     let embedded = Arc::new(open_store(&home)?);
     let store: Arc<dyn Store> = Arc::clone(&embedded) as _;
-    // Before anything is said, so that no signal is missed.
+    // Before the first output, so that no signal is missed.
     let signals = Signals::new()?;
     let (report, is_whole) = play(&store, &home, temporary.path(), keep.is_some()).await?;
     if once || !is_whole {
@@ -68,7 +68,7 @@ async fn serve(
          curl '{instances}?taskHub={HUB}&top=10'\n  \
          {program} durable get-instances --server {url} --task-hub-name {HUB}\nCtrl-C ends it"
     ));
-    // That is how a demo ends, so it is no failure.
+    // This is the normal end of a demo, not a failure.
     let _signal = served.until(signals).await?;
     Ok(())
 }
@@ -85,7 +85,7 @@ fn prepare(keep: Option<&Path>) -> Result<(PathBuf, TempDir)> {
     Ok((home, temporary))
 }
 
-/// Runs the orchestrations; answers what was done and written, and whether they came to their end.
+/// Runs the orchestrations; returns their figures, and whether all of them ended.
 async fn play(store: &Arc<dyn Store>, home: &Path, temporary: &Path, is_kept: bool) -> Result<(String, bool)> {
     let files = temporary.join("files");
     let registry = taskhub_samples::register(Registry::new(), &Purger::default(), &Files::below(&files));
@@ -102,8 +102,7 @@ async fn play(store: &Arc<dyn Store>, home: &Path, temporary: &Path, is_kept: bo
     Ok((report, is_whole))
 }
 
-/// Runs the samples and stops the hub, or stops it when the process is told to end; says whether the samples came to
-/// their end.
+/// Runs the samples, then stops the hub; a termination signal stops it earlier. Returns whether the samples ended.
 async fn to_the_end(hub: &Hub, home: &Path, files: &Path, report: &mut String) -> Result<bool> {
     let mut stopping = pin!(hub.stop_on_signal(STOP_PERIOD));
     tokio::select! {

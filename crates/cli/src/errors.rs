@@ -26,7 +26,6 @@ pub(crate) fn run(code: Option<&str>) -> String {
     page.map_or_else(list, |(_, page)| (*page).to_owned())
 }
 
-/// All codes.
 pub(crate) fn codes() -> impl Iterator<Item = &'static str> {
     PAGES.iter().map(|(code, _)| *code)
 }

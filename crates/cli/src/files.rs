@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// If it cannot be opened, or is no regular file.
+/// If the file cannot be opened or is not a regular file.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true);
@@ -38,9 +38,9 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The mode of a file with a secret that others can read or write. Its group may read one that is not ours: so secrets are
-/// handed to containers. So may others, if whoever runs the machine has put it where nobody here can change it: below
-/// `/run/secrets`, or on a file system that is mounted for reading; they decided who sees that, and we could not close it.
+/// The mode of a secret file that others can read or write; `None` if it is protected. Two exceptions cover the secrets
+/// of containers. If another user owns the file, its group may read it. If the file is below `/run/secrets` or on a
+/// read-only file system, everyone may read it: the administrator decided that, and this program could not change it.
 #[cfg(unix)]
 pub(crate) fn open_to_others(file: &File, path: &Path) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;

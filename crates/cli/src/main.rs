@@ -93,9 +93,9 @@ fn read(world: &World, screen: &mut Screen) -> Result<Asked, u8> {
     })
 }
 
-/// Has a write beyond the limit on the size of files (`ulimit -f`) fail, as one to a full disk does. The signal that comes
-/// with it would end the process without a word; once somebody has listened to it, it does not, even when the listener
-/// and its runtime are gone.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail with an error, like a write to a full disk. By default
+/// the signal SIGXFSZ would kill the process silently. Listening to it once prevents that permanently, even after the
+/// listener and its runtime are dropped.
 fn ignore_sigxfsz() {
     #[cfg(unix)]
     {

@@ -26,7 +26,6 @@ const EXPECTED_MAX: usize = 10;
 pub(crate) enum Asked {
     /// To be shown a page: help, or the version.
     Page(String),
-    /// A command.
     Run(Box<Command>, Usage),
 }
 
@@ -241,7 +240,7 @@ fn expected(error: &clap::Error) -> String {
     }
 }
 
-/// Whether whoever wrote the line wants errors as JSON (L35), although it is not understood.
+/// Whether the command line requests errors as JSON (L35), although it is invalid.
 pub(crate) fn wants_json(line: &Line, world: &World) -> bool {
     let is_durable = line.path.first().is_some_and(|name| name == "durable");
     let form = line

@@ -1,4 +1,4 @@
-//! Random bits that nobody guesses, for ids and keys.
+//! Unpredictable random bits, for ids and keys.
 
 use crate::stop::{Result, Stop, exit};
 

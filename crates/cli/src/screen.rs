@@ -1,5 +1,5 @@
-//! The two streams and their colours. Standard output carries the answer and nothing else; notes, hints,
-//! prompts and errors go to standard error (L29). Colours only where somebody looks (L30).
+//! The two streams and their colours. Standard output carries the answer and nothing else; notes, hints, prompts and
+//! errors go to standard error (L29). Colours are used only on terminals (L30).
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Stderr, Stdout, Write};
@@ -111,7 +111,7 @@ impl Screen {
         Ok(writeln!(self.out, "{painted}")?)
     }
 
-    /// A part of the answer, as it is.
+    /// Writes a part of the answer unchanged.
     pub(crate) fn print(&mut self, text: &str) -> Result<()> {
         Ok(self.out.write_all(text.as_bytes())?)
     }
@@ -157,7 +157,7 @@ impl Screen {
 
     fn remark_now(&mut self, colour: Colour, line: &str) {
         let painted = paint(&harmless(line), colour, self.paints.err);
-        // Nobody reads our remarks: the answer matters more.
+        // Errors on standard error are ignored, because the answer matters more.
         let _closed = writeln!(self.err, "{painted}");
     }
 
@@ -167,7 +167,7 @@ impl Screen {
         let _closed = write!(self.err, "{question} ").and_then(|()| self.err.flush());
     }
 
-    /// Says why a command ended; answers its exit code.
+    /// Prints why a command ended; returns its exit code.
     pub(crate) fn end(&mut self, stop: &Stop) -> u8 {
         // What was answered before it broke comes first.
         let _closed = self.out.flush();

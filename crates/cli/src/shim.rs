@@ -31,7 +31,7 @@ fn failed(message: &str) -> Stop {
     Stop::error(exit::FAILED, "failed", message)
 }
 
-/// Where the shim is: in the folder that is asked for, else beside this program, which is on the path.
+/// The place of the shim: the requested folder, otherwise the folder of this program, which is on the path.
 fn place(dir: Option<&Path>, world: &World) -> Result<PathBuf> {
     let folder = match dir {
         Some(dir) => plain(&world.folder.join(dir)),
@@ -51,7 +51,7 @@ fn is_ours(path: &Path) -> bool {
     target.is_ok_and(is_named) || own_program().is_ok_and(|own| is_copy(path, &own))
 }
 
-/// Where there are no links, the shim is a copy.
+/// On systems without symbolic links, the shim is a copy.
 fn is_copy(path: &Path, own: &Path) -> bool {
     let length = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).ok();
     cfg!(windows) && length(path).is_some() && length(path) == length(own)
@@ -136,11 +136,10 @@ fn next(world: &World) -> Option<PathBuf> {
 /// What becomes of a word that is not ours.
 #[derive(Debug)]
 pub(crate) enum HandedOn {
-    /// It is done.
     Done(u8),
     /// It means the same as this word of ours.
     Same(&'static str),
-    /// There is no Core Tools to start a host: our own server does it.
+    /// Without Core Tools, Taskhub's own server replaces the host.
     Dev {
         /// The words it was called with.
         called: String,
@@ -204,7 +203,7 @@ fn dev_options(args: &[OsString]) -> Vec<OsString> {
     options
 }
 
-/// Where there is no other `func`, it is said what this one is for.
+/// If there is no other `func`, explain what this one does.
 fn alone(args: &[OsString], screen: &mut Screen) -> HandedOn {
     let words = args.iter().map(|arg| arg.to_string_lossy().to_ascii_lowercase());
     let words: Vec<_> = words.collect();

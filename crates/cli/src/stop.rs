@@ -1,4 +1,4 @@
-//! Why a command ended without its answer: exit code, what is said, what helps (L35, L37).
+//! Why a command ended without its answer: exit code, message and hints (L35, L37).
 
 use taskhub_core::refusal::Refusal;
 use taskhub_engine::{Error as HubError, chain};
@@ -22,7 +22,7 @@ pub(crate) mod exit {
     pub(crate) const INTERRUPTED: u8 = 130;
     /// Asked to end.
     pub(crate) const TERMINATED: u8 = 143;
-    /// Nobody reads our output any more.
+    /// The reader of the output is gone.
     pub(crate) const BROKEN_PIPE: u8 = 141;
 }
 
@@ -33,11 +33,11 @@ pub(crate) struct Stop {
     pub(crate) exit: u8,
     /// Stable word of the condition (A10).
     pub(crate) code: &'static str,
-    /// What is said. Empty: nothing, the answer itself says it.
+    /// The message; empty if the answer already contains it.
     pub(crate) message: String,
     /// Whether the message is one of Core Tools, which stands alone on its line (L35).
     pub(crate) is_plain: bool,
-    /// What is said before the hints: the usage line of L13.
+    /// Text before the hints: the usage line of L13.
     pub(crate) usage: Option<String>,
     /// What helps; at most two.
     pub(crate) hints: Vec<String>,
@@ -132,7 +132,7 @@ impl From<&Refusal> for Stop {
 }
 
 impl From<std::io::Error> for Stop {
-    /// Of our own streams: whoever closed them has read enough, which is no trouble (L36).
+    /// An error of our own streams: the reader closed them because it has read enough, which is not a failure (L36).
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             Self::silent(exit::BROKEN_PIPE)

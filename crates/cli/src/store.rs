@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use taskhub_api::time::fine;
 use taskhub_store::embedded::repair::{self, Accepted, Left, Saved};
-use taskhub_store::embedded::{EmbeddedStore, Figures, HubFigures, Options, Progress, figures};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, Figures, HubFigures, Progress, figures};
 use taskhub_store::{Error as StoreError, Space, Store as _};
 
 use crate::args::StoreTool;
@@ -48,7 +48,7 @@ pub(crate) fn run(tool: &StoreTool, world: &World, screen: &mut Screen) -> Resul
                 Some(file) => Some(save_to(&folder, &world.folder.join(file))?),
                 None => None,
             };
-            // That some were left out is no reason not to go on with the others.
+            // Continue with the other instances if some were left out.
             let mut is_whole = saved.is_none_or(|saved| saved.tell(screen));
             if *rebuild {
                 is_whole &= write_anew(&folder, screen)?;
@@ -93,7 +93,7 @@ fn progress(progress: Progress) {
     let mut screen = io::stderr();
     if screen.is_terminal() {
         let Progress { what, done, of } = progress;
-        // Over the line before; nobody is there to be told that it cannot be written.
+        // Overwrites the previous line; write errors are ignored.
         let _shown = write!(screen, "\r{what}: {done} of {of}\x1b[K");
     }
 }
@@ -165,11 +165,11 @@ fn shape_of(HubFigures { hub, counts }: &HubFigures) -> Json {
     ])
 }
 
-/// Has a store give back what is free in it, as much at a time as one call does.
+/// Returns the free space of a store to the disk, in steps.
 fn compact(folder: &Path, screen: &mut Screen) -> Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let shrink = async {
-        let store = EmbeddedStore::open(folder, Options::default())?;
+        let store = EmbeddedStore::open(folder, EmbeddedOptions::default())?;
         let before = store.space().await?;
         let mut after = store.compact().await?;
         while after.free_bytes > 0 {
@@ -239,7 +239,7 @@ fn accept(folder: &Path, screen: &mut Screen) -> Result<()> {
     Ok(())
 }
 
-/// Writes a store anew, and says what was left out; true if nothing was.
+/// Rebuilds a store and reports what was left out; returns whether it is complete.
 fn write_anew(folder: &Path, screen: &mut Screen) -> Result<bool> {
     let rebuilt = repair::rebuild(folder, &mut progress);
     clear_progress();
@@ -264,7 +264,7 @@ fn what_is_left(left: Left) -> String {
 fn save_to(folder: &Path, file: &Path) -> Result<Export> {
     let named = |error: io::Error| unwritten(file, &error);
     if file.symlink_metadata().is_ok() {
-        let message = format!("{} exists already", file.display());
+        let message = format!("{} already exists", file.display());
         return Err(Stop::error(exit::CONFLICT, "output-failed", message).hint("name a file that is new"));
     }
     let beside = PathBuf::from(format!("{}.part", file.display()));

@@ -30,7 +30,7 @@ pub(crate) struct World {
 impl World {
     /// Reads the surroundings of this process.
     pub(crate) fn of_this_process() -> Self {
-        // What is no Unicode cannot be one of our names, nor a value we understand.
+        // A variable that is not Unicode has neither a known name nor a valid value.
         let unicode = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         Self {
             args: std::env::args_os().collect(),
@@ -58,7 +58,7 @@ impl World {
         self.vars.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The program as it was called, which all that is said of how to call it names.
+    /// The name by which the program was called, for usage texts.
     pub(crate) fn program(&self) -> String {
         let called = self.args.first().map(Path::new).and_then(Path::file_stem);
         let called = called.unwrap_or_default().to_string_lossy();

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
 
 const TASKHUB: &str = env!("CARGO_BIN_EXE_taskhub");
 
@@ -330,7 +330,7 @@ fn a_store_is_verified_and_what_is_whole_is_saved() {
     // What is there already is not written over.
     let (code, _, told) = tool(&["store", "repair", "--store", &store, "--export", export]);
     assert_eq!(code, 5, "{told}");
-    assert!(told.contains("exists already"), "{told}");
+    assert!(told.contains("already exists"), "{told}");
 
     // One bit of one of them.
     let file = Path::new(&store).join("store.db");
@@ -340,7 +340,7 @@ fn a_store_is_verified_and_what_is_whole_is_saved() {
     std::fs::write(&file, bytes).unwrap();
     let (code, shown, _) = tool(&["store", "verify", "--store", &store]);
     assert_eq!(code, 1, "{shown}");
-    assert!(shown.contains("the checksum of page"), "{shown}");
+    assert!(shown.contains("wrong checksum in page"), "{shown}");
     assert!(shown.contains("things are wrong in the store"), "{shown}");
     let (code, shown, _) = tool(&["store", "verify", "--store", &store, "--json"]);
     assert_eq!(code, 1);
@@ -377,7 +377,7 @@ fn the_figures_of_a_store_are_shown_beside_a_server_and_without() {
     assert!(lines[2].starts_with("size    ") && lines[2].ends_with(" of them free"));
     assert_eq!(lines[3], "log     0 bytes");
     assert_eq!(lines[4..], ["hub     DemoHub: 8 partitions, 3 instances (3 Completed)"]);
-    let held = EmbeddedStore::open(Path::new(&store), Options::default()).unwrap();
+    let held = EmbeddedStore::open(Path::new(&store), EmbeddedOptions::default()).unwrap();
     let (code, shown, told) = tool(&["store", "show", "--store", &store, "--json"]);
     assert_eq!(code, 0, "{told}");
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
@@ -451,19 +451,22 @@ fn the_tools_of_a_store_say_what_they_need() {
     // One of another store.
     let other = demo_store();
     let place = Path::new(&other.1);
-    let held = EmbeddedStore::open(place, Options::default()).unwrap();
+    let held = EmbeddedStore::open(place, EmbeddedOptions::default()).unwrap();
     std::fs::copy(place.join("store.db-wal"), Path::new(&store).join("store.db-wal")).unwrap();
     drop(held);
     let (code, shown, _) = tool(&["store", "verify", "--store", &store]);
     assert_eq!(code, 1, "{shown}");
-    assert!(shown.contains("the log is not this store's"), "{shown}");
+    assert!(
+        shown.contains("the log and the database file do not belong together"),
+        "{shown}"
+    );
     let (code, _, told) = tool(&["store", "repair", "--store", &store, "--accept-loss"]);
     assert_eq!(code, 0, "{told}");
     assert!(
         told.contains("store.db-wal.damaged; it goes on with 3 instances, the last change"),
         "{told}"
     );
-    let held = EmbeddedStore::open(Path::new(&store), Options::default()).unwrap();
+    let held = EmbeddedStore::open(Path::new(&store), EmbeddedOptions::default()).unwrap();
     // Looking is possible beside whoever has it, taking is not.
     let (code, shown, told) = tool(&["store", "verify", "--store", &store]);
     assert_eq!(code, 0, "{shown}{told}");

@@ -395,7 +395,7 @@ fn check(path: &Path, beside: Beside) {
 
 /// The same without what a server says of work for functions that it has not: a stopped store does not know who has them.
 fn without_reasons(shown: &str) -> String {
-    const REASON: &str = "nobody here runs the orchestrator";
+    const REASON: &str = "no worker has the orchestrator";
     let mut parts = shown.split("\"stalled\":");
     let mut kept = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -616,7 +616,7 @@ fn a_store_that_is_none_is_refused_and_left_alone() {
 fn commands_give_back_what_they_take_also_when_they_are_refused() {
     use taskhub_core::id::HubName;
     use taskhub_core::time::Timestamp;
-    use taskhub_store::embedded::{EmbeddedStore, Options};
+    use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
     use taskhub_store::{Claim, Lease, NodeId, PartitionKey, Previous, Store as _};
     let folder = tempfile::tempdir().unwrap();
     let start = ["durable", "start-new", "--function-name", "F", "--id", "one", "--input"];
@@ -629,7 +629,7 @@ fn commands_give_back_what_they_take_also_when_they_are_refused() {
     ] {
         let output = in_folder(folder.path(), &args).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{args:?}");
-        let store = EmbeddedStore::open(&folder.path().join(".taskhub"), Options::default()).unwrap();
+        let store = EmbeddedStore::open(&folder.path().join(".taskhub"), EmbeddedOptions::default()).unwrap();
         let hub = HubName::new("DurableFunctionsHub").unwrap();
         let key = |index| PartitionKey {
             hub: hub.clone(),

@@ -170,12 +170,12 @@ fn a_purge_makes_room_on_a_full_disk_and_everything_goes_on() {
         for _ in 0..100 {
             let (status, said) = start(&server.address);
             assert_eq!(status, 503, "{said}");
-            assert!(said.contains("the store has no room left"), "{said}");
+            assert!(said.contains("the store is full"), "{said}");
         }
         let (status, why) = server.call("GET", "/readyz", "");
         assert_eq!(
             (status, why.as_str()),
-            (503, "not ready: the store of hub Full has no room left\n")
+            (503, "not ready: the store of hub Full is full\n")
         );
         assert_eq!(server.call("GET", "/healthz", "").0, 200);
         let (status, purged) = server.call("POST", PURGE, ALL);

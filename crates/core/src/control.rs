@@ -91,8 +91,8 @@ fn may_replace(policy: &ReusePolicy, status: RuntimeStatus) -> bool {
     }
 }
 
-/// The commit that brings an instance into being. What it replaces leaves nothing behind (R137); a
-/// live one counts as terminated, which its parent is told.
+/// The commit that creates an instance. A replaced instance is removed completely (R137); if it was live, it counts as
+/// terminated, and its parent gets a message.
 fn creation(
     old: Option<&InstanceState>,
     started: ExecutionStarted,
@@ -171,7 +171,8 @@ pub fn raise_event(
     Ok(Some(commit(state, update)))
 }
 
-/// Ends the instance at once; no worker is asked (A25, R100–R102).
+/// Ends the instance immediately, without a turn: a terminate must work even if the orchestrator hangs or no worker has
+/// it (A25, R100–R102).
 ///
 /// # Errors
 ///
@@ -403,8 +404,9 @@ pub fn receive(
     commit
 }
 
-/// Whether a message from another instance can be taken in now. An event to a live instance with a full inbox waits,
-/// in its sender's outbox, until some were read: it was accepted when it was sent, so nobody is left to be refused (P6).
+/// Whether a message from another instance fits into the inbox now. An event for a live instance with a full inbox
+/// waits in its sender's outbox until messages were read: it was accepted when it was sent, so it can no longer be
+/// refused (P6).
 pub fn has_room_for(state: Option<&InstanceState>, item: &OutboxItem) -> bool {
     match &item.body {
         OutboxBody::Event { name, input } => state
@@ -525,7 +527,7 @@ pub(crate) fn terminated(message: impl Into<String>) -> Outcome {
     Outcome::Failed(Box::new(failure.non_retriable()))
 }
 
-/// What the parent is told when its child ends.
+/// The message to the parent when its child ends.
 pub(crate) fn tell_parent(info: &InstanceInfo, outcome: Outcome) -> Option<OutboxItem> {
     info.parent.as_ref().map(|parent| child_ended(parent, outcome))
 }
@@ -600,7 +602,8 @@ pub(crate) fn push_message(state: &InstanceState, update: &mut Update, now: Time
     });
 }
 
-/// Replaces a result above the payload limit by the failure that says so (R170), and cuts a failure to its limit.
+/// Replaces a result above the payload limit by a failure that names the limit (R170), and truncates a failure to its
+/// limit.
 fn limit_outcome(outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Completed(result) if size(result.as_ref()) > limits::PAYLOAD_BYTES_MAX => Outcome::Failed(Box::new(

@@ -54,8 +54,8 @@ const WEEKDAYS: [(&str, Weekday); 7] = [
     ("sunday", Weekday::Sunday),
 ];
 
-/// Reads a moment. What the text leaves out of the date is that of `now`; what it leaves out of the time is zero.
-/// `None` if it is none, or if it contradicts itself.
+/// Parses a date and time. Missing parts of the date come from `now`, missing parts of the time are zero. `None` if the
+/// text is invalid or contradicts itself.
 ///
 /// ```
 /// use taskhub_core::date::read;
@@ -103,7 +103,7 @@ enum Half {
     Pm,
 }
 
-/// What a number counts where that is written behind it, as in Chinese, Japanese and Korean.
+/// The unit written after a number, as in Chinese, Japanese and Korean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
     Year,
@@ -143,7 +143,7 @@ impl Number<'_> {
         self.0.parse().ok().filter(|_| self.0.len() <= DIGITS_MAX)
     }
 
-    /// The value, if it is no year.
+    /// The value, if it is not a year.
     fn small(self) -> Option<i8> {
         self.0.parse().ok().filter(|_| !self.is_year())
     }
@@ -318,7 +318,7 @@ impl<'t> Reading<'t> {
         }
     }
 
-    /// A zone behind its sign: `+1`, `+01`, `+100`, `+0100`, `+1:00`, `+01:00`.
+    /// A zone after its sign: `+1`, `+01`, `+100`, `+0100`, `+1:00`, `+01:00`.
     fn zone(&mut self, sign: char) -> Option<()> {
         let number = self.number()?;
         let value = number.value()?;
@@ -401,7 +401,7 @@ impl<'t> Reading<'t> {
         once(&mut self.date, date(&parts, now)?)
     }
 
-    /// What stands behind a `T`: a time, and no more than a zone behind it.
+    /// The text after a `T`: a time, optionally followed by a zone.
     fn marked_clock(&mut self) -> Option<()> {
         self.clock(true)?;
         self.skip_blanks();

@@ -14,7 +14,7 @@ const CUT_END: &str = " bytes cut]";
 const CAUSES: &str = "causes";
 /// Longest mark, with as many digits as a number has.
 const MARK_BYTES_MAX: usize = CUT_BEGIN.len() + 20 + CUT_END.len();
-/// Room for what is said of properties and causes, at each level and once.
+/// Bytes reserved for the notes about truncated properties and causes, per level and once.
 const MARKS_BYTES_MAX: usize = (FAILURE_CAUSES_MAX + 2) * 2 * MARK_BYTES_MAX;
 
 /// Error type of an answer that cannot be applied (R36).
@@ -76,7 +76,7 @@ impl Failure {
         self
     }
 
-    /// All of it as one text for people: what it is, what caused it, and where it happened.
+    /// The whole failure as one text for people: type, message, causes and stack traces.
     pub fn long_text(&self) -> String {
         let mut long = self.to_string();
         let mut inner = self.inner.as_deref();
@@ -144,7 +144,7 @@ impl Failure {
         }
     }
 
-    /// Takes the mark off that says how many causes were cut from this one; answers how many.
+    /// Removes the note about truncated causes, and returns their number.
     fn unmark(&mut self) -> usize {
         let mark = self
             .message

@@ -1,5 +1,5 @@
-//! FNV-1a. It tells apart what does not mean to be alike; it is no protection against forgery. What it gives is
-//! stored, so it never changes.
+//! FNV-1a hashes. They distinguish different inputs, but do not protect against forgery. The values are stored, so the
+//! function must never change.
 
 /// The 64-bit basis.
 pub const BASIS_64: u64 = 0xcbf2_9ce4_8422_2325;

@@ -133,10 +133,10 @@ impl InstanceId {
         Ok(())
     }
 
-    /// The id of a child that was given none: `parent:%04x`, after the first continue-as-new with the
-    /// execution's ordinal and a point before it, so that neither executions nor actions collide (R70): digits before a
-    /// point are an ordinal, all others an action, and no id of a child has a colon behind its parent's. Far down it
-    /// would be too long; then a hash stands for its end.
+    /// The default id of a child: `parent:%04x` with the id of the action. After the first continue-as-new, the
+    /// execution's ordinal and a point come before it. So neither executions nor actions collide (R70): digits before a
+    /// point are an ordinal, all others an action. In a deep tree the id would become too long; then a hash replaces
+    /// its end.
     pub fn derived_child(parent: &Self, ordinal: u32, action_id: i32) -> Self {
         let text = if ordinal == 0 {
             format!("{parent}:{action_id:04x}")

@@ -321,7 +321,7 @@ impl InstanceState {
     /// Bytes that a live instance takes in memory besides its payloads, roughly.
     pub const BYTES_MIN: usize = size_of::<Self>() + nodes(0, MESSAGE_BYTES) + nodes(0, OPEN_BYTES);
 
-    /// Bytes it takes in memory, roughly, for budgets; cheap, since it is asked for after every commit.
+    /// Approximate bytes in memory, for budgets. It must be cheap, because it is called after every commit.
     pub fn size(&self) -> usize {
         let is_empty = self.inbox.is_empty() && self.open.is_empty();
         let rows = if is_empty && self.info.completed_at.is_some() {

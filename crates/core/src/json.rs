@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-/// Bytes that are no text.
+/// The bytes are not text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("byte {at} is not {encoding}")]
 pub struct NoText {
@@ -14,7 +14,7 @@ pub struct NoText {
     pub encoding: &'static str,
 }
 
-/// The text of a file or a body: UTF-8, or UTF-16 behind its byte-order mark; the mark is left out.
+/// The text of a file or a body: UTF-8, or UTF-16 with a byte-order mark; the mark is removed.
 ///
 /// # Errors
 ///
@@ -53,12 +53,12 @@ fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Cow<'_, str>, NoText
     }
 }
 
-/// The same text with comments, and commas behind the last item of a list or object, turned into blanks, so that places
-/// in it stay where they are. From a comment without an end on, it stays as it is.
+/// Replaces comments, and commas after the last item of a list or object, by blanks, so that positions in the text do
+/// not change. An unterminated comment and everything after it stay unchanged.
 pub fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    // The last character that says something, and the comma that it is if it stands behind an item.
+    // The last significant character, and its position if it is a comma after an item.
     let (mut last, mut last_comma) = ('[', None);
     while let Some(first) = rest.chars().next() {
         let Some(length) = part(rest) else { break };

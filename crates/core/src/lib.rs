@@ -7,6 +7,7 @@
 //! Nothing here reads a clock, draws a random number, opens a file, spawns or logs (A5): time and ids
 //! come in as arguments. Every change of durable state in the whole product is a commit made here.
 
+#![warn(missing_docs)]
 // An index that is out of bounds would end the partition for one instance's sake.
 #![warn(clippy::indexing_slicing)]
 

@@ -18,8 +18,9 @@ pub const PAYLOAD_LEVELS_MAX: usize = 120;
 /// Largest custom status, in UTF-16 code units of its text (R97). The Functions extension takes 16 KB of UTF-16, of
 /// which it counts whole KB only: all that is less than 17.
 pub const CUSTOM_STATUS_UNITS_MAX: usize = (17 << 10) / 2 - 1;
-/// Largest failure, in bytes of its types, messages, stack traces and properties, those of its causes included. What
-/// is longer is cut, and says so. It is far below the limit of a payload, as its text becomes an output.
+/// Largest failure, in bytes of its types, messages, stack traces and properties, those of its causes included. A
+/// longer failure is truncated with a note. The limit is far below that of a payload, because the text of a failure
+/// becomes an output.
 pub const FAILURE_BYTES_MAX: usize = 128 << 10;
 /// Most nested causes of a failure that are kept.
 pub const FAILURE_CAUSES_MAX: usize = 32;

@@ -90,8 +90,8 @@ pub enum OutboxBody {
         reason: Option<Payload>,
         /// Whether the children end too.
         recurse: bool,
-        /// Only if the receiver is a child of this execution: another instance may have taken the id of a
-        /// child that has ended or was refused. Absent: whoever has the id.
+        /// Deliver only if the receiver is a child of this execution, because another instance may use the id after the
+        /// child has ended or was refused. Absent: deliver to any instance with the id.
         child_of: Option<ExecutionId>,
     },
 }

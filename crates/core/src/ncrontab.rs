@@ -21,7 +21,7 @@ const WEEKDAYS: [&str; 7] = [
     "saturday",
 ];
 
-/// One of the six parts of an expression: what it is called, which values it has, and how those may be called.
+/// One of the six fields of an expression: its name, its values, and the names of the values.
 struct Field {
     name: &'static str,
     values: RangeInclusive<u8>,
@@ -67,7 +67,7 @@ pub struct Ncrontab {
     fields: [Values; 6],
 }
 
-/// Why a text is no NCRONTAB expression.
+/// Why a text is not a valid NCRONTAB expression.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("invalid NCRONTAB expression `{expression}`: {why}")]
 pub struct InvalidNcrontab {
@@ -201,7 +201,7 @@ impl Values {
 }
 
 impl Field {
-    /// Reads a list of parts. What is wrong is told.
+    /// Parses a list of parts.
     fn parse(&self, text: &str) -> Result<Values, String> {
         let mut values = 0;
         for part in text.split(',') {

@@ -26,7 +26,7 @@ impl Payload {
         &self.0
     }
 
-    /// The bytes as text; bytes that are no UTF-8 are shown with replacement characters.
+    /// The bytes as text; invalid UTF-8 is shown with replacement characters.
     pub fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
     }
@@ -36,8 +36,8 @@ impl Payload {
         self.0.len()
     }
 
-    /// How many levels deep it is nested if that is more than all clients can read. Of bytes that are no JSON this says
-    /// nothing.
+    /// The nesting depth, if it is more than all clients can read. The result is meaningless for bytes that are not
+    /// JSON.
     pub fn levels_beyond_limit(&self) -> Option<usize> {
         let most = limits::PAYLOAD_LEVELS_MAX;
         // Every level has two ends, so nearly all payloads need no look.
@@ -45,7 +45,7 @@ impl Payload {
         (levels > most).then_some(levels)
     }
 
-    /// Whether there are no bytes.
+    /// Whether the payload has no bytes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

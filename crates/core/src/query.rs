@@ -66,7 +66,7 @@ impl Payloads {
     }
 }
 
-/// The last row of a page: the next page begins behind it. Order is created time, then id.
+/// The last row of a page; the next page begins after it. The order is created time, then id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// Created time of the row.

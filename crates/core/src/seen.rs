@@ -1,7 +1,7 @@
 //! Idempotency keys: which requests an instance has accepted, so that a repetition changes nothing (R83, R139).
 //!
-//! A key stands for one request: what was asked, of which instance, under which name and with which payload. The same
-//! key with anything else is a conflict, because to answer it as a repetition would be to swallow it.
+//! A key identifies one request: its operation, instance, name and payload. The same key with a different request is a
+//! conflict: answering it as a repetition would silently drop that request.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub enum Operation {
     Raise,
 }
 
-/// The request that a key stands for, as far as two requests are told apart. Names are compared as everywhere, without
-/// case (R77).
+/// The request of a key, with everything that distinguishes two requests. As everywhere, names are case-insensitive
+/// (R77).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUse {
     /// What was asked.
@@ -52,7 +52,7 @@ impl KeyUse {
         input.map_or(!fnv::BASIS_64, |input| fnv::hash_64(fnv::BASIS_64, input.bytes()))
     }
 
-    /// What this key was used for, for whoever wants to use it for `other`.
+    /// Describes the earlier use of the key, for a refused request `other`.
     fn told(&self, other: &Self) -> String {
         let what = match self.operation {
             Operation::Start => format!("to start `{}`", self.name.name()),
@@ -71,7 +71,7 @@ impl KeyUse {
 pub struct SeenKey {
     /// The key.
     pub key: IdempotencyKey,
-    /// What it was used for. A key that was stored before this was put down counts as a repetition of whatever comes.
+    /// The earlier use of the key. Keys stored by versions that did not record it match every request.
     pub used: Option<KeyUse>,
     /// From then on it is forgotten.
     pub until: Timestamp,

@@ -104,7 +104,7 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// Whether it is tried again by itself, with growing pauses, or only when an operator says so (R184).
+    /// Whether it is retried automatically, with growing pauses, or only on an operator's order (R184).
     pub fn is_final(&self) -> bool {
         self.attempts >= crate::limits::DELIVERIES_MAX
     }

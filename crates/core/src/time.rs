@@ -1,4 +1,5 @@
-//! Points in time. There is no `now()` here: time comes in as an argument (A5).
+//! Points in time. There is no `now()`: time is an argument of every function, so that runs can be repeated exactly
+//! (A5).
 
 use std::fmt;
 use std::time::Duration;

@@ -78,13 +78,17 @@ pub fn begin(state: &InstanceState, fence: Fence, now: Timestamp) -> Turn {
     }
 }
 
-/// Applies the worker's answer.
+/// Applies the worker's answer: turns its actions into one commit. The answer must belong to the current state: the
+/// fence can match although a terminate or a restart changed the instance meanwhile, so the length of the history and
+/// the execution are compared too. An answer that violates the rules is not refused but fails the instance, because the
+/// worker would give the same answer to every further delivery. That failure is built from fresh effects, so that
+/// nothing of a half-applied answer gets into the commit.
 ///
 /// # Errors
 ///
-/// `stale-answer` if it carries an old token, or the instance has moved on without it (R24, A25): the
-/// work was handed to someone else, whose answer will be the one that counts. `payload-too-large` if all that it asks for
-/// together is too much for one commit (R172); the instance stays as it is.
+/// `stale-answer` if it carries an old token, or the instance has moved on without it (R24, A25): the work was
+/// delivered to another worker, whose answer counts. `payload-too-large` if all requested actions together exceed the
+/// size of a commit (R172); the instance is unchanged.
 pub fn finish(
     state: &InstanceState,
     turn: &Turn,
@@ -576,8 +580,8 @@ impl<'a> Effects<'a> {
     }
 }
 
-/// Checks the size of a custom status. Where code sets one it is told at once; whatever a worker answers is checked
-/// again (R97).
+/// Checks the size of a custom status. The library checks it when code sets it; the answer of any worker is checked
+/// again here (R97).
 ///
 /// # Errors
 ///
@@ -600,7 +604,8 @@ pub fn check_custom_status(custom: &Payload) -> Result<(), Box<Failure>> {
     ))
 }
 
-/// Replaces a result above the payload limit by the failure that says so (R170), and cuts a failure to its limit.
+/// Replaces a result above the payload limit by a failure that names the limit (R170), and truncates a failure to its
+/// limit.
 fn limit_completion(completion: Completion) -> Completion {
     if let Completion::Failed(failure) = completion {
         return Completion::Failed(Box::new(failure.limited()));
@@ -631,7 +636,7 @@ mod tests {
             let failure = check_custom_status(&text(most + units)).unwrap_err();
             assert_eq!(failure.error_type, failure::PAYLOAD_TOO_LARGE);
         }
-        // What is no text is measured as it is shown.
+        // Bytes that are not text are measured in their displayed form.
         check_custom_status(&Payload::new(vec![0xff; most])).unwrap();
         assert!(check_custom_status(&Payload::new(vec![0xff; most + 1])).is_err());
     }

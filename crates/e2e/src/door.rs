@@ -26,7 +26,6 @@ const STEERING_MAX: usize = 150;
 /// How the hub is talked to.
 #[derive(Clone, Debug)]
 pub enum Door {
-    /// By its client.
     Direct(Client),
     /// Over HTTP.
     Http(Arc<Line>),

@@ -1,5 +1,5 @@
-//! What a driven program tells its driver: a line for each fact, written at once, so that what was told
-//! when the program died is what had happened by then.
+//! The reports of a driven program: one line per fact, written immediately, so that what was reported when the program
+//! died is what had happened by then.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ pub enum Fact {
     Ready,
     /// A job of an earlier run was found live; it is seen to its end.
     Live(u32),
-    /// All of those were told.
+    /// All starts were reported.
     Listed,
     /// A start is about to be sent.
     Asked(u32),
@@ -31,7 +31,7 @@ pub enum Fact {
     Closed(String, String),
     /// Everything asked for is done.
     Finished,
-    /// The hub was told to stop; nothing is handed out any more.
+    /// The hub is stopping; it dispatches nothing more.
     Stopping,
     /// The hub was stopped in an orderly way.
     Stopped,

@@ -31,7 +31,7 @@ const RUNS_MAX: u32 = 6;
 
 /// What is done, and how hard it must be.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct KillSettings {
     /// `kill-target`.
     pub program: PathBuf,
     /// Folder for the store and the lists of starts.
@@ -48,13 +48,13 @@ pub struct Settings {
     pub active_min: usize,
     /// Decides when the program is killed.
     pub seed: u64,
-    /// What the program is told, but for folder and starts.
+    /// The options of the program except the folder and the starts.
     pub target: Target,
     /// Whether the first violation ends it.
     pub stops_at_violation: bool,
 }
 
-impl Settings {
+impl KillSettings {
     /// What the promise asks for: ten kills, each with 50 starts without an answer and 500 instances in
     /// mid-activity.
     pub fn new(program: &Path, folder: &Path, instances: u32, seed: u64) -> Self {
@@ -82,8 +82,7 @@ impl Settings {
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// The kills.
+pub struct KillReport {
     pub kills: Vec<Kill>,
     /// What the checker found in the end; the violations are those of all checks.
     pub checked: Checked,
@@ -97,14 +96,14 @@ pub struct Report {
     pub repeated: usize,
 }
 
-impl Report {
+impl KillReport {
     /// Kills that hit the program at work.
     pub fn hits(&self) -> usize {
         self.kills.iter().filter(|kill| kill.is_hit).count()
     }
 }
 
-/// What the driver knows from the facts it was told.
+/// What the driver knows from the reported facts.
 #[derive(Debug, Default)]
 struct Ledger {
     /// Starts still to be sent, or to be sent again.
@@ -217,9 +216,9 @@ struct Moment {
 /// # Errors
 ///
 /// The program hangs or cannot be run, or the store cannot be read at all.
-pub fn run(settings: &Settings) -> Result<Report> {
+pub fn run(settings: &KillSettings) -> Result<KillReport> {
     let mut rng = Rng::with_seed(settings.seed);
-    let mut report = Report::default();
+    let mut report = KillReport::default();
     let mut ledger = Ledger {
         remaining: (0..settings.instances).collect(),
         ..Ledger::default()
@@ -249,7 +248,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
 }
 
 /// As many starts per run as leave enough for the runs to come.
-fn moment(settings: &Settings, ledger: &Ledger, hits: usize, rng: &mut Rng) -> Moment {
+fn moment(settings: &KillSettings, ledger: &Ledger, hits: usize, rng: &mut Rng) -> Moment {
     let is_aimed = rng.u32(..RANDOM_EVERY) != 0;
     let share = ledger.remaining.len() / (settings.rounds - hits + 1).max(2);
     let starts = if is_aimed {
@@ -265,7 +264,7 @@ fn moment(settings: &Settings, ledger: &Ledger, hits: usize, rng: &mut Rng) -> M
 }
 
 /// One run, until it is killed or, without a moment for that, has done everything.
-fn life(settings: &Settings, ledger: &mut Ledger, moment: Option<Moment>) -> Result<Option<Kill>> {
+fn life(settings: &KillSettings, ledger: &mut Ledger, moment: Option<Moment>) -> Result<Option<Kill>> {
     let starts = ledger.begin(moment.is_some());
     let life = Life::begin(command(settings, &starts)?)?;
     let mut kill = Kill::default();
@@ -341,7 +340,7 @@ fn wait(life: &Life, ledger: &mut Ledger, starts: usize, delay: Duration) -> Res
     Ok(())
 }
 
-fn command(settings: &Settings, starts: &[u32]) -> Result<std::process::Command> {
+fn command(settings: &KillSettings, starts: &[u32]) -> Result<std::process::Command> {
     let mut list = String::new();
     for job in starts {
         writeln!(list, "{job}")?;
@@ -354,7 +353,7 @@ fn command(settings: &Settings, starts: &[u32]) -> Result<std::process::Command>
 }
 
 /// All have ended: checks them; repeats the starts that did not take effect, and checks again.
-fn finish(settings: &Settings, ledger: &mut Ledger, report: &mut Report) -> Result<()> {
+fn finish(settings: &KillSettings, ledger: &mut Ledger, report: &mut KillReport) -> Result<()> {
     let folder = &settings.target.folder;
     report.lost = ledger.unknown.len();
     let first = checker::check_folder(folder, &ledger.expected(true))?;

@@ -17,7 +17,7 @@ pub mod target;
 pub mod trace;
 pub mod workload;
 
-/// Whatever keeps a driver from its work; a violation is no error, but a finding.
+/// An error that stops a driver. A violation is not an error but a finding.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// The machine's time, by which drivers measure and wait.

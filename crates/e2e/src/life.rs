@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::facts::Fact;
 
-/// A program that says nothing for so long hangs.
+/// Time without output after which a program counts as hanging.
 const QUIET_MAX: Duration = Duration::from_mins(2);
 
 /// A running program. It dies with this value.
@@ -66,7 +66,7 @@ impl Life {
         match self.facts.recv_timeout(QUIET_MAX) {
             Ok(fact) => Ok(Some(fact)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => Err(format!("the program has said nothing for {QUIET_MAX:?}").into()),
+            Err(RecvTimeoutError::Timeout) => Err(format!("the program has printed nothing for {QUIET_MAX:?}").into()),
         }
     }
 

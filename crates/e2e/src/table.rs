@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::kills::Report;
+use crate::kills::KillReport;
 
 /// One kill, and the run before it.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +24,7 @@ pub struct Kill {
     pub violations: usize,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for KillReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,

@@ -1,4 +1,4 @@
-//! How `kill-target` is told what to do.
+//! The command line of `kill-target`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -20,7 +20,7 @@ pub struct Target {
     pub hold: Option<PathBuf>,
     /// Activities that run at once.
     pub activities_max: usize,
-    /// What running activities are given when the program is told to stop.
+    /// The time that running activities get when the program is asked to stop.
     pub grace_ms: u64,
     /// Whether starts, events and waits go over HTTP to a server in front of the hub.
     pub over_http: bool,
@@ -73,7 +73,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// One that is unknown, misses its value, or is no number where it must be.
+    /// An option that is unknown, lacks its value, or is not a number where one is expected.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
         let mut target = Self::new(PathBuf::new());
         let mut args = args.into_iter();
@@ -95,7 +95,7 @@ impl Target {
                 "--activities-max" => target.activities_max = value.parse()?,
                 "--step-waves" => target.step_waves = value.parse()?,
                 "--grace-ms" => target.grace_ms = value.parse()?,
-                _ => return Err(format!("{name} is unknown").into()),
+                _ => return Err(format!("unknown option {name}").into()),
             }
         }
         if target.folder.as_os_str().is_empty() {

@@ -11,8 +11,7 @@ const CALLS: &str = "openat,write,pwrite64,fsync,fdatasync";
 
 /// A system call on a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// Its name.
+pub struct SystemCall {
     pub name: String,
     /// What its file descriptor stands for.
     pub file: String,
@@ -28,7 +27,7 @@ pub struct Call {
 
 /// What the check looked at. It is worth nothing unless all of it occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Order {
+pub struct SyncOrder {
     /// Acknowledgements.
     pub acks: usize,
     /// Of those, how many came behind writes that the one before had not come behind.
@@ -56,8 +55,8 @@ pub fn command(program: &Path, trace: &Path) -> Result<Command> {
 }
 
 /// Reads a trace of several threads (`-f`) with the files of descriptors (`-y`).
-pub fn parse(trace: &str) -> Vec<Call> {
-    let mut calls: Vec<Call> = Vec::new();
+pub fn parse(trace: &str) -> Vec<SystemCall> {
+    let mut calls: Vec<SystemCall> = Vec::new();
     let mut unfinished: BTreeMap<&str, usize> = BTreeMap::new();
     for (line, text) in trace.lines().enumerate() {
         let Some((thread, text)) = text.split_once(' ') else {
@@ -83,14 +82,14 @@ pub fn parse(trace: &str) -> Vec<Call> {
 }
 
 /// `name(5</a/file>, "text"..., 4096, 0) = 4096`, or the beginning of it.
-fn begin(text: &str, line: usize) -> Option<Call> {
+fn begin(text: &str, line: usize) -> Option<SystemCall> {
     let (name, args) = text.split_once('(')?;
     let (descriptor, rest) = args.split_once('<')?;
     if !descriptor.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let (file, rest) = rest.split_once('>')?;
-    Some(Call {
+    Some(SystemCall {
         name: name.to_owned(),
         file: file.to_owned(),
         text: rest.split('"').nth(1).unwrap_or_default().to_owned(),
@@ -105,7 +104,7 @@ fn result(text: &str) -> Option<i64> {
     result.split(' ').next()?.parse().ok()
 }
 
-impl Call {
+impl SystemCall {
     fn is_write(&self) -> bool {
         self.name == "write" || self.name == "pwrite64"
     }
@@ -129,16 +128,16 @@ impl Call {
 /// Checks that each acknowledgement, a line that begins with `acked`, came behind a completed sync of each
 /// file of the store that began behind the last write to that file (P1). Exact only for a program that has
 /// nothing else to write when it acknowledges.
-pub fn order(calls: &[Call], folder: &Path) -> Order {
+pub fn order(calls: &[SystemCall], folder: &Path) -> SyncOrder {
     let folder = folder.to_string_lossy();
-    let mut order = Order::default();
+    let mut order = SyncOrder::default();
     let mut writes_acked = 0;
     for ack in calls.iter().filter(|call| call.is_ack()) {
         order.acks += 1;
         let before = calls
             .iter()
             .filter(|call| call.begun < ack.begun && call.is_on_store(&folder));
-        let mut last_writes: BTreeMap<&str, &Call> = BTreeMap::new();
+        let mut last_writes: BTreeMap<&str, &SystemCall> = BTreeMap::new();
         let (mut writes, mut syncs) = (0, Vec::new());
         for call in before {
             if call.is_write() {
@@ -152,7 +151,8 @@ pub fn order(calls: &[Call], folder: &Path) -> Order {
         writes_acked = writes;
         (order.writes, order.syncs) = (writes, syncs.len());
         for (file, write) in last_writes {
-            let is_behind = |sync: &&&Call| sync.file == file && write.ended.is_some_and(|ended| ended < sync.begun);
+            let is_behind =
+                |sync: &&&SystemCall| sync.file == file && write.ended.is_some_and(|ended| ended < sync.begun);
             if !syncs.iter().any(|sync| is_behind(&sync)) {
                 let (ack, line, write) = (&ack.text, ack.begun + 1, write.begun + 1);
                 order.violations.push(format!(
@@ -205,7 +205,7 @@ mod tests {
                      2 pwrite64(6</s/store.db-shm>, \"x\", 1, 0) = 1\n\
                      2 write(1<pipe:[3]>, \"acked 1\\n\", 8) = 8\n";
         let order = order(&parse(trace), Path::new("/s"));
-        let wanted = Order {
+        let wanted = SyncOrder {
             acks: 1,
             acks_with_writes: 1,
             writes: 1,

@@ -28,7 +28,6 @@ const TIMER: Duration = Duration::from_millis(15);
 /// The input of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Which one.
     pub number: u32,
     /// How many waves of starts its activities last, more or less.
     pub step_waves: u64,
@@ -83,7 +82,6 @@ impl Job {
         self.number.is_multiple_of(2)
     }
 
-    /// Its start.
     pub fn start(self, client: &Client) -> Start {
         let (start, number) = (client.start(JOB, self), self.number);
         if self.has_key() {

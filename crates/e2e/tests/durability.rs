@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use taskhub_e2e::trace::{self, Order};
+use taskhub_e2e::trace::{self, SyncOrder};
 
 /// Runs the program under `strace` and reads the trace.
-fn traced(args: &[&str]) -> Order {
+fn traced(args: &[&str]) -> SyncOrder {
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path().canonicalize().unwrap().join("store");
     let file = scratch.path().join("trace");

@@ -44,8 +44,8 @@ impl<R> Default for Admission<R> {
 }
 
 impl<R> Admission<R> {
-    /// Keeps an input that adds work; whatever else comes is given back to be taken in at once, and so is a small
-    /// request that nothing is in the way of.
+    /// Keeps an input that adds work. Returns all other inputs, and small requests that need not wait, to be processed
+    /// immediately.
     pub(crate) fn offer(
         &mut self,
         partition: u16,

@@ -11,7 +11,7 @@ pub trait Clock: Send + Sync + 'static {
     /// time.
     fn now(&self) -> Timestamp;
 
-    /// How long ago some fixed moment is, by a clock that nobody can set. Absent: the machine's own is read.
+    /// Time since a fixed moment, by a clock that cannot be set. Absent: the machine's monotonic clock is used.
     fn elapsed(&self) -> Option<Duration> {
         None
     }
@@ -44,7 +44,7 @@ const SLEW: u32 = 32;
 /// done to the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Steady {
-    /// The time last told, in nanoseconds since 1970; finer than what is told, so that slow steps add up.
+    /// The last returned time in nanoseconds since 1970, finer than the returned ticks, so that slow steps add up.
     nanos: i128,
     /// The monotonic clock at that moment.
     elapsed: Duration,

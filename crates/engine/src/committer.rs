@@ -1,8 +1,8 @@
-//! The commit loop: takes what the partition threads have handed over, has the store make it durable as one
-//! group, and then lets go what waited for it (A1, A24).
+//! The commit loop: takes the batches of the partition threads, makes them durable as one group, and then releases the
+//! effects that waited for it (A1, A24).
 //!
-//! While groups queue up, effects are let go by a thread of their own, so that the next group is written
-//! meanwhile. A group that nobody waits behind is not worth the way to another thread.
+//! While groups queue up, a separate thread releases effects, so that the next group is written meanwhile. If no group
+//! waits, the commit thread releases them itself, which saves the switch to another thread.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,13 +24,13 @@ use crate::run::now;
 use crate::thread::ThreadInput;
 use crate::writing::{Failure, Ledger, Next, Told, Writing, Written};
 
-/// A group that is durable, and not done with before its effects are let go.
+/// A durable group, which is finished only after its effects are released.
 struct Ended {
     written: Written<To>,
     under_way: UnderWay,
 }
 
-/// Batches of a group, which are done with when this is dropped, however that comes.
+/// The batches of a group that is being written. Dropping this marks them as finished, even after a panic.
 struct UnderWay {
     node: Arc<Common>,
     tickets: Vec<Ticket>,
@@ -42,8 +42,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// Starts the thread that writes groups, which is one of its own because a store may block it, and the one
-/// that lets their effects go.
+/// Starts two threads: one that writes groups, which a store may block, and one that releases their effects.
 pub(crate) fn spawn(node: &Arc<Common>) -> Result<(), StoreError> {
     let (written, to_release) = channel();
     let releasing = Arc::clone(node);
@@ -51,9 +50,11 @@ pub(crate) fn spawn(node: &Arc<Common>) -> Result<(), StoreError> {
     let writing = Arc::clone(node);
     node.spawn_thread("commits", usize::MAX, move || {
         let write = || writing.runtime.block_on(commit_groups(&writing, &written));
-        // What breaks while a group is written leaves its outcome unknown (A1).
+        // After a panic during a write, the outcome of the group is unknown (A1).
         while catch_unwind(AssertUnwindSafe(write)).is_err() {
-            tracing::error!("an assertion broke while a group was written");
+            tracing::error!(
+                "an internal assertion failed while writing a group; reloading all partitions from the store"
+            );
             drop(give_up_group(&writing));
         }
     })
@@ -88,14 +89,14 @@ async fn write(node: &Arc<Common>, taken: Taken, ledger: &mut Ledger, to_release
         ReleaseOn::Here => release(node, ended),
         ReleaseOn::OtherThread => {
             if let Err(unsent) = to_release.send(ended) {
-                // The other thread is gone; the order is the same.
+                // The other thread has ended; releasing here keeps the order.
                 release(node, unsent.0);
             }
         }
     }
 }
 
-/// Offers the store what the value says, until that knows what became of the group.
+/// Makes the offers of the value to the store, until the outcome of the group is known.
 async fn offer(node: &Common, taken: Taken, ledger: &mut Ledger) -> Result<Written<To>, Failure<To>> {
     let began = now();
     let mut next = Writing::begin(taken, ledger, Duration::ZERO);
@@ -114,10 +115,11 @@ async fn offer(node: &Common, taken: Taken, ledger: &mut Ledger) -> Result<Writt
     }
 }
 
-/// Remembers how the store is doing, for those who ask the node.
+/// Records the state of the store in the node. This happens before the deadline, so that `/readyz` and admission react
+/// while the group is still being retried.
 fn note(node: &Common, error: Option<&StoreError>, has_waited: bool) {
     match error {
-        // Without that it is known already.
+        // Without a retry, the node's state has not changed.
         None if has_waited => {
             node.note_failing(false);
             if !node.is_out_of_room() {
@@ -130,9 +132,9 @@ fn note(node: &Common, error: Option<&StoreError>, has_waited: bool) {
     }
 }
 
-/// Has the memory of all hubs dropped, and tells callers what became of that which they wait for, where that is certain.
+/// Makes all hubs drop their memory, and answers the callers whose outcome is certain.
 fn fail(node: &Common, failure: Failure<To>, ledger: &mut Ledger) {
-    tracing::error!(error = %chain(&failure.error), "a group could not be made durable");
+    tracing::error!(error = %chain(&failure.error), "cannot make a group of commits durable");
     if failure.is_hopeless {
         node.note_damage(&failure.error.to_string());
     }
@@ -151,8 +153,8 @@ fn fail(node: &Common, failure: Failure<To>, ledger: &mut Ledger) {
     }
 }
 
-/// Bytes of a group that is being written. Once it is durable or lost they are not ahead of the disk any more, which
-/// threads may wait for.
+/// Bytes of a group that is being written. When the group is durable or lost, dropping this subtracts them from the
+/// bytes ahead of the disk, and wakes threads that wait for that.
 struct Ahead<'n>(&'n Common, usize);
 
 impl Drop for Ahead<'_> {
@@ -168,13 +170,15 @@ impl Drop for Ahead<'_> {
 fn release_all(node: &Arc<Common>, to_release: &Receiver<Ended>) {
     while let Ok(ended) = to_release.recv() {
         if catch_unwind(AssertUnwindSafe(|| release(node, ended))).is_err() {
-            tracing::error!("an assertion broke while the effects of a group were let go");
+            tracing::error!(
+                "an internal assertion failed while releasing the effects of a group; reloading all partitions from the store"
+            );
             node.lose_all();
         }
     }
 }
 
-/// Lets go what waited for a group. A hub that is closed by now wants nothing of it.
+/// Releases the effects that waited for a group. A hub that was closed meanwhile is skipped.
 fn release(node: &Common, ended: Ended) {
     let Ended { written, under_way } = ended;
     let _under_way = under_way;
@@ -191,7 +195,7 @@ fn release(node: &Common, ended: Ended) {
     }
 }
 
-/// Says that the effects of a group are let go, also when that breaks.
+/// Marks the release of a group's effects as finished, even after a panic.
 struct EndOfRelease<'n>(&'n Common);
 
 impl Drop for EndOfRelease<'_> {
@@ -200,7 +204,7 @@ impl Drop for EndOfRelease<'_> {
     }
 }
 
-/// Has the memory of all hubs dropped; answers what is forgotten with it.
+/// Makes all hubs drop their memory; returns the discarded batches.
 fn give_up_group(node: &Common) -> VecDeque<Batch> {
     node.failed_groups.fetch_add(1, Ordering::AcqRel);
     let hubs = node.all_hubs();

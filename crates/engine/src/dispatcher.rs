@@ -20,12 +20,12 @@ use crate::worker::{ActivityCall, Cancellation, TaskKey};
 /// Token of one hand-out of an activity; an answer with another one has no effect (R24).
 pub type Token = u64;
 
-/// What the dispatcher is told.
+/// An input of the dispatcher.
 #[derive(Debug)]
 pub enum Event {
     /// A call is open; told once when it is made, and again after each recovery.
     Offer(TaskOffer),
-    /// Nobody wants its result any more.
+    /// The result is no longer needed.
     Withdraw(TaskKey),
     /// A worker has a result.
     Done {
@@ -38,9 +38,9 @@ pub enum Event {
     },
     /// The result of the call was taken note of, durably.
     Settled(TaskKey),
-    /// The partition has lost its memory and will announce its open calls anew.
+    /// The partition has lost its memory and will announce its open calls again.
     Reset(PartitionKey),
-    /// The partition has announced all of them; what it did not name is no longer wanted.
+    /// The partition has announced all open calls; others are no longer needed.
     Announced(PartitionKey),
     /// Hand out nothing more (R206).
     Drain,
@@ -63,7 +63,7 @@ pub enum Order {
         /// The result.
         outcome: Outcome,
     },
-    /// Have the partition put down that the call is handed out again; it offers it anew then (R183).
+    /// The partition must record a further delivery of the call; then it offers the call again (R183).
     Redeliver {
         /// The call.
         key: TaskKey,
@@ -94,7 +94,7 @@ pub struct Dispatcher {
     answered: usize,
     next_token: Token,
     is_draining: bool,
-    /// Names of which calls are handed out; absent: all.
+    /// Names whose calls are dispatched; absent: all.
     offered: Option<BTreeSet<FoldedName>>,
 }
 
@@ -185,8 +185,8 @@ impl Dispatcher {
         }
     }
 
-    /// The same for a node that has only some of the functions: other calls wait, and nothing is counted
-    /// for them, until somebody has theirs (A35).
+    /// The same for a node with only some of the functions: other calls wait without counting deliveries until a worker
+    /// has their function (A35).
     #[must_use]
     pub fn offering(mut self, names: Option<BTreeSet<FoldedName>>) -> Self {
         self.offered = names;
@@ -226,7 +226,7 @@ impl Dispatcher {
         if let Some(call) = self.calls.get_mut(&offer.key) {
             call.is_confirmed = true;
             match &call.state {
-                // Those that run go on; a result that did not become durable is told again.
+                // Running calls continue; a result that did not become durable is sent again.
                 CallState::Running { .. } | CallState::Waiting(_) => return,
                 CallState::Answered(outcome) => {
                     out.push(Order::Result {
@@ -235,7 +235,7 @@ impl Dispatcher {
                     });
                     return;
                 }
-                // Not put down before the partition was read anew: said again.
+                // The partition reloaded before it recorded the delivery, so request it again.
                 CallState::Announcing { deliveries, .. } if offer.deliveries < *deliveries => {
                     out.push(Order::Redeliver {
                         key: offer.key,
@@ -266,7 +266,8 @@ impl Dispatcher {
     fn give_up(&mut self, offer: TaskOffer, deliveries: u32, out: &mut Vec<Order>) {
         let name = &offer.name;
         let message = format!(
-            "activity `{name}` was handed out {deliveries} times, and each time the process ended before it answered"
+            "activity `{name}` was delivered {deliveries} times, and each time the process ended before the activity \
+            returned"
         );
         let outcome = Outcome::Failed(Box::new(Failure::new(failure::POISON, message).non_retriable()));
         self.answered += 1;
@@ -394,7 +395,7 @@ impl Dispatcher {
                 continue;
             };
             self.names.push_back(name.clone());
-            // One that was withdrawn while it waited is no longer known, or known as another hand-out.
+            // A call that was withdrawn while it waited is unknown by now, or known as another delivery.
             let Some(call) = self.calls.get_mut(&key) else { continue };
             let deliveries = match &call.state {
                 CallState::Waiting(offer) => offer.deliveries + u32::from(offer.may_be_running),

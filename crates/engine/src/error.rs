@@ -1,4 +1,4 @@
-//! What a caller of the hub can be told besides an answer.
+//! The errors of a hub's calls.
 
 use taskhub_core::refusal::Refusal;
 use taskhub_store::Error as StoreError;
@@ -15,29 +15,28 @@ pub enum Error {
     #[error("the hub's store failed")]
     Store(#[from] StoreError),
     /// The partition lost its memory while the call was under way; whether it took effect is unknown. Call again.
-    #[error("the hub restarted its work while the call was under way; it may or may not have taken effect")]
+    #[error("the hub reloaded its state during the call; the call may or may not have taken effect")]
     Unavailable,
-    /// Work is begun anew from the store, which refused or failed a write, and the call was not begun or was taken back.
-    /// Call again.
-    #[error("the hub restarted its work before the call was done; nothing came of it")]
+    /// The hub reloads from the store after a failed write; the call was not begun or was undone. Call again.
+    #[error("the hub reloaded its state before the call was processed; the call had no effect")]
     Displaced,
     /// Not durable within the time allowed; whether it takes effect is unknown (R191).
-    #[error("the store did not answer the call in time; it may or may not take effect")]
+    #[error("the store did not confirm the call in time; the call may or may not take effect")]
     TimedOut,
     /// Too much is waiting already (P8).
-    #[error("the hub has {waiting} requests waiting and takes no more for the moment")]
+    #[error("the hub has {waiting} waiting requests and temporarily accepts no more")]
     Overloaded {
         /// Requests in the queue.
         waiting: usize,
     },
     /// As many hubs are open as may be (P8).
-    #[error("{open} hubs are open here, and no more are opened; stop using one and restart, or raise the limit")]
+    #[error("{open} hubs are open, which is the limit; restart without using one of them, or raise the limit")]
     TooManyHubs {
         /// How many.
         open: usize,
     },
     /// The hub is shutting down or has shut down.
-    #[error("the hub is stopped")]
+    #[error("the hub has stopped")]
     Stopped,
 }
 

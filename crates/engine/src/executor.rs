@@ -52,7 +52,7 @@ impl std::fmt::Debug for Adopted {
     }
 }
 
-/// What a hub is told on one of the threads.
+/// An input of a hub on one of the threads.
 #[derive(Debug)]
 pub(crate) enum HubInput {
     /// Something for one of its partitions.
@@ -61,9 +61,9 @@ pub(crate) enum HubInput {
     Adopt(Box<Adopted>),
     /// These are its first outputs; told once every partition of the hub is served.
     Begin(u16, Vec<Output<To>>),
-    /// Drop all partitions and say so.
+    /// Drop all partitions, then confirm.
     Drop(oneshot::Sender<()>),
-    /// Drop this partition and say so. Messages to it are kept until it is served again.
+    /// Drop this partition, then confirm. Messages to it are kept until it is served again.
     DropOne(u16, oneshot::Sender<()>),
     /// End this round, then give the partitions back.
     Drain(oneshot::Sender<Vec<Lease>>),
@@ -101,11 +101,11 @@ pub(crate) struct Executor {
     free: Vec<Release>,
     loads: BTreeMap<u16, Vec<InstanceId>>,
     out: Vec<Output<To>>,
-    /// Messages to partitions that are read anew while others go on.
+    /// Messages to partitions that reload while others continue.
     away: BTreeMap<u16, Vec<Input<To>>>,
     draining: Option<oneshot::Sender<Vec<Lease>>>,
-    /// The store is full, and no work is done meanwhile (A43). What is left undone is found again when the
-    /// partitions are read anew, once there is room.
+    /// The store is full, so no work is done (A43). Unfinished work is found again when the partitions reload after
+    /// space is free.
     has_no_room: bool,
     /// What is done now, to tell what breaks.
     doing: Doing,
@@ -144,9 +144,9 @@ impl Executor {
         }
     }
 
-    /// An assertion broke: the memory of the partition that was worked on is worth nothing any more, and it is read anew. What it
-    /// made before is as good as what it handed over in earlier rounds. Where it is not known which partition that was, it
-    /// is all of them. Answers what is read anew.
+    /// An assertion failed: the memory of the current partition is invalid, so it must reload. Its earlier commits are
+    /// as valid as those of earlier rounds. If the partition is unknown, all of them must reload. Returns the
+    /// partitions to reload.
     pub(crate) fn give_up_memory(&mut self, panic: &(dyn Any + Send)) -> Scope {
         let what = text_of(panic).to_owned();
         let (index, instance) = match std::mem::replace(&mut self.doing, Doing::Own) {
@@ -164,7 +164,7 @@ impl Executor {
         self.pulse.end_all();
         // What it was about to say is not whole.
         self.out.clear();
-        tracing::error!(hub = %self.shared.hub, partition = index, ?instance, what, "an assertion broke");
+        tracing::error!(hub = %self.shared.hub, partition = index, ?instance, what, "an internal assertion failed; reloading the partition from the store");
         let scope = if let Some(index) = index {
             self.drop_one(index);
             Scope::one(index)
@@ -175,7 +175,7 @@ impl Executor {
         };
         self.shared.blame(Broken {
             instance,
-            what: format!("an assertion broke: {what}"),
+            what: format!("an internal assertion failed: {what}"),
             by: BrokenBy::Running,
         });
         self.shared.lose(scope.clone());
@@ -241,7 +241,7 @@ impl Executor {
                 let partition = adopted.partition;
                 let index = partition.key().index;
                 self.partitions.insert(index, partition);
-                // They come before anything that is said from now on.
+                // They must come before all later messages.
                 for message in self.away.remove(&index).unwrap_or_default() {
                     self.step(index, message);
                 }
@@ -276,7 +276,7 @@ impl Executor {
     fn admit(&mut self) {
         let shared = Arc::clone(&self.shared);
         let limits = shared.node.group.limits();
-        // While there are no partitions, nothing would come of it.
+        // Without partitions this would have no effect.
         while !self.partitions.is_empty()
             && let Some((index, input)) = self.admission.next(shared.node.clock.now(), limits, |ahead| {
                 shared.node.group.is_ahead(ahead)
@@ -291,7 +291,7 @@ impl Executor {
             return;
         }
         if !self.partitions.contains_key(&index) {
-            // Other inputs for a partition that is being read anew mean nothing; whoever sent them hears of it.
+            // Other inputs for a reloading partition are dropped, which notifies their senders.
             if let Some(kept) = self.away.get_mut(&index)
                 && matches!(input, Input::Message { .. })
             {
@@ -308,7 +308,7 @@ impl Executor {
         self.with(index, true, |partition, out| partition.step(input, now, out));
     }
 
-    /// Has a partition do something, and does what it then wants done.
+    /// Runs a function on a partition, then carries out its outputs.
     fn with(&mut self, index: u16, is_about_one: bool, work: impl FnOnce(&mut Partition<To>, &mut Vec<Output<To>>)) {
         self.doing = Doing::Partition(index, is_about_one);
         if let Some(partition) = self.partitions.get_mut(&index) {
@@ -339,7 +339,7 @@ impl Executor {
     }
 
     fn run_turns(&mut self) {
-        // What waits for nothing does not wait for user code either.
+        // Effects that wait for no commit must not wait for user code either.
         self.release_free();
         for _ in 0..ROUND_PASSES_MAX {
             self.deliver_local();
@@ -355,7 +355,7 @@ impl Executor {
         }
     }
 
-    /// Has the turns run that are ready now in a partition, some at a time. False once the disk is too far behind.
+    /// Runs the turns that are ready now in a partition, some at a time. Returns false when the disk is too far behind.
     fn begin_turns(&mut self, index: u16) -> bool {
         let ready = self.partitions.get(&index).map_or(0, Partition::ready);
         for _ in 0..ready.div_ceil(TURNS_AT_ONCE) {
@@ -368,7 +368,7 @@ impl Executor {
         true
     }
 
-    /// Gives memory back also when only reads brought it in, and reads what waits for room.
+    /// Evicts instances even if only reads loaded them, and loads instances that wait for memory.
     fn balance(&mut self) {
         for index in self.partitions_that(Partition::needs_balance) {
             let now = self.shared.node.clock.now();
@@ -376,8 +376,13 @@ impl Executor {
         }
     }
 
-    /// Does what a partition wants done. What the worker does comes last: turns run here and now, after the commits made before
-    /// them, and their answers are further inputs; and what breaks in the worker loses nothing that the partition has said.
+    /// Carries out the outputs of one step of a partition. Two things decide the order. Everything except user code
+    /// comes first: the commits of the step must be in the batch before a turn runs, because the answer of the turn is
+    /// a further input, which makes later commits; and if user code panics or blocks, no output of the step is lost.
+    /// Commits are pushed before the effects that wait for them, because both travel in one batch and the committer
+    /// releases an effect only together with, or after, the group that has its commit. Turns and messages between
+    /// partitions of this node do not wait: they may run ahead of the disk, because if their cause is lost the memory
+    /// of all partitions that could have seen it is dropped too.
     fn carry_out(&mut self, index: u16) {
         let mut for_worker = Vec::new();
         for output in std::mem::take(&mut self.out) {
@@ -519,7 +524,7 @@ impl Executor {
                     events,
                 },
                 Err(error) => {
-                    let reason = format!("its history cannot be read: {error}");
+                    let reason = format!("cannot read its history: {error}");
                     Input::Turned {
                         instance,
                         fence,
@@ -541,13 +546,14 @@ impl Executor {
         self.pulse.hand_over(&self.shared);
     }
 
-    /// A live future of a dropped partition knows things that may never have happened (A22). What users hold in it may break
-    /// while it is dropped; that is no reason to end the thread.
+    /// A live future of a dropped partition may know events that never became durable (A22), so it is dropped too. A
+    /// destructor in it may panic, which must not end the thread.
     fn forget(&mut self, partition: &Partition<To>) {
         let forgotten = catch_unwind(AssertUnwindSafe(|| self.worker.forget(partition.key())));
         if let Err(panic) = forgotten {
             let what = text_of(panic.as_ref());
-            tracing::error!(partition = %partition.key(), what, "what an orchestrator held broke while it was dropped");
+            tracing::error!(partition = %partition.key(), what, "a value held by an orchestrator panicked while being \
+                dropped");
         }
     }
 
@@ -618,9 +624,9 @@ async fn load(shared: Arc<Shared>, index: u16, epoch: Epoch, instances: Vec<Inst
     }
 }
 
-/// Reads again and again while the store is merely out of reach: what waits for the answer, results of
-/// activities among it, must not be dropped for that. `None` once nobody waits any more, because the hub is
-/// closed or the partition is read anew.
+/// Retries a read while the store is only unreachable, because the inputs that wait for it, such as results of
+/// activities, must not be lost. Returns `None` when no one waits any more, because the hub is closed or the partition
+/// reloads.
 async fn read<T, F: Future<Output = Result<T, StoreError>>>(
     shared: &Shared,
     index: u16,
@@ -631,7 +637,7 @@ async fn read<T, F: Future<Output = Result<T, StoreError>>>(
     loop {
         match read().await {
             Err(error @ (StoreError::Unavailable { .. } | StoreError::Unknown { .. })) => {
-                tracing::warn!(hub = %shared.hub, error = %chain(&error), "a read failed; trying again");
+                tracing::warn!(hub = %shared.hub, error = %chain(&error), "a read from the store failed; retrying");
             }
             result => return Some(result),
         }

@@ -1,5 +1,5 @@
-//! Bugs put in on purpose, one at a time, so that tests show that the checkers find them (feature `flaws`).
-//! Without the feature none of them can be switched on.
+//! Planted bugs, one at a time, with which tests prove that the checkers find them (feature `flaws`). Without the
+//! feature they cannot be enabled.
 
 /// A bug that a decision guards against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub enum Flaw {
     TerminateWaitsForTurn,
     /// Messages to other instances are handed over in memory only (against A29).
     MessagesSkipOutbox,
-    /// What was recovered is taken in again when it is told again (against A29).
+    /// A recovered message is processed again when it is delivered again (against A29).
     RepetitionsPass,
     /// The receipt of a message does not remove it from the outbox (against A29).
     ReceiptKeepsMessage,

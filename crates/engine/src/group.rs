@@ -1,5 +1,6 @@
-//! Group commit as a value: what partitions hand over gathers in order, and goes into groups while the store writes the one
-//! before. Nothing here waits, locks or knows a thread: [`OpenGroup`](crate::open_group) does, and the simulator drives the same value.
+//! Group commit as a value: the batches of partitions are collected in order, and form the next group while the store
+//! writes the previous one. This module neither waits, locks nor uses threads; [`OpenGroup`](crate::open_group) does,
+//! and the simulator drives the same value.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use crate::io::Reply;
 /// Most commits in one group, so that filling the next overlaps with writing this one (A34).
 pub const GROUP_COMMITS_MAX: usize = 2048;
 
-/// Bytes that a group takes beyond its first batch, and at which a batch is handed over, unless said otherwise: about
-/// what a disk takes in the time of some syncs. A single commit may be larger.
+/// Default number of bytes that a group takes beyond its first batch, and at which a batch is handed over: about what a
+/// disk writes in the time of a few syncs. A single commit may be larger.
 pub const GROUP_BYTES_MAX: usize = 8 << 20;
-/// Bytes of commits ahead of the disk above which nothing is begun, unless said otherwise.
+/// Default number of bytes of commits ahead of the disk above which nothing new begins.
 pub(crate) const AHEAD_BYTES_MAX: usize = 64 << 20;
 
-/// What one round of a partition thread hands over of a hub: commits in causal order, and what waits for them. Callers are
-/// answered at addresses of type `A`.
+/// The commits of one hub from one round of a partition thread, in causal order, and the effects that wait for them.
+/// Callers are answered at addresses of type `A`.
 #[derive(Debug)]
 pub struct Batch<A> {
     /// Number of the hub.
@@ -30,16 +31,16 @@ pub struct Batch<A> {
     releases: Vec<Release<A>>,
     commits: usize,
     bytes: usize,
-    /// Number of the batch, once it is handed over.
+    /// Number of the batch, assigned when it is handed over.
     number: u64,
 }
 
-/// An effect that is let go once everything handed over before it is durable (A36).
+/// An effect that is released when everything handed over before it is durable (A36).
 #[derive(Debug)]
 pub enum Release<A> {
     /// The answer to a caller, and the commit that it waits for.
     Reply(A, Reply, At),
-    /// Something for the dispatcher.
+    /// An event for the dispatcher.
     Task(Event),
 }
 
@@ -55,7 +56,7 @@ pub struct At {
 }
 
 impl<A> Batch<A> {
-    /// Nothing yet of a hub.
+    /// An empty batch of a hub.
     pub fn new(hub: u32) -> Self {
         Self {
             hub,
@@ -71,13 +72,13 @@ impl<A> Batch<A> {
         (self.hub, self.number)
     }
 
-    /// What there is, and nothing stays.
+    /// Takes the contents and leaves an empty batch.
     pub fn take(&mut self) -> Self {
         let nothing = Self::new(self.hub);
         std::mem::replace(self, nothing)
     }
 
-    /// Adds a commit behind those of its partition.
+    /// Adds a commit after the earlier ones of its partition.
     pub fn push(&mut self, partition: &PartitionKey, epoch: Epoch, seq: Seq, commit: Commit) {
         self.commits += 1;
         self.bytes += commit.size();
@@ -96,22 +97,22 @@ impl<A> Batch<A> {
         });
     }
 
-    /// Has an effect wait for everything that is in it.
+    /// Makes an effect wait for everything in the batch.
     pub fn hold(&mut self, release: Release<A>) {
         self.releases.push(release);
     }
 
-    /// Bytes of its commits, about.
+    /// Approximate bytes of its commits.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether there is nothing to hand over.
+    /// Whether the batch is empty.
     pub fn is_empty(&self) -> bool {
         self.sections.is_empty() && self.releases.is_empty()
     }
 
-    /// Gives it up before any store has seen it; answers the callers who wait for a commit in it, of which nothing comes.
+    /// Discards the batch before a store has seen it; returns the callers whose commits thereby have no effect.
     pub fn turn_away(self) -> Vec<A> {
         let Self { sections, releases, .. } = self;
         let has = |at: &At| {
@@ -132,53 +133,54 @@ impl<A> Batch<A> {
     }
 }
 
-/// How much goes together, and how much runs ahead of the disk.
+/// Limits of a group and of the commits ahead of the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Most commits in one group, unless a single batch has more.
     pub commits_max: usize,
-    /// A group takes so many bytes more than its first batch; a batch is handed over once it is as large as that.
+    /// Bytes that a group takes beyond its first batch; a batch is handed over when it reaches this size.
     pub group_max: usize,
-    /// Above so many bytes ahead of the disk no turn is begun and nothing new is taken in.
+    /// Bytes ahead of the disk above which no turn begins and no new work is accepted.
     pub ahead_max: usize,
 }
 
-/// A batch that was handed over: its hub, and a number that grows.
+/// Identifies a batch that was handed over: its hub and an increasing number.
 pub type Ticket = (u32, u64);
 
-/// What becomes of a batch that is handed over.
+/// The result of handing a batch over.
 #[derive(Debug)]
 pub enum HandedOver<A> {
-    /// It waits to be written; so many bytes more are ahead of the disk.
+    /// The batch waits to be written, and adds this many bytes to those ahead of the disk.
     Waiting(usize),
-    /// It was made on top of a group that failed. These callers wait for a commit in it, of which nothing comes.
+    /// The batch builds on a group that failed, so it is discarded. The commits of these callers have no effect.
     TurnedAway(Vec<A>),
-    /// Its hub, or the node, is closed, and everybody has been told.
+    /// Its hub or the node is closed, and all callers have been notified.
     Closed,
 }
 
-/// Whether the effects of a group are let go by the thread that wrote it.
+/// The thread that releases the effects of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseOn {
-    /// By the same thread: nobody waits behind it.
+    /// The thread that wrote it, because no other group waits.
     Here,
-    /// By another one, so that the next group is written meanwhile, and in the order of the groups.
+    /// Another thread, in the order of the groups, so that the next group is written meanwhile.
     OtherThread,
 }
 
-/// Batches that are handed over, from there until they are done with.
+/// All batches from the time they are handed over until they are finished.
 #[derive(Debug)]
 pub struct Gathering<A> {
     limits: Limits,
     waiting: VecDeque<Batch<A>>,
-    /// Hubs whose memory is not dropped since a group has failed: what was made on top of it must not become durable (R188).
+    /// Hubs that have not dropped their memory since a group failed: their batches build on the failed group, so they
+    /// must not become durable (R188).
     refused: BTreeSet<u32>,
     /// Hubs that are open.
     open: BTreeSet<u32>,
-    /// Batches that are handed over and not done with: neither let go nor lost.
+    /// Batches that are handed over, but neither released nor lost.
     under_way: BTreeSet<Ticket>,
     next_ticket: u64,
-    /// Groups that are written, and whose effects are not let go yet.
+    /// Groups that are written, but whose effects are not released yet.
     releasing: usize,
     is_closed: bool,
 }
@@ -190,28 +192,28 @@ pub struct Taken<A> {
     /// The hub of each section.
     pub(crate) hubs: Vec<u32>,
     pub(crate) bytes: usize,
-    /// What waits for it, by batches and their hubs.
+    /// The effects that wait for it, by batch, with the number of the hub.
     pub(crate) releases: Vec<(u32, Vec<Release<A>>)>,
     pub(crate) tickets: Vec<Ticket>,
 }
 
 impl<A> Taken<A> {
-    /// What the store is to make durable, whole or not at all.
+    /// The group for the store, which becomes durable as a whole or not at all.
     pub fn group(&self) -> &Arc<Group> {
         &self.group
     }
 
-    /// Bytes of its commits, about.
+    /// Approximate bytes of its commits.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The batches in it, which [`Gathering::end`] wants to hear of once they are done with.
+    /// The batches in it; pass them to [`Gathering::end`] when they are finished.
     pub fn tickets(&self) -> &[Ticket] {
         &self.tickets
     }
 
-    /// The last commit in it of each partition.
+    /// The last commit of each partition in it.
     pub(crate) fn upto(&self) -> Vec<At> {
         let mut upto: BTreeMap<(u32, u16), Seq> = BTreeMap::new();
         for (hub, section) in self.hubs.iter().zip(&self.group.sections) {
@@ -224,7 +226,7 @@ impl<A> Taken<A> {
 }
 
 impl<A> Gathering<A> {
-    /// Nothing yet, and no hub.
+    /// Without batches and hubs.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -238,7 +240,7 @@ impl<A> Gathering<A> {
         }
     }
 
-    /// Takes a batch behind those before it.
+    /// Appends a batch.
     pub fn hand_over(&mut self, mut batch: Batch<A>) -> HandedOver<A> {
         if self.is_closed || !self.open.contains(&batch.hub) {
             return HandedOver::Closed;
@@ -265,7 +267,7 @@ impl<A> Gathering<A> {
         self.refused.remove(&hub);
     }
 
-    /// Accepts batches of a hub again, once no memory of it is left that the failed group was part of.
+    /// Accepts batches of a hub again, after it has dropped the memory that built on the failed group.
     pub fn accept(&mut self, hub: u32) {
         self.refused.remove(&hub);
     }
@@ -275,7 +277,7 @@ impl<A> Gathering<A> {
         self.waiting.is_empty()
     }
 
-    /// Takes the batches that go into the next group: the first, and those behind it as far as the limits allow.
+    /// Takes the batches of the next group: the first one, and the following ones within the limits.
     pub fn take(&mut self) -> Option<Taken<A>> {
         let first = self.waiting.pop_front()?;
         // Behind one that is large there is room for small ones.
@@ -305,8 +307,8 @@ impl<A> Gathering<A> {
         })
     }
 
-    /// A group has failed: answers what is not written, which is thrown away, and turns away what these hubs still hand
-    /// over until the memory it comes from is dropped (A1).
+    /// Called after a group has failed: discards and returns all unwritten batches, and refuses further batches of
+    /// these hubs until they have dropped the memory that builds on the failed group (A1).
     pub fn discard(&mut self, hubs: impl IntoIterator<Item = u32>) -> VecDeque<Batch<A>> {
         self.refused.extend(hubs);
         let discarded = std::mem::take(&mut self.waiting);
@@ -316,7 +318,8 @@ impl<A> Gathering<A> {
         discarded
     }
 
-    /// A group is written, and its effects are let go next, behind those of the groups before it.
+    /// Called when a group is written, before its effects are released; returns which thread must release them, so that
+    /// the effects of all groups are released in order.
     pub fn begin_release(&mut self) -> ReleaseOn {
         self.releasing += 1;
         if self.releasing > 1 || !self.waiting.is_empty() {
@@ -326,29 +329,29 @@ impl<A> Gathering<A> {
         }
     }
 
-    /// The effects of a group are let go.
+    /// Called when the effects of a group are released.
     pub fn end_release(&mut self) {
         self.releasing -= 1;
     }
 
-    /// These batches are done with.
+    /// Marks these batches as finished.
     pub fn end(&mut self, tickets: &[Ticket]) {
         for ticket in tickets {
             self.under_way.remove(ticket);
         }
     }
 
-    /// Number of the next batch: those below it are handed over.
+    /// Number of the next batch; all lower numbers are handed over.
     pub fn next_ticket(&self) -> u64 {
         self.next_ticket
     }
 
-    /// Whether everything that a hub handed over below this number is done with. What comes later is not waited for.
+    /// Whether all batches of a hub below this number are finished. Later batches do not count.
     pub fn is_flushed(&self, hub: u32, upto: u64) -> bool {
         self.under_way.range((hub, 0)..(hub, upto)).next().is_none()
     }
 
-    /// Takes nothing more.
+    /// Accepts no more batches.
     pub fn close(&mut self) {
         self.is_closed = true;
     }

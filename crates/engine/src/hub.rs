@@ -37,7 +37,7 @@ pub use taskhub_store::HistoryRange;
 /// A read not answered within this time answers "timed out"; what would change something and is not begun within it is
 /// taken back (R191).
 pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(30);
-/// Pauses between attempts to wait on a hub whose partitions are being read anew.
+/// Pause between attempts to wait on a hub whose partitions are reloading.
 pub(crate) const WAIT_PAUSE_MIN: Duration = Duration::from_millis(10);
 pub(crate) const WAIT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Requests that may wait for an answer; more are refused at once (P8).
@@ -69,9 +69,9 @@ pub struct Options {
     pub group_bytes_max: usize,
     /// A turn that takes longer costs its thread (A33; of the node).
     pub turn_limit: Duration,
-    /// How long the lease of the node lasts where others have the same store open (of the node): it beats five times as often, and
-    /// takes a hub only when no living node has it. Until then it stands by: it tells what is stored, and changes nothing. Absent:
-    /// nobody else has the store, so that whoever had a hub before is gone.
+    /// Duration of the node's lease if other nodes use the same store (a setting of the node). The node renews it five
+    /// times as often, and takes a hub only if no living node has it. Until then it stands by: it answers reads and
+    /// changes nothing. Absent: no other node uses the store, so earlier owners of a hub are dead.
     pub lease: Option<Duration>,
     /// Where the time comes from (of the node). It may be set back and forth: the hub goes by the steady time that is made of it.
     pub clock: Arc<dyn Clock>,
@@ -204,16 +204,16 @@ impl Claim {
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
     node: Node,
-    /// The node is nobody else's, and is stopped with the hub.
+    /// The node belongs to this hub alone, and stops with it.
     owns_node: bool,
 }
 
 impl Hub {
-    /// Opens a hub on a store, and creates it there if need be.
+    /// Opens a hub on a store, creating it if necessary.
     ///
     /// # Errors
     ///
-    /// Whatever the store says.
+    /// An error of the store.
     ///
     /// # Panics
     ///
@@ -303,11 +303,11 @@ impl Hub {
             .await
     }
 
-    /// The status record of an instance, absent if there is none (R12).
+    /// The status record of an instance; `None` if it does not exist (R12).
     ///
     /// # Errors
     ///
-    /// As all calls: the store failed, the hub is stopped or overloaded.
+    /// As all calls: the store failed, the hub has stopped or overloaded.
     pub async fn info(&self, instance: &InstanceId) -> Result<Option<InstanceInfo>, Error> {
         let info = match self.read(instance, Request::Info, Some(CALL_DEADLINE)).await? {
             Some(info) => info,
@@ -316,15 +316,15 @@ impl Hub {
         Ok(info.map(|info| self.with_reason(info)))
     }
 
-    /// Says of an instance whose orchestrator does not run here that it waits for that (R164). That is no part of what
-    /// is stored: the next process may have the function.
+    /// Adds to the status of an instance that no worker here has its orchestrator (R164). This is not stored, because
+    /// the next process may have the function.
     fn with_reason(&self, mut info: InstanceInfo) -> InstanceInfo {
         let is_idle = info.status.is_terminal() || info.status == RuntimeStatus::Suspended;
         if !is_idle && info.stalled.is_none() && !self.shared.orchestrators_offered.has(&info.name) {
             info.stalled = Some(Box::new(Stall {
                 since: info.updated_at,
                 reason: format!(
-                    "nobody here runs the orchestrator `{}`; it waits until somebody does",
+                    "no worker has the orchestrator `{}`; the instance waits until one does",
                     info.name
                 ),
                 attempts: 0,
@@ -333,7 +333,7 @@ impl Hub {
         info
     }
 
-    /// All that is stored of an instance but its history; absent if there is no such instance.
+    /// The stored state of an instance without its history; `None` if it does not exist.
     ///
     /// # Errors
     ///
@@ -349,7 +349,7 @@ impl Hub {
         }
     }
 
-    /// The history of an instance's current execution, absent if there is no such instance.
+    /// The history of an instance's current execution; `None` if the instance does not exist.
     ///
     /// # Errors
     ///
@@ -503,7 +503,7 @@ impl Hub {
             if stored.as_ref().is_none_or(|state| wait.is_met(state)) {
                 break stored.map(|state| state.info);
             }
-            // The partitions are being read anew, or cannot be for the moment.
+            // The partitions are reloading, or cannot reload at the moment.
             sleep(pause).await;
             pause = WAIT_PAUSE_MAX.min(pause * 2);
         };
@@ -551,7 +551,7 @@ impl Hub {
         Ok(drained?)
     }
 
-    /// Whether it was told to stop.
+    /// Whether it is stopping or has stopped.
     pub fn is_stopping(&self) -> bool {
         self.shared.is_stopping()
     }
@@ -560,7 +560,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// Whatever the store says; the hub is stopped even so.
+    /// An error of the store; the hub has stopped anyway.
     pub async fn delete(&self) -> Result<(), Error> {
         self.stop(Duration::ZERO).await?;
         let name = self.shared.hub.clone();
@@ -602,7 +602,7 @@ impl Hub {
         self.shared.node.is_failing().then_some(Trouble::Failing)
     }
 
-    /// How often the memory of the partitions was dropped and read anew.
+    /// The number of reloads of partitions.
     pub fn reloads(&self) -> u64 {
         self.shared.reloads.load(Ordering::Acquire)
     }
@@ -651,8 +651,8 @@ impl Hub {
         }
     }
 
-    /// The state as the store has it. While partitions have no memory, nothing that was acknowledged is
-    /// anywhere else, so reads go on whatever keeps the partitions from being claimed (A43).
+    /// The state in the store. While partitions have no memory, everything acknowledged is in the store, so reads work
+    /// even if the partitions cannot be claimed (A43).
     async fn stored(&self, instance: &InstanceId) -> Result<Option<InstanceState>, Error> {
         let partition = self.shared.partition(self.shared.partition_of(instance));
         let states = self
@@ -683,7 +683,7 @@ impl Hub {
             }
             .into());
         }
-        // A wait may last for ever, so it is no sign of overload.
+        // A wait may last forever, so it does not count as overload.
         let is_counted = !matches!(request, Request::Wait(_));
         let waiting = self
             .shared
@@ -770,7 +770,7 @@ impl Pending {
         self.claim.as_ref().is_some_and(|claim| claim.take(TAKEN_BACK))
     }
 
-    /// Whether nothing came of it, if nobody answers it any more.
+    /// Whether the request had no effect, if it is no longer answered.
     fn came_to_nothing(&self) -> bool {
         self.claim
             .as_ref()
@@ -786,7 +786,7 @@ impl Drop for Pending {
     }
 }
 
-/// Finds the hub in the store, or creates it; answers its number of partitions.
+/// Finds or creates the hub in the store; returns its number of partitions.
 async fn open_hub(node: &Common, name: &HubName, options: &Options) -> Result<u16, Error> {
     let store = &node.store;
     let find = |hubs: Vec<taskhub_store::HubInfo>| hubs.into_iter().find(|hub| hub.name == *name);

@@ -15,7 +15,7 @@ use taskhub_store::ExecutionKey;
 
 use crate::worker::{TaskKey, TurnItem, TurnOutcome};
 
-/// What a partition is told.
+/// An input of a partition.
 #[derive(Debug)]
 pub enum Input<R> {
     /// A client wants something of an instance.
@@ -27,7 +27,8 @@ pub enum Input<R> {
         /// Where the answer goes.
         to: R,
     },
-    /// Another partition says something to an instance (A29). What the partition has recovered may be told again.
+    /// A message from another partition to an instance (A29). A message that the partition has recovered may be
+    /// delivered again.
     Message {
         /// The outbox item's place.
         at: OutboxRef,
@@ -191,7 +192,7 @@ impl Request {
         self.added_bytes().is_some()
     }
 
-    /// Whether it may change something, and is no purge, which is asked for again while the store is full (A43).
+    /// Whether it may change something and is not a purge, which is retried while the store is full (A43).
     pub(crate) fn is_change(&self) -> bool {
         match self {
             Self::Start(_)
@@ -245,7 +246,7 @@ pub enum Reply {
         /// The rows.
         rows: u64,
     },
-    /// The status record; absent if there is no such instance.
+    /// The status record; `None` if the instance does not exist.
     Info(Option<Box<InstanceInfo>>),
     /// Refused; nothing changed.
     Refused(Refusal),
@@ -294,7 +295,7 @@ pub enum Output<R> {
         /// The call.
         offer: TaskOffer,
     },
-    /// Nobody wants the result of this call any more.
+    /// The result of this call is no longer needed.
     Withdraw {
         /// After this commit.
         seq: Seq,

@@ -39,7 +39,7 @@ const SAFE: (u32, u32) = (11, 15);
 #[derive(Clone, Debug)]
 pub struct Node(Arc<Handle>);
 
-/// Ends the node when nobody has it any more.
+/// Ends the node when its last user is dropped.
 struct Handle(Arc<Common>);
 
 impl std::fmt::Debug for Handle {
@@ -75,7 +75,7 @@ pub(crate) struct Common {
     is_full: AtomicBool,
     /// The last group did not become durable, nor anything since.
     is_failing: AtomicBool,
-    /// What is wrong with the file of the store, because of which nothing that adds work is done any more.
+    /// Damage of the store's file because of which no new work is accepted.
     damage: OnceLock<String>,
     /// Purges under way.
     pub(crate) purges: AtomicUsize,
@@ -94,7 +94,7 @@ pub(crate) struct Common {
 }
 
 impl Node {
-    /// Begins a node. Of the options it takes those that are said to be the node's.
+    /// Starts a node. Uses only the options that are marked as those of the node.
     ///
     /// # Errors
     ///
@@ -145,11 +145,11 @@ impl Node {
         Ok(node)
     }
 
-    /// Opens a hub, and creates it in the store if need be. What the options say of the node is not looked at.
+    /// Opens a hub, creating it in the store if necessary. Ignores the options of the node.
     ///
     /// # Errors
     ///
-    /// Whatever the store says.
+    /// An error of the store.
     pub async fn open(&self, name: HubName, options: Options, functions: Arc<dyn Functions>) -> Result<Hub, Error> {
         Hub::open_on(self.clone(), name, options, functions).await
     }
@@ -189,7 +189,7 @@ async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
     }
 }
 
-/// Renews the lease of a node until it is closed. One that finds its lease over goes on as a new node.
+/// Renews the lease of a node until the node is closed. A node whose lease has expired continues as a new node.
 async fn beat(node: Weak<Common>, lasts: Duration) {
     loop {
         sleep(lasts / BEATS).await;
@@ -204,7 +204,7 @@ async fn beat(node: Weak<Common>, lasts: Duration) {
             Ok(_) if node.note_lease(sent) => node.lose_all(),
             Ok(_) => {}
             Err(StoreError::LeaseOver { .. }) => node.begin_anew(),
-            Err(error) => tracing::warn!(error = %chain(&error), "the lease of this node could not be renewed"),
+            Err(error) => tracing::warn!(error = %chain(&error), "cannot renew the lease of this node"),
         }
     }
 }
@@ -220,7 +220,7 @@ impl Common {
         let claim = Claim::new(self.id(), partitions, self.clock.now());
         match self.lease {
             Some(lasts) => Claim { lasts, ..claim },
-            // Whoever has a partition is gone.
+            // The previous owner of a partition is dead.
             None => claim.steal(),
         }
     }
@@ -240,7 +240,7 @@ impl Common {
         had_lapsed
     }
 
-    /// Has all hubs begin anew from the store.
+    /// Makes all hubs reload from the store.
     pub(crate) fn lose_all(&self) {
         for hub in self.all_hubs() {
             hub.lose(Scope::All);
@@ -254,7 +254,7 @@ impl Common {
 
     /// The lease is over: what it owned may be another node's, so its memory is worth nothing.
     fn begin_anew(&self) {
-        tracing::warn!(node = %self.id().0, "the lease of this node is over; it begins anew");
+        tracing::warn!(node = %self.id().0, "the lease of this node has expired; continuing as a new node");
         if let Ok(id) = getrandom::u64() {
             self.id.store(id, Ordering::Release);
         }
@@ -316,8 +316,7 @@ impl Common {
         Ok(link)
     }
 
-    /// Leaves a thread to what it is stuck in, and has a fresh one in its place. What was in its queue is dropped, which tells
-    /// whoever waits.
+    /// Abandons a blocked thread and starts a new one in its place. Its queue is dropped, which notifies the waiters.
     pub(crate) fn replace_thread(&self, number: usize) -> Result<(), StoreError> {
         let fresh = self.serve(number)?;
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
@@ -342,7 +341,7 @@ impl Common {
         }
     }
 
-    /// The one place below the library that spawns tasks which nobody waits for.
+    /// The only place below the library that spawns detached tasks.
     #[expect(clippy::disallowed_methods, reason = "the shell's door to the runtime")]
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
@@ -371,9 +370,9 @@ impl Common {
         let was_full = self.is_full.swap(is_full, Ordering::AcqRel);
         if is_full && !was_full {
             let error = StoreError::Full;
-            tracing::error!(%error, "new work is refused until there is room");
+            tracing::error!(%error, "refusing new work until the store has free space");
         } else if was_full && !is_full {
-            tracing::info!("the store has room again");
+            tracing::info!("the store has free space again");
         }
     }
 
@@ -397,13 +396,13 @@ impl Common {
         if self.damage.set(what.to_owned()).is_ok() {
             tracing::error!(
                 what,
-                "store-corrupt: the file of the store is damaged where new work has to be written; its hubs answer reads, and \
-                 do no work until the store is repaired and opened again; see `taskhub errors store-corrupt`"
+                "store-corrupt: the store's file is damaged where new work must be written; its hubs only answer \
+                reads until the store is repaired and reopened; see `taskhub errors store-corrupt`"
             );
         }
     }
 
-    /// What is wrong with the file of the store, because of which nothing that adds work is done any more.
+    /// Damage of the store's file because of which no new work is accepted.
     pub(crate) fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
     }

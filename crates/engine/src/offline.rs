@@ -146,14 +146,14 @@ impl OfflineHub {
                     round.inputs.push_back((target, Input::Message { at, item }));
                 }
                 Output::Reply { to, reply, .. } => round.replies[to.0] = Some(reply),
-                // For whoever runs the hub next.
+                // Left for the next process that runs the hub.
                 Output::History { .. }
                 | Output::Turn(_)
                 | Output::Evict(_)
                 | Output::Dispatch { .. }
                 | Output::Withdraw { .. }
                 | Output::Settled { .. }
-                // Ids are looked up in the store: there is no filter to be filled (A40).
+                // Ids are looked up in the store, so the filter of known ids is not filled (A40).
                 | Output::Fingerprints => {}
             }
         }

@@ -1,4 +1,5 @@
-//! The group that is being filled, as the threads of a node share it: the [value](crate::group) behind a lock, and those who wait.
+//! The open group as the threads of a node share it: the [value](crate::group) behind a lock, with notifications for
+//! waiting threads.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,9 +22,9 @@ pub(crate) struct OpenGroup {
     filled: Notify,
     emptied: Notify,
     limits: Limits,
-    /// Bytes that are handed over and not durable.
+    /// Bytes that are handed over but not durable.
     ahead: AtomicUsize,
-    /// Whether a thread waits for fewer of them.
+    /// Whether a thread waits for this number to fall.
     is_waited_for: AtomicBool,
 }
 
@@ -43,23 +44,23 @@ impl OpenGroup {
         self.limits
     }
 
-    /// Whether what is ahead of the disk is as the caller wants it. If not, all threads are woken once it has become
-    /// less.
+    /// Whether the bytes ahead of the disk satisfy the caller. If not, all threads are woken when the number falls.
     pub(crate) fn is_ahead(&self, wanted: impl Fn(usize) -> bool) -> bool {
         if wanted(self.ahead.load(Ordering::SeqCst)) {
             return true;
         }
-        // It may have become less between the look and the mark.
+        // The number may have fallen between the check and the mark.
         self.is_waited_for.store(true, Ordering::SeqCst);
         wanted(self.ahead.load(Ordering::SeqCst))
     }
 
-    /// Whether more may be made ahead of the disk. If not, all threads are woken once there is less.
+    /// Whether more commits may be made ahead of the disk. If not, all threads are woken when the number of bytes
+    /// falls.
     pub(crate) fn has_room(&self) -> bool {
         self.is_ahead(|ahead| ahead < self.limits.ahead_max)
     }
 
-    /// So many bytes are not ahead of the disk any more: they are durable, or thrown away. Says whether somebody waits
+    /// Subtracts bytes that are durable or discarded from the bytes ahead of the disk. Returns whether a thread waits
     /// for that.
     pub(crate) fn settle(&self, bytes: usize) -> bool {
         self.ahead.fetch_sub(bytes, Ordering::SeqCst);
@@ -71,7 +72,7 @@ impl OpenGroup {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a batch over. After a failed group it is dropped, and those who wait for it are told.
+    /// Hands a batch over. After a failed group it is dropped, and its callers are notified.
     pub(crate) fn hand_over(&self, batch: Batch) {
         let mut gathering = self.lock();
         match gathering.hand_over(batch) {
@@ -120,8 +121,8 @@ impl OpenGroup {
         }
     }
 
-    /// Throws away what is not written, and what these hubs still hand over until the memory it comes from is
-    /// dropped (A1).
+    /// Discards all unwritten batches, and those that these hubs hand over until they have dropped their memory,
+    /// because such batches come from state that is lost (A1).
     pub(crate) fn discard(&self, hubs: impl IntoIterator<Item = u32>) -> VecDeque<Batch> {
         let discarded = self.lock().discard(hubs);
         self.emptied.notify_waiters();
@@ -130,29 +131,29 @@ impl OpenGroup {
         discarded
     }
 
-    /// A group is written, and its effects are let go next.
+    /// Called when a group is written, before its effects are released; returns which thread must release them.
     pub(crate) fn begin_release(&self) -> ReleaseOn {
         self.lock().begin_release()
     }
 
-    /// The effects of a group are let go.
+    /// Called when the effects of a group are released.
     pub(crate) fn end_release(&self) {
         self.lock().end_release();
     }
 
-    /// These batches are done with.
+    /// Marks these batches as finished.
     pub(crate) fn end(&self, tickets: &[Ticket]) {
         self.lock().end(tickets);
         self.emptied.notify_waiters();
     }
 
-    /// Waits until everything that a hub has handed over until now is written, and its effects are let go.
+    /// Waits until everything that a hub has handed over so far is written and its effects are released.
     pub(crate) async fn flush(&self, hub: u32) {
         let upto = self.lock().next_ticket();
         loop {
             let emptied = self.emptied.notified();
             let mut emptied = std::pin::pin!(emptied);
-            // Registered before the look, so that an emptying in between is not missed.
+            // Registered before the check, so that a notification in between is not missed.
             emptied.as_mut().enable();
             if self.lock().is_flushed(hub, upto) {
                 return;
@@ -168,7 +169,7 @@ impl OpenGroup {
     }
 }
 
-/// Tells callers that nothing came of what they wait for, because no store has seen it.
+/// Notifies callers that their requests had no effect, because the store has never seen them.
 pub(crate) fn displace(callers: Vec<To>) {
     for to in callers {
         to.refuse(Error::Displaced);

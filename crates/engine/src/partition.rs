@@ -31,13 +31,13 @@ mod commits;
 mod requests;
 mod turns;
 
-/// Ids for which the system is asked for random bits at once.
+/// Number of ids for which random bits are requested from the system at a time.
 const IDS_AT_ONCE: usize = 32;
 
 /// Where the random bits of new ids come from.
 #[derive(Clone, Copy, Debug)]
 pub enum Random {
-    /// The system's generator, so that nobody guesses an id.
+    /// The system's generator, so that ids are unpredictable.
     System,
     /// A seed, for runs that can be repeated.
     Seeded(u64),
@@ -56,7 +56,7 @@ pub struct Setup {
     pub orchestrators_offered: Offered,
     /// Instances whose turns are not begun in this process any more, and why (A33).
     pub set_aside: Vec<(InstanceId, String)>,
-    /// Instances that are not touched any more: nothing is asked or told of them, and who asks hears why.
+    /// Instances taken out of service: requests fail with this reason; their messages and results stay where they are.
     pub out_of_service: Vec<(InstanceId, String)>,
     /// Fewer timers, waits or ids than this are not worth looking for dead ones among them.
     pub sweep_min: usize,
@@ -136,7 +136,7 @@ enum Parked<R> {
 struct IdSource {
     /// Absent: the system's.
     seeded: Option<fastrand::Rng>,
-    /// Bits of the system that are not used yet: it is asked for those of some ids at once.
+    /// Unused random bits of the system, requested for several ids at a time.
     drawn: Vec<[u8; 16]>,
     next_instance: InstanceNumber,
 }
@@ -167,7 +167,7 @@ impl Ids for IdSource {
 
 /// Whether an answer that waits in vain is still wanted.
 pub trait Destination {
-    /// Whether nobody listens any more.
+    /// Whether the receiver is gone.
     fn is_gone(&self) -> bool;
 
     /// The commit that was asked for is made. If no answer comes after that, it may or may not become durable.
@@ -175,7 +175,13 @@ pub trait Destination {
 }
 
 impl<R: Destination> Partition<R> {
-    /// Makes a partition from what the store recovered. Its outputs are the work that was left.
+    /// Builds a partition from the recovered state. Its outputs are the unfinished work. Only what must act by itself
+    /// is recovered: open activities, timers, and messages on their way. Instances stay in the store; those with unread
+    /// messages enter the backlog and are loaded when memory allows, because a hub may have more of them than memory.
+    /// Damaged rows are taken first, so that no work of a damaged instance begins. Everything recovered is durable by
+    /// definition, so `durable` starts at the last commit and the outputs wait for nothing. If an earlier owner may
+    /// still be running (`may_be_running`), its activities may be running too, so each open one counts as a call that
+    /// may have run.
     ///
     /// # Panics
     ///
@@ -228,7 +234,7 @@ impl<R: Destination> Partition<R> {
             lease: setup.lease,
         };
         let (damaged, whole): (Vec<_>, Vec<_>) = items.partition(|item| matches!(item, Recovered::Damaged { .. }));
-        // First, so that nothing of such an instance is begun.
+        // Damaged rows first, so that no work of their instances begins.
         for item in damaged.into_iter().chain(whole) {
             partition.take_recovered(item, setup.may_be_running, out);
         }
@@ -282,19 +288,19 @@ impl<R: Destination> Partition<R> {
                     instance = instance.as_ref().map(InstanceId::as_str),
                     place,
                     what,
-                    "store-corrupt: a row of the store cannot be read; it is left as it is, and its instance is not run; \
+                    "store-corrupt: cannot read a row of the store; the row is kept, and its instance does not run; \
                      restore the store from a backup, or go on without the instance: `taskhub store repair --rebuild`; \
                      see `taskhub errors store-corrupt`"
                 );
                 if let Some(instance) = instance {
                     self.out_of_service
-                        .insert(instance, format!("{place} cannot be read: {what}"));
+                        .insert(instance, format!("cannot read {place}: {what}"));
                 }
             }
         }
     }
 
-    /// Takes one input in. Begins no turn.
+    /// Processes one input. Begins no turn.
     pub fn step(&mut self, input: Input<R>, now: Timestamp, out: &mut Vec<Output<R>>) {
         let now = self.advance(now);
         self.at = None;
@@ -326,7 +332,8 @@ impl<R: Destination> Partition<R> {
         }
     }
 
-    /// Whether what a partition says now was there when this one was recovered: its sender lives on while this one is read anew.
+    /// Whether a message was already stored when this partition was recovered. The sender keeps running while this
+    /// partition reloads, so it may deliver such a message a second time.
     fn is_repetition(&self, at: OutboxRef) -> bool {
         let horizon = self.horizon.get(usize::from(at.partition));
         horizon.is_some_and(|horizon| at.seq < *horizon) && !self.flaws.has(Flaw::RepetitionsPass)
@@ -353,8 +360,8 @@ impl<R: Destination> Partition<R> {
         }
     }
 
-    /// Whether the instance's state, or its absence, is known now. If not, the state is asked for and
-    /// `parked` waits for it. What waits for one that is out of service waits for the next recovery.
+    /// Whether the instance's state, or its absence, is known. If not, requests the state and parks the input until it
+    /// arrives. An input for an instance out of service waits until the next recovery.
     fn locate(&mut self, instance: &InstanceId, parked: impl FnOnce() -> Parked<R>, out: &mut Vec<Output<R>>) -> bool {
         if self.out_of_service.contains_key(instance) {
             return false;
@@ -407,14 +414,14 @@ impl<R: Destination> Partition<R> {
 
     /// Refuses what waited for an instance that cannot be read. Messages to it stay in their outboxes.
     fn unreadable(&mut self, instance: &InstanceId, what: &str, out: &mut Vec<Output<R>>) {
-        tracing::error!(hub = %self.key.hub, %instance, what, "an instance cannot be read");
+        tracing::error!(hub = %self.key.hub, %instance, what, "cannot read an instance");
         self.backlog.is_read(instance);
         for waiting in self.parked.remove(instance).unwrap_or_default() {
             self.refuse(waiting, what, out);
         }
     }
 
-    /// Tells whoever asked that there is no answer.
+    /// Notifies the caller that there is no answer.
     fn refuse(&self, waiting: Parked<R>, what: &str, out: &mut Vec<Output<R>>) {
         if let Parked::Input(Input::Request { to, .. }) = waiting {
             out.push(Output::Reply {
@@ -459,14 +466,15 @@ impl<R: Destination> Partition<R> {
         match self.crowded.get_mut(&item.target) {
             Some(waiting) if is_event => waiting.push_back((at, item)),
             None if !has_room => {
-                tracing::warn!(hub = %self.key.hub, instance = %item.target, "the inbox is full; events of other instances wait");
+                tracing::warn!(hub = %self.key.hub, instance = %item.target, "the inbox is full; events from other \
+                    instances wait");
                 self.crowded.insert(item.target.clone(), VecDeque::from([(at, item)]));
             }
             Some(_) | None => self.receive(at, &item, out),
         }
     }
 
-    /// Takes in what waits for room, as far as there is some now, or nobody who needs it any more.
+    /// Delivers events that wait for space in the inbox, as far as there is space now or their target has ended.
     fn let_in(&mut self, instance: &InstanceId, out: &mut Vec<Output<R>>) {
         while let Some(waiting) = self.crowded.get_mut(instance) {
             let Some((at, item)) = waiting.pop_front() else {
@@ -584,7 +592,7 @@ impl<R: Destination> Partition<R> {
         self.timers_swept_at = self.sweep_min.max(2 * self.timers.len());
     }
 
-    /// Drops waits that nobody listens to any more, once they may be as many as the others.
+    /// Drops abandoned waits when they may be as many as the others.
     fn sweep_waiters(&mut self) {
         if self.waiters.len() < self.waiters_swept_at {
             return;
@@ -596,7 +604,7 @@ impl<R: Destination> Partition<R> {
         self.waiters_swept_at = self.sweep_min.max(2 * self.waiters.len());
     }
 
-    /// Has the filter of ids filled anew, once more than half of what it knows may be gone (A40).
+    /// Refills the filter of ids when more than half of its ids may be gone (A40).
     fn refill_filter(&mut self, out: &mut Vec<Output<R>>) {
         self.purged += 1;
         if self.purged < self.sweep_min.max(self.filter.len() / 2) {

@@ -1,4 +1,4 @@
-//! What goes on while the store is full (A43): purges, and what ends, suspends or resumes an instance.
+//! Operations that work on a full store (A43): purge, terminate, suspend and resume.
 //!
 //! Commits of a partition are numbered, so a purge cannot overtake a group for which the store has no room. It
 //! need not wait for it either: nothing of that group is durable, and nobody was told otherwise. So the memory it
@@ -23,8 +23,7 @@ use crate::run::now;
 
 /// Ids per page while purging by filter (A42).
 const PURGE_PAGE: usize = 1_000;
-/// Instances purged at once: few, because whoever calls meanwhile waits for the group they go into, and for the
-/// one after it.
+/// Instances purged at a time: few, because other callers wait for the group of the purge and for the next one.
 const PURGE_STEP: usize = 16;
 
 /// Instances of a step that damaged pages may keep from being purged before the whole purge ends.
@@ -85,7 +84,7 @@ impl Hub {
         self.purge_where_until(filter, pending()).await
     }
 
-    /// The same until it is enough: what was not reached by then is left, and the answer says so (R130).
+    /// The same with a time limit: the result says whether instances were left (R130).
     ///
     /// # Errors
     ///
@@ -140,8 +139,8 @@ impl Hub {
                     gone.count += 1;
                     gone.rows += rows_in(&reply);
                 }
-                // Purged by someone else, or started anew, since the page was read; or one that cannot be
-                // read, which is kept and keeps no other from being purged (R187).
+                // The instance was purged or started again since the page was read, or it is unreadable. An unreadable
+                // one is kept, and does not prevent the purge of others (R187).
                 Err(
                     Error::Refused(_)
                     | Error::Store(StoreError::Corrupt {
@@ -156,8 +155,8 @@ impl Hub {
         Ok(gone)
     }
 
-    /// Has an instance ended, suspended or resumed, also while the store is full: then one at a time, since each may use
-    /// no more than a share of the room that is kept, and what does not fit takes all that is in its group with it.
+    /// Terminates, suspends or resumes an instance, also on a full store: then one at a time, because each may use only
+    /// a share of the reserved space, and one that does not fit makes its whole group fail.
     pub(crate) async fn control(&self, instance: &InstanceId, request: Request) -> Result<(), Error> {
         let _alone = if self.shared.node.is_full() {
             Some(self.shared.node.kept_room.write().await)
@@ -179,8 +178,8 @@ impl Hub {
         })
     }
 
-    /// The answer to what is done on a full store too. It is asked for again when memory was dropped because the store
-    /// has no room, or has some again.
+    /// The result of a request that works on a full store too. The request is repeated if memory was dropped because
+    /// the store became full or has space again.
     async fn answer_at_any_rate(&self, mut asked: Asked<'_>) -> Result<Reply, Error> {
         let deadline = now() + CALL_DEADLINE;
         let mut pause = WAIT_PAUSE_MIN;
@@ -189,7 +188,8 @@ impl Hub {
                 Err(Error::Unavailable) if asked.was_full || asked.was_out_of_room || self.shared.node.is_full() => {}
                 // A neighbour was refused, for what is wrong with that one alone.
                 Err(Error::Displaced) => {}
-                // The group that it was in made way. Once there are no such groups, there is not enough room for it.
+                // Its group was discarded for another reason. If there is no such group any more, the space does not
+                // suffice for the request itself.
                 Err(Error::Store(StoreError::Full)) if !asked.was_out_of_room => {}
                 result => return result,
             }

@@ -1,5 +1,5 @@
-//! The queue of a partition thread. It is drained as a whole, and can be emptied from outside when its
-//! thread is given up, so that nobody waits for an answer that cannot come (A33).
+//! The queue of a partition thread. It is drained as a whole, and can be emptied from outside when its thread is
+//! abandoned, so that no caller waits for an answer that cannot come (A33).
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ impl<T> Queue<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an item. A closed queue drops it, which tells whoever waits for its answer.
+    /// Adds an item. A closed queue drops it, which notifies the waiter.
     pub(crate) fn push(&self, item: T) {
         let mut state = self.lock();
         if !state.is_closed {

@@ -28,7 +28,8 @@ pub(crate) struct Supervisor {
     began: Instant,
     /// What is served next.
     read: Vec<(Lease, Vec<Recovered>)>,
-    /// Partitions of which it is known that their last owner did not give them back, while others are still another node's.
+    /// Partitions whose last owner did not release them, remembered while another node still owns other partitions of
+    /// the hub.
     unclean: BTreeSet<u16>,
     /// Who asked for the end of all work.
     drain: Option<Drain>,
@@ -36,7 +37,7 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Has all partitions served.
+    /// Serves all partitions.
     pub(crate) async fn start(shared: Arc<Shared>, options: Options) -> Result<Self, StoreError> {
         let is_full = matches!(shared.node.store.find_room().await, Err(StoreError::Full));
         shared.node.note_room(is_full);
@@ -54,7 +55,7 @@ impl Supervisor {
         };
         let mut order = Some(order);
         while let Some(next) = order {
-            // Whoever opens the hub hears of what fails.
+            // The caller that opens the hub gets the error.
             let happened = match next {
                 Order::Claim(wanted) => Happening::Claimed(supervisor.claim(&wanted).await?.ok_or(Unclaimed::Later)),
                 Order::Read(leases) => {
@@ -78,7 +79,7 @@ impl Supervisor {
 
     /// Does what the supervision says, until the hub is closed or drained.
     pub(crate) async fn supervise(mut self, mut drains: mpsc::UnboundedReceiver<Drain>) {
-        // If this task breaks, nobody keeps the partitions served: better that callers hear of it.
+        // If this task panics, partitions would no longer be recovered, so the hub is closed and callers get an error.
         let _closing = CloseOnDrop(Arc::clone(&self.shared));
         let shared = Arc::clone(&self.shared);
         while !shared.is_closed() && !self.is_over {
@@ -104,7 +105,7 @@ impl Supervisor {
         }
     }
 
-    /// What threads have told of late. Whose fault it was is known before anything is read anew.
+    /// Recent reports of the threads. The cause of a failure must be known before anything reloads.
     fn take_troubles(&self) -> Vec<Happening> {
         let (lost, broken) = self.shared.take_troubles();
         let broken = broken.into_iter().map(Happening::Broke);
@@ -142,7 +143,7 @@ impl Supervisor {
                 None
             }
             Order::Probe => {
-                // Whatever else it says, work will find out.
+                // Other errors do not matter here: the next commit meets them again.
                 let is_full = matches!(shared.node.store.find_room().await, Err(StoreError::Full));
                 if !is_full {
                     shared.node.note_room(false);
@@ -155,7 +156,7 @@ impl Supervisor {
                 None
             }
             Order::Close => {
-                tracing::error!(hub = %shared.hub, "the hub was deleted; its work ends here");
+                tracing::error!(hub = %shared.hub, "the hub was deleted; stopping its work");
                 shared.close();
                 self.is_over = true;
                 None
@@ -168,25 +169,30 @@ impl Supervisor {
             return Unclaimed::Gone;
         }
         self.shared.node.note_failing(true);
-        tracing::warn!(hub = %self.shared.hub, error = %chain(error), "the partitions cannot be claimed; trying again");
+        tracing::warn!(hub = %self.shared.hub, error = %chain(error), "cannot claim the partitions; retrying");
         Unclaimed::Later
     }
 
-    /// Has the threads drop the memory of partitions, and says so if it is to be read anew.
+    /// Makes the threads drop the memory of partitions. Reads in progress are forgotten first, so that a result from
+    /// before the reload cannot reach a partition after it.
     async fn drop_memory(&self, scope: &Scope) {
         let shared = &self.shared;
         let count = shared.reloads.fetch_add(1, Ordering::AcqRel) + 1;
         shared.forget_reads(scope);
         let partitions = scope.of(shared.partitions);
-        tracing::warn!(hub = %shared.hub, count, ?partitions, "dropping the memory of partitions and reading them anew");
+        tracing::warn!(hub = %shared.hub, count, ?partitions, "dropping the memory of partitions and reloading them \
+            from the store");
         for dropped in shared.drop_memory(scope) {
-            // A thread that does not answer in time is stuck; the watchdog gives it up next.
+            // A thread that does not answer in time is blocked; the watchdog abandons it next.
             let _late = timeout(shared.node.turn_limit, dropped).await;
         }
     }
 
-    /// Claims partitions, which raises their epochs (A21). Nothing if another node has some of them: a hub moves from node to node
-    /// as a whole, since its partitions speak to each other in memory.
+    /// Claims partitions, which raises their epochs (A21). Returns `None` if another node owns some of them: a hub
+    /// moves between nodes as a whole, because its partitions exchange messages in memory. Partitions claimed in vain
+    /// are released again, but only those that had no owner before. A partition taken from another owner may have
+    /// activities that still run there; releasing it would mark it as clean, and the next owner would not count their
+    /// open deliveries. Such partitions stay claimed and are remembered in `unclean` until the whole hub is claimed.
     async fn claim(&mut self, wanted: &[u16]) -> Result<Option<Vec<Lease>>, StoreError> {
         let shared = Arc::clone(&self.shared);
         let keys: Vec<_> = wanted.iter().map(|index| shared.partition(*index)).collect();
@@ -196,7 +202,7 @@ impl Supervisor {
             shared.node.lose_all();
         }
         for lease in &mut leases {
-            // What was taken before the rest could be had is one's own by now.
+            // A partition that was claimed before the others has this node as its previous owner now.
             if lease.previous == Previous::Other {
                 self.unclean.insert(lease.partition.index);
             } else if self.unclean.contains(&lease.partition.index) {
@@ -222,8 +228,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Has the threads serve what was read. All partitions are there before the first says anything: a message to one that is
-    /// not would be lost.
+    /// Makes the threads serve the recovered partitions. All partitions are adopted before the first outputs of any are
+    /// carried out, because a message to a partition that is not there yet would be lost.
     fn serve(&mut self, services: Vec<Service>) {
         let shared = Arc::clone(&self.shared);
         let is_idle = services.iter().any(|service| service.is_idle);
@@ -279,7 +285,7 @@ impl Supervisor {
         (partition, outputs)
     }
 
-    /// Has the threads end their rounds, and gives the partitions back once everything is written.
+    /// Makes the threads finish their rounds, and releases the partitions when everything is written.
     async fn give_back(&mut self) {
         let shared = &self.shared;
         let Some(drain) = self.drain.take() else { return };
@@ -294,8 +300,9 @@ impl Supervisor {
         let released = if unkept == 0 {
             shared.node.store.release(&leases).await
         } else {
-            // The next process must take every open call for one that may have run (A35).
-            tracing::error!(hub = %shared.hub, unkept, "results of activities could not be made durable before the stop; they run again");
+            // Without a release, the next process treats every open call as one that may have run (A35).
+            tracing::error!(hub = %shared.hub, unkept, "some results of activities were not durable before the stop; \
+                these activities will run again");
             Ok(())
         };
         let _nobody_waits = drain.done.send(released);
@@ -334,7 +341,7 @@ struct CloseOnDrop(Arc<Shared>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(hub = %self.0.hub, "the task that keeps the partitions served broke; the hub is closed");
+            tracing::error!(hub = %self.0.hub, "the supervisor task panicked; the hub is closed");
             self.0.is_broken.store(true, Ordering::Release);
             self.0.close();
         }

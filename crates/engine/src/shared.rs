@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     /// What must have ended before a stop is over.
     joins: Mutex<Joins>,
     dispatcher: Mutex<Dispatcher>,
-    /// Partitions that are to be read anew, and what broke, as far as the supervision does not know of it yet.
+    /// Partitions to reload and failures that the supervision does not know yet.
     troubles: Mutex<(Scope, Vec<Broken>)>,
     /// Told when there is some trouble, or the hub is closed.
     pub(crate) troubled: Notify,
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     is_stopping: AtomicBool,
     /// Nothing is.
     is_closed: AtomicBool,
-    /// The partitions were claimed without room, and do nothing that adds work until they are claimed anew.
+    /// The partitions were claimed on a full store, and do nothing that adds work until they are claimed again.
     is_out_of_room: AtomicBool,
     /// Asks the supervisor to end the work in an orderly way.
     pub(crate) drains: mpsc::UnboundedSender<Drain>,
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     figures: Mutex<BTreeMap<usize, Report>>,
     /// Requests that are not answered yet.
     pub(crate) requests: AtomicUsize,
-    /// How often partitions were read anew.
+    /// The number of reloads.
     pub(crate) reloads: AtomicU64,
     /// How often each of them was: what is read for one must not be waited for any longer then.
     lives: Vec<AtomicU64>,
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
 
 #[derive(Default)]
 struct Joins {
-    /// Word of the partition threads that they have let go of the hub.
+    /// Confirmations of the partition threads that they have dropped the hub.
     left: Vec<oneshot::Receiver<()>>,
     tasks: Vec<JoinHandle<()>>,
     reads: JoinSet<()>,
@@ -130,7 +130,7 @@ impl Pulse {
         }
     }
 
-    /// Has an effect wait for what the hub hands over.
+    /// Makes an effect wait for the next batch of the hub.
     pub(crate) fn hold(&self, hub: u32, release: Release) {
         let mut batches = self.batches();
         let batch = batches.entry(hub).or_insert_with(|| Batch::new(hub));
@@ -227,12 +227,12 @@ impl Shared {
         }
     }
 
-    /// Has the partitions that are claimed next do nothing that adds work, or everything again.
+    /// Sets whether partitions that are claimed next get limited or full service.
     pub(crate) fn set_out_of_room(&self, is_out: bool) {
         self.is_out_of_room.store(is_out, Ordering::Release);
     }
 
-    /// Whether partitions do nothing that adds work until they are claimed anew (A43).
+    /// Whether partitions do nothing that adds work until they are claimed again (A43).
     pub(crate) fn is_out_of_room(&self) -> bool {
         self.is_out_of_room.load(Ordering::Acquire)
     }
@@ -252,7 +252,7 @@ impl Shared {
         self.is_stopping.load(Ordering::Acquire)
     }
 
-    /// Serves no client and hands out no activity from now on (R206); what was begun goes on.
+    /// From now on, serves no client and dispatches no activity (R206); running work continues.
     pub(crate) fn begin_stop(self: &Arc<Self>) {
         self.is_stopping.store(true, Ordering::Release);
         self.dispatch(Event::Drain);
@@ -262,7 +262,7 @@ impl Shared {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Ends its work. What waits for an answer hears that there is none.
+    /// Ends its work, and notifies all waiters.
     pub(crate) fn close(&self) {
         self.is_stopping.store(true, Ordering::Release);
         if self.is_closed.swap(true, Ordering::AcqRel) {
@@ -292,8 +292,8 @@ impl Shared {
         }
     }
 
-    /// Sends an input to the thread of a partition. Nobody there means that the hub is stopping or the
-    /// thread was just given up: what matters of the input is durable, or its sender hears of the loss.
+    /// Sends an input to the thread of a partition. If there is no thread, the hub is stopping or the thread was just
+    /// abandoned; then the input is either durable or its sender is notified.
     pub(crate) fn send(&self, index: u16, input: Input<To>) {
         self.tell(index, HubInput::Partition(index, input));
     }
@@ -331,13 +331,13 @@ impl Shared {
         total
     }
 
-    /// Has partitions read anew.
+    /// Requests a reload of partitions.
     pub(crate) fn lose(&self, scope: Scope) {
         self.troubles().0.add(scope);
         self.troubled.notify_one();
     }
 
-    /// Notes whose fault it is that partitions are lost, which is to be told next.
+    /// Records the cause of the next loss of partitions.
     pub(crate) fn blame(&self, broken: Broken) {
         self.troubles().1.push(broken);
     }
@@ -365,7 +365,7 @@ impl Shared {
         }
     }
 
-    /// Has the threads drop the memory of partitions. Each says when it has.
+    /// Makes the threads drop the memory of partitions. Each thread confirms it.
     pub(crate) fn drop_memory(&self, scope: &Scope) -> Vec<oneshot::Receiver<()>> {
         match scope {
             Scope::All => self.tell_all(HubInput::Drop),
@@ -425,7 +425,7 @@ impl Shared {
         if self.is_stopping() {
             self.activities_moved.notify_waiters();
         }
-        // Otherwise whoever owns the partition by now has them run.
+        // Otherwise the current owner of the partition runs them.
         for (call, token) in calls.into_iter().filter(|_| self.node.owns()) {
             self.run_activity(call, token);
         }
@@ -468,7 +468,7 @@ impl Shared {
         self.joins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the threads have let go of it, and the main tasks and the reads have ended, which they do once it is
+    /// Waits until the threads have dropped the hub, and its tasks and reads have ended, which happens after it is
     /// closed.
     pub(crate) async fn ended(&self) {
         let (left, tasks) = {
@@ -476,13 +476,13 @@ impl Shared {
             (std::mem::take(&mut joins.left), std::mem::take(&mut joins.tasks))
         };
         for left in left {
-            // One that is stuck in a turn never says so, and is given up.
+            // A thread that is blocked in a turn never confirms it, and is abandoned.
             let _given_up = left.await;
         }
         for task in tasks {
             let _panicked = task.await;
         }
-        // Nobody begins one any more.
+        // No new one begins.
         let mut reads = std::mem::take(&mut self.joins().reads);
         reads.shutdown().await;
     }
@@ -495,7 +495,7 @@ impl Shared {
             let page = self.node.store.fingerprints(&self.partition(index), after, PAGE).await;
             let Ok(FingerprintPage { fingerprints, next }) = page else {
                 // Without the filter every look-up of an unknown id reads the table: slower, never wrong.
-                tracing::warn!(partition = index, "the filter of ids could not be filled");
+                tracing::warn!(partition = index, "cannot load the filter of instance ids");
                 return;
             };
             self.send(

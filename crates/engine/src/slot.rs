@@ -198,7 +198,7 @@ impl IdFilter {
         }
     }
 
-    /// Begins to fill it anew, from ids that the store may not have yet; not while it is being filled.
+    /// Begins a refill, including ids that the store may not have yet; ignored during a refill.
     pub(crate) fn begin_refill(&mut self, undurable: impl Iterator<Item = u64>) -> bool {
         let begins = self.is_complete && self.fresh.is_none();
         if begins {

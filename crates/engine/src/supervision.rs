@@ -1,4 +1,4 @@
-//! What keeps the partitions of a hub served, as a value: it is told what happened, and says what is to be done next.
+//! The supervision of a hub's partitions, as a value: its inputs are happenings, its outputs are orders.
 //!
 //! ```text
 //!   Serving ──lost──▶ Pausing ─▶ Dropping ─▶ Flushing ─▶ Claiming ─▶ Reading ──▶ Serving
@@ -6,8 +6,12 @@
 //!      └──drain──▶ Ended                                    └─────────────┘
 //! ```
 //!
-//! One thing is under way at a time, so that an end never meets partitions that are half read. What gets lost meanwhile is read
-//! anew afterwards. The shell carries out what is said here on threads; the simulator does so under a scheduler's hand.
+//! Only one order is in progress at a time, so that a stop never meets partitions that are partly recovered. Partitions
+//! that are lost meanwhile are recovered afterwards. The order of the steps is essential. Memory is dropped before the
+//! flush, so that nothing made from lost state can be written; earlier commits of healthy partitions are flushed before
+//! the claim, because the claim raises the epochs, which would fence them off; partitions are read only after the
+//! claim, because before it the old owner could still change them. The shell carries out the orders on threads; the
+//! simulator carries them out with its own scheduler.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,13 +19,13 @@ use std::time::Duration;
 use taskhub_core::id::InstanceId;
 use taskhub_store::{Lease, Previous, partition_of};
 
-/// The first pause after trouble that may come again at once.
+/// The first pause after an error that may recur immediately.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Bound of the growing pause, in pauses.
+/// Maximum of the growing pause, in multiples of `PAUSE`.
 const PAUSES_MAX: u32 = 50;
-/// Pause between two looks at whether a full store has room again.
+/// Interval between two checks for free space in a full store.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
-/// Assertions that broke longer ago than this say nothing of the next one.
+/// Failed assertions count as a series only if they are not further apart than this.
 const BROKEN_FORGOTTEN: Duration = Duration::from_mins(1);
 
 /// Partitions of a hub.
@@ -45,12 +49,12 @@ impl Scope {
         Self::Some(BTreeSet::from([index]))
     }
 
-    /// Whether it is no partition at all.
+    /// Whether the scope is empty.
     pub fn is_none(&self) -> bool {
         matches!(self, Self::Some(some) if some.is_empty())
     }
 
-    /// Takes others in.
+    /// Adds the partitions of another scope.
     pub fn add(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::Some(some), Self::Some(others)) => some.extend(others),
@@ -59,7 +63,7 @@ impl Scope {
         }
     }
 
-    /// Their numbers, in a hub of so many.
+    /// The partition numbers, in a hub with this many partitions.
     pub fn of(&self, partitions: u16) -> Vec<u16> {
         match self {
             Self::Some(some) => some.iter().copied().collect(),
@@ -68,76 +72,76 @@ impl Scope {
     }
 }
 
-/// An instance that costs others their memory.
+/// A failure that makes partitions drop their memory.
 #[derive(Clone, Debug)]
 pub struct Broken {
-    /// The instance whose work broke it, as far as that is known.
+    /// The instance whose work caused the failure, if known.
     pub instance: Option<InstanceId>,
-    /// What it said.
+    /// The message of the failure.
     pub what: String,
-    /// What broke.
+    /// The kind of failure.
     pub by: BrokenBy,
 }
 
-/// What broke.
+/// The kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokenBy {
-    /// An assertion, or what the store refuses of it.
+    /// An assertion failed, or the store refused a commit of the instance.
     Running,
-    /// Nothing of the instance can be written, not even that it is set aside.
+    /// The store cannot write the instance, not even the mark that it is set aside.
     Writing,
     /// A turn did not return.
     Blocking,
 }
 
-/// What a supervision is told.
+/// An input of a supervision.
 #[derive(Debug)]
 pub enum Happening {
-    /// The memory of partitions is worth nothing any more, and they are to be read anew.
+    /// The memory of partitions is invalid, and they must be recovered from the store.
     Lost(Scope),
-    /// An instance broke something.
+    /// An instance caused a failure.
     Broke(Broken),
-    /// The memory is dropped that was to be.
+    /// The memory was dropped as ordered.
     Dropped,
-    /// What was to be written before is written, or lost.
+    /// All earlier commits are written or lost.
     Flushed,
-    /// The claim was answered.
+    /// The result of the claim.
     Claimed(Result<Vec<Lease>, Unclaimed>),
-    /// What was claimed is read, or could not be.
+    /// The result of reading the claimed partitions.
     Read(Result<(), Unclaimed>),
-    /// Whether the store has room.
+    /// Whether the store has free space.
     Room(bool),
-    /// All work is to end.
+    /// The hub must stop.
     Drain,
     /// Time has passed.
     Time,
 }
 
-/// Why partitions were not claimed, or not read.
+/// Why partitions were not claimed or not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unclaimed {
     /// The hub was deleted.
     Gone,
-    /// The store is out of reach, or another node has some of them.
+    /// The store is unreachable, or another node owns some of the partitions.
     Later,
 }
 
-/// What is to be done. Of all but [`Order::Serve`] it is told how it went.
+/// An output of a supervision. It expects a happening with the result of each order except [`Order::Serve`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Drop the memory of these partitions. Messages to them are kept meanwhile, unless it is all of them.
+    /// Drop the memory of these partitions. Messages to them are kept meanwhile, unless all partitions are dropped.
     Drop(Scope),
-    /// Have written what the hub handed over until now. If all partitions are dropped nothing is left that a failed group was part
-    /// of, so what they hand over is accepted again.
+    /// Wait until everything that the hub handed over so far is written. If all partitions are dropped, no commit
+    /// depends on a failed group any more, so new batches of the hub are accepted again.
     Flush {
-        /// Whether all are dropped.
+        /// Whether all partitions are dropped.
         accepts: bool,
     },
     /// Claim these partitions, which raises their epochs (A21).
     Claim(Vec<u16>),
-    /// Read what their owner needs.
+    /// Read the recovery state of these partitions.
     Read(Vec<Lease>),
-    /// Serve them: all are there before the first says anything.
+    /// Serve these partitions; all are adopted before the first outputs of any are carried out.
     Serve(Vec<Service>),
     /// Ask the store whether it has room.
     Probe,
@@ -152,7 +156,7 @@ pub enum Order {
 pub struct Service {
     /// The partition.
     pub index: u16,
-    /// For want of room it does nothing that adds work, and goes on with nothing that was left (A43).
+    /// Limited service on a full store: it does nothing that adds work, and does not continue unfinished work (A43).
     pub is_idle: bool,
     /// Whether activities of an owner that ended without giving it back may be running (A35).
     pub may_be_running: bool,
@@ -162,10 +166,10 @@ pub struct Service {
     pub out_of_service: Vec<(InstanceId, String)>,
 }
 
-/// What else decides, as it is now.
+/// The current facts on which decisions depend.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Surroundings {
-    /// Time since any moment that stays the same. It goes on evenly, whatever the machine's clock is set to.
+    /// Monotonic time since a fixed moment.
     pub now: Duration,
     /// Groups since the last one that became durable.
     pub failed_groups: u32,
@@ -188,7 +192,7 @@ impl Surroundings {
 pub struct Supervision {
     partitions: u16,
     stage: Stage,
-    /// To be read anew next.
+    /// Partitions to reload next.
     lost: Scope,
     broken: Vec<Broken>,
     /// How often an assertion broke lately, and when the last one did.
@@ -202,7 +206,7 @@ pub struct Supervision {
     unclean: BTreeSet<u16>,
     /// The partitions do nothing that adds work.
     is_idle: bool,
-    /// When a full store is asked next whether it has room.
+    /// When to check a full store for free space next.
     next_probe: Duration,
     /// Claims that failed in a row.
     pauses: u32,
@@ -229,7 +233,7 @@ struct Claiming {
 }
 
 impl Supervision {
-    /// Of a hub with so many partitions, all of which are to be claimed; with the first order.
+    /// Creates the supervision of a hub with this many partitions, and the first order, which claims all of them.
     pub fn new(partitions: u16, around: Surroundings) -> (Self, Order) {
         let all = Claiming {
             scope: Scope::All,
@@ -252,11 +256,11 @@ impl Supervision {
         (supervision, Order::Claim(Scope::All.of(partitions)))
     }
 
-    /// When it wants to be told that time has passed.
+    /// When it needs the next `Happening::Time`.
     pub fn wakes_at(&self) -> Option<Duration> {
         match &self.stage {
             Stage::Pausing { until } | Stage::Waiting(_, until) => Some(*until),
-            // What came while partitions were read anew is done next.
+            // Losses during a reload are handled next.
             Stage::Serving if !self.lost.is_none() || self.is_draining => Some(Duration::ZERO),
             Stage::Serving if self.is_idle => Some(self.next_probe),
             _ => None,
@@ -274,7 +278,7 @@ impl Supervision {
                 return Some(Order::Flush { accepts });
             }
             (Stage::Flushing(scope), Happening::Flushed) => {
-                // The others go on, so one of them alone is no less idle than they are.
+                // The other partitions continue, so a single one gets the same service as they have.
                 let is_idle = if scope == Scope::All {
                     around.is_idle()
                 } else {
@@ -312,7 +316,7 @@ impl Supervision {
                     Happening::Lost(scope) => self.lost.add(scope),
                     Happening::Broke(broken) => self.broken.push(broken),
                     Happening::Drain => self.is_draining = true,
-                    // Nobody asked for such an answer, or there was none.
+                    // The happening does not fit the current order.
                     Happening::Dropped
                     | Happening::Flushed
                     | Happening::Claimed(_)
@@ -389,7 +393,7 @@ impl Supervision {
             index,
             is_idle,
             may_be_running: self.unclean.contains(&index),
-            // No turn begins while it is idle, and there is no room to put down why one would not.
+            // No turn begins in limited service, and there is no space to store a reason for not beginning one.
             set_aside: if is_idle {
                 Vec::new()
             } else {

@@ -18,12 +18,12 @@ use crate::supervision::Scope;
 /// Most inputs taken in before turns begin.
 const ROUND_INPUTS_MAX: usize = 1024;
 
-/// What a partition thread is told.
+/// An input of a partition thread.
 #[derive(Debug)]
 pub(crate) enum ThreadInput {
     /// Something for a hub, by its number.
     Hub(u32, HubInput),
-    /// A hub is closed: drop what there is of it, and say so.
+    /// A hub is closed: drop its partitions, then confirm.
     Leave(u32, oneshot::Sender<()>),
     /// Less is ahead of the disk, for which some wait.
     Room,
@@ -44,7 +44,7 @@ impl ThreadLink {
         }
     }
 
-    /// Serves until told to stop, or until nobody can tell it anything any more.
+    /// Serves until it is stopped, or until all senders are dropped.
     pub(crate) fn serve(self, number: usize) {
         let mut thread = PartitionThread {
             number,
@@ -106,11 +106,12 @@ impl PartitionThread {
             let new = || Executor::new(Arc::clone(&adopted.hub), self.number, Arc::clone(pulse));
             self.hubs.entry(hub).or_insert_with(new);
         }
-        // What is for a hub that is not here is dropped, which tells whoever waits.
+        // Inputs for an unknown hub are dropped, which notifies their waiters.
         self.work(hub, |executor| executor.take(input));
     }
 
-    /// Has a hub do something. False if a partition broke in it, and the others may have been kept from something.
+    /// Runs a function on a hub. Returns false if a partition failed in it, so that other partitions may have missed
+    /// their part.
     fn work(&mut self, hub: u32, work: impl FnOnce(&mut Executor)) -> bool {
         if let Some(executor) = self.hubs.get_mut(&hub)
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(executor)))

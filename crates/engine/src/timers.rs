@@ -1,6 +1,5 @@
-//! When a partition must look at an instance again. Entries are not removed when their cause goes away;
-//! whoever takes a due entry checks that it still means something. Once many mean nothing, they are
-//! dropped together.
+//! When a partition must look at an instance again. Entries are not removed when their cause disappears; the user of a
+//! due entry checks whether it is still valid. When many are invalid, they are dropped together.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +9,8 @@ use taskhub_core::time::Timestamp;
 /// Why an instance is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// A durable timer of it is due. An occurrence alone does not name it: an instance that is purged and
-    /// made anew counts from the start.
+    /// A durable timer of the instance is due. The occurrence alone does not identify it, because an instance that is
+    /// purged and created again counts from the start.
     Timer(InstanceNumber, Occurrence),
     /// It may start (R15), or a failed turn is tried again (R184).
     Ready,

@@ -78,7 +78,8 @@ fn look(node: &Common, watched: &mut BTreeMap<usize, Watched>) -> Vec<Blocked> {
         } else if age >= TURN_WARN && !entry.is_named {
             entry.is_named = true;
             let seconds = age.as_secs();
-            tracing::warn!(hub = name(node, hub), %instance, seconds, "a turn does not return; orchestrators must not block");
+            tracing::warn!(hub = name(node, hub), %instance, seconds, "a turn has not returned; orchestrators must \
+                not block");
         }
     }
     blocked
@@ -89,24 +90,25 @@ fn name(node: &Common, hub: u32) -> String {
         .map_or_else(|| "(closed)".to_owned(), |hub| hub.hub.to_string())
 }
 
-/// Leaves a thread to its turn and puts a fresh one in its place. All hubs had partitions on it, and begin anew.
+/// Abandons a thread that is blocked in a turn, and starts a new one in its place. All hubs had partitions on it, so
+/// all reload.
 fn give_up(node: &Arc<Common>, blocked: Blocked) {
     let Blocked { thread, hub, instance } = blocked;
     let lost = 1 + node.lost_threads.fetch_add(1, Ordering::AcqRel);
-    tracing::error!(hub = name(node, hub), %instance, lost, "a turn blocks its thread, which is given up");
+    tracing::error!(hub = name(node, hub), %instance, lost, "a turn blocks its thread; abandoning the thread");
     if let Some(hub) = node.hub(hub) {
         let limit = node.turn_limit;
         hub.blame(Broken {
             instance: Some(instance),
             what: format!(
-                "a turn did not return within {limit:?}, so its thread was given up; \
-                 the instance is not run any more in this process"
+                "a turn did not return within {limit:?}, so its thread was abandoned; the instance no longer runs in \
+                this process"
             ),
             by: BrokenBy::Blocking,
         });
     }
     if let Err(error) = node.replace_thread(thread) {
-        tracing::error!(%error, "no fresh thread could be started");
+        tracing::error!(%error, "cannot start a new thread");
     }
     node.lose_all();
 }

@@ -84,7 +84,7 @@ pub struct ActivityCall {
     pub tags: Tags,
     /// 1 for the first time it is handed out, one more for each that was lost (P4).
     pub delivery: u32,
-    /// Tells that nobody wants the result any more (R60).
+    /// Signals that the result is no longer needed (R60).
     pub cancellation: Cancellation,
 }
 
@@ -98,7 +98,7 @@ impl ActivityCall {
     }
 }
 
-/// Identity of one logical activity call; never re-used, even when the instance is purged and made anew.
+/// Identity of one logical activity call; never reused, even when the instance is purged and created again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskKey {
     /// The partition of the instance.
@@ -119,8 +119,8 @@ pub trait Functions: Send + Sync + 'static {
     /// A worker for one partition thread.
     fn worker(&self) -> Box<dyn Worker>;
 
-    /// The name of an orchestrator as it is registered here, if it is: names are compared without case, and
-    /// histories keep the registered one (R77).
+    /// The registered spelling of an orchestrator's name, if it is registered: names are case-insensitive, and
+    /// histories contain the registered spelling (R77).
     fn orchestrator_name(&self, name: &Name) -> Option<Name>;
 
     /// Starts an activity. Panics inside must come out as a failure (A38).
@@ -137,14 +137,14 @@ impl Offered {
         Self(names.map(Arc::new))
     }
 
-    /// Whether this one is among them, in whatever case it is spelled (R77).
+    /// Whether this name is among them, ignoring case (R77).
     pub fn has(&self, name: &Name) -> bool {
         let names = self.0.as_ref();
         names.is_none_or(|names| names.contains(&FoldedName::from(name)))
     }
 }
 
-/// Tells a running activity that nobody wants its result any more.
+/// Signals a running activity that its result is no longer needed.
 #[derive(Clone, Debug, Default)]
 pub struct Cancellation {
     shared: Arc<(AtomicBool, Notify)>,

@@ -1,8 +1,11 @@
-//! The writing of one group as a value: it is told how the store answered, and says what the store is offered next, or what
-//! became of the group. The commit loop carries that out, and the simulator drives the same value.
+//! The writing of one group, as a value: its inputs are the answers of the store, its outputs are the next offer to the
+//! store or the outcome of the group. The commit loop carries them out; the simulator drives the same value.
 //!
-//! A store that is full or out of reach is offered the same again for a while (A43). A store that refuses a group as damaged
-//! refuses it for one of its commits, which is searched for by halves: without that the same group would be made again for ever.
+//! After `Full` and `Unavailable` nothing was changed, so the same group is offered again for a limited time (A43).
+//! After any other error the outcome is unknown, so the hubs must reload. If the store refuses a group as damaged, one
+//! of its commits is the cause. A binary search finds that commit, and its instance is set aside. Otherwise the
+//! partitions would reload and produce the same commits again, so the whole node would retry the same group forever
+//! because of one instance.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -17,72 +20,72 @@ use crate::group::{At, Batch, Release, Taken, Ticket};
 use crate::io::Reply;
 use crate::supervision::{Broken, BrokenBy};
 
-/// How long a group is offered again while the store is out of reach.
+/// Time limit for retries while the store is unreachable.
 const UNAVAILABLE_MAX: Duration = Duration::from_secs(30);
-/// How long one is offered again while the store is full. Who waits for it hears then that there is no room.
+/// Time limit for retries while the store is full. After it, the waiting callers get `Full`.
 const FULL_MAX: Duration = Duration::from_secs(1);
-/// Pause before the same is offered again.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Commits refused in a row for damaged pages after which nothing more is tried.
+/// Number of consecutive commits refused because of damaged pages after which the node accepts no more work.
 const REFUSALS_MAX: u32 = 8;
-/// Partitions that are remembered before those of closed hubs are forgotten.
+/// Number of remembered partitions above which those of closed hubs are removed.
 const LEDGER_MAX: usize = 4_096;
 
-/// A group that the store is asked to make durable.
+/// The attempts to make one group durable.
 #[derive(Debug)]
 pub struct Writing<A> {
     taken: Taken<A>,
     offered: Arc<Group>,
     /// Absent while the whole group is offered.
     search: Option<Search>,
-    /// When what is offered was offered first.
+    /// When the current offer was first made.
     began: Duration,
     has_waited: bool,
 }
 
-/// Where the refused commit is, by the places of commits in the group.
+/// The range that contains the refused commit, by the positions of commits in the group.
 #[derive(Clone, Copy, Debug)]
 struct Search {
-    /// Those before it are durable.
+    /// All commits before this position are durable.
     from: usize,
-    /// It is before this one.
+    /// The refused commit is before this position.
     to: usize,
-    /// Behind the last one that is offered.
+    /// The end of the offered range.
     offered_to: usize,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Debug)]
 pub enum Next<A> {
-    /// Offer [`Writing::offered`] to the store after this pause, and say how it answers.
+    /// Offer [`Writing::offered`] to the store after this pause, and pass its answer to [`Writing::answered`].
     Offer(Writing<A>, Duration),
-    /// All of it is durable.
+    /// The whole group is durable.
     Durable(Written<A>),
-    /// Not all of it is.
+    /// The group failed, at least in part.
     Failed(Failure<A>),
 }
 
 /// A group that is durable.
 #[derive(Debug)]
 pub struct Written<A> {
-    /// Kept to be dropped by whoever lets its effects go.
+    /// Dropped by the thread that releases the effects, because dropping a large group takes time.
     _group: Arc<Group>,
-    /// What waited for it, by batches and their hubs.
+    /// The effects that waited for it, by batch, with the number of the hub.
     pub releases: Vec<(u32, Vec<Release<A>>)>,
-    /// The last commit in it of each partition.
+    /// The last commit of each partition in it.
     pub upto: Vec<At>,
     /// The batches in it.
     pub tickets: Vec<Ticket>,
 }
 
-/// A group of which some is not durable, or none, or nobody knows.
+/// A group that is not durable, durable only in part, or of unknown outcome.
 #[derive(Debug)]
 pub struct Failure<A> {
-    /// What the store said.
+    /// The error of the store.
     pub error: StoreError,
-    /// The instance for which it refuses the group, and its hub.
+    /// The instance because of which the store refuses the group, and its hub.
     pub blamed: Option<(u32, Broken)>,
-    /// Whatever is written meets the same damage, so no work is to be tried any more.
+    /// Other commits would meet the same damage, so the node must accept no more work.
     pub is_hopeless: bool,
     /// The batches in it.
     pub tickets: Vec<Ticket>,
@@ -93,27 +96,27 @@ pub struct Failure<A> {
 /// Why it failed.
 #[derive(Debug)]
 enum Why {
-    /// There was no room for what was offered last. What the ledger does not know to be durable was not done.
+    /// The store was full for the last offer. Everything that the ledger does not record as durable was not written.
     Full,
-    /// This commit was refused, if one was, and so nothing behind it was done; those before it are durable.
+    /// The store refused this commit, if any. Nothing after it was written; all commits before it are durable.
     Refused(Option<At>),
-    /// What was done is not known.
+    /// The outcome is unknown.
     Unknown,
 }
 
-/// What a caller hears whose commit was in a group that failed, or behind one.
+/// The result for a caller whose commit was in a failed group or after one.
 #[derive(Debug)]
 pub enum Told {
-    /// The commit is durable all the same.
+    /// The commit is durable nevertheless.
     Answer(Reply),
     /// The store refuses it.
     Refused(StoreError),
-    /// Nothing came of it.
+    /// The commit had no effect.
     Displaced,
 }
 
 impl<A> Writing<A> {
-    /// Begins with a group, at a time since any moment that stays the same.
+    /// Begins to write a group. `now` is measured from any fixed moment.
     pub fn begin(taken: Taken<A>, ledger: &mut Ledger, now: Duration) -> Next<A> {
         if taken.group.sections.is_empty() {
             return Self::durable(taken, ledger);
@@ -130,17 +133,18 @@ impl<A> Writing<A> {
         Next::Offer(writing, Duration::ZERO)
     }
 
-    /// What the store is offered now: the group, or a part of it.
+    /// The current offer to the store: the group or a part of it.
     pub fn offered(&self) -> &Arc<Group> {
         &self.offered
     }
 
-    /// Whether this was offered before.
+    /// Whether this is a retry.
     pub fn has_waited(&self) -> bool {
         self.has_waited
     }
 
-    /// The store has answered. Partitions that were claimed without room have nothing to wait for.
+    /// Takes the answer of the store. Partitions in limited service, because the store is already full, do not wait for
+    /// space.
     pub fn answered(
         mut self,
         answer: Result<(), StoreError>,
@@ -157,7 +161,7 @@ impl<A> Writing<A> {
             StoreError::Full if is_out_of_room => Duration::ZERO,
             StoreError::Full => FULL_MAX,
             StoreError::Unavailable { .. } => UNAVAILABLE_MAX,
-            // What was done is not known, or it will not be taken however often it is offered.
+            // The outcome is unknown, or the store would refuse the group again.
             _ => Duration::ZERO,
         };
         if now.saturating_sub(self.began) < patience {
@@ -171,7 +175,7 @@ impl<A> Writing<A> {
         Next::Failed(self.failed(error, why))
     }
 
-    /// What was offered is durable.
+    /// The offered commits are durable.
     fn taken_in(mut self, ledger: &mut Ledger, now: Duration) -> Next<A> {
         let Some(search) = &mut self.search else {
             return Self::durable(self.taken, ledger);
@@ -181,19 +185,19 @@ impl<A> Writing<A> {
         }
         search.from = search.offered_to;
         if search.from == search.to {
-            // It is taken now that it comes alone. What refused the group may be behind it.
+            // The last candidate was accepted alone, so the cause of the refusal may be after it: search the rest.
             search.to = commits(&self.taken).count();
         }
         if search.from == search.to {
             let error = StoreError::Unknown {
-                source: "the store refuses a group, and takes each part of it".into(),
+                source: "the store refused a group but accepted each part of it".into(),
             };
             return Next::Failed(self.failed(error, Why::Refused(None)));
         }
         self.offer_half(now)
     }
 
-    /// The store refuses what was offered.
+    /// The store refuses the offered commits.
     fn refused(mut self, error: StoreError, ledger: &mut Ledger, now: Duration) -> Next<A> {
         match &mut self.search {
             None => {
@@ -216,21 +220,22 @@ impl<A> Writing<A> {
         }
     }
 
-    /// The commit at this place is refused alone.
+    /// The single commit at this position is refused.
     fn found(self, place: usize, error: StoreError, ledger: &mut Ledger) -> Failure<A> {
         let (Some((at, commit)), StoreError::Corrupt { what, extent, .. }) = (commits(&self.taken).nth(place), &error)
         else {
             unreachable!("the search asks for one commit that there is, and goes on for damage alone");
         };
-        // If what refuses it is a damaged page, not even that it is set aside can be written. An instance of its own cannot be
-        // made because of such a page, or several in a row cannot be changed: then any other may meet the same.
+        // If a damaged page causes the refusal, even the mark "set aside" cannot be written. If such a page prevents
+        // the creation of an instance, or the changes of several instances in a row, then probably every new commit
+        // would fail in the same way.
         let is_unwritable = *extent == Extent::Pages;
         let is_new = matches!(commit.change, Some(Change::Create(_)));
         ledger.refusals += u32::from(is_unwritable);
         let is_hopeless = is_unwritable && (is_new || ledger.refusals >= REFUSALS_MAX);
         let broken = Broken {
             instance: Some(commit.instance.clone()),
-            what: format!("the store refuses to write it: {what}"),
+            what: format!("the store refused to write the instance: {what}"),
             by: if is_unwritable {
                 BrokenBy::Writing
             } else {
@@ -245,7 +250,7 @@ impl<A> Writing<A> {
         }
     }
 
-    /// Offers the first half of where the refused commit is.
+    /// Offers the first half of the range that contains the refused commit.
     fn offer_half(mut self, now: Duration) -> Next<A> {
         if let Some(search) = &mut self.search {
             search.offered_to = search.from + (search.to - search.from).div_ceil(2);
@@ -283,16 +288,17 @@ impl<A> Writing<A> {
 }
 
 impl<A> Failure<A> {
-    /// What callers hear, of those for whom it is certain what became of their commits; also of those who wait for batches
-    /// that were [discarded](crate::group::Gathering::discard) behind the group. The others hear nothing, and nothing else
-    /// is let go (A1).
+    /// The results for the callers whose outcome is certain, including those that wait for batches that were
+    /// [discarded](crate::group::Gathering::discard) after the group. The others get no result here, and all other
+    /// effects are dropped: releasing an effect whose commit may be lost would make it visible before it is durable
+    /// (A1).
     pub fn settle(self, discarded: VecDeque<Batch<A>>, ledger: &mut Ledger) -> Vec<(A, Told)> {
         let Self {
             why, releases, error, ..
         } = self;
         let mut told = Vec::new();
         if matches!(why, Why::Unknown) {
-            // No store has seen what was behind it.
+            // The store has never seen the batches after the group.
             let turned_away = discarded.into_iter().flat_map(Batch::turn_away);
             told.extend(turned_away.map(|to| (to, Told::Displaced)));
             return told;
@@ -322,24 +328,24 @@ impl<A> Failure<A> {
     }
 }
 
-/// What the commit loop has seen of the store.
+/// The commit loop's record of what is durable.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Up to which commit each partition, by its hub and number, is durable.
+    /// The last durable commit of each partition, by hub and partition number.
     durable: BTreeMap<(u32, u16), Seq>,
-    /// Commits refused for damaged pages since a group was taken.
+    /// Commits refused because of damaged pages since the last durable group.
     refusals: u32,
 }
 
 impl Ledger {
-    /// Forgets hubs that are closed, if there are so many that it is worth a look.
+    /// Removes closed hubs when the ledger is large.
     pub fn forget_closed(&mut self, is_open: impl Fn(u32) -> bool) {
         if self.durable.len() > LEDGER_MAX {
             self.durable.retain(|(hub, _), _| is_open(*hub));
         }
     }
 
-    /// The commits of a partition come without a gap, so those before its first ones are durable.
+    /// The commits of a partition have no gaps, so all commits before the first one of a section are durable.
     fn expect<'g>(&mut self, sections: impl IntoIterator<Item = (u32, &'g Section)>) {
         for (hub, section) in sections {
             let before = Seq(section.first_seq.0.saturating_sub(1));
@@ -352,7 +358,7 @@ impl Ledger {
         self.durable.insert((at.hub, at.partition), at.seq);
     }
 
-    /// Whether a commit is durable; `None` if nothing is known of its partition.
+    /// Whether a commit is durable; `None` if its partition is unknown.
     fn is_durable(&self, at: &At) -> Option<bool> {
         let durable = self.durable.get(&(at.hub, at.partition));
         durable.map(|durable| at.seq <= *durable)
@@ -374,7 +380,7 @@ fn commits<A>(taken: &Taken<A>) -> impl Iterator<Item = (At, &Commit)> {
     })
 }
 
-/// A group of the commits at these places.
+/// The part of a group with the commits at these positions.
 fn part(group: &Group, places: Range<usize>) -> Group {
     let mut sections = Vec::new();
     let mut first = 0;
@@ -394,7 +400,7 @@ fn part(group: &Group, places: Range<usize>) -> Group {
     Group { sections }
 }
 
-/// The same refusal for one more caller.
+/// Copies a refusal for another caller.
 fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Corrupt { place, what, extent } => StoreError::Corrupt {

@@ -13,9 +13,10 @@ use crate::{DAMAGED, SUM_BYTES, is_right, note, page_number, sum};
 #[repr(C)]
 pub(crate) struct File {
     base: ffi::sqlite3_file,
-    /// Of a log, what is written and not handed to the system yet; NULL as long as nothing was. It is the file's own.
+    /// For a log: bytes that were written but not passed to the system yet; NULL until the first write. Owned by this
+    /// file.
     gathered: *mut Gathered,
-    /// Of a main file its log, of a log its main file; NULL where there is none.
+    /// For a main file, its log; for a log, its main file; NULL if there is none.
     other: *mut File,
 }
 
@@ -27,7 +28,7 @@ pub(crate) struct File {
 struct Gathered {
     offset: ffi::sqlite3_int64,
     bytes: Vec<u8>,
-    /// What the system refused when nobody could be told; nothing more is done with the log.
+    /// An error that occurred when it could not be returned to SQLite. The log accepts no more calls after it.
     failed: c_int,
 }
 
@@ -90,7 +91,7 @@ const fn methods<const STRICT: bool>() -> ffi::sqlite3_io_methods {
     }
 }
 
-/// Makes ready what is ours of a file that is opened: of a log that it is the log of this main file.
+/// Initialises our part of an opened file; connects a log with its main file.
 ///
 /// # Safety
 ///
@@ -187,7 +188,7 @@ unsafe extern "C" fn write(
     }
 }
 
-/// Keeps what is written to a log until it is known what follows it.
+/// Buffers a write to a log until the next call shows what follows it.
 unsafe extern "C" fn gather(
     file: *mut ffi::sqlite3_file,
     from: *const c_void,
@@ -221,14 +222,15 @@ unsafe extern "C" fn gather(
     }
 }
 
-/// Hands to the system what was gathered. What it does not take is lost, which SQLite is told and takes the transaction back:
-/// between the last write of a transaction and the moment that it counts there is the sync of its log.
+/// Passes the buffered bytes to the system. If that fails, the bytes are lost and the error is returned to SQLite,
+/// which rolls the transaction back. This is safe because the sync of the log comes between the last write of a
+/// transaction and its commit, so no transaction can be committed while its bytes are still in the buffer.
 ///
 /// # Safety
 ///
 /// `file` is open and one of ours.
 unsafe fn settle(file: *mut ffi::sqlite3_file) -> c_int {
-    // SAFETY: what is gathered belongs to the file.
+    // SAFETY: the buffer belongs to the file.
     unsafe {
         let gathered = (*file.cast::<File>()).gathered;
         let Some(gathered) = gathered.as_mut() else {
@@ -256,7 +258,7 @@ unsafe fn settle(file: *mut ffi::sqlite3_file) -> c_int {
 ///
 /// `file` is an open main file of ours.
 unsafe fn settle_log(file: *mut ffi::sqlite3_file) -> c_int {
-    // SAFETY: the log is open as long as it is known here.
+    // SAFETY: the pointer to the log is set only while the log is open.
     unsafe {
         let log = (*file.cast::<File>()).other;
         if log.is_null() {
@@ -303,7 +305,8 @@ unsafe extern "C" fn device_characteristics(file: *mut ffi::sqlite3_file) -> c_i
 unsafe extern "C" fn shm_lock(file: *mut ffi::sqlite3_file, offset: c_int, n: c_int, flags: c_int) -> c_int {
     // SAFETY: an open file of ours.
     unsafe {
-        // What is left belongs to a transaction that was taken back: it may be lost, but must not come later.
+        // The remaining bytes belong to a transaction that was rolled back: they may be lost, but must never be written
+        // later.
         settle_log(file);
         let inner = inner(file);
         let method = (*(*inner).pMethods).xShmLock;
@@ -311,10 +314,10 @@ unsafe extern "C" fn shm_lock(file: *mut ffi::sqlite3_file, offset: c_int, n: c_
     }
 }
 
-/// SQLite makes known between two barriers what is in the log. Something is left of it only if SQLite was told not to sync;
-/// as it cannot be told here, a log that the system then refuses is not used any more.
+/// SQLite publishes the contents of the log between two barriers. Bytes are still buffered then only if SQLite was
+/// configured not to sync. An error cannot be returned here, so after a failed write the log accepts no more calls.
 unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
-    // SAFETY: an open file of ours, whose log is open as long as it is known.
+    // SAFETY: the file is ours and open, and the pointer to its log is set only while the log is open.
     unsafe {
         let code = settle_log(file);
         if code != ffi::SQLITE_OK

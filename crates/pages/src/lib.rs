@@ -10,8 +10,8 @@
 //!          ◀──xRead(page)── the sum is right, or SQLITE_IOERR_DATA ◀────────────── file
 //! ```
 //!
-//! The number of the page is part of what is summed, so a page in the place of another is found as well. What is not
-//! found is an old version of a page in its own place: only what is in its rows tells that.
+//! The checksum includes the page number, so a misplaced page is detected too. An old version of a page in its own
+//! place is not detected; only the contents of its rows can show that.
 //!
 //! Pages in the log have no sum of this kind. They carry SQLite's own, over all that is before them in the log, which
 //! SQLite checks when it opens the log.
@@ -19,8 +19,8 @@
 //! As it sees every write it also gathers those to the log that follow each other, so that the system is called once for many
 //! pages.
 //!
-//! This is the one crate in which `unsafe` is allowed: SQLite calls its functions with pointers. It knows nothing of what
-//! is in the pages.
+//! Only this crate may use `unsafe`, because SQLite calls its functions with pointers. It does not interpret the
+//! contents of pages.
 
 mod file;
 #[cfg(feature = "testing")]
@@ -40,8 +40,8 @@ pub const SUM_BYTES: usize = 8;
 /// Name of the layer that refuses a page whose checksum is wrong, for
 /// [`Connection::open_with_flags_and_vfs`].
 pub const STRICT: &std::ffi::CStr = c"taskhub";
-/// Name of the layer that hands on such a page all the same, for whoever checks the rows on it and wants to save those
-/// that are right. [`damaged`] tells of it.
+/// Name of the layer that also returns pages with a wrong checksum, for tools that check each row and save the intact
+/// ones. [`damaged`] reports such pages.
 pub const LENIENT: &std::ffi::CStr = c"taskhub-lenient";
 
 /// What a read fails with whose page is damaged: SQLite's `SQLITE_IOERR_DATA`.
@@ -82,7 +82,7 @@ pub fn is_for_locks(offset: u64, page_bytes: u64) -> bool {
     offset / page_bytes.max(1) == LOCK_BYTE / page_bytes.max(1)
 }
 
-/// Has all pages of a file that is still empty leave room for checksums. The size of its pages must have been set before.
+/// Reserves space for checksums on all pages of a file that is still empty. The page size must have been set before.
 ///
 /// # Errors
 ///

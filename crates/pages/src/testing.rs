@@ -8,8 +8,8 @@ thread_local! {
     static WRITES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Has the next syncs of this thread fail, of files and of logs: as with a disk that reports an error once and has dropped
-/// what it could not write.
+/// Makes the next syncs of files and logs on this thread fail, like a disk that reports an error once and has dropped
+/// the data that it could not write.
 pub fn fail_syncs(count: u32) {
     SYNCS.set(count);
 }

@@ -52,7 +52,7 @@ fn register(name: &'static CStr, methods: &'static ffi::sqlite3_io_methods) -> c
     };
     let below = Box::leak(Box::new(Below { system, methods }));
     let size = c_int::try_from(size_of::<File>()).unwrap_or(c_int::MAX);
-    // Version 2: none of what later versions added is needed.
+    // Version 2 suffices: the additions of later versions are not needed.
     let ours = Box::leak(Box::new(ffi::sqlite3_vfs {
         iVersion: 2,
         szOsFile: size.saturating_add(own.szOsFile),
@@ -81,7 +81,7 @@ fn register(name: &'static CStr, methods: &'static ffi::sqlite3_io_methods) -> c
     unsafe { ffi::sqlite3_vfs_register(ours, 0) }
 }
 
-/// What is below a layer of ours.
+/// The VFS below one of our layers.
 ///
 /// # Safety
 ///

@@ -16,7 +16,8 @@ const VERSION: u8 = 1;
 
 /// Encodes a run of history.
 ///
-/// Behind the version byte stands the protocol's `HistoryChunk`, which workers are sent as it is (A39).
+/// After the version byte follows the protocol's `HistoryChunk`, so that remote workers can be sent stored bytes
+/// without re-encoding (A39).
 pub fn encode_chunk(events: &[HistoryEvent]) -> Bytes {
     let events = events.iter().map(mapping::write_event).collect();
     Bytes::from(seal(&HistoryChunk { events }))
@@ -89,7 +90,7 @@ pub fn decode_open(body: &[u8]) -> Result<Open, DecodeError> {
     stored::read_open(unseal(body, "Open")?)
 }
 
-/// Encodes a status record without its input, output and custom status, which are stored beside it.
+/// Encodes a status record without its input, output and custom status, which are stored separately.
 pub fn encode_info(info: &InstanceInfo) -> Vec<u8> {
     seal(&stored::write_info(info))
 }

@@ -10,15 +10,15 @@ pub enum DecodeError {
     #[error("the envelope is empty")]
     Empty,
     /// The envelope was written by a version that this one does not know.
-    #[error("the envelope has version {found}, known is version {known}")]
+    #[error("the envelope has version {found}; this program reads version {known}")]
     UnknownVersion {
         /// The version byte that was found.
         found: u8,
         /// The only version that can be read.
         known: u8,
     },
-    /// The bytes are cut off or are no protobuf message.
-    #[error("the bytes are no `{message}`")]
+    /// The bytes are truncated or not a protobuf message.
+    #[error("the bytes do not decode as `{message}`")]
     Malformed {
         /// The message that was expected.
         message: &'static str,
@@ -26,9 +26,8 @@ pub enum DecodeError {
         source: prost::DecodeError,
     },
     /// A member that must be there is absent, or of a kind that is not known here.
-    #[error("`{message}` has no known `{field}`")]
+    #[error("`{message}` has no `{field}`, or one that this version does not know")]
     Missing {
-        /// The message.
         message: &'static str,
         /// The member, as the protocol names it.
         field: &'static str,
@@ -52,11 +51,8 @@ pub enum DecodeError {
         given: String,
     },
     /// A number that is not a runtime status of the protocol.
-    #[error("{number} is no runtime status")]
-    RuntimeStatus {
-        /// The number.
-        number: i32,
-    },
+    #[error("unknown runtime status {number}")]
+    RuntimeStatus { number: i32 },
     /// A name or version whose bytes are not UTF-8.
     #[error("`{field}` is not UTF-8")]
     NotText {

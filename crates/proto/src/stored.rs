@@ -1,4 +1,5 @@
-//! What the store keeps beside history ↔ its messages: each pair of functions is one type, both ways.
+//! Conversions between stored records other than history and their protobuf messages; each pair of functions converts
+//! one type in both directions.
 //!
 //! As in `mapping`, every `match` and every pattern names all there is.
 

@@ -437,6 +437,9 @@ fn another_version_is_named() {
         other[0] = 9;
         let error = decode(&other.into()).unwrap_err();
         assert!(matches!(error, DecodeError::UnknownVersion { found: 9, known: 1 }));
-        assert_eq!(error.to_string(), "the envelope has version 9, known is version 1");
+        assert_eq!(
+            error.to_string(),
+            "the envelope has version 9; this program reads version 1"
+        );
     }
 }

@@ -59,8 +59,8 @@ impl Answers {
 }
 
 impl Answers {
-    /// Adds room for so many bytes, if there is some now. An answer that is larger than all is made while there is no
-    /// other.
+    /// Reserves bytes if they are available now. A response that is larger than the whole budget is allowed while no
+    /// other is counted.
     pub(crate) fn grow(&self, room: &mut Room, bytes: usize) -> bool {
         let (own, left) = (
             room.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits),

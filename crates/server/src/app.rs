@@ -51,7 +51,7 @@ impl App {
         }
     }
 
-    /// Tells whoever waits that the server stops.
+    /// Notifies waiting requests that the server stops.
     pub(crate) fn close(&self) {
         self.closing.send_replace(true);
     }

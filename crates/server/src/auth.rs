@@ -29,7 +29,7 @@ pub(crate) enum Denied {
 /// What the caller may do.
 #[derive(Clone, Debug)]
 pub(crate) enum Grant {
-    /// There are no keys.
+    /// No keys are configured.
     Open,
     /// On this machine, without a key: everything but what needs the master key.
     Local,
@@ -46,7 +46,7 @@ impl Grant {
     /// Whether it opens what a call needs, in this hub.
     pub(crate) fn check(&self, need: Need, hub: &HubName) -> Result<(), Denied> {
         let key = match self {
-            // The master key is asked for by a call that presents none at all.
+            // A call that requires the master key has no key.
             Self::Local if need == Need::Master => return Err(Denied::Unknown),
             Self::Open | Self::Local => return Ok(()),
             Self::Key(key) => key,

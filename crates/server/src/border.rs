@@ -1,11 +1,11 @@
-//! The border to browsers: by which names the server answers, and which pages may have it do something.
+//! Protection against browsers: which host names the server accepts, and which pages may call it.
 //!
-//! A browser sends requests for whatever page it shows, to this machine as well, and to a name that the page's owner has
-//! lead here. Programs do neither. So whoever comes without a key is answered only under a name that is the server's own,
-//! which is what stops a page that has its own name lead here (DNS rebinding), for reads as well; and what changes
-//! something and comes from a page of another origin is refused, with a key or without, unless that origin is listed.
-//! So is whatever a page of another site asks for behind the user's back. Pages of other origins cannot read answers, as
-//! long as the browser is not told that they may.
+//! A browser sends requests for any page that it shows, even to this machine, and even under a host name that the
+//! page's owner controls. Other programs do not act for strangers in this way. Therefore a request without a key must
+//! use a host name of this server, also for reads; this stops DNS rebinding, where a page's own host name resolves to
+//! this machine. A changing request from a page of another origin is refused, with or without a key, unless that origin
+//! is listed; so is a background read by a page of another site. Pages of other origins cannot read responses unless a
+//! CORS header allows it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,29 +20,29 @@ use http::{HeaderMap, Method, Version};
 
 use crate::config::Config;
 
-/// Whether a page of the same site, another site, the same origin or nobody but the user asked.
+/// The initiator of the request: the same origin, the same site, another site, or the user directly.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// How it asked: to show what is answered, or behind the user's back.
+/// The mode of the request: navigation, or a read in the background.
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-/// What the answer becomes: a document in a window, in a frame, an image, a script, …
+/// The use of the response: a document in a window, in a frame, an image, a script, …
 const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-/// Whose pages may take in an answer at all.
+/// Which pages may embed a response.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// Whether a page of a public address may reach a private one.
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 const FORWARDED_HOST: &str = "x-forwarded-host";
 
-/// What pages of listed origins may send and see.
+/// The methods and headers that pages of listed origins may send and read.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
 const SENT: HeaderValue =
     HeaderValue::from_static("content-type, x-functions-key, idempotency-key, x-ms-continuation-token, authorization");
 const SHOWN: HeaderValue =
     HeaderValue::from_static("location, retry-after, warning, x-ms-continuation-token, x-taskhub-incomplete");
-/// Seconds for which a browser need not ask again.
+/// Seconds for which a browser may cache the answer to a preflight request.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// A host as requests and URLs name it.
+/// A host as in requests and URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     /// In small letters, without the dot at its end.
@@ -51,12 +51,12 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Reads a host with or without a port. A user or a password before it is none.
+    /// Parses a host with or without a port. A user name or password before it is invalid.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let authority: Authority = text.parse().ok()?;
         let host = authority.host();
         let port = match authority.as_str().strip_prefix(host)?.strip_prefix(':') {
-            // It is said to be the usual one (RFC 3986).
+            // An empty port means the default port (RFC 3986).
             Some("") => None,
             Some(port) => Some(port.parse().ok().filter(|port| *port > 0)?),
             None if authority.as_str() == host => None,
@@ -137,19 +137,19 @@ impl Origin {
 /// Why a request is not let over the border.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
-    /// No host is named, several are, or what is named is none.
+    /// The request has no host, several hosts or an invalid host.
     NoHost {
         /// What is wrong.
         why: &'static str,
     },
-    /// The host is none of the server's, and there is no key.
+    /// The host does not belong to this server, and the request has no key.
     ForeignHost {
         /// The host that was named.
         host: String,
     },
     /// A page of another origin wants to change something, or one of another site to have something read.
     ForeignOrigin {
-        /// The origin, as far as it is told.
+        /// The origin, if the browser sent it.
         origin: String,
     },
 }
@@ -158,7 +158,7 @@ pub(crate) enum Stopped {
 #[derive(Clone, Debug)]
 pub(crate) struct Border {
     public: Option<Origin>,
-    /// Names it answers to besides its addresses; without a port any.
+    /// Host names that the server accepts besides its addresses; a name without a port matches every port.
     hosts: Vec<Host>,
     /// Origins whose pages may do what programs may.
     origins: Vec<Origin>,
@@ -204,14 +204,14 @@ impl Border {
         if let Some(authority) = head.uri.authority() {
             let authority = authority.as_str();
             let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            let why = "the URL of the request names no host that can be";
+            let why = "the URL of the request contains an invalid host";
             hosts.insert(0, Host::parse(host).ok_or(Stopped::NoHost { why })?);
         }
         if self.is_behind_proxy
             && let Some(forwarded) = head.headers.get(FORWARDED_HOST)
         {
             let host = forwarded.to_str().ok().and_then(|text| Host::parse(text.trim()));
-            let why = "the header `X-Forwarded-Host` names no host that can be";
+            let why = "the header `X-Forwarded-Host` contains an invalid host";
             hosts.push(host.ok_or(Stopped::NoHost { why })?);
         }
         let named = hosts.iter().find(|host| !self.knows(host, local)).or(hosts.first());
@@ -242,8 +242,8 @@ impl Border {
         let stopped = |origin: String| Err(Stopped::ForeignOrigin { origin });
         let mut sites = head.headers.get_all(FETCH_SITE).iter();
         let is_foreign_site = sites.any(|site| ![&b"same-origin"[..], b"none"].contains(&site.as_bytes()));
-        // A read can open a hub, whose pending work then runs, and what comes of it tells what there is. So a page of
-        // another site may lead to an address here, and not have it read behind its back.
+        // A read can open a hub, whose pending work then runs, and its timing can reveal data. Therefore a page of
+        // another site may navigate to an address here, but may not read it in the background.
         let is_stopped = changes || (is_foreign_site && !is_probe && !is_visit(&head.headers));
         let mut all = head.headers.get_all(ORIGIN).iter();
         let Some(value) = all.next() else {
@@ -271,7 +271,7 @@ impl Border {
     }
 }
 
-/// Whether the user is lead here, and sees what is answered, in a window of its own.
+/// Whether the request is a navigation that shows the response in a window of its own.
 fn is_visit(headers: &HeaderMap) -> bool {
     let only = |name: &HeaderName, value: &[u8]| headers.get_all(name).iter().all(|given| given.as_bytes() == value);
     headers.contains_key(FETCH_MODE) && only(&FETCH_MODE, b"navigate") && only(&FETCH_DEST, b"document")
@@ -291,10 +291,10 @@ fn host_of(headers: &HeaderMap) -> Result<Host, Stopped> {
     let no_host = |why| Stopped::NoHost { why };
     let mut all = headers.get_all(HOST).iter();
     let (Some(value), None) = (all.next(), all.next()) else {
-        return Err(no_host("a request has one header `Host`, which names the server"));
+        return Err(no_host("expected exactly one header `Host`"));
     };
     let host = value.to_str().ok().and_then(|text| Host::parse(text.trim()));
-    host.ok_or_else(|| no_host("the header `Host` names no host that can be"))
+    host.ok_or_else(|| no_host("the header `Host` contains an invalid host"))
 }
 
 impl Passage {

@@ -1,4 +1,4 @@
-//! How a server is set up. Nothing here reads the environment or a file: whoever starts the server does.
+//! The configuration of a server. This module reads neither the environment nor files; the caller does.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,22 +22,23 @@ pub struct Config {
     pub address: SocketAddr,
     /// Who may call (H30). Without keys every surface is open.
     pub keys: Vec<Key>,
-    /// Serves an address that is not loopback although there are no keys (A11).
+    /// Allows an address other than loopback without keys (A11).
     pub no_auth: bool,
     /// Serves TLS instead of plain HTTP.
     pub tls: Option<Tls>,
-    /// `/orchestrators/{name}` without a prefix (H96). Absent: on if there are no keys.
+    /// `/orchestrators/{name}` without a prefix (H96). By default enabled only without keys.
     pub front_door: Option<bool>,
-    /// Whether programs on this machine may use the local RPC surface without a key (H33, A17). Behind a proxy
-    /// on this machine every caller looks like one. Absent: on if there are no keys.
+    /// Whether programs on this machine may use the local RPC surface without a key (H33, A17). Do not enable it behind
+    /// a proxy on this machine, because every caller would look local. By default enabled only without keys.
     pub rpc_open_loopback: Option<bool>,
     /// Whether programs on other machines may use it; with keys they need one in its path (H4, H33).
     pub rpc_allow_remote: bool,
     /// Origin of all links, such as `https://hub.example.org`; absent: the host of the request if that is the server's, or
     /// else the address that the request came to (H43).
     pub public_url: Option<String>,
-    /// Hosts that callers without a key may name the server by, with or without a port, besides the names of this machine,
-    /// the address that a call comes to, and the host of `public_url`. A browser can be made to send any other.
+    /// Host names that requests without a key may use, with or without a port, besides the names of this machine, the
+    /// address of the connection, and the host of `public_url`. All other names are refused, because an attacker can
+    /// make a browser send any name.
     pub allow_hosts: Vec<String>,
     /// Origins such as `https://app.example.org` whose pages may do in a browser what programs may.
     pub cors: Vec<String>,
@@ -112,21 +113,20 @@ pub struct Limits {
     pub wait_max: Duration,
     /// Largest body (H19).
     pub body_bytes_max: usize,
-    /// Bytes of all bodies that are being read, or wait to become durable; above it callers are told to come back.
+    /// Maximum bytes of all bodies that are being read or not yet durable; above it, requests are answered 429 or 503.
     pub bodies_bytes_max: usize,
-    /// Bytes of all large answers that are being sent; the next one waits, and its caller is told to come back when that
-    /// takes too long. A larger one is sent when there is no other.
+    /// Maximum bytes of all large responses that are being sent. The next one waits, and is answered 429 or 503 if that
+    /// takes too long. A response above the maximum is sent while no other is.
     pub answers_bytes_max: usize,
     /// How long an answer waits for room.
     pub answer_patience: Duration,
-    /// A body of which nothing comes for so long is given up; what has come gives it more time, as
-    /// `body_bytes_per_second_min` says.
+    /// Time limit for receiving a body. Received bytes extend it, according to `body_bytes_per_second_min`.
     pub body_timeout: Duration,
     /// A body that comes more slowly is given up once `body_timeout` is over.
     pub body_bytes_per_second_min: usize,
     /// The head of a request must have come by then; also how long a connection may be idle.
     pub head_timeout: Duration,
-    /// A caller that takes nothing of its answer for so long is let go.
+    /// Time after which a connection is closed if its client reads nothing of the response.
     pub write_timeout: Duration,
     /// How long a key is waited with, right or wrong, that comes from an address which presented ten wrong ones within a
     /// minute.
@@ -138,7 +138,7 @@ pub struct Limits {
     pub connections_of_address_max: usize,
     /// Hubs that are open at once; each has threads of its own.
     pub hubs_max: usize,
-    /// What is under way gets so long to end when the server stops.
+    /// Time that running requests get to finish when the server stops.
     pub stop_timeout: Duration,
 }
 
@@ -187,7 +187,7 @@ pub enum Reuse {
 /// A key that callers present as `?code=` or in the header `x-functions-key` (H30).
 #[derive(Clone)]
 pub struct Key {
-    /// What is presented. Never logged.
+    /// The secret that callers present. Never logged.
     pub(crate) value: String,
     /// Whether it opens what only the master key does.
     pub(crate) is_master: bool,

@@ -1,5 +1,5 @@
-//! One connection: HTTP/1.1 or HTTP/2, whichever its first bytes are, with the limits that hold for both. What is under way
-//! on it is in [`crate::flow`].
+//! Serves one connection with HTTP/1.1 or HTTP/2, depending on its first bytes, and enforces the limits of both.
+//! [`crate::flow`] tracks its running requests.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -39,15 +39,15 @@ pub(crate) const STREAMS_MAX: u32 = 100;
 const WINDOW_BYTES: u32 = 256 << 10;
 /// Longest frame that a caller may send. The smallest that the protocol allows, so that streams take turns.
 const FRAME_BYTES_MAX: u32 = 16 << 10;
-/// Bytes of an answer that wait in a stream for the caller's window, beside the piece that overshoots it.
+/// Bytes of a response that are buffered in a stream for the client's window, not counting the piece that exceeds it.
 const SEND_BYTES_MAX: usize = 64 << 10;
 /// Streams that were opened and reset before we saw them; one more ends the connection.
 const RESETS_PENDING_MAX: usize = 20;
 /// Streams that were reset because the caller broke the protocol on them; one more ends the connection.
 const RESETS_OF_ERRORS_MAX: usize = 100;
-/// A caller who sends nothing for so long while requests are under way is asked whether it is still there,
+/// Time without data from the client, while requests are running, after which the server sends a PING.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// and has so long to say so.
+/// Time that the client has to answer the PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The tasks of a connection's streams, which end with it.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +73,7 @@ pub(crate) fn told_if_panicked(ended: &Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(%error, "a connection broke an assertion");
+        tracing::error!(%error, "an internal assertion failed in a connection");
     }
 }
 
@@ -105,8 +105,8 @@ pub(crate) async fn serve(
     };
     match agreed {
         Ok(Ok(stream)) => converse(stream, Shared::new(app, place, ends), answer).await,
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
-        Err(_) => tracing::debug!(%peer, "no TLS was agreed on in time"),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "the TLS handshake did not finish in time"),
     }
 }
 
@@ -175,12 +175,12 @@ async fn converse<F: Future<Output = Response> + Send + 'static>(
             () = shared.place.ended(), if ending_since.is_none() => {}
             due = shared.due(ending_since) => {
                 if let Err(why) = due {
-                    tracing::debug!(%peer, why, "a connection is cut");
+                    tracing::debug!(%peer, why, "closing a connection");
                     break;
                 }
             }
         }
-        // What is under way is the last.
+        // The running request is the last one.
         conversation.as_mut().graceful_shutdown();
         ending_since = Some(now());
     }
@@ -217,7 +217,7 @@ mod tests {
         tasks: JoinSet<Duration>,
     }
 
-    /// A hub to serve. From here on time goes on when nobody has anything to do.
+    /// A hub to serve. From here on, the paused clock advances when all tasks are idle.
     async fn house() -> taskhub::Hub {
         let hub = taskhub::Hub::builder("SampleHub").in_memory().await.unwrap();
         pause();
@@ -311,7 +311,7 @@ mod tests {
             .write_all(&[PREFACE, NO_WINDOW, GET].concat())
             .await
             .unwrap();
-        // It would go on for ever, since it answers whatever it is asked.
+        // Without this, the connection would stay open forever, because it answers every PING.
         let answering = async {
             let mut seen = BytesMut::new();
             loop {
@@ -353,7 +353,7 @@ mod tests {
         })
     }
 
-    /// A connection whose one answer is made of what is told, and what tells.
+    /// A connection with one response, and the channel that supplies the body of the response.
     fn events(house: &taskhub::Hub) -> (Served, mpsc::Sender<Bytes>) {
         let (tell, told) = mpsc::channel(1);
         let told = Mutex::new(Some(told));
@@ -429,7 +429,7 @@ mod tests {
             let ended = tasks.join_next().await.unwrap().unwrap();
             let limit = Limits::default().write_timeout;
             assert_eq!(ended.as_secs(), limit.as_secs(), "{is_two}");
-            // What the connection holds, what is on its way, and what the client of the test takes in unasked.
+            // The bytes held by the connection, in transit, and buffered by the test's client.
             let most = 2 * (SEND_BYTES_MAX + HEAD_BYTES_MAX) + CLIENT_BYTES;
             assert!(made <= most, "{made} bytes were made for nobody, {is_two}");
             assert!(body.collect().await.is_err(), "what is cut has no end");

@@ -17,8 +17,8 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The address can be reached from other machines, and there are no keys (A11).
-    #[error("{address} can be reached from other machines, and there are no keys")]
+    /// The address is reachable from other machines, but no keys are configured (A11).
+    #[error("{address} is reachable from other machines, but the server has no keys")]
     Unprotected {
         /// The address.
         address: SocketAddr,
@@ -28,11 +28,11 @@ pub enum Error {
     Certificate {
         /// The file with the trouble.
         file: PathBuf,
-        /// What is wrong, for people.
+        /// The reason, for people.
         reason: String,
     },
     /// A setting is not what it should be.
-    #[error("the setting `{setting}` is `{given}`, and expected is {expected}")]
+    #[error("invalid setting `{setting}`: expected {expected}, got `{given}`")]
     Setting {
         /// Its name.
         setting: &'static str,

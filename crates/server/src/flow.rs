@@ -1,4 +1,4 @@
-//! What is under way on a connection, so that one on which nothing happens ends.
+//! Tracks the running requests of a connection, so that an idle or blocked connection is closed in time.
 //!
 //! hyper bounds how long an HTTP/1.1 connection takes for a head, but not how long one takes to say which protocol it
 //! speaks, nor how long an HTTP/2 connection is idle, nor how long its caller leaves an answer lying; and a connection of
@@ -25,7 +25,8 @@ use crate::places::Place;
 /// Requests that a caller took back, beyond those whose answer it took whole; one more ends the connection. Each has made us
 /// work for nothing.
 const CANCELLED_MAX: u32 = 100;
-/// A connection that was told to end, and has nothing under way, is cut after so long.
+/// Time after which a connection without running requests is closed if the client does not react to the graceful
+/// shutdown.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The two ends of a connection, and what a request of it may do.
@@ -46,17 +47,17 @@ pub(crate) struct Shared {
     pub(crate) place: Place,
     pub(crate) ends: Ends,
     flow: Mutex<Flow>,
-    /// Tells that too many requests were taken back.
+    /// Tells that the client cancelled too many requests.
     excess: Notify,
 }
 
-/// What is under way on a connection.
+/// The running requests of a connection.
 #[derive(Debug)]
 struct Flow {
     protocol: Protocol,
     /// Requests that are not answered whole.
     at_work: usize,
-    /// Since when there is none.
+    /// The time since which no request is running.
     idle_since: Instant,
     /// Answers, each with the moment since which it waits for the caller; absent where it waits for us.
     answers: HashMap<u64, Option<Instant>>,
@@ -79,7 +80,7 @@ enum Protocol {
 enum Due {
     /// Nothing before this moment.
     At(Instant),
-    /// Nothing is under way: it is told to end.
+    /// No request is running: begin the graceful shutdown.
     Idle,
     /// It is cut, for this reason.
     Cut(&'static str),
@@ -99,13 +100,13 @@ impl Flow {
         }
     }
 
-    /// What is due; `ending_since` is when the connection was told to end.
+    /// Returns the due action; `ending_since` is the beginning of the graceful shutdown.
     fn due(&self, now: Instant, limits: &Limits, ending_since: Option<Instant>) -> Due {
         let is_over = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
         match (self.protocol, ending_since) {
             (Protocol::One, _) => return Due::Never,
             (Protocol::Unknown, _) if is_over(self.idle_since, limits.head_timeout) => {
-                return Due::Cut("no request came in time");
+                return Due::Cut("no request arrived in time");
             }
             (Protocol::Unknown, None) => return Due::At(self.idle_since + limits.head_timeout),
             (Protocol::Unknown | Protocol::Two, _) => {}
@@ -114,16 +115,16 @@ impl Flow {
             let limit = ending_since.map_or(limits.head_timeout, |_| FAREWELL);
             let since = ending_since.map_or(self.idle_since, |since| since.max(self.idle_since));
             return match ending_since {
-                Some(_) if is_over(since, limit) => Due::Cut("the caller does not close it"),
+                Some(_) if is_over(since, limit) => Due::Cut("the client did not close the connection"),
                 None if is_over(since, limit) => Due::Idle,
                 _ => Due::At(since + limit),
             };
         }
         let oldest = self.answers.values().flatten().min().copied();
         if oldest.is_some_and(|since| is_over(since, limits.write_timeout)) {
-            return Due::Cut("the caller takes nothing of an answer");
+            return Due::Cut("the client stopped reading the response");
         }
-        // Whatever begins from now on is due later than this.
+        // The deadline of every request that begins from now on is later than this.
         let quiet = if ending_since.is_some() {
             FAREWELL
         } else {
@@ -165,7 +166,7 @@ impl Shared {
             };
             tokio::select! {
                 () = sleep_until(next) => {}
-                () = self.excess.notified() => return Err("too many requests were taken back"),
+                () = self.excess.notified() => return Err("the client cancelled too many requests"),
             }
         }
     }
@@ -253,7 +254,7 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
-    /// A piece was handed over: the next one is asked for when the caller has taken what is before it.
+    /// A piece was passed on; the connection requests the next one when the client has read the previous ones.
     pub(crate) fn waits_for_caller(&self) {
         self.set(Some(now));
     }

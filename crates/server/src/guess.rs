@@ -1,9 +1,9 @@
-//! Guessing keys: an address that presents too many wrong ones is slowed down, whatever it presents next.
+//! Slows down guessing of keys: an address that presents too many wrong keys must wait before its next key is checked.
 //!
-//! A right key is told from a wrong one after the same wait, and each wrong one counts when it comes, so that trying goes no
-//! faster for whoever does not wait for the answer. Callers with a key that opened something from this address before are
-//! not slowed down, since a program with an old key must not lock out the others of its machine; but where very many wrong
-//! ones come, somebody is trying, and they wait as well.
+//! Right and wrong keys wait equally long, and a wrong key counts on arrival, so that a client cannot guess faster by
+//! not waiting for the answer. Callers with a key that opened something from this address before are not slowed down,
+//! since a program with an old key must not lock out the others of its machine; but where very many wrong ones come,
+//! somebody is trying, and they wait as well.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -36,7 +36,7 @@ struct Seen {
     opened: Vec<usize>,
 }
 
-/// What is to be done with a key before it is judged.
+/// What to do with a key before it is checked.
 #[derive(Debug)]
 pub(crate) enum Turn<'g> {
     /// Nothing.
@@ -68,8 +68,8 @@ impl Guesses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When a key that came from an address is judged; `place` is that of the key, if it is a right one. A wrong one is
-    /// counted, whatever becomes of its request.
+    /// Returns when a key from an address may be checked; `place` is the index of the key, if it is valid. A wrong key
+    /// counts even if its request is aborted.
     pub(crate) fn turn(&self, address: IpAddr, place: Option<usize>, now: Instant) -> Turn<'_> {
         let address = network(address);
         let mut all = self.lock();
@@ -78,7 +78,7 @@ impl Guesses {
         if place.is_none() {
             seen.wrong = seen.wrong.saturating_add(1);
             if seen.wrong == 1 {
-                tracing::warn!(%address, "a wrong key was presented; further ones within a minute are not told");
+                tracing::warn!(%address, "a request presented a wrong key; not logging further ones for a minute");
             }
         }
         let is_known = place.is_some_and(|place| seen.opened.contains(&place));

@@ -14,9 +14,9 @@ use tokio::sync::Mutex;
 /// A hub that is being opened.
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Arc<Hub>, Error>> + Send + 'a>>;
 
-/// Opens further hubs of the same store, with whatever functions they run.
+/// Opens further hubs of the same store, with their functions.
 pub trait OpenHub: Send + Sync + 'static {
-    /// Opens a hub, and creates it if need be.
+    /// Opens a hub, creating it if necessary.
     fn open<'a>(&'a self, name: &'a HubName) -> Opening<'a>;
 }
 
@@ -64,12 +64,12 @@ impl Hubs {
         Ok(self.store.list_hubs().await?)
     }
 
-    /// A hub that exists, opened if need be.
+    /// An existing hub, opened if necessary.
     pub(crate) async fn find(&self, name: &HubName) -> Result<Option<Arc<Hub>>, Error> {
         self.get(name, false).await
     }
 
-    /// A hub, created if need be and if this server can.
+    /// A hub, created if necessary and if this server can create hubs.
     pub(crate) async fn find_or_create(&self, name: &HubName) -> Result<Option<Arc<Hub>>, Error> {
         self.get(name, true).await
     }

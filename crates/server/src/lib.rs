@@ -1,9 +1,11 @@
-//! Puts a hub on the network: the HTTP management API of Durable Functions, and probes, figures and logs
-//! for whoever runs it.
+//! Serves hubs over the network: the HTTP management API of Durable Functions, and probes, metrics and logs for
+//! operators.
 //!
 //! [`Server::new`] takes any hub, also that of a Rust program with its own functions, and serves it. What
 //! the server does not do: it runs no user code, keeps no state of its own, and decides nothing about an
 //! instance. Its handlers decode, call a verb of [`taskhub_engine::Hub`], and encode.
+
+#![warn(missing_docs)]
 
 mod answers;
 mod app;

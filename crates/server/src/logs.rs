@@ -10,12 +10,11 @@ pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// One JSON object per line, with the fields `timestamp`, `level`, `target`, `message` and those of the
-    /// event beside them.
+    /// One JSON object per line, with the fields `timestamp`, `level`, `target`, `message` and the fields of the event.
     Json,
 }
 
-/// What writes the log. Whoever owns the process installs it, with `tracing::subscriber::set_global_default`.
+/// A subscriber that writes the log. The program installs it with `tracing::subscriber::set_global_default`.
 pub fn subscriber<W>(format: LogFormat, level: LevelFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,

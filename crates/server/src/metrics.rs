@@ -58,7 +58,7 @@ impl Metrics {
         Connection(self)
     }
 
-    /// The text of what is counted here.
+    /// The text of the counters of this module.
     pub(crate) fn text(&self) -> Text {
         let mut text = Text::default();
         text.family("taskhub_http_requests_total", "counter", "Requests answered.");
@@ -67,7 +67,11 @@ impl Metrics {
             text.sample("taskhub_http_requests_total", &labels, count);
         }
         let name = "taskhub_http_request_duration_seconds";
-        text.family(name, "histogram", "Time from head to answer.");
+        text.family(
+            name,
+            "histogram",
+            "Seconds from reading the request head to sending the response head.",
+        );
         for (operation, durations) in lock(&self.durations).iter() {
             let operation = format!("operation=\"{operation}\"");
             for (count, bound) in durations.counts.iter().zip(BUCKETS) {
@@ -81,7 +85,7 @@ impl Metrics {
             text.sample(&format!("{name}_sum"), &operation, durations.sum_seconds);
             text.sample(&format!("{name}_count"), &operation, durations.count);
         }
-        text.family("taskhub_http_connections", "gauge", "Connections that are open.");
+        text.family("taskhub_http_connections", "gauge", "Open connections.");
         let connections = self.connections.load(Ordering::Acquire);
         text.sample("taskhub_http_connections", "", connections);
         text

@@ -1,4 +1,4 @@
-//! Ends connections whose peer takes nothing of its answer, so that nobody can keep memory busy for ever.
+//! Closes connections whose client does not read its response, so that no client can occupy memory forever.
 
 use std::io;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ impl<S> Patience<S> {
         self.waiting = None;
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the peer takes nothing of its answer",
+            "the client stopped reading the response",
         )))
     }
 }

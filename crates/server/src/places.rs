@@ -1,7 +1,7 @@
-//! Places for connections, and for what they ask at once. When all are taken, the one that has been idle longest makes room for
-//! the next; no address takes more than its share; and a few are kept for whoever asks whether the server is well, who
-//! must not be turned away because others are many. A connection has one place; over HTTP/2 each request beside the first
-//! takes one more, so that nobody gets more by asking for it over fewer connections.
+//! Places limit concurrent connections and requests. When all are taken, the longest idle connection is closed to free
+//! its place. No address gets more than its share. A few places are reserved for health probes, which must work even on
+//! a full server. A connection has one place; over HTTP/2, each concurrent request after the first takes another one,
+//! so that HTTP/2 gives a client no more concurrency than HTTP/1.1.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::guess::network;
 
-/// Places that are kept for probes, besides all others.
+/// Additional places, reserved for probes.
 pub(crate) const SPARE: usize = 16;
 
 /// All places.
@@ -25,14 +25,14 @@ pub(crate) struct Places {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Numbers connections, and the moments at which one falls idle.
+    /// The next number, for connections and for the order in which they become idle.
     next: u64,
     taken: HashMap<u64, Taken>,
     /// Connections by the moment since which they are idle.
     idle: BTreeMap<u64, u64>,
     /// Places of each address.
     of_address: HashMap<IpAddr, usize>,
-    /// Requests beside the first of their connection.
+    /// Requests other than the first one of their connection.
     further: usize,
 }
 
@@ -67,7 +67,7 @@ impl Places {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a connection could have a place. Whoever comes before waits in the system's queue.
+    /// Waits until a place is available. Until then, new connections wait in the system's accept queue.
     pub(crate) async fn room(&self) {
         loop {
             let freed = self.freed.notified();
@@ -129,7 +129,7 @@ impl State {
         self.taken.len() + self.further
     }
 
-    /// Those of connections that are not idle, and of those that were told to end.
+    /// Places of connections that are busy or already shutting down.
     fn at_work(&self) -> usize {
         self.all() - self.idle.len()
     }
@@ -156,7 +156,7 @@ impl State {
 }
 
 impl Place {
-    /// A request has come. Tells whether there is a place for it; if there is none, it may be a probe and nothing else.
+    /// Called when a request arrives. Returns whether it got a place; without a place, only probes are answered.
     pub(crate) fn begin(&self) -> bool {
         let mut guard = self.places.lock();
         let state = &mut *guard;
@@ -197,7 +197,7 @@ impl Place {
         self.places.freed.notify_one();
     }
 
-    /// Waits until somebody else needs the place.
+    /// Waits until another connection needs this place.
     pub(crate) async fn ended(&self) {
         self.ends.notified().await;
     }

@@ -85,7 +85,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// `address-in-use`, `address-unprotected`, `certificate-unusable`, or a setting that is none.
+    /// `address-in-use`, `address-unprotected`, `certificate-unusable`, or an invalid setting.
     pub async fn bind(self) -> Result<Listening, Error> {
         let Self { hub, config, opener } = self;
         check(&config)?;
@@ -177,7 +177,7 @@ impl Listening {
         ClientBindings(Arc::downgrade(&self.app))
     }
 
-    /// Serves until `stop` is ready; then what is under way may end, for a while. The hub is not stopped.
+    /// Serves until `stop` is ready, then gives running requests some time to finish. Does not stop the hub.
     pub async fn serve_until(self, stop: impl Future<Output = ()>) {
         let Self { app, listener, tls } = self;
         let limits = app.config.limits.clone();
@@ -200,7 +200,7 @@ impl Listening {
             match accepted {
                 Ok((stream, peer)) => {
                     let Some(place) = places.take(peer.ip()) else {
-                        tracing::debug!(%peer, "too many connections of this address are at work");
+                        tracing::debug!(%peer, "too many connections from this address");
                         continue;
                     };
                     let (app, tls) = (Arc::clone(&app), tls.clone());
@@ -220,7 +220,7 @@ impl Listening {
             }
         };
         if timeout(limits.stop_timeout, ending).await.is_err() {
-            tracing::warn!("connections are cut that did not end in time");
+            tracing::warn!("closing connections that did not finish in time");
         }
         tracing::info!("stopped listening");
     }

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::Tls;
 use crate::error::Error;
 
-/// What is spoken over TLS, the better first. Who agrees on none speaks what its first bytes are.
+/// The ALPN protocols, preferred first. Without ALPN, the first bytes of the client decide.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// What a connection is agreed on with.

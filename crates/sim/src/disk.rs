@@ -4,7 +4,7 @@
 use std::fmt;
 
 use taskhub_store::blocking::{Reader, Writer};
-use taskhub_store::embedded::{Options, SqliteReader, SqliteWriter, Synchronous};
+use taskhub_store::embedded::{EmbeddedOptions, SqliteReader, SqliteWriter, Synchronous};
 use taskhub_store::mem::MemData;
 use taskhub_store::{Error, Group};
 use tempfile::TempDir;
@@ -135,9 +135,9 @@ impl Kept {
             },
             Self::Folder(folder) => {
                 let path = folder.path();
-                let options = Options {
+                let options = EmbeddedOptions {
                     synchronous: Synchronous::Off,
-                    ..Options::default()
+                    ..EmbeddedOptions::default()
                 };
                 let writer = SqliteWriter::open(path, options)?;
                 Open {

@@ -24,7 +24,7 @@ use taskhub_core::id::InstanceId;
 use taskhub_core::message::Outcome;
 use taskhub_core::payload::Payload;
 use taskhub_store::conformance::{Owner, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, Synchronous};
 use taskhub_store::mem::MemStore;
 use taskhub_store::{Group, Store};
 
@@ -46,9 +46,9 @@ fn main() {
     };
     let store = match EmbeddedStore::open(
         folder.path(),
-        Options {
+        EmbeddedOptions {
             synchronous: settings.synchronous,
-            ..Options::default()
+            ..EmbeddedOptions::default()
         },
     ) {
         Ok(store) => store,

@@ -16,11 +16,7 @@ use crate::{
 
 /// Reads. Each call sees every group that was sealed before it began. Methods and their errors are those of
 /// [`crate::Store`].
-#[expect(
-    missing_docs,
-    clippy::missing_errors_doc,
-    reason = "each is the method of `Store` of that name"
-)]
+#[expect(clippy::missing_errors_doc, reason = "each is the method of `Store` of that name")]
 pub trait Reader: Send {
     fn recover(&mut self, lease: &Lease) -> Result<Vec<Recovered>, Error>;
     fn load(&mut self, partition: &PartitionKey, instances: &[InstanceId])
@@ -39,13 +35,9 @@ pub trait Reader: Send {
     fn space(&mut self) -> Result<Space, Error>;
 }
 
-/// Writes. There is one writer per store. Methods and their errors are those of [`crate::Store`], of which `commit` is in
-/// two halves.
-#[expect(
-    missing_docs,
-    clippy::missing_errors_doc,
-    reason = "each is the method of `Store` of that name"
-)]
+/// The writing half of a store; each store has one. Its methods and errors are those of [`crate::Store`], except that
+/// `commit` is split into `stage` and `seal`.
+#[expect(clippy::missing_errors_doc, reason = "each is the method of `Store` of that name")]
 pub trait Writer: Send {
     fn list_hubs(&mut self) -> Result<Vec<HubInfo>, Error>;
     fn create_hub(&mut self, name: &HubName, partitions: u16, now: Timestamp) -> Result<HubInfo, Error>;

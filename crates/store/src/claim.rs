@@ -22,9 +22,9 @@ pub const LEASE_DEFAULT: Duration = Duration::from_secs(15);
 /// Which partitions a claim takes of those that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
-    /// Those that nobody owns, that the node itself owns, or whose owner's lease is over.
+    /// Partitions without an owner, partitions of the claiming node, and partitions whose owner's lease has expired.
     Free,
-    /// All: for whoever knows that their owner is dead, or is told to by an operator.
+    /// All partitions; only if the owner is known to be dead, or on an operator's order.
     All,
 }
 
@@ -35,7 +35,6 @@ pub struct Claim {
     pub node: NodeId,
     /// How long that lease lasts from now on.
     pub lasts: Duration,
-    /// The partitions.
     pub partitions: Vec<PartitionKey>,
     /// Which of them are taken.
     pub take: Take,
@@ -44,7 +43,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// A claim of what is free.
+    /// A claim of free partitions.
     pub fn new(node: NodeId, partitions: &[PartitionKey], now: Timestamp) -> Self {
         Self {
             node,
@@ -55,7 +54,7 @@ impl Claim {
         }
     }
 
-    /// The same for all partitions, whoever owns them.
+    /// A claim of all partitions, whatever their owners.
     #[must_use]
     pub fn steal(self) -> Self {
         Self {
@@ -74,11 +73,11 @@ pub struct Claimed {
     pub held: Vec<Ownership>,
 }
 
-/// Who had a partition before it was claimed.
+/// The owner of a partition before a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Previous {
-    /// Nobody, or an owner that gave it back with [`crate::Store::release`]: no activity of it can be running anywhere (A18,
-    /// R186).
+    /// No owner, or an owner that released it with [`crate::Store::release`]: no activity of it can be running anywhere
+    /// (A18, R186).
     Nobody,
     /// The same node: what it handed out it still knows of.
     ThisNode,
@@ -89,18 +88,16 @@ pub enum Previous {
 /// The right to commit to a partition: every commit carries its epoch, and a newer one refuses it (R190).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The partition.
     pub partition: PartitionKey,
     /// The fence; grows with every claim, on the same node too (A21).
     pub epoch: Epoch,
-    /// Who had it before.
+    /// The previous owner.
     pub previous: Previous,
 }
 
 /// The owner of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ownership {
-    /// The partition.
     pub partition: PartitionKey,
     /// Its owner, be its lease over or not; absent if it was given back.
     pub node: Option<NodeId>,
@@ -111,9 +108,9 @@ pub struct Ownership {
 /// The lease of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeLease {
-    /// The node.
     pub node: NodeId,
-    /// When it ends, by the store's clock; absent in a store that has one owner for as long as it is open.
+    /// When the lease expires, by the store's clock; absent if leases never expire because the store has a single
+    /// owner.
     pub ends_at: Option<Timestamp>,
 }
 

@@ -13,37 +13,31 @@ use crate::{NodeId, PartitionKey};
 pub enum Extent {
     /// Rows, which belong to one instance or are named: others can be read and written.
     Rows,
-    /// The file, or a page of it: whatever has to be written there is refused, whose ever it is.
+    /// The file, or a page of it: writes to it are refused, whichever instance they belong to.
     Pages,
 }
 
-/// After any of these from `commit`, but `Full` and `Unavailable`, the owner drops the memory of every
-/// partition that is ahead of the disk, claims anew and recovers (A1, A43).
+/// After any error of `commit` except `Full` and `Unavailable`, the owner cannot know what is durable. It drops the
+/// memory of every partition that is ahead of the disk, claims the partitions again and recovers them (A1, A43).
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "each variant's message says what it means; members are the data in it"
-)]
 pub enum Error {
     #[error("partition {partition} belongs to a newer owner")]
     Fenced { partition: PartitionKey, by: Option<Epoch> },
-    /// A second delivery, which a crash or a lost answer can cause. What the receiver knows is old, so it is read anew; nothing
-    /// is wrong with the instance that the message was for.
+    /// A message was delivered a second time, after a crash or a lost answer. The receiver's memory is out of date, so
+    /// it reloads; the target instance is not damaged.
     #[error(
-        "a commit to partition {partition} consumes message {}/{}/{}, which was consumed before",
+        "a commit to partition {partition} consumes message {}/{}/{}, which an earlier commit consumed",
         at.partition, at.seq, at.index
     )]
     Stale { partition: PartitionKey, at: OutboxRef },
-    #[error("the lease of node {:016x} is over", node.0)]
+    #[error("the lease of node {:016x} has expired", node.0)]
     LeaseOver { node: NodeId },
     #[error("the store cannot be reached; nothing was changed")]
     Unavailable { source: Box<dyn StdError + Send + Sync> },
-    #[error("the store failed; what was under way may or may not be durable")]
+    #[error("the store failed; unconfirmed changes may or may not be durable")]
     Unknown { source: Box<dyn StdError + Send + Sync> },
-    #[error(
-        "the store has no room left: the disk, a quota or a limit on the size of files is reached; nothing was changed"
-    )]
+    #[error("the store is full: the disk, a quota or a file size limit is exhausted; nothing was changed")]
     Full,
     #[error("the store is damaged at {place}: {what}")]
     Corrupt {
@@ -51,15 +45,17 @@ pub enum Error {
         what: String,
         extent: Extent,
     },
-    #[error("no hub `{hub}` exists")]
+    #[error("hub `{hub}` does not exist")]
     NoSuchHub { hub: HubName },
-    #[error("hub `{hub}` exists already")]
+    #[error("hub `{hub}` already exists")]
     HubExists { hub: HubName },
-    #[error("the store in {folder} was taken away while it was in use: {why}; what was under way may be lost")]
+    #[error(
+        "the files of the store in {folder} were moved or replaced while in use: {why}; unconfirmed changes may be lost"
+    )]
     Lost { folder: String, why: String },
     #[error("the store in {folder} is in use by process {pid}")]
     Locked { folder: String, pid: u32 },
-    #[error("the store in {folder} has format {found}, and this version reads up to {known}")]
+    #[error("the store in {folder} has format {found}; this version reads formats up to {known}")]
     Format { folder: String, found: u32, known: u32 },
 }
 

@@ -1,9 +1,9 @@
 //! A store with faults put in: it fails, or crashes, before, inside or after a call.
 //!
-//! A crash ends everything: from then on each call through the wrapper fails as `Unknown`. The simulator
-//! drops the halves, which is what the death of the process does to them, opens new ones over the same
-//! data, and goes on with [`Faults::restart`]. Which call fails is decided by whoever drives it; nothing
-//! here draws a random number (A5).
+//! A crash ends everything: from then on each call through the wrapper fails as `Unknown`. The simulator drops the
+//! halves, which is what the death of the process does to them, opens new ones over the same data, and goes on with
+//! [`Faults::restart`]. The caller decides which call fails; this module uses no random numbers, so that a run can be
+//! repeated exactly (A5).
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +23,7 @@ use crate::{
 
 /// A call that may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is the method of that name")]
-pub enum Call {
+pub enum StoreCall {
     ListHubs,
     CreateHub,
     DeleteHub,
@@ -46,8 +45,8 @@ pub enum Call {
     Space,
 }
 
-impl Call {
-    /// Whether it may change what is stored.
+impl StoreCall {
+    /// Whether the call may change the stored state.
     pub fn is_write(self) -> bool {
         match self {
             Self::CreateHub
@@ -88,13 +87,12 @@ pub enum Fault {
     /// The process dies before it, or inside with the same effect: a group that is staged or about to be
     /// sealed is gone.
     CrashInside,
-    /// The process dies after it: a group that was sealed is durable, and nobody was told.
+    /// The process dies after the call: a sealed group is durable, but its result is lost.
     CrashAfter,
 }
 
 /// How often each fault happens, in calls out of 1000; what remains of them goes well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the fault of that name")]
 pub struct Rates {
     pub fail_before: u16,
     pub full: u16,
@@ -128,7 +126,7 @@ impl Rates {
 #[derive(Clone)]
 pub struct Faults(Arc<Mutex<Shared>>);
 
-type Choice = Box<dyn FnMut(Call) -> Fault + Send>;
+type Choice = Box<dyn FnMut(StoreCall) -> Fault + Send>;
 
 struct Shared {
     choose: Choice,
@@ -138,7 +136,7 @@ struct Shared {
 
 impl Faults {
     /// Asks `choose` before each call.
-    pub fn new(choose: impl FnMut(Call) -> Fault + Send + 'static) -> Self {
+    pub fn new(choose: impl FnMut(StoreCall) -> Fault + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             choose: Box::new(choose),
             calls: 0,
@@ -201,7 +199,7 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self, call: Call) -> Option<Fault> {
+    fn next(&self, call: StoreCall) -> Option<Fault> {
         let mut shared = self.shared();
         if shared.is_crashed {
             return None;
@@ -215,13 +213,13 @@ impl Faults {
         lost("the process has died")
     }
 
-    fn around<T>(&self, call: Call, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    fn around<T>(&self, call: StoreCall, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.around_write(call, call.is_write(), run)
     }
 
     fn around_write<T>(
         &self,
-        call: Call,
+        call: StoreCall,
         needs_room: bool,
         run: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -234,7 +232,7 @@ impl Faults {
             Some(Fault::None | Fault::Full) => run(),
             Some(Fault::FailAfter) => run().and_then(|_| lost("a fault after the call")),
             Some(Fault::CrashInside) => {
-                if call == Call::Stage {
+                if call == StoreCall::Stage {
                     // Written, as far as it goes; the writer is dropped before it is sealed.
                     let _ = run();
                 }
@@ -259,7 +257,6 @@ fn lost<T>(what: &'static str) -> Result<T, Error> {
     Err(Error::Unknown { source: what.into() })
 }
 
-/// A writer with faults.
 #[derive(Debug)]
 pub struct FaultyWriter<W> {
     faults: Faults,
@@ -270,47 +267,48 @@ pub struct FaultyWriter<W> {
 
 impl<W: Writer> Writer for FaultyWriter<W> {
     fn list_hubs(&mut self) -> Result<Vec<HubInfo>, Error> {
-        self.faults.around(Call::ListHubs, || self.inner.list_hubs())
+        self.faults.around(StoreCall::ListHubs, || self.inner.list_hubs())
     }
 
     fn create_hub(&mut self, name: &HubName, partitions: u16, now: Timestamp) -> Result<HubInfo, Error> {
         let create = || self.inner.create_hub(name, partitions, now);
-        self.faults.around(Call::CreateHub, create)
+        self.faults.around(StoreCall::CreateHub, create)
     }
 
     fn delete_hub(&mut self, name: &HubName) -> Result<HubInfo, Error> {
-        self.faults.around(Call::DeleteHub, || self.inner.delete_hub(name))
+        self.faults.around(StoreCall::DeleteHub, || self.inner.delete_hub(name))
     }
 
     fn beat(&mut self, node: NodeId, lasts: Duration, now: Timestamp) -> Result<Beat, Error> {
-        self.faults.around(Call::Beat, || self.inner.beat(node, lasts, now))
+        self.faults
+            .around(StoreCall::Beat, || self.inner.beat(node, lasts, now))
     }
 
     fn claim(&mut self, claim: &Claim) -> Result<Claimed, Error> {
-        self.faults.around(Call::Claim, || self.inner.claim(claim))
+        self.faults.around(StoreCall::Claim, || self.inner.claim(claim))
     }
 
     fn release(&mut self, leases: &[Lease]) -> Result<(), Error> {
-        self.faults.around(Call::Release, || self.inner.release(leases))
+        self.faults.around(StoreCall::Release, || self.inner.release(leases))
     }
 
     fn stage(&mut self, group: &Group) -> Result<(), Error> {
         self.room = group.room();
         self.faults
-            .around_write(Call::Stage, self.room == Room::Free, || self.inner.stage(group))
+            .around_write(StoreCall::Stage, self.room == Room::Free, || self.inner.stage(group))
     }
 
     fn seal(&mut self) -> Result<(), Error> {
         self.faults
-            .around_write(Call::Seal, self.room == Room::Free, || self.inner.seal())
+            .around_write(StoreCall::Seal, self.room == Room::Free, || self.inner.seal())
     }
 
     fn compact(&mut self) -> Result<Space, Error> {
-        self.faults.around(Call::Compact, || self.inner.compact())
+        self.faults.around(StoreCall::Compact, || self.inner.compact())
     }
 
     fn find_room(&mut self) -> Result<(), Error> {
-        self.faults.around(Call::FindRoom, || self.inner.find_room())
+        self.faults.around(StoreCall::FindRoom, || self.inner.find_room())
     }
 
     fn work(&self) -> Work {
@@ -318,7 +316,6 @@ impl<W: Writer> Writer for FaultyWriter<W> {
     }
 }
 
-/// A reader with faults.
 #[derive(Debug)]
 pub struct FaultyReader<R> {
     faults: Faults,
@@ -327,7 +324,7 @@ pub struct FaultyReader<R> {
 
 impl<R: Reader> Reader for FaultyReader<R> {
     fn recover(&mut self, lease: &Lease) -> Result<Vec<Recovered>, Error> {
-        self.faults.around(Call::Recover, || self.inner.recover(lease))
+        self.faults.around(StoreCall::Recover, || self.inner.recover(lease))
     }
 
     fn load(
@@ -335,23 +332,24 @@ impl<R: Reader> Reader for FaultyReader<R> {
         partition: &PartitionKey,
         instances: &[InstanceId],
     ) -> Result<Vec<Option<InstanceState>>, Error> {
-        self.faults.around(Call::Load, || self.inner.load(partition, instances))
+        self.faults
+            .around(StoreCall::Load, || self.inner.load(partition, instances))
     }
 
     fn history(&mut self, of: &ExecutionKey, range: HistoryRange) -> Result<Vec<HistoryChunk>, Error> {
-        self.faults.around(Call::History, || self.inner.history(of, range))
+        self.faults.around(StoreCall::History, || self.inner.history(of, range))
     }
 
     fn list(&mut self, which: &Selection, payloads: Payloads) -> Result<InstancePage, Error> {
-        self.faults.around(Call::List, || self.inner.list(which, payloads))
+        self.faults.around(StoreCall::List, || self.inner.list(which, payloads))
     }
 
     fn list_ids(&mut self, which: &Selection) -> Result<IdPage, Error> {
-        self.faults.around(Call::ListIds, || self.inner.list_ids(which))
+        self.faults.around(StoreCall::ListIds, || self.inner.list_ids(which))
     }
 
     fn counts(&mut self, hub: &HubName) -> Result<Vec<(RuntimeStatus, u64)>, Error> {
-        self.faults.around(Call::Counts, || self.inner.counts(hub))
+        self.faults.around(StoreCall::Counts, || self.inner.counts(hub))
     }
 
     fn fingerprints(
@@ -361,14 +359,14 @@ impl<R: Reader> Reader for FaultyReader<R> {
         rows_max: usize,
     ) -> Result<FingerprintPage, Error> {
         let read = || self.inner.fingerprints(partition, after, rows_max);
-        self.faults.around(Call::Fingerprints, read)
+        self.faults.around(StoreCall::Fingerprints, read)
     }
 
     fn verify(&mut self) -> Result<Verified, Error> {
-        self.faults.around(Call::Verify, || self.inner.verify())
+        self.faults.around(StoreCall::Verify, || self.inner.verify())
     }
 
     fn space(&mut self) -> Result<Space, Error> {
-        self.faults.around(Call::Space, || self.inner.space())
+        self.faults.around(StoreCall::Space, || self.inner.space())
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn check_seq(section: &Section, next: Seq) -> Result<(), Error> {
     }
     Err(Error::Corrupt {
         place: format!("partition {}", section.partition),
-        what: format!("commit {} came where {next} is next", section.first_seq),
+        what: format!("got commit {} but expected commit {next}", section.first_seq),
         extent: Extent::Rows,
     })
 }
@@ -31,7 +31,7 @@ pub(crate) fn check_seq(section: &Section, next: Seq) -> Result<(), Error> {
 pub(crate) fn no_such_partition(key: &PartitionKey) -> Error {
     Error::Corrupt {
         place: format!("partition {key}"),
-        what: "the hub has fewer partitions".to_owned(),
+        what: "the hub has no partition of this number".to_owned(),
         extent: Extent::Rows,
     }
 }

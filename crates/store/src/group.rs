@@ -1,4 +1,4 @@
-//! What is committed at once, and in which room it may be when there is no other.
+//! The unit of a commit, and the reserved space that it may use on a full disk.
 
 use taskhub_core::commit::{Change, Commit};
 use taskhub_core::event::{EventKind, HistoryEvent};
@@ -17,7 +17,7 @@ pub struct Group {
 /// Largest commit that may be made in a share of the room that is kept, in bytes of payload and names.
 const SMALL_COMMIT_BYTES_MAX: usize = 64 << 10;
 
-/// In which room something is made while there is no other (A43).
+/// The part of the reserve that an operation may use on a full disk (A43).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Room {
     /// It waits until there is some.
@@ -29,9 +29,9 @@ pub enum Room {
 }
 
 impl Group {
-    /// In which room it may be made while there is no other: in all that is kept if it does nothing but remove
-    /// instances; in a share if what it does besides is little, and what an operator gets by with: it terminates, suspends
-    /// and resumes instances.
+    /// The part of the reserve that the group may use on a full disk: all of it if the group only removes instances; a
+    /// share if it also terminates, suspends or resumes instances, which needs little space and lets an operator end
+    /// live instances first.
     pub fn room(&self) -> Room {
         if self.sections.is_empty() {
             return Room::Free;
@@ -75,12 +75,10 @@ fn room_of(commit: &Commit) -> Room {
 /// Consecutive commits of one partition.
 #[derive(Clone, Debug)]
 pub struct Section {
-    /// The partition.
     pub partition: PartitionKey,
     /// The fence they were made under.
     pub epoch: Epoch,
     /// Number of the first; the others follow without a gap.
     pub first_seq: Seq,
-    /// The commits.
     pub commits: Vec<Commit>,
 }

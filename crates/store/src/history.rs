@@ -22,7 +22,7 @@ impl HistoryChunk {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if the bytes are no events.
+    /// [`Error::Corrupt`] if the bytes are not valid events.
     pub fn decode(&self) -> Result<Vec<HistoryEvent>, Error> {
         taskhub_proto::decode_chunk(&self.body).map_err(|source| Error::Corrupt {
             place: format!("history chunk at event {}", self.first),
@@ -80,7 +80,7 @@ impl HistoryRead {
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] if the bytes of one are no events.
+/// [`Error::Corrupt`] if the bytes of a chunk are not valid events.
 pub fn decode_history(chunks: &[HistoryChunk]) -> Result<Vec<HistoryEvent>, Error> {
     let mut events = Vec::new();
     for chunk in chunks {

@@ -1,4 +1,4 @@
-//! A store in front of another one, for whoever changes what some calls do: tests, above all.
+//! A store in front of another one, for tests that change the behaviour of some calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,8 @@ use crate::{
     InstancePage, Lease, NodeId, PartitionKey, Recovered, Selection, Space, Store, Verified, Work,
 };
 
-/// A store that hands on to the one below it whatever it does not define itself.
-#[expect(missing_docs, reason = "each is the method of `Store` of that name")]
+/// A store that forwards every call it does not override to the store below.
 pub trait Layer: Send + Sync + 'static {
-    /// The store below.
     fn below(&self) -> &dyn Store;
 
     fn work(&self) -> Work {

@@ -1,14 +1,14 @@
-//! Where a hub is kept: one trait toward the engine, [`Store`], and the backends behind it.
+//! Storage of hubs: the trait [`Store`], which the engine uses, and its backends.
 //!
 //! ```text
 //!   engine ──Arc<Group>──▶ Store::commit        (the only way state changes)
 //!          ◀─states, events, pages── load · history · list · recover
 //! ```
 //!
-//! A backend knows nothing of the engine and nothing of the other backends. It is tested through this
-//! trait alone, by the conformance suite (feature `testing`), which any other backend can run too.
+//! A backend depends neither on the engine nor on other backends. The conformance suite (feature `testing`) tests it
+//! only through this trait; third-party backends can run the suite too.
 
-// Rows and files may be damaged, so that no length in them is to be relied on.
+// Rows and files may be damaged, so lengths in them cannot be trusted.
 #![warn(clippy::indexing_slicing)]
 
 mod claim;
@@ -53,10 +53,10 @@ pub use history::{ExecutionKey, HistoryChunk, HistoryRange, decode_history};
 pub use lists::{FingerprintPage, IdPage, InstancePage, Selection};
 pub use recovered::Recovered;
 
-/// What the methods of [`Store`] return: boxed, since they are called once per group commit.
+/// The return type of the methods of [`Store`]. The box costs little, because the methods are called once per group.
 pub type Fut<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// Number of partitions of a hub unless its creator says otherwise (A15).
+/// Default number of partitions of a new hub (A15).
 pub const PARTITIONS_DEFAULT: u16 = 8;
 
 /// The partition an instance belongs to: a hash of its id, fixed for the life of the hub (A15).
@@ -66,14 +66,15 @@ pub fn partition_of(instance: &InstanceId, partitions: u16) -> u16 {
     u16::try_from(hash % u64::from(partitions)).unwrap_or(0)
 }
 
-/// A fingerprint of an instance id, for the filter that tells which ids do not exist (A40).
+/// A fingerprint of an instance id, for the filter that recognises ids that do not exist, so that a start with a new id
+/// needs no read (A40).
 pub fn fingerprint(instance: &InstanceId) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(instance.as_str().as_bytes(), 1)
 }
 
-/// Where the instances of a new hub are counted from. No two lives of a hub count alike, be it deleted and made anew in
-/// one store or with its store: else an activity of the second life would have the key of one of the first (P4). Never
-/// 0, which says "nothing yet"; far below 2^40, so that there is room for instances.
+/// The first instance number of a new hub. It differs each time a hub of the same name is created, even after its store
+/// was deleted: the stable key of an activity contains the instance number, and a later hub must never repeat the key
+/// of an earlier one (P4). It is never 0, which means "none yet", and far below 2^40, so that enough numbers remain.
 pub(crate) fn first_number(created_at: Timestamp, epoch_floor: Epoch) -> InstanceNumber {
     const ROOM: u64 = 1 << 38;
     let life = [created_at.ticks(), i64::from(epoch_floor.0)]
@@ -82,12 +83,12 @@ pub(crate) fn first_number(created_at: Timestamp, epoch_floor: Epoch) -> Instanc
     InstanceNumber(1 + xxhash_rust::xxh3::xxh3_64_with_seed(&life, 2) % ROOM)
 }
 
-/// States of instances of one partition, in the order asked for; for one that cannot be read, what is wrong
-/// with it, which is not its neighbours' trouble (R187).
+/// Loads the states of instances of one partition, in the requested order. A damaged instance yields a description of
+/// the damage and does not keep the others from being loaded (R187).
 ///
 /// # Errors
 ///
-/// Whatever the store says but `Corrupt`.
+/// Every error of the store except `Corrupt`.
 pub async fn load_each(
     store: &dyn Store,
     partition: &PartitionKey,
@@ -112,7 +113,6 @@ pub async fn load_each(
 /// A partition of a hub.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionKey {
-    /// The hub.
     pub hub: HubName,
     /// 0 … partitions − 1.
     pub index: u16,
@@ -124,7 +124,7 @@ impl fmt::Display for PartitionKey {
     }
 }
 
-/// A hub.
+/// Description of a hub in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubInfo {
     /// Its name as it was created.
@@ -135,28 +135,29 @@ pub struct HubInfo {
     pub created_at: Timestamp,
 }
 
-/// What a check of the whole store found.
+/// The result of a check of the whole store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Contradictions, each as a line for people. Empty is good.
+    /// Contradictions found, each as a readable line; empty if the store is intact.
     pub problems: Vec<String>,
-    /// Bytes that were looked at: the size of the store's file, 0 if it has none.
+    /// Size of the checked file in bytes, 0 if the store has no file.
     pub bytes: u64,
 }
 
-/// How much room a store takes.
+/// Disk space used by a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes of its file; 0 if it has none.
+    /// Size of the file in bytes, 0 if the store has no file.
     pub bytes: u64,
-    /// How many of them hold nothing and are used before the file grows.
+    /// Free bytes inside the file, which are used before the file grows.
     pub free_bytes: u64,
 }
 
-/// Work done so far, for benchmarks and for tests, which count work and never time it.
+/// Counters of work since the store was opened, for benchmarks and for tests, which count work instead of measuring
+/// time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Groups made durable.
+    /// Groups of commits made durable.
     pub groups: u64,
     /// Commits in them.
     pub commits: u64,
@@ -166,65 +167,69 @@ pub struct Work {
     pub syncs: u64,
 }
 
-/// A store holds any number of hubs; one value per node, shared by its partitions. Dropping it is safe at any time.
+/// A store of any number of hubs. A node has one value, which all its partitions share. Dropping it is safe at any
+/// time.
 pub trait Store: Send + Sync + 'static {
-    /// What it did so far.
+    /// Counters of the work done so far.
     fn work(&self) -> Work;
 
     /// All hubs, by name.
     fn list_hubs(&self) -> Fut<'_, Vec<HubInfo>>;
 
-    /// Creates a hub with so many partitions, fixed from then on (A15); at least one. [`Error::HubExists`] if there is one of
-    /// that name, whatever its case.
+    /// Creates a hub with a number of partitions, at least one, that never changes (A15). Fails with
+    /// [`Error::HubExists`] if a hub has the same name, ignoring case.
     fn create_hub<'a>(&'a self, name: &'a HubName, partitions: u16, now: Timestamp) -> Fut<'a, HubInfo>;
 
-    /// Deletes a hub and everything in it, and fences all owners. Answers what it was.
+    /// Deletes a hub and everything in it, and fences all owners. Returns the deleted hub.
     fn delete_hub<'a>(&'a self, name: &'a HubName) -> Fut<'a, HubInfo>;
 
-    /// Renews the lease of a node, and tells it how the others stand. [`Error::LeaseOver`] if the lease is over: then others may
-    /// have taken what it owned, and it goes on as a new node. A store with one owner for as long as it is open, such as the
-    /// embedded one, has leases without an end.
+    /// Renews the lease of a node, and returns the leases of all nodes. Fails with [`Error::LeaseOver`] if the lease
+    /// has expired: other nodes may have claimed its partitions, so the caller must continue as a new node. In a store
+    /// with a single owner, such as the embedded one, leases never expire.
     fn beat(&self, node: NodeId, lasts: Duration, now: Timestamp) -> Fut<'_, Beat>;
 
-    /// Takes partitions, also one's own anew, and renews the lease of the node. Every partition that is taken gets a higher
-    /// epoch (A21). If one of them does not exist nothing is taken.
+    /// Claims partitions, including those that the node already owns, and renews the node's lease. Each claimed
+    /// partition gets a higher epoch, so that commits of earlier owners are refused (A21). If one of the partitions
+    /// does not exist, none is claimed.
     fn claim<'a>(&'a self, claim: &'a Claim) -> Fut<'a, Claimed>;
 
-    /// Gives partitions back after a clean stop (A18); nothing can be committed under these leases any more.
-    /// A lease that another owner has taken is left alone.
+    /// Releases partitions after a clean stop (A18). Afterwards these leases allow no more commits. Ignores a lease
+    /// whose partition has another owner.
     fn release<'a>(&'a self, leases: &'a [Lease]) -> Fut<'a, ()>;
 
-    /// What an owner needs before its first step, read once after each claim. A damaged row is an item, no error.
+    /// Reads the state that an owner needs before its first step; called once after each claim. A damaged row is
+    /// returned as an item, not as an error.
     fn recover<'a>(&'a self, lease: &'a Lease) -> Fut<'a, Vec<Recovered>>;
 
-    /// The only way state changes. Whoever calls it does so from a thread of its own, one group after the
-    /// other: the future may block the thread that polls it until the disk has answered. `Ok`: all of it is durable. `Err`:
-    /// nothing is, or, where a backend cannot do better, a prefix in order. A section with an old epoch fails the group as
-    /// [`Error::Fenced`]; one that consumes a message which is not there, as [`Error::Stale`].
+    /// Makes a group of commits durable; the only method that changes instances. Call it from a dedicated thread, one
+    /// group after the other, because the future may block its thread until the disk has synced. After `Ok`, the whole
+    /// group is durable. After an error, nothing of it is, or, if a backend cannot guarantee that, a prefix in order. A
+    /// section with an old epoch fails with [`Error::Fenced`], a section that consumes a missing message with
+    /// [`Error::Stale`].
     fn commit(&self, group: Arc<Group>) -> Fut<'_, ()>;
 
-    /// States of instances of one partition, in the order asked for.
+    /// Loads the states of instances of one partition, in the requested order; `None` for an unknown id.
     fn load<'a>(
         &'a self,
         partition: &'a PartitionKey,
         instances: &'a [InstanceId],
     ) -> Fut<'a, Vec<Option<InstanceState>>>;
 
-    /// Chunks of a history, in order, without a gap; the first begins exactly with the event that is asked for. What does
-    /// not exist has none. No chunk is read behind the one with which a bound of the range is reached.
+    /// Reads the chunks of a history in order and without a gap; the first one begins exactly at the requested event.
+    /// An unknown execution has no chunks. Reads no chunk after the one that reaches a bound of the range.
     fn history<'a>(&'a self, of: &'a ExecutionKey, range: HistoryRange) -> Fut<'a, Vec<HistoryChunk>>;
 
-    /// A page of status records, with the payloads that are wanted. It shows every commit that returned before the call, as
-    /// all of these lists do.
+    /// Reads a page of status records with the requested payloads. Like all list methods, it reflects every commit that
+    /// returned before the call.
     fn list<'a>(&'a self, which: &'a Selection, payloads: Payloads) -> Fut<'a, InstancePage>;
 
-    /// The ids of such a page, without reading the status records.
+    /// Reads the ids of such a page without the status records.
     fn list_ids<'a>(&'a self, which: &'a Selection) -> Fut<'a, IdPage>;
 
-    /// How many instances of a hub there are in each status that occurs.
+    /// Counts the instances of a hub in each status that occurs.
     fn counts<'a>(&'a self, hub: &'a HubName) -> Fut<'a, Vec<(RuntimeStatus, u64)>>;
 
-    /// Fingerprints of the ids in a partition behind an instance (A40), at most so many.
+    /// Reads up to `rows_max` fingerprints of the ids of a partition, beginning after an instance (A40).
     fn fingerprints<'a>(
         &'a self,
         partition: &'a PartitionKey,
@@ -232,15 +237,15 @@ pub trait Store: Send + Sync + 'static {
         rows_max: usize,
     ) -> Fut<'a, FingerprintPage>;
 
-    /// Compares everything that is stored twice, and checks what carries checksums (I8, I12).
+    /// Compares all redundant data and verifies all checksums (I8, I12).
     fn verify(&self) -> Fut<'_, Verified>;
 
-    /// How much room it takes.
+    /// Returns the disk space used.
     fn space(&self) -> Fut<'_, Space>;
 
-    /// Gives back to the system what is free, in a bounded step. Answers how much room it then takes.
+    /// Returns free space to the system in one bounded step. Returns the disk space used afterwards.
     fn compact(&self) -> Fut<'_, Space>;
 
-    /// Whether there is room for new work: [`Error::Full`] if there is none (A43).
+    /// Checks for enough free space for new work, and fails with [`Error::Full`] if there is not enough (A43).
     fn find_room(&self) -> Fut<'_, ()>;
 }

@@ -6,7 +6,6 @@ use taskhub_core::query::{Cursor, Filter, Page};
 /// Which instances of a hub are listed, by created time, then id (R13), and from where on.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// The hub.
     pub hub: HubName,
     /// Which of its instances.
     pub filter: Filter,

@@ -1,4 +1,4 @@
-//! What the owner of a partition goes on with.
+//! The state with which the owner of a partition continues.
 
 use taskhub_core::commit::Open;
 use taskhub_core::id::{InstanceId, InstanceNumber, Name, Seq};
@@ -7,19 +7,19 @@ use taskhub_core::message::{OutboxItem, OutboxRef};
 /// What the owner of a partition needs before its first step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recovered {
-    /// Where counting goes on. Exactly one per partition, the first item.
+    /// The next numbers. The first item of a partition, exactly once.
     Counters {
         /// Number of the next commit.
         next_seq: Seq,
         /// Number of the next instance.
         next_instance: InstanceNumber,
-        /// Number of the next commit of every partition of the hub, by their numbers. Whatever a commit before that said to this
-        /// partition is among the messages here or was taken in: if it is told again it is a repetition.
+        /// Number of the next commit of every partition of the hub, by partition number. Every message of an earlier
+        /// commit to this partition is either among these items or already consumed; so if such a message is delivered
+        /// again, it is a repetition and can be dropped.
         horizon: Vec<Seq>,
     },
     /// An activity that still has to run, or runs.
     Task {
-        /// Its instance.
         instance: InstanceId,
         /// Key of the instance.
         number: InstanceNumber,
@@ -28,7 +28,6 @@ pub enum Recovered {
     },
     /// A timer that is not fired.
     Timer {
-        /// Its instance.
         instance: InstanceId,
         /// Key of the instance.
         number: InstanceNumber,
@@ -45,11 +44,10 @@ pub enum Recovered {
     },
     /// An instance with unread messages. What they say is read with the instance, and only when it is needed.
     Inbox {
-        /// The instance.
         instance: InstanceId,
-        /// Name of its orchestrator: nothing is read of one that nobody here runs (A51).
+        /// Name of its orchestrator: an instance whose orchestrator no worker offers is not loaded (A51).
         name: Name,
-        /// Bytes of what is unread and open of it, as they are stored: about what reading it takes.
+        /// Stored bytes of its unread messages and open work: an estimate of the memory that loading it takes.
         bytes: u64,
     },
     /// A row that cannot be read. It stays where it is; the instance it belongs to must not be run without
@@ -57,9 +55,9 @@ pub enum Recovered {
     Damaged {
         /// Its instance, if that much is known.
         instance: Option<InstanceId>,
-        /// Where it is, for whoever repairs it.
+        /// The place of the damage, for operators.
         place: String,
-        /// What is wrong with it.
+        /// Describes the damage.
         what: String,
     },
 }

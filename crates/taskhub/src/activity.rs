@@ -78,18 +78,18 @@ impl ActivityContext {
         self.call.delivery
     }
 
-    /// A key that is the same for every delivery of this call and for no other call: give it to whatever
-    /// is called outside, so that doing it twice does it once. An attempt of a retry policy is a call of its own.
+    /// A key that is the same for every delivery of this call and differs for every other call. Pass it to external
+    /// services as an idempotency key. Each attempt of a retry policy is a separate call.
     pub fn stable_key(&self) -> String {
         self.call.stable_key()
     }
 
-    /// Whether nobody wants the result any more: the time is up, or the instance has ended (R60).
+    /// Whether the result is no longer needed, because the time limit has expired or the instance has ended (R60).
     pub fn is_cancelled(&self) -> bool {
         self.call.cancellation.is_cancelled()
     }
 
-    /// Waits until nobody wants the result any more.
+    /// Waits until the result is no longer needed.
     pub async fn cancelled(&self) {
         self.call.cancellation.cancelled().await;
     }
@@ -145,8 +145,8 @@ impl ActivityOptions {
         self
     }
 
-    /// A call that takes longer fails with the type `ActivityTimeout`, which a retry policy may answer. An
-    /// async activity is dropped then; a blocking one is told by its context, and its result is ignored.
+    /// A call that takes longer fails with the type `ActivityTimeout`, which a retry policy can retry. An async
+    /// activity is then dropped; a blocking one sees it in its context, and its result is ignored.
     #[must_use]
     pub fn start_to_close(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -154,7 +154,7 @@ impl ActivityOptions {
     }
 }
 
-/// Runs a call to its end, whatever that is.
+/// Runs a call until it returns, fails or panics.
 pub(crate) async fn perform(entry: &ActivityEntry, context: ActivityContext, blocking: Arc<Semaphore>) -> Outcome {
     let (name, cancellation) = (context.name().to_owned(), context.cancellation());
     let input = context.call.input.clone();
@@ -186,7 +186,7 @@ pub(crate) async fn perform(entry: &ActivityEntry, context: ActivityContext, blo
 }
 
 pub(crate) fn timed_out(name: &str, timeout: Duration) -> Failure {
-    let message = format!("activity `{name}` was not done after {timeout:?}");
+    let message = format!("activity `{name}` timed out after {timeout:?}");
     Failure::new(ACTIVITY_TIMEOUT, message)
 }
 

@@ -1,6 +1,6 @@
 //! Start, query, steer, wait for and purge instances: the article's operations under Rust names.
 //!
-//! What can be said besides what must be is said on a builder, which is awaited.
+//! Optional values are set on a builder, which is then awaited.
 
 mod check;
 mod start;
@@ -106,7 +106,7 @@ impl Client {
         self.start(name, input)
     }
 
-    /// A handle on an instance. Nobody is asked whether it exists.
+    /// A handle on an instance, without checking whether it exists.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl Client {
         Ok(Instance::new(self, id.to_instance_id()?))
     }
 
-    /// The status record of an instance; absent if there is none. [`GetStatus`] has what else can be asked for.
+    /// The status record of an instance; `None` if it does not exist. [`GetStatus`] has the options.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Client {
         Instances::new(self.clone())
     }
 
-    /// The name that [`Client::instances`] has in Microsoft's article: awaited as it is, it lists all instances.
+    /// The name of [`Client::instances`] in Microsoft's article: awaited without options, it lists all instances.
     pub fn get_status_all(&self) -> Instances {
         self.instances()
     }
@@ -186,7 +186,7 @@ impl Client {
         Ok((self.clone(), instance.to_instance_id()?))
     }
 
-    /// Waits until an instance has begun, and answers its status record. To give up earlier, drop the future.
+    /// Waits until an instance has begun, and returns its status record. To stop waiting, drop the future.
     ///
     /// # Errors
     ///
@@ -195,7 +195,7 @@ impl Client {
         Ok(self.engine.wait(&instance.to_instance_id()?, WaitFor::Started).await?)
     }
 
-    /// Waits until an instance has ended, however it ended, and answers its status record.
+    /// Waits until an instance has ended in any way, and returns its status record.
     ///
     /// # Errors
     ///
@@ -204,12 +204,12 @@ impl Client {
         Ok(self.engine.wait(&instance.to_instance_id()?, WaitFor::Ended).await?)
     }
 
-    /// Waits until an instance has completed, and answers its result.
+    /// Waits until an instance has completed, and returns its result.
     ///
     /// # Errors
     ///
-    /// [`HubError::Failed`] and [`HubError::Terminated`] if it ended so, a result that is no `T`, and as
-    /// [`Client::wait_for_end`].
+    /// [`HubError::Failed`] or [`HubError::Terminated`] if it ended in that way, an error if the result is not a `T`,
+    /// and the errors of [`Client::wait_for_end`].
     pub async fn wait_for_completion<T: FromPayload>(&self, instance: impl ToInstanceId) -> Result<T, HubError> {
         let info = self.wait_for_end(instance).await?;
         let id = info.instance;
@@ -229,8 +229,7 @@ impl Client {
         }
     }
 
-    /// Where an instance is managed over HTTP, to be sent to other systems. Nobody is asked; whether the
-    /// instance exists does not matter.
+    /// The management URLs of an instance, to be sent to other systems. Does not check whether the instance exists.
     ///
     /// # Errors
     ///

@@ -14,7 +14,8 @@ use crate::finite::Finite;
 
 const NULL: &[u8] = b"null";
 
-/// What can be an input, a result or the payload of an event: whatever serde can write, as JSON, and [`Raw`] bytes.
+/// Types that can be written as an input, a result or the payload of an event: all that serde can serialize, as JSON,
+/// and [`Raw`] bytes.
 pub trait IntoPayload: Sized {
     /// The bytes of it; `what` names it in the failure.
     ///
@@ -24,7 +25,8 @@ pub trait IntoPayload: Sized {
     fn into_payload(self, what: &dyn Display) -> Result<Option<Payload>, Failure>;
 }
 
-/// What an input, a result or the payload of an event can be read as: whatever serde can read, and [`Raw`] bytes.
+/// Types that an input, a result or the payload of an event can be read as: all that serde can deserialize, and [`Raw`]
+/// bytes.
 pub trait FromPayload: Sized {
     /// Reads the bytes; `what` names them in the failure. The same bytes fail again, so no retry helps.
     ///
@@ -167,7 +169,7 @@ mod tests {
         assert_eq!(failure.message, said);
         assert!(failure.non_retriable);
         assert!(shallow(Some(nested(120)), "x").is_ok());
-        // What is no JSON is not read as such by anybody.
+        // Bytes that are not JSON are never parsed as JSON.
         assert!(shallow(Some(Payload::new("[".repeat(1_000))), "x").is_ok());
     }
 

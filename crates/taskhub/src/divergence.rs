@@ -17,9 +17,9 @@ impl Divergence {
     /// The failure of the instance: what happened, and what is likely the cause (R40).
     pub(crate) fn failure(&self, Identity { name, instance, .. }: &Identity) -> Failure {
         let message = format!(
-            "orchestrator `{name}` of instance `{instance}` does not repeat its recorded history: {}. Either its code \
-             changed while the instance was running, or it is not deterministic: it must take time, ids, random numbers \
-             and all input and output from its context and from activities",
+            "orchestrator `{name}` of instance `{instance}` does not match its recorded history: {}. Either its code \
+            changed while the instance was running, or it is not deterministic: it must take time, ids and random \
+            numbers from its context, and do all input and output in activities",
             self.0
         );
         Failure::new(NON_DETERMINISM, message).non_retriable()
@@ -30,7 +30,7 @@ impl Divergence {
 pub(crate) fn missing(id: i32, recorded: &EventKind) -> Divergence {
     let wanted = Recorded(recorded);
     Divergence(format!(
-        "a previous execution scheduled {wanted} with id {id}, and the current one has not"
+        "a previous execution scheduled {wanted} with id {id}, but the current one did not"
     ))
 }
 
@@ -38,18 +38,18 @@ pub(crate) fn missing(id: i32, recorded: &EventKind) -> Divergence {
 pub(crate) fn unrecorded(id: i32, made: &ActionKind) -> Divergence {
     let made = Made(made);
     Divergence(format!(
-        "the code schedules {made} with id {id}, and at this point the history has nothing of it"
+        "the code schedules {made} with id {id}, but the history has no such event at this point"
     ))
 }
 
-/// The code came to its end where the history goes on.
+/// The code ended where the history continues.
 pub(crate) fn early_end() -> Divergence {
-    Divergence("the code ends at a point where the recorded execution went on".to_owned())
+    Divergence("the code ends at a point where the recorded execution continued".to_owned())
 }
 
-/// The recorded execution came to its end where the code goes on.
+/// The recorded execution ended where the code continues.
 pub(crate) fn late_end() -> Divergence {
-    Divergence("the recorded execution ended, and at this point the code does not".to_owned())
+    Divergence("the recorded execution ended at a point where the code continues".to_owned())
 }
 
 /// The same turn, run again from the history, gave something else (A28).
@@ -61,15 +61,15 @@ pub(crate) fn unlike(first: &[Action], again: &[Action]) -> Divergence {
     let same = first.iter().zip(again).take_while(|(one, other)| one == other).count();
     let (given, wanted) = (show(first, same), show(again, same));
     Divergence(if given == wanted {
-        format!("the turn scheduled {given}, and when it was replayed the same with other values")
+        format!("the turn scheduled {given}, but its replay scheduled the same with other values")
     } else {
-        format!("the turn scheduled {given}, and when it was replayed {wanted}")
+        format!("the turn scheduled {given}, but its replay scheduled {wanted}")
     })
 }
 
 /// The same turn, run again from the history, did not come to an answer at all.
 pub(crate) fn stopped(reason: &str) -> Divergence {
-    Divergence(format!("the turn gave an answer, and when it was replayed {reason}"))
+    Divergence(format!("the turn returned a result, but in its replay {reason}"))
 }
 
 /// Compares kinds, names and targets; inputs and times may vary legitimately (R38 b–d).
@@ -100,7 +100,7 @@ pub(crate) fn compare(id: i32, recorded: &EventKind, made: &ActionKind) -> Resul
     }
     let (recorded, made) = (Recorded(recorded), Made(made));
     Err(Divergence(format!(
-        "a previous execution scheduled {recorded} with id {id}, and the current one {made}"
+        "a previous execution scheduled {recorded} with id {id}, but the current one scheduled {made}"
     )))
 }
 

@@ -50,7 +50,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// fn parse(text: &str) -> Result<u32> {
 ///     if text.is_empty() {
-///         return Err(Error::new("EmptyText", "there is nothing to read").non_retriable());
+///         return Err(Error::new("EmptyText", "the value is missing").non_retriable());
 ///     }
 ///     Ok(text.parse()?)
 /// }
@@ -70,9 +70,10 @@ pub struct Error {
     _ours: Ours<AnErrorThatHoldsOursByValue>,
 }
 
-/// Tells [`Error`] from the errors of others, all of which are `Unpin` unless they hold one: so that it can be made from
-/// any of them and is one of them nevertheless, which `impl From<T> for T` would forbid otherwise. What the compiler says
-/// when it cannot be made is told in names.
+/// Distinguishes [`Error`] from all other error types. `Error` implements the standard error trait and can also be made
+/// from every standard error; without this distinction, the two would conflict with `impl From<T> for T`. All other
+/// errors are `Unpin` unless they contain an `Error` by value. The names of these types appear in the compiler's
+/// message for an error that cannot be converted.
 #[derive(Clone, Copy)]
 struct Ours<T>(PhantomData<T>);
 
@@ -177,7 +178,7 @@ impl Error {
         *self.failure
     }
 
-    /// The error a function of any kind returned, named after `E` where that says something.
+    /// The error that a user function returned; its type is the name of `E` if that is meaningful.
     pub(crate) fn of<E: Into<Box<dyn StdError + Send + Sync>>>(error: E) -> Self {
         let name = type_name::<E>();
         let texts = [
@@ -376,8 +377,8 @@ impl TaskFailed {
         &self.0.failure
     }
 
-    /// The error of an orchestration that did not handle this one. The mark that forbids retries
-    /// stays on: whoever repeats the whole repeats the part too.
+    /// The error of an orchestration that did not handle this one. It keeps the `non_retriable` mark, because retrying
+    /// the orchestration would repeat the failed call too.
     fn to_error(&self) -> Error {
         Error::from_failure(Failure {
             non_retriable: self.is_non_retriable(),
@@ -416,7 +417,7 @@ impl StdError for TaskFailed {
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
+        .unwrap_or_else(|| "the panic has no message".to_owned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Refuses numbers that JSON cannot hold. By itself `serde_json` writes `null` for them, and nobody would notice what
-//! was lost before somebody reads it.
+//! Refuses numbers that JSON cannot represent. `serde_json` writes `null` for them, so the loss would be noticed only
+//! when the value is read.
 
 use std::fmt::Display;
 
@@ -166,7 +166,7 @@ fn check<E: serde::ser::Error>(number: f64) -> Result<(), E> {
         return Ok(());
     }
     Err(E::custom(format_args!(
-        "JSON has no number for {number}; write an `Option` or a text in its place"
+        "JSON cannot represent the number {number}; use an `Option` or a string instead"
     )))
 }
 

@@ -76,12 +76,13 @@ impl Hub {
         }
     }
 
-    /// The hubs in the embedded store in a folder, by name; [`Store::hubs`] tells those of one that is open. A folder without a store has none, and is left as it is.
+    /// Lists the hubs of the embedded store in a folder, by name; for an open store, use [`Store::hubs`]. A folder
+    /// without a store has no hubs and is not changed.
     ///
     /// # Errors
     ///
-    /// `store-locked` if a process has the folder, this one included, `store-format`, `store-corrupt`, or whatever
-    /// else the store says.
+    /// `store-locked` if a process, including this one, has the folder open; `store-format`, `store-corrupt`, or
+    /// another error of the store.
     pub async fn list(folder: impl AsRef<Path>) -> Result<Vec<HubInfo>, HubError> {
         match Store::existing(folder.as_ref())? {
             Some(store) => store.hubs().await,
@@ -89,8 +90,9 @@ impl Hub {
         }
     }
 
-    /// Deletes a hub from the embedded store in a folder: its instances, their histories, whatever waits. When this
-    /// returns it is gone from the disk's point of view too; the room is used again, but the file stays as large.
+    /// Deletes a hub from the embedded store in a folder: its instances, their histories and all waiting work. When
+    /// this returns, the deletion is durable. The store reuses the space, but the file does not become smaller
+    /// immediately.
     ///
     /// A hub that runs has to be stopped first, and dropped together with its clients.
     ///
@@ -145,13 +147,13 @@ impl Hub {
         Ok(stopped?)
     }
 
-    /// Whether it was told to stop. It takes no more calls then.
+    /// Whether the hub is stopping or has stopped. It then accepts no more calls.
     pub fn is_stopping(&self) -> bool {
         self.engine.is_stopping()
     }
 
-    /// Waits until the process is told to end, by Ctrl-C or on Unix by SIGTERM, and stops as [`Hub::stop`] does.
-    /// From then on these signals do not end the process by themselves. With the feature `signal`.
+    /// Waits for Ctrl-C or, on Unix, SIGTERM, then stops like [`Hub::stop`]. After the first call, these signals no
+    /// longer end the process by themselves. Requires the feature `signal`.
     ///
     /// # Errors
     ///
@@ -331,8 +333,8 @@ impl HubBuilder {
         self
     }
 
-    /// Opens the hub on the embedded store in a folder, which is made if need be. One process at a time may
-    /// have it.
+    /// Opens the hub on the embedded store in a folder, creating the folder if necessary. Only one process at a time
+    /// can open it.
     ///
     /// # Errors
     ///
@@ -359,11 +361,11 @@ impl HubBuilder {
         self.open_in(&Store::in_memory()).await
     }
 
-    /// Opens the hub in a store, where it is created if need be. Several hubs can be open in one store at the same time.
+    /// Opens the hub in a store, creating it if necessary. Several hubs can be open in one store at the same time.
     ///
     /// # Errors
     ///
-    /// `invalid-hub-name`, a name registered twice, or whatever the store says.
+    /// `invalid-hub-name`, a name registered twice, or an error of the store.
     ///
     /// # Panics
     ///

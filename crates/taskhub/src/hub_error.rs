@@ -1,4 +1,4 @@
-//! What a caller of a hub can be told besides an answer. Errors of user code are in `error`.
+//! The errors of a hub's calls. Errors of user code are in `error`.
 
 use taskhub_core::failure::Failure;
 use taskhub_core::id::{HubName, IdempotencyKey, InstanceId};
@@ -26,7 +26,7 @@ use thiserror::Error as ThisError;
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum HubError {
-    /// There is no such instance.
+    /// The instance does not exist.
     #[error("{}", Refusal::InstanceNotFound { instance: id.clone() })]
     InstanceNotFound {
         /// The id that was given.
@@ -89,13 +89,13 @@ pub enum HubError {
     /// A name, an id, a key or a payload is not what it may be, as [`HubError::code`] tells.
     #[error(transparent)]
     Invalid(Refusal),
-    /// There is no such hub.
+    /// The hub does not exist.
     #[error("{}", StoreError::NoSuchHub { hub: hub.clone() })]
     HubNotFound {
         /// The name that was given.
         hub: HubName,
     },
-    /// The hub was told to stop, or has.
+    /// The hub is stopping or has stopped.
     #[error("{}", EngineError::Stopped)]
     Stopped,
     /// So much waits already that no more is taken for the moment.
@@ -118,7 +118,7 @@ pub enum HubError {
         /// The process.
         pid: u32,
     },
-    /// The store failed otherwise, or the hub had to begin anew from it; the text says whether the call may have taken
+    /// Another error of the store, or the hub had to reload from it; the text says whether the call may have taken
     /// effect.
     #[error(transparent)]
     Unavailable(EngineError),
@@ -143,12 +143,12 @@ pub enum HubError {
         /// What is wrong with it.
         what: String,
     },
-    /// No server is in front of the hub, so there are no links to its instances.
+    /// The hub has no server, so there are no links to its instances.
     #[error("the hub is not served over HTTP, so there are no links to its instances")]
     NotServed,
     /// The signals that end the process cannot be listened to.
     #[cfg(feature = "signal")]
-    #[error("cannot listen to the signals that end the process: {0}")]
+    #[error("cannot install the handlers for termination signals: {0}")]
     Signal(#[source] std::io::Error),
     /// The hub cannot be served.
     #[cfg(feature = "server")]

@@ -85,7 +85,7 @@ impl Ledger {
         self.next_id
     }
 
-    /// Makes an action that nobody waits for.
+    /// Creates an action without a result to wait for.
     pub(crate) fn act(&mut self, kind: ActionKind) -> i32 {
         let id = self.next_id;
         self.made_bytes += kind.size();
@@ -175,7 +175,7 @@ impl Ledger {
         Some(outcome)
     }
 
-    /// Stops waiting for an activity or a child, which goes on all the same.
+    /// Stops waiting for an activity or a child, which continues to run.
     pub(crate) fn abandon(&mut self, id: i32) {
         let waker = self.calls.remove(&id).and_then(|call| call.waker);
         self.parked -= usize::from(waker.is_some());
@@ -280,7 +280,7 @@ pub(crate) fn park(place: &mut Option<Waker>, waker: &Waker) -> bool {
     true
 }
 
-/// Wakes outside of any borrow, since a waker is code of whoever made it.
+/// Wakes outside of any borrow, because a waker can run arbitrary code.
 pub(crate) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();

@@ -43,6 +43,8 @@
 //! nothing but what its context made; the guide in `docs/guide` says what that means. Nor is it a queue:
 //! an activity runs at least once, and only its result is applied exactly once.
 
+#![warn(missing_docs)]
+
 mod activity;
 mod client;
 mod codec;

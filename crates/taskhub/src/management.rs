@@ -26,10 +26,10 @@ impl ClientBinding {
     ///
     /// # Errors
     ///
-    /// `invalid-argument` if it is no such document.
+    /// `invalid-argument` if the text is not such a document.
     pub fn parse(json: &str) -> Result<Self, HubError> {
         serde_json::from_str(json).map_err(|error| HubError::Argument {
-            what: format!("this is no client binding: {error}"),
+            what: format!("invalid client binding: {error}"),
         })
     }
 
@@ -88,7 +88,7 @@ impl fmt::Debug for Front {
     }
 }
 
-/// An answer to an HTTP request, for whatever web framework the program uses.
+/// A response to an HTTP request, for any web framework.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckStatusResponse {

@@ -23,10 +23,7 @@ pub(crate) fn set(
     let mut ledger = shared.ledger.borrow_mut();
     let mut changed = Ok(());
     if !ledger.amend(id, |kind| changed = change(kind)) {
-        let message = format!(
-            "`{option}` was set after the call was made and the code had gone on: set options in the expression that \
-             makes the call"
-        );
+        let message = format!("`{option}` was set too late: set options in the expression that makes the call");
         return Err(Failure::new(INVALID_OPTION, message).non_retriable());
     }
     if changed.is_err() {
@@ -45,7 +42,8 @@ pub(crate) fn set_version(kind: &mut ActionKind, name: &str) -> Result<(), Failu
 
 pub(crate) fn set_tag(kind: &mut ActionKind, key: String, value: String) -> Result<(), Failure> {
     if key == ATTEMPT {
-        let message = format!("the label `{ATTEMPT}` tells attempts of a retry policy apart, so give another name");
+        let message =
+            format!("the tag `{ATTEMPT}` is reserved for the attempts of a retry policy; choose another name");
         return Err(Failure::new(INVALID_OPTION, message).non_retriable());
     }
     if let ActionKind::ScheduleTask { tags, .. } | ActionKind::CreateSubOrchestration { tags, .. } = kind {
@@ -68,9 +66,9 @@ pub(crate) fn invalid(refusal: impl fmt::Display) -> Failure {
     Failure::new(INVALID_NAME, refusal.to_string()).non_retriable()
 }
 
-/// The start of an instance that goes its own way: nobody waits for it or hears of its end (R75). It is started whether
-/// this is awaited or not. Awaiting it takes no time; it gives the instance's id, which is made up unless
-/// [`Detached::id`] says it.
+/// The start of an independent instance, whose end is not reported (R75). The instance is started even if this value is
+/// not awaited. Awaiting it returns immediately with the instance's id, which is generated unless [`Detached::id`] sets
+/// it.
 ///
 /// ```
 /// # use taskhub::{OrchestrationContext, Result};

@@ -29,9 +29,9 @@ use crate::task::{Call, Called, EventWait, SubOrchestrationCall, Timer, from_pay
 /// An orchestrator must take everything that could differ between two runs from here or from an activity,
 /// and await nothing that this context did not make (R44).
 ///
-/// Inputs and results are whatever serde can write. A [`Uuid`] of [`OrchestrationContext::new_guid`] can be one
-/// as it is; a [`Timestamp`] goes as its text (`to_string`, read by [`Timestamp::parse`]), and so does an
-/// [`InstanceId`] (`as_str`, read by [`InstanceId::new`]).
+/// Inputs and results are all types that serde supports. A [`Uuid`] of [`OrchestrationContext::new_guid`] is one of
+/// them; pass a [`Timestamp`] as its text (`to_string`, read by [`Timestamp::parse`]), and an [`InstanceId`] too
+/// (`as_str`, read by [`InstanceId::new`]).
 #[derive(Clone)]
 pub struct OrchestrationContext {
     pub(crate) shared: Rc<Shared>,
@@ -147,8 +147,8 @@ impl OrchestrationContext {
     ///
     /// # Errors
     ///
-    /// If the value cannot be written as JSON, or has more than 16 KB as UTF-16 (R97). The status stays what it was
-    /// then, and a replay comes to the same error.
+    /// If the value cannot be written as JSON, or its JSON has more than 16 KB in UTF-16 (R97). The status then stays
+    /// unchanged, and a replay gets the same error.
     pub fn set_custom_status(&self, status: impl IntoPayload) -> Result<()> {
         let status = codec::encode(status, "the custom status").map_err(Error::from_failure)?;
         let status = status.unwrap_or_default();
@@ -208,7 +208,7 @@ impl OrchestrationContext {
         }
     }
 
-    /// Raises an event at another instance. Nobody is told if there is none or if it has ended (R81).
+    /// Raises an event at another instance. There is no error if the instance does not exist or has ended (R81).
     ///
     /// # Errors
     ///

@@ -162,9 +162,9 @@ impl Registry {
                 let function = entry.function.clone();
                 *entry = Arc::new(ActivityEntry { function, options });
             }
-            None => self
-                .problems
-                .push(format!("no activity `{name}` is registered that options could be for")),
+            None => self.problems.push(format!(
+                "options are given for activity `{name}`, which is not registered"
+            )),
         }
         self
     }
@@ -216,7 +216,7 @@ impl Registry {
             .map(|function| &**function)
     }
 
-    /// The name of an orchestrator as it is registered, if it is.
+    /// The registered spelling of an orchestrator's name, if it is registered.
     pub(crate) fn orchestrator_name(&self, name: &Name) -> Option<&Name> {
         let (registered, _) = self.orchestrators.get_key_value(&FoldedName::from(name))?;
         Some(registered.name())
@@ -272,7 +272,7 @@ fn new_name<'a>(what: &str, name: &str, mut known: impl Iterator<Item = &'a Fold
         None => Ok(new),
         Some(known) if known.as_str() == name => Err(format!("{what} `{name}` is registered twice")),
         Some(known) => Err(format!(
-            "{what} `{name}` differs from `{known}` in case only, and names are compared without case: give it another name"
+            "{what} `{name}` differs from `{known}` only in case, and names are case-insensitive; choose another name"
         )),
     }
 }

@@ -1,7 +1,7 @@
 //! One execution in memory: its future, fed with events one at a time.
 //!
-//! Recorded history goes in with `is_replaying` true, new events with false. After each event the code
-//! runs until it blocks again (R22). It is polled by the thread that feeds it and by nobody else.
+//! Recorded history goes in with `is_replaying` true, new events with false. After each event, the code runs until it
+//! blocks again (R22). Only the thread that feeds it polls it.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,7 +36,7 @@ pub(crate) enum Stop {
     Panicked(String),
     /// It does not repeat its history.
     Diverged(Divergence),
-    /// There is no code of that name (R166).
+    /// No code is registered under this name (R166).
     Unregistered(Box<Failure>),
 }
 
@@ -117,7 +117,10 @@ impl Execution {
         size_of::<Self>() + size_of::<Shared>() + future + self.bytes
     }
 
-    /// Runs one turn: the recorded history, if it has not seen that yet, and the new events.
+    /// Runs one turn: feeds the recorded history, if the code has not seen it yet, and then the new events. The code
+    /// runs inside an idle Tokio runtime and under a waker of its own. That is how a foreign await is noticed: only
+    /// events of the history wake the code through the ledger, so every other wake-up comes from something that a
+    /// restart would lose.
     pub(crate) fn turn(
         &mut self,
         registry: &Registry,
@@ -132,7 +135,7 @@ impl Execution {
         answered
     }
 
-    /// Looks for the code before anything is fed, since a history without code is no divergence (R166).
+    /// Looks up the code before feeding events, because missing code is not a divergence from the history (R166).
     fn find_code(&self, registry: &Registry) -> Result<(), Stop> {
         let name = &self.identity().name;
         if self.future.is_some() || registry.find_orchestrator(name).is_some() {
@@ -178,7 +181,7 @@ impl Execution {
             _ => None,
         });
         let diverged = match (end, &self.ended) {
-            // It was ended from outside, wherever it was.
+            // A terminate ends the execution at any point of the code.
             (Some(RuntimeStatus::Terminated), _) => return Ok(()),
             (Some(_), None) => Err(divergence::late_end()),
             // A history whose execution continued as new has no end of its own.
@@ -229,7 +232,7 @@ impl Execution {
                 let confirmed = self.shared.ledger.borrow_mut().confirm(event.id, &event.kind);
                 confirmed.map_err(Stop::Diverged)?;
             }
-            // Whether an instance is suspended is not the code's business; an ended one has no turns.
+            // The code does not see suspensions, and an ended instance has no turns.
             EventKind::ExecutionSuspended { .. }
             | EventKind::ExecutionResumed { .. }
             | EventKind::ExecutionTerminated { .. }
@@ -269,10 +272,14 @@ impl Execution {
             instance, execution, ..
         } = self.identity();
         let event = event.kind.name();
-        tracing::warn!(%instance, %execution, id, event, "ignored the completion of a call that was never made");
+        tracing::warn!(%instance, %execution, id, event, "ignoring the completion of a call that the code never made");
     }
 
-    /// Runs the code until it blocks or ends. It is polled only if something woke it.
+    /// Runs the code until it blocks or ends. After each single event the code runs as far as it can, before the next
+    /// event is fed: with two completed calls in one turn, a `select` must see the one that came first in the history,
+    /// live and in every replay. The future is polled only if something woke it, because one turn can feed thousands of
+    /// events that concern other branches. Three outcomes are an error of the code: it was woken from outside, it
+    /// blocks although no call of the context is open, or it panicked.
     fn run(&mut self) -> Result<(), Stop> {
         let Some(future) = &mut self.future else {
             return Ok(());
@@ -295,7 +302,7 @@ impl Execution {
         }
     }
 
-    /// The orchestrator has returned: the execution is over, whatever is open (R28).
+    /// The orchestrator has returned, so the execution ends even if calls are open (R28).
     fn end(&mut self, returned: Result<Option<Payload>, Error>) -> Result<(), Stop> {
         self.drop_future()?;
         let ledger = self.shared.ledger.borrow();
@@ -310,13 +317,13 @@ impl Execution {
     }
 
     fn fail(&mut self, failure: Failure) {
-        // Its outcome stands already; a panic of what it drops changes nothing any more.
+        // The outcome is already decided, so a panic in a destructor changes nothing.
         let _ = self.drop_future();
         self.ended = Some(Ended::Failed(Box::new(failure)));
     }
 
-    /// What the code still held is dropped before the answer is made up, since events it was given and
-    /// did not use go back into the buffer then.
+    /// Drops everything that the code still holds before the answer is built, because events that it received and did
+    /// not use go back into the buffer then.
     fn drop_future(&mut self) -> Result<(), Stop> {
         let future = self.future.take();
         catch_unwind(AssertUnwindSafe(|| drop(future))).map_err(|panic| Stop::Panicked(panic_message(&*panic)))
@@ -361,7 +368,7 @@ impl Execution {
 
 impl Drop for Execution {
     fn drop(&mut self) {
-        // What user code does when it is dropped must not reach whoever evicts it.
+        // A panic in a destructor of user code must not reach the caller that evicts it.
         let _ = self.drop_future();
     }
 }
@@ -397,15 +404,16 @@ fn is_recorded(kind: &ActionKind) -> bool {
 
 fn foreign_await(Identity { name, .. }: &Identity) -> Failure {
     let message = format!(
-        "orchestrator `{name}` awaits something that its context did not make, such as a sleep, a channel or a request. \
-         Nothing would wake it after a restart: use the context's timers, events and calls, and put all other work into \
-         activities"
+        "orchestrator `{name}` awaits a future that its context did not create, such as a sleep, a channel or a \
+        request. Nothing would wake it after a restart: await only the context's timers, events and calls, and move \
+        all other work into activities"
     );
     Failure::new(FOREIGN_AWAIT, message).non_retriable()
 }
 
-/// The runtime that code of a turn finds where none is current, such as in a test: nobody drives it. With
-/// it a sleep or a socket is made and stays pending, which is noticed, where it would panic without (R44).
+/// A Tokio runtime that is never driven, entered during a turn if no runtime is current, such as in a test. With it, a
+/// sleep or a socket can be created and stays pending, which is detected as a foreign await; without it, creating one
+/// would panic (R44).
 struct IdleRuntime;
 
 impl IdleRuntime {

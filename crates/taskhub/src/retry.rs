@@ -16,7 +16,7 @@ use crate::error::TaskFailed;
 use crate::orchestrator::OrchestrationContext;
 use crate::task::Call;
 
-/// The longest pause, whatever the coefficient makes of it (R67).
+/// The longest pause; larger results of the coefficient are lowered to it (R67).
 const PAUSE_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// The label of a call that says which attempt of its policy it is; the first has none. It is in the history like any

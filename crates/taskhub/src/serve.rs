@@ -67,9 +67,9 @@ impl Served {
         self.address
     }
 
-    /// Takes no more connections, and lets what is under way end, for a while. The hub goes on.
+    /// Accepts no more connections, and gives running requests some time to finish. The hub keeps running.
     pub async fn stop(mut self) {
-        // If nobody hears it, the task has ended already.
+        // If the receiver is gone, the task has already ended.
         let _heard = self.stop.send(());
         let _ended = self.task.join_next().await;
     }

@@ -1,4 +1,4 @@
-//! A store that hubs are opened in: several at once, if need be.
+//! A store in which one or more hubs are opened.
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -9,7 +9,7 @@ use taskhub_core::id::HubName;
 use taskhub_engine::worker::Functions;
 use taskhub_engine::{Hub as Engine, Node, Options as EngineOptions};
 use taskhub_store::HubInfo;
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use taskhub_store::mem::MemStore;
 
 use crate::client::Answer;
@@ -44,8 +44,8 @@ struct Shared {
 /// What runs on a store.
 #[derive(Default)]
 struct Running {
-    /// What its hubs have in common, so that one sync serves all of them. It is begun with the first hub, and ended with the
-    /// last one that is stopped: whoever stops its hubs can open the folder again at once.
+    /// The node that the hubs share, so that one sync covers all of them. It starts with the first hub and ends when
+    /// the last hub is stopped, so that the folder can be opened again immediately after stopping all hubs.
     node: Option<Node>,
     hubs: Vec<Weak<Engine>>,
     /// Hubs that are being opened.
@@ -68,16 +68,16 @@ impl Shared {
 }
 
 impl Store {
-    /// The embedded store in a folder, which is made if need be when this is awaited. [`OpenStore`] has the options.
+    /// The embedded store in a folder; awaiting this creates the folder if necessary. [`OpenStore`] has the options.
     ///
     /// # Errors
     ///
-    /// Awaiting it gives `store-locked` if a process has the folder, this one included, `store-format`, `store-corrupt`, or
-    /// whatever else the store says.
+    /// Awaiting it gives `store-locked` if a process, including this one, has the folder open; `store-format`,
+    /// `store-corrupt`, or another error of the store.
     pub fn open(folder: impl AsRef<Path>) -> OpenStore {
         OpenStore {
             folder: folder.as_ref().to_owned(),
-            options: Options::default(),
+            options: EmbeddedOptions::default(),
         }
     }
 
@@ -96,19 +96,19 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Whatever the store says.
+    /// The errors of the store.
     pub async fn hubs(&self) -> Result<Vec<HubInfo>, HubError> {
         let mut hubs = self.0.store.list_hubs().await?;
         hubs.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(hubs)
     }
 
-    /// Deletes a hub: its instances, their histories, whatever waits. One that runs has to be stopped first: its partitions
-    /// are taken from under it, so what it has under way is lost.
+    /// Deletes a hub with its instances, their histories and all waiting work. Stop a running hub first: deleting it
+    /// takes its partitions away, so its running work is lost.
     ///
     /// # Errors
     ///
-    /// `hub-not-found`, `invalid-hub-name`, or whatever the store says.
+    /// `hub-not-found`, `invalid-hub-name`, or an error of the store.
     pub async fn delete_hub(&self, name: &str) -> Result<(), HubError> {
         let name = HubName::new(name)?;
         self.0.store.delete_hub(&name).await?;
@@ -138,7 +138,7 @@ impl Store {
         Ok(engine)
     }
 
-    /// Ends what the hubs have in common, if none of them runs any more.
+    /// Ends the shared node if no hub is running.
     pub(crate) async fn release(&self) {
         let node = {
             let mut running = self.0.running();
@@ -155,12 +155,12 @@ impl Store {
         }
     }
 
-    /// That in a folder, unless there is none: to look for something is no reason to make one.
+    /// Opens the store in a folder if it exists; listing hubs must not create one.
     pub(crate) fn existing(folder: &Path) -> Result<Option<Self>, HubError> {
         if EmbeddedStore::is_in(folder) {
             Ok(Some(Self::over(Arc::new(EmbeddedStore::open(
                 folder,
-                Options::default(),
+                EmbeddedOptions::default(),
             )?))))
         } else {
             Ok(None)
@@ -179,7 +179,7 @@ impl fmt::Debug for Store {
 #[must_use = "nothing is opened until this is awaited"]
 pub struct OpenStore {
     folder: PathBuf,
-    options: Options,
+    options: EmbeddedOptions,
 }
 
 impl OpenStore {

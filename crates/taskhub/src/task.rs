@@ -411,8 +411,8 @@ impl<T> fmt::Debug for EventWait<T> {
     }
 }
 
-/// A wait for an external event with a time limit: `None` when the time is over. What comes first in
-/// history wins; the other is withdrawn before the code goes on (R85).
+/// A wait for an external event with a time limit: `None` when the time is over. Whichever comes first in the history
+/// wins; the other one is withdrawn before the code continues (R85).
 #[derive(Debug)]
 #[must_use = "a wait that is dropped is withdrawn"]
 pub struct EventWaitFor<T> {
@@ -486,8 +486,8 @@ pub fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> impl Future<
     future::join_all(futures)
 }
 
-/// Awaits all futures and gives their values, or the first error as soon as there is one; what the
-/// others were waiting for goes on by itself, and nobody listens any more. The futures are made at once.
+/// Awaits all futures and returns their values, or the first error as soon as it occurs; the calls of the other futures
+/// continue, but their results are ignored. The iterator is consumed immediately.
 ///
 /// # Errors
 ///
@@ -535,7 +535,7 @@ pub async fn select<A: Future, B: Future>(one: A, other: B) -> First<A::Output, 
 ///
 /// # Panics
 ///
-/// If there are no futures: nothing could ever be ready.
+/// If there are no futures, because the result could never be ready.
 pub fn select_all<F: Future + Unpin>(
     futures: impl IntoIterator<Item = F>,
 ) -> impl Future<Output = (usize, F::Output, Vec<F>)> {

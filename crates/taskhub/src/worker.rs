@@ -209,11 +209,11 @@ impl LiveWorker {
             .filter(|live| live.fits(item));
         let (mut live, past) = match (kept, &item.past) {
             (Some(live), None) => (live, &[][..]),
-            // Whoever sends the history wants it to be used.
+            // A caller that sends the history wants a replay.
             (_, Some(past)) => {
                 let Some(execution) = Execution::of(past.iter().chain(item.new_events.iter())) else {
                     return TurnOutcome::Failed {
-                        reason: "the history holds no start of the execution".to_owned(),
+                        reason: "the history contains no `ExecutionStarted` event".to_owned(),
                     };
                 };
                 let (execution_id, epoch, history) = (item.execution, item.epoch(), past.clone());
@@ -308,7 +308,7 @@ pub(crate) fn check(
         Ok(again) => divergence::unlike(&answered.actions, &again.actions),
         Err(Stop::Panicked(reason)) => divergence::stopped(&format!("it panicked: {reason}")),
         Err(Stop::Diverged(divergence)) => divergence,
-        // The answer says so already.
+        // The answer already contains it.
         Err(Stop::Unregistered(_)) => return Ok(()),
     };
     Err(divergence.failure(execution.identity()))

@@ -16,7 +16,7 @@ fn check(path: &str, source: &Source) -> Vec<Finding> {
     }
     vec![Finding::of(
         path,
-        format!("{count} lines of code; split it, {LINES_MAX} is the limit"),
+        format!("{count} lines of code; split it, the limit is {LINES_MAX}"),
     )]
 }
 

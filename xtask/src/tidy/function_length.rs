@@ -11,7 +11,7 @@ fn check(path: &str, source: &Source) -> Vec<Finding> {
         (name, first, code_lines(source, first..source.line_of(span.end) + 1))
     });
     let long = lengths.filter(|(_, _, count)| *count > LINES_MAX);
-    let describe = |name, count| format!("`{name}` has {count} lines of code, the limit is {LINES_MAX}");
+    let describe = |name, count| format!("`{name}` has {count} lines of code; the limit is {LINES_MAX}");
     long.map(|(name, line, count)| Finding::at(path, line, describe(name, count)))
         .collect()
 }
@@ -23,7 +23,7 @@ fn a_long_function_is_found() {
     let found = check("a.rs", &loud);
     assert_eq!(
         found,
-        [Finding::at("a.rs", 1, "`long` has 121 lines of code, the limit is 120")]
+        [Finding::at("a.rs", 1, "`long` has 121 lines of code; the limit is 120")]
     );
 }
 

@@ -15,7 +15,7 @@ fn check(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<Finding> 
         for target in targets.filter(|target| is_relative(target)) {
             let file = target.split('#').next().unwrap_or_default();
             if !resolve(path, file).is_some_and(|resolved| exists(&resolved)) {
-                findings.push(Finding::at(path, line, format!("`{target}` leads nowhere")));
+                findings.push(Finding::at(path, line, format!("the target `{target}` does not exist")));
             }
         }
     }
@@ -65,7 +65,8 @@ fn resolve(from: &str, target: &str) -> Option<String> {
 fn a_dead_link_is_found() {
     let text = "[a](b.md) [c](../x.md#part) ![d](gone.svg \"t\") [e](../../out.md)\n";
     let found = check("docs/a.md", text, |path| ["docs/b.md", "x.md"].contains(&path));
-    let wanted = ["gone.svg", "../../out.md"].map(|t| Finding::at("docs/a.md", 0, format!("`{t}` leads nowhere")));
+    let wanted =
+        ["gone.svg", "../../out.md"].map(|t| Finding::at("docs/a.md", 0, format!("the target `{t}` does not exist")));
     assert_eq!(found, wanted);
 }
 

@@ -12,10 +12,7 @@ fn check(path: &str, source: &Source) -> Vec<Finding> {
     if first.is_some_and(is_header) {
         return Vec::new();
     }
-    vec![Finding::of(
-        path,
-        "begins without a `//!` header that says what it is for",
-    )]
+    vec![Finding::of(path, "has no `//!` header that says what the file is for")]
 }
 
 #[test]

@@ -21,7 +21,11 @@ fn check(path: &str, source: &Source) -> Vec<Finding> {
         let is_lock = code.contains("PoisonError");
         for (word, ours) in REPLACED {
             if has_part(code, word) && !is_lock && !is_allowed(source, line) {
-                findings.push(Finding::at(path, line, format!("we say `{ours}`, not `{word}`")));
+                findings.push(Finding::at(
+                    path,
+                    line,
+                    format!("the glossary uses `{ours}`, not `{word}`"),
+                ));
             }
         }
     }

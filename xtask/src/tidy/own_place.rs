@@ -8,15 +8,16 @@ use crate::tree;
 const SHARED: [(&str, &str); 3] = [
     (
         concat!("temp_", "dir()"),
-        "others have this folder too; `tempfile::tempdir()` makes one of its own",
+        "this folder is shared with others; use `tempfile::tempdir()`",
     ),
     (
         concat!("process", "::id()"),
-        "a name made of it is not unique: tests share a process, and ids come again; `tempfile::tempdir()` makes one",
+        "a name made of it is not unique, because tests share a process and process ids are reused; use \
+        `tempfile::tempdir()`",
     ),
     (
         concat!("CARGO_TARGET_", "TMPDIR"),
-        "others have this folder too; `tempfile::tempdir_in` makes one of its own in it",
+        "this folder is shared with others; use `tempfile::tempdir_in`",
     ),
 ];
 
@@ -39,7 +40,7 @@ fn check(path: &str, text: &str) -> Vec<Finding> {
             }
         }
         if has_port(line) && path.contains("/tests/") {
-            let what = "a port that somebody else may have; 0 takes one that is free";
+            let what = "another program may use this port; port 0 picks a free one";
             findings.push(Finding::at(path, number, what));
         }
     }

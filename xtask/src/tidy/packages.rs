@@ -51,7 +51,7 @@ fn check_sources(lock: &str) -> Vec<Finding> {
         .filter(|(_, line)| line.starts_with("source = "));
     let foreign = sources.filter(|(_, line)| !line.contains(concat!("regis", "try+")));
     foreign
-        .map(|(line, source)| Finding::at("Cargo.lock", line, format!("{source} is not the registry")))
+        .map(|(line, source)| Finding::at("Cargo.lock", line, format!("{source} is not the crates.io registry")))
         .collect()
 }
 

@@ -106,7 +106,7 @@ pub(crate) async fn run(folder: &Path, settings: &Settings) -> Result<Vec<Run>> 
     Ok(vec![run])
 }
 
-/// Starts and awaits `count` orchestrations, so many at a time; answers how long each took.
+/// Starts and awaits `count` orchestrations with limited concurrency; returns the duration of each.
 async fn many(client: &Client, count: usize, settings: &Settings) -> Result<Spread> {
     let begun = Arc::new(AtomicUsize::new(0));
     let mut loops = tokio::task::JoinSet::new();

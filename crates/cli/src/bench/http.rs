@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use taskhub::Hub;
-use taskhub_api::client::Answer;
+use taskhub_api::client::HttpAnswer;
 use taskhub_server::{Config, Server};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -30,7 +30,7 @@ use crate::hub_access::http::{Credentials, Http, request};
 use crate::report::{Result, Trouble};
 use crate::stop::Stop;
 
-/// An orchestrator that returns at once, and one that is started for a time that nobody lives to see.
+/// An orchestrator that returns immediately, and one whose scheduled start is far in the future.
 const STARTS: [(&str, &str); 2] = [
     (
         "starts that run and end",
@@ -154,7 +154,7 @@ pub(super) fn unanswered(what: &str, stop: Stop) -> Trouble {
 }
 
 /// Starts one, and checks that this was acknowledged.
-pub(super) async fn start(client: &Http, path: &str) -> Result<Answer> {
+pub(super) async fn start(client: &Http, path: &str) -> Result<HttpAnswer> {
     let ask = request(Method::POST, path).json(Bytes::from_static(b"0"));
     let answer = client.ask(ask).await.map_err(|stop| unanswered("a start", stop))?;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "a start was refused");
@@ -177,7 +177,7 @@ impl Lane {
         let host = HeaderValue::try_from(address.to_string()).map_err(std::io::Error::other)?;
         let mut driven = JoinSet::new();
         driven.spawn(async move {
-            // How it ends is told to whoever waits for an answer.
+            // The caller that waits for the answer receives the error.
             let _told = connection.await;
         });
         Ok(Self {
@@ -206,7 +206,7 @@ fn failed(error: hyper::Error) -> Trouble {
     Trouble::while_trying("a start failed".to_owned(), std::io::Error::other(error))
 }
 
-/// Sends so many starts over so many connections; answers how long each took.
+/// Sends starts over several connections; returns the duration of each.
 async fn many(address: SocketAddr, path: &'static str, count: usize, connections: usize) -> Result<Spread> {
     let begun = Arc::new(AtomicUsize::new(0));
     let mut lanes = JoinSet::new();

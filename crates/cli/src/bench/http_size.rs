@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use http::header::HeaderName;
 use http::{Method, StatusCode};
-use taskhub_api::client::{Answer, Request};
+use taskhub_api::client::{HttpAnswer, HttpRequest};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
@@ -114,7 +114,7 @@ async fn reads(address: SocketAddr, settings: &Settings, run: &mut Run) -> Resul
     Ok(())
 }
 
-async fn call(client: &Http, ask: Request) -> Result<Answer> {
+async fn call(client: &Http, ask: HttpRequest) -> Result<HttpAnswer> {
     client.ask(ask).await.map_err(|stop| unanswered("a call", stop))
 }
 
@@ -129,7 +129,7 @@ async fn purge(address: SocketAddr, settings: &Settings) -> Result<Run> {
     let mut before = pacer.end().await?;
     let pacer = Pacer::begin(address, STARTS_BESIDE_PURGE);
     let begin = now();
-    // Ids of the starts beside it are hexadecimal, so that none of them is meant.
+    // The ids of the concurrent starts are hexadecimal, so they do not match the prefix.
     let path = format!("{BASE}/instances?createdTimeFrom=2000-01-01T00:00:00Z&instanceIdPrefix=p");
     let ask = request(Method::DELETE, path).within(PURGE_PATIENCE);
     let answer = call(&client(address)?, ask).await?;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use taskhub::{ActivityContext, Error, Hub, HubBuilder, OrchestrationContext, join_all};
 use taskhub_store::Store;
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
 
 use crate::report::{Result, Trouble};
 use report::Run;
@@ -131,7 +131,7 @@ async fn open(
 /// Opens the embedded store in a folder, which the error names.
 pub(crate) fn open_store(home: &Path) -> Result<EmbeddedStore> {
     let attempt = || format!("cannot open the store in {}", home.display());
-    EmbeddedStore::open(home, Options::default()).map_err(|error| Trouble::while_trying(attempt(), error))
+    EmbeddedStore::open(home, EmbeddedOptions::default()).map_err(|error| Trouble::while_trying(attempt(), error))
 }
 
 async fn echo(_: ActivityContext, text: String) -> taskhub::Result<String> {

@@ -61,7 +61,6 @@ pub(crate) fn to_f64(count: impl TryInto<u64>) -> f64 {
     count.try_into().unwrap_or(u64::MAX) as f64
 }
 
-/// The table.
 pub(crate) fn table(runs: &[Run]) -> String {
     let mut text = String::new();
     for run in runs {

@@ -1,4 +1,4 @@
-//! Moments on the command line (L10): what all surfaces read, and spans that all mean "so long before now".
+//! Times on the command line (L10): all forms that the other surfaces read, and durations, which mean "this long ago".
 
 use taskhub_core::date;
 use taskhub_core::time::Timestamp;

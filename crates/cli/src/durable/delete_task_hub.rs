@@ -35,7 +35,7 @@ pub(super) async fn run(job: &mut Job<'_>, given: &DeleteTaskHub) -> Result<()> 
     job.refuse_default_server(&found)?;
     let mut target = job.open_existing(&found).await?;
     let size = target.size(&found.hub).await;
-    // While somebody thinks about the answer, the store is free for others.
+    // The store is closed while the user decides, so that other processes can use it.
     target.close().await;
     let size = size?;
     if size.is_none() && job.needs_what_it_names() {
@@ -93,7 +93,7 @@ fn dry(job: &mut Job<'_>, found: &Found, size: Option<&HubSize>) -> Result<()> {
     job.answer(&value, None)
 }
 
-/// Asks somebody who is there whether a hub that is at work is really meant.
+/// Asks an interactive user to confirm the deletion of a hub with live instances.
 fn confirm(job: &mut Job<'_>, size: &HubSize) -> Result<()> {
     if job.is_sure || size.active == 0 || !job.world.asks || !job.world.err_is_terminal {
         return Ok(());

@@ -14,7 +14,7 @@ use crate::parse::Proposed;
 use crate::screen::Colour;
 use crate::stop::Result;
 
-/// What Core Tools prints on the last page; given back it must not begin anew.
+/// The token that Core Tools prints on the last page; passing it back must not restart the list.
 const LAST_OF_CORE_TOOLS: &str = "bnVsbA==";
 /// Most instances in one answer.
 const TOP_MAX: usize = 10_000;
@@ -80,7 +80,7 @@ pub(super) async fn run(job: &mut Job<'_>, given: &GetInstances) -> Result<()> {
         is_first: true,
     };
     let mut next = token.map(str::to_owned);
-    // The word null, which Core Tools gives on its last page, is no way to begin anew.
+    // The word null, which Core Tools print on the last page, must not restart the list.
     if next.as_deref() == Some(LAST_OF_CORE_TOOLS) {
         next = None;
     } else {

@@ -9,9 +9,8 @@ pub(crate) enum Json {
     Bool(bool),
     /// A whole number.
     Number(i64),
-    /// A text.
     Text(String),
-    /// JSON as it is stored, byte for byte; line ends in it are blanks where all is on one line.
+    /// Stored JSON, byte for byte; in single-line output, newlines in it become blanks.
     Raw(String),
     /// Several.
     Array(Vec<Json>),
@@ -20,7 +19,6 @@ pub(crate) enum Json {
 }
 
 impl Json {
-    /// An object.
     pub(crate) fn object<const N: usize>(members: [(&str, Self); N]) -> Self {
         Self::Object(members.map(|(name, value)| (name.to_owned(), value)).into())
     }

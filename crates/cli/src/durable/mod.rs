@@ -80,7 +80,7 @@ struct Job<'a> {
     is_strict: bool,
     /// `--yes`.
     is_sure: bool,
-    /// A hint that is said when all else is said.
+    /// A hint to print after all other output.
     last_word: Option<String>,
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn key_of_file(path: &Path) -> Result<String> {
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(unread)?;
     match text.trim() {
-        // A key that nobody can present would lock everybody out.
+        // No request could present an empty key, so it would lock everyone out.
         "" => Err(wrong(format!("there is no key in {}", path.display()))),
         key => Ok(key.to_owned()),
     }
@@ -244,7 +244,8 @@ impl Job<'_> {
         Ok(target)
     }
 
-    /// The hub, to work with what is in it. Whoever named none and finds nothing may look in the wrong one (L24).
+    /// Opens the hub for commands on existing instances. If no option named the hub and it does not exist, a note lists
+    /// the existing hubs, because the user may have meant another one (L24).
     async fn open_existing(&mut self, found: &Found) -> Result<Target> {
         let mut target = self.open(found, Intent::Use).await?;
         if let Some((_, others)) = other_hubs(found, &mut target).await? {
@@ -256,7 +257,8 @@ impl Job<'_> {
         Ok(target)
     }
 
-    /// The hub, to start something in it; it is made if need be, but not beside others by whoever named none (L24).
+    /// Opens the hub to start an instance in it, creating it if necessary. If no option named the hub and the store has
+    /// others, the command fails instead, because the user probably meant one of them (L24).
     async fn open_or_create(&mut self, found: &Found) -> Result<Target> {
         let partitions = hub_access::partitions(found)?;
         let mut target = self.open(found, Intent::Create).await?;
@@ -279,7 +281,7 @@ impl Job<'_> {
         }
     }
 
-    /// Nothing is deleted from a server that nobody named (L15).
+    /// A server that the user did not name must not lose data by mistake (L15).
     fn refuse_default_server(&self, found: &Found) -> Result<()> {
         if !found.is_found_by_default || self.is_sure {
             return Ok(());
@@ -354,7 +356,7 @@ impl Job<'_> {
         }
     }
 
-    /// What is said of an unknown instance, for people on standard output, for programs as an error.
+    /// Reports an unknown instance: for people on standard output, for programs as an error.
     fn not_found(&mut self, line: &str, colour: Colour) -> Result<()> {
         if self.form != Form::Compat {
             return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
@@ -369,8 +371,7 @@ fn id_of(text: &str) -> Option<InstanceId> {
     InstanceId::new(text).ok()
 }
 
-/// The first of the hubs there are, and all of them for people, if nobody named a hub and the one by default is not among
-/// them.
+/// The first existing hub, and a list of all for people, if no option named a hub and the default hub does not exist.
 async fn other_hubs(found: &Found, target: &mut Target) -> Result<Option<(HubName, String)>> {
     if !found.hub_is_default {
         return Ok(None);

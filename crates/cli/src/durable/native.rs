@@ -9,7 +9,6 @@ use taskhub_core::time::Timestamp;
 use super::json::Json;
 use crate::hub_access::Record;
 
-/// An instance.
 pub(crate) fn instance(hub: &HubName, record: &Record) -> Json {
     let info = &record.info;
     let text = |text: &str| Json::Text(text.to_owned());
@@ -52,13 +51,13 @@ pub(crate) fn instance(hub: &HubName, record: &Record) -> Json {
         ("generation", number(u64::from(info.ordinal) + 1)),
         ("historyLength", number(record.history_events)),
         ("historyBytes", number(record.history_bytes)),
-        // Nobody but its worker knows which events an instance waits for.
+        // Only its worker knows which events an instance waits for.
         ("waitingFor", Json::Null),
         ("stalled", stalled.unwrap_or(Json::Null)),
     ])
 }
 
-/// A payload as JSON: as it is stored if it is JSON that all clients can read, else as a text (H51).
+/// A payload as JSON: unchanged if it is JSON that all clients can read, otherwise as a string (H51).
 pub(crate) fn payload(payload: Option<&Payload>) -> Json {
     match (Shown::new(payload), payload) {
         (Shown::Json(json), _) => Json::Raw(json.get().to_owned()),

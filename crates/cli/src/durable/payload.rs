@@ -57,7 +57,7 @@ fn inline(value: &str, kind: Type, what: &str) -> Result<Payload> {
     }
 }
 
-/// What is said of a value that begins like JSON and was taken as a text, which is seldom meant.
+/// The warning for a value that begins like JSON but is not valid, and is therefore used as text.
 pub(crate) fn doubt(value: Option<&str>, kind: Type, what: &str, type_option: &str) -> Option<String> {
     let trimmed = value.filter(|_| kind == Type::Auto)?.trim_matches(BLANKS);
     let error = check(trimmed).err().filter(|_| trimmed.starts_with(['{', '[', '"']))?;

@@ -39,11 +39,11 @@ const EXITS: &[(u8, &str)] = &[
 enum IfExists {
     /// Fail.
     Error,
-    /// Leave it as it is, and succeed.
+    /// Keep the existing instance, and succeed.
     Reuse,
     /// Replace it if it has ended.
     ReplaceEnded,
-    /// Replace it, whatever its status.
+    /// Replace the existing instance in any status.
     ReplaceAny,
 }
 
@@ -122,7 +122,7 @@ struct Wanted {
     reuse: ReusePolicy,
 }
 
-/// Starts it and says so; from then on Ctrl-C is heard.
+/// Starts the instance and prints its id; from then on, handles Ctrl-C.
 async fn begin(
     job: &mut Job<'_>,
     given: &StartNew,
@@ -145,7 +145,8 @@ async fn begin(
         execution: None,
         reuse: wanted.reuse.clone(),
     };
-    // Between the look and the start somebody else may make one; then it is refused, and asked for again.
+    // Another process may create an instance with the id between the check and the start; the start is then refused,
+    // and the check is repeated.
     if let Some(info) = existing.filter(|_| stated == Some(IfExists::Reuse)) {
         let (id, status) = (&wanted.id, info.status);
         job.screen
@@ -153,7 +154,7 @@ async fn begin(
     } else {
         start(target, request, stated.is_some()).await?;
     }
-    // Whoever reads the first line may interrupt at once.
+    // A reader of the first line may interrupt the command immediately.
     let interrupt = Interrupt::new()?;
     told(job, given, found, target, &wanted.id).await?;
     job.screen.flush()?;
@@ -203,8 +204,9 @@ fn policy(wanted: Option<IfExists>, found: &Found) -> Result<ReusePolicy> {
     })
 }
 
-/// A command that is repeated, because its answer was lost perhaps, answers as the first did (R139): same id,
-/// same name, same input, while the instance is live. Whoever says what is to become of an existing one means it.
+/// Whether the command repeats an earlier one whose answer was lost, and therefore gets the same answer (R139): same
+/// id, name and input, while the instance is live. This does not apply if `--if-exists` says what to do with an
+/// existing instance.
 fn key(wanted: &Wanted, policy: Option<IfExists>) -> Result<Option<IdempotencyKey>> {
     if policy.is_some() {
         return Ok(None);
@@ -284,7 +286,7 @@ async fn wait(
     }
     // The wait may be long.
     job.screen.release();
-    // Whoever is to run it needs the store.
+    // Closes the store, because the process that runs the instance needs it.
     target.close().await;
     let Some(ended) = interrupt.or(until_ended(found, id, created)).await else {
         job.screen.note(&format!("instance '{id}' goes on"));
@@ -301,7 +303,7 @@ async fn wait(
             job.screen.say(Colour::Plain, &output)?;
         }
         Form::Json | Form::JsonLines => job.answer_instance(&found.hub, &record)?,
-        // The id was told at the start.
+        // The id was printed after the start.
         Form::Ids => {}
     }
     match record.info.status {

@@ -11,10 +11,7 @@ use crate::world::{World, plain};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// An embedded store; a server may hold it.
-    Embedded {
-        /// Its folder.
-        folder: PathBuf,
-    },
+    Embedded { folder: PathBuf },
     /// A running server.
     Server {
         /// Its address, without a slash at the end.

@@ -30,7 +30,6 @@ pub(crate) struct Host {
 struct Override {
     /// Its dotted name, in lower case.
     name: String,
-    /// The variable.
     variable: String,
     value: String,
 }
@@ -103,13 +102,13 @@ impl Host {
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(Value::Number(number)) => Ok(Some(number.to_string())),
             Some(Value::Bool(value)) => Ok(Some(value.to_string())),
-            // Not as if it were absent: somebody meant something by it.
+            // Not treated as absent, because the user wrote it for a reason.
             Some(Value::Array(_) | Value::Object(_)) => Err(unreadable(&format!("{name} must be a single value"))),
         }
     }
 
-    /// The value with each `%NAME%` replaced by the setting of that name, as the Functions host does it: what it
-    /// stands for is not looked into again, and there is no way to write a percent sign.
+    /// Replaces each `%NAME%` by the setting of that name, like the Functions host: replacements are not expanded
+    /// again, and a literal percent sign cannot be written.
     fn resolve(&self, place: &str, value: &str) -> Result<String> {
         let wrong = |what: String| {
             let message = format!("{place} is '{value}', and {what}");
@@ -144,7 +143,7 @@ impl Host {
         Ok(self.text("storageProvider.type")?.map(|kind| kind.to_ascii_lowercase()))
     }
 
-    /// Refuses stores of which Core Tools says that it does not know them (L22).
+    /// Refuses stores that Core Tools report as unknown (L22).
     pub(crate) fn refuse_other_providers(&self) -> Result<()> {
         let shown = match self.provider()?.as_deref() {
             None | Some("" | "embedded" | "azurestorage" | "azuremanaged") => return Ok(()),

@@ -7,7 +7,7 @@ use super::host_json::Host;
 use crate::stop::{Result, Stop, exit};
 use crate::world::World;
 
-/// The name when nobody says one.
+/// The default name.
 pub(crate) const DEFAULT: &str = "DurableFunctionsHub";
 
 /// The name that an option, the environment or host.json says.
@@ -25,7 +25,7 @@ pub(crate) fn said(world: &World, option: Option<&str>, host: &Host) -> Result<O
     name.map(|name| check(&name)).transpose().map_err(told)
 }
 
-/// The name, and whether nobody said one: the connection of a hosted scheduler may (L20).
+/// The name, and whether it is the default; the connection string of a hosted scheduler can contain a name (L20).
 pub(crate) fn or_default(said: Option<HubName>, place: &Place) -> Result<(HubName, bool)> {
     let said = match (said, place.hub()) {
         (None, Some(name)) => {
@@ -40,8 +40,8 @@ pub(crate) fn or_default(said: Option<HubName>, place: &Place) -> Result<(HubNam
     }
 }
 
-/// Says that the hub by default is none, while the store has others, of which one is `first`: that nobody makes it by
-/// mistake (L24). `option` names another.
+/// The error for a missing default hub in a store with other hubs, such as `first`, so that it is not created by
+/// mistake (L24). `option` is the option that names a hub.
 pub(crate) fn none_by_default(hub: &HubName, others: &str, first: &HubName, option: &str) -> Stop {
     let message = format!("task hub '{hub}' does not exist here, and nothing names another; this store has {others}");
     Stop::error(exit::NOT_FOUND, "hub-not-found", message)
@@ -49,7 +49,7 @@ pub(crate) fn none_by_default(hub: &HubName, others: &str, first: &HubName, opti
         .hint(format!("to make a new one as well, say `{option} {hub}`"))
 }
 
-/// Checks a name; what is said of a bad one is Core Tools' (L26).
+/// Checks a name; the error text is that of Core Tools (L26).
 pub(crate) fn check(name: &str) -> Result<HubName> {
     HubName::new(name).map_err(|_| {
         let message = format!(

@@ -8,7 +8,7 @@ use taskhub_core::json;
 
 use crate::files;
 
-/// Reads a settings file; what is wrong with it is said with line and column.
+/// Reads a settings file; errors contain line and column.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
     let bytes = files::read(path).map_err(|error| error.to_string())?;
     let text = json::text(&bytes).map_err(|wrong| {

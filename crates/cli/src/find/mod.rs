@@ -38,15 +38,13 @@ const SERVERS_SHOWN: usize = 5;
 /// What the command line says of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HubSelector {
-    /// `--server`.
     pub(crate) server: Option<String>,
-    /// `--store`.
     pub(crate) store: Option<String>,
     /// `--connection-string-setting`.
     pub(crate) setting: Option<String>,
     /// `--task-hub-name`.
     pub(crate) hub: Option<String>,
-    /// Whether what was used is said.
+    /// Whether to print which store and hub are used.
     pub(crate) is_verbose: bool,
     /// The key of the server.
     pub(crate) key: Option<GivenKey>,
@@ -59,9 +57,8 @@ pub(crate) struct HubSelector {
 /// A key for a server.
 #[derive(Clone, Debug)]
 pub(crate) struct GivenKey {
-    /// It.
     pub(crate) value: String,
-    /// Whether the environment has it for whatever comes, and nobody said it for this command.
+    /// Whether the key comes from the environment instead of an option of this command.
     pub(crate) is_of_environment: bool,
 }
 
@@ -70,13 +67,12 @@ pub(crate) struct GivenKey {
 pub(crate) struct Found {
     /// Where the hub is.
     pub(crate) place: Place,
-    /// Its name.
     pub(crate) hub: HubName,
     /// The key that was given for a server.
     key: Option<GivenKey>,
     /// File with the authorities that are trusted beside those of the system.
     pub(crate) ca_file: Option<PathBuf>,
-    /// Whether nobody said the name (L24).
+    /// Whether the name is the default (L24).
     pub(crate) hub_is_default: bool,
     /// Whether a running server is used only because it was started for this folder (L15).
     pub(crate) is_found_by_default: bool,
@@ -119,7 +115,8 @@ fn is_private(url: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// Whether a file or folder above the working folder counts: whoever else could put it there would decide what we do.
+/// Whether a file or folder above the working folder is trusted: another user who could create it would control this
+/// command.
 fn is_trusted(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| is_own(&metadata))
 }
@@ -181,9 +178,8 @@ pub(crate) fn find(world: &World, selector: &HubSelector, screen: &mut Screen) -
 /// What said where the hub is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// Whoever gave the command.
+    /// The user of the command.
     Said,
-    /// The project.
     Project,
     /// A server that was started for this folder.
     Server,
@@ -196,7 +192,6 @@ pub(crate) fn served_project(world: &World) -> Project {
     Project::of(&served_folder(world))
 }
 
-/// Its folder.
 pub(crate) fn served_folder(world: &World) -> PathBuf {
     project(&world.folder).unwrap_or_else(|| world.folder.clone())
 }
@@ -211,7 +206,7 @@ fn project(from: &Path) -> Option<PathBuf> {
     from.ancestors().find(is_root).map(Path::to_owned)
 }
 
-/// Whether there is such a file in a folder, and it counts for whoever works in `from`.
+/// Whether a folder has such a file, and it is trusted for commands in `from`.
 fn counts(folder: &Path, file: &str, from: &Path) -> bool {
     let file = folder.join(file);
     is_there(&file) && (folder == from || is_trusted(&file))
@@ -276,7 +271,7 @@ impl Search<'_> {
         }
     }
 
-    /// The first that matches (L15). Whoever named nothing is told of servers that may be meant.
+    /// The first match (L15). If the user named nothing, a note lists running servers that may be meant.
     fn place(&self, screen: &mut Screen) -> Result<(Place, Origin)> {
         if let Some(chosen) = self.said(screen)? {
             return Ok((chosen.used(screen), Origin::Said));
@@ -321,7 +316,7 @@ impl Search<'_> {
         Ok(place.map(Chosen::from))
     }
 
-    /// A server or a store, of which there may be one.
+    /// A server or a store; at most one may be named.
     fn one_of(&self, given: (Option<&str>, Option<&str>), names: &str) -> Result<Option<Place>> {
         match given {
             (Some(_), Some(_)) => Err(Stop::usage(format!("{names} cannot be used together"))),
@@ -385,7 +380,7 @@ impl Search<'_> {
         found.find(|found| !found.is_empty()).unwrap_or_default()
     }
 
-    /// Where there is no store, somebody may have meant a server or a store of another folder.
+    /// Without a store, the user may have meant a server or a store of another folder.
     fn tell_of_others(&self, servers: &[Running], screen: &mut Screen) {
         let here = self.at_project().display();
         if !servers.is_empty() {
@@ -441,7 +436,7 @@ impl Search<'_> {
         Ok(chosen)
     }
 
-    /// L21.
+    /// The error for a connection setting that does not exist; it lists where the command looked (L21).
     fn no_connection(&self, name: &str) -> Stop {
         let file = self.at_project().join("local.settings.json");
         let looked = format!(

@@ -1,5 +1,5 @@
-//! Word that a running server leaves of itself (L27): a file in its store's folder and one in the user's
-//! runtime folder. What a dead server left behind is told by the lock that went with it.
+//! Files by which commands find a running server (L27): one in its store's folder and one in the user's runtime folder.
+//! The file of a dead server is recognised by the store's lock, which the system released.
 
 use std::fs::{self, TryLockError};
 use std::io::{self, Read};
@@ -81,7 +81,6 @@ fn file_of(_path: &Path) -> Option<(u64, u64)> {
 }
 
 impl Running {
-    /// Its URL.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}", self.http)
@@ -92,7 +91,8 @@ impl Running {
         format!("{} (process {}, hub {})", self.url(), self.pid, self.hub)
     }
 
-    /// The folder it was started for, or that of its store where this is none or has moved; for people.
+    /// The folder for which the server was started, or its store's folder if that one is unknown or has moved; for
+    /// messages.
     pub(crate) fn purpose(&self) -> &str {
         let project = self.project.as_ref();
         let there = project.filter(|project| Project::of(Path::new(&project.path)).is(project));
@@ -133,12 +133,12 @@ fn of_file(path: &Path) -> Option<Running> {
     let file = files::open(path).ok()?;
     // Another user's could send our commands, and our token, anywhere.
     file.metadata().ok().filter(super::is_own)?;
-    // Nothing that somebody put in its place is read without end.
+    // Limits the read, in case another user replaced the file by an endless one.
     file.take(BYTES_MAX).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
 
-/// Whether somebody holds the lock of a store's folder.
+/// Whether a process holds the lock of a store's folder.
 fn is_held(folder: &Path) -> bool {
     files::open(&folder.join(LOCK)).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
@@ -162,8 +162,8 @@ impl Drop for Notice {
     }
 }
 
-/// Leaves word of a server, readable by its user alone: in its store, and for the user's other folders if it can. Where
-/// there is no room for it the server is served all the same, since it may be there to make some.
+/// Writes the files of a server, readable only by its user: in its store, and if possible in the user's runtime folder.
+/// On a full disk the server runs without them, because it may have been started to free space.
 pub(crate) fn announce(world: &World, running: &Running) -> io::Result<Notice> {
     let text = serde_json::to_string(running)?;
     let mut notice = Notice {
@@ -210,7 +210,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// Writes a file in one step, so that nobody reads half of it; readable by its user alone.
+/// Writes a file atomically, so that no reader sees a partial one; readable only by its user.
 pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;

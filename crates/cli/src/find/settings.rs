@@ -25,9 +25,11 @@ enum File {
     /// There is none.
     #[default]
     Absent,
-    /// It cannot be read, for this reason. That is said to whoever needs what is in it, and to nobody else.
-    Broken { path: PathBuf, reason: String },
-    /// What is in it.
+    /// The file cannot be read, for this reason. Only commands that need a setting from it report that.
+    Broken {
+        path: PathBuf,
+        reason: String,
+    },
     Read(Content),
 }
 
@@ -177,7 +179,7 @@ fn text<E: serde::de::Error>(value: Value) -> std::result::Result<Option<String>
         Value::String(text) => Ok(Some(text)),
         Value::Number(number) => Ok(Some(number.to_string())),
         Value::Bool(value) => Ok(Some(value.to_string())),
-        // Not as if it were absent: somebody meant something by it.
+        // Not treated as absent, because the user wrote it for a reason.
         Value::Array(_) => Err(E::custom("a list stands where a text is expected")),
         Value::Object(_) => Err(E::custom("an object stands where a text is expected")),
     }
@@ -207,7 +209,7 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
-/// Reads the parts of the file one by one, so that what is wrong with one is said with its place.
+/// Reads the parts of the file one by one, so that an error names its place.
 struct Reader;
 
 impl<'de> Visitor<'de> for Reader {

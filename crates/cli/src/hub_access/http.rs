@@ -1,10 +1,10 @@
-//! Calls of a command to a server: how long they may take, and what is said when no answer comes.
+//! Calls of a command to a server: their time limits, and the errors if no response arrives.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use taskhub_api::client::{Answer, Authorities, Client, Error, Request};
+use taskhub_api::client::{Authorities, Error, HttpAnswer, HttpClient, HttpRequest};
 use taskhub_api::problem::reason;
 use taskhub_core::limits;
 
@@ -20,7 +20,7 @@ const ANSWER_BYTES_MAX: usize = 8 * limits::PAYLOAD_BYTES_MAX;
 #[derive(Debug)]
 pub(crate) struct Http {
     who: String,
-    client: Client,
+    client: HttpClient,
 }
 
 /// How a command proves who it is, and whom it believes.
@@ -33,8 +33,8 @@ pub(crate) struct Credentials {
 }
 
 /// A request without a body, that is given the time of L57.
-pub(crate) fn request(method: Method, path: impl Into<String>) -> Request {
-    Request::new(method, path, ANSWER_TIMEOUT)
+pub(crate) fn request(method: Method, path: impl Into<String>) -> HttpRequest {
+    HttpRequest::new(method, path, ANSWER_TIMEOUT)
 }
 
 impl Http {
@@ -44,7 +44,7 @@ impl Http {
         let is_tls = url.starts_with("https:");
         let ca_file = credentials.ca_file.as_deref().filter(|_| is_tls);
         let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
-        let client = Client::new(url, &authorities, ANSWER_BYTES_MAX).and_then(|client| match &credentials.key {
+        let client = HttpClient::new(url, &authorities, ANSWER_BYTES_MAX).and_then(|client| match &credentials.key {
             Some(key) => client.with_key(key),
             None => Ok(client),
         });
@@ -66,8 +66,8 @@ impl Http {
         self.client.reach().await.map_err(|error| stop(&self.who, &error))
     }
 
-    /// Asks, and waits for the whole answer. What every call may be answered is told here.
-    pub(crate) async fn ask(&self, request: Request) -> Result<Answer> {
+    /// Sends a request and waits for the whole response. Handles the errors that every call can return.
+    pub(crate) async fn ask(&self, request: HttpRequest) -> Result<HttpAnswer> {
         let answer = self.client.send(request).await;
         let answer = answer.map_err(|error| stop(&self.who, &error))?;
         match answer.status {
@@ -83,7 +83,7 @@ impl Http {
     }
 
     /// An answer that no call of ours should get.
-    pub(crate) fn unexpected(&self, answer: &Answer) -> Stop {
+    pub(crate) fn unexpected(&self, answer: &HttpAnswer) -> Stop {
         let status = answer.status.as_u16();
         let reason = reason(&answer.body);
         let reason = reason.as_deref().unwrap_or("no reason given");

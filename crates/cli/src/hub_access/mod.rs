@@ -32,7 +32,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause between looks at such a store.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Pause between two looks at an instance in a store that nobody tells of.
+/// Polling interval for an instance in a store without a server.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Most instances on one page.
 pub(crate) const PAGE_ROWS: usize = 1_000;
@@ -69,7 +69,6 @@ pub(crate) struct Record {
 /// One page of instances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rows {
-    /// Its rows.
     pub(crate) rows: Vec<InstanceInfo>,
     /// Where the next page begins.
     pub(crate) next: Option<String>,
@@ -89,7 +88,6 @@ pub(crate) enum Outcome {
 /// What a purge removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Purged {
-    /// Instances.
     pub(crate) instances: u64,
     /// Rows, as Core Tools counts (cli.md §6.8).
     pub(crate) rows: u64,
@@ -98,16 +96,14 @@ pub(crate) struct Purged {
 /// A hub and how much is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HubSize {
-    /// Its name.
     pub(crate) name: HubName,
-    /// Instances.
     pub(crate) instances: u64,
     /// Those of them that have not ended.
     pub(crate) active: u64,
 }
 
-/// Opens what was found. The server is asked if one holds the store; else the store is opened and its lock
-/// taken for as long as the command runs (L27).
+/// Opens the hub that was found. If a server has the store open, the command calls it; otherwise it opens the store and
+/// keeps its lock until the command ends (L27).
 pub(crate) async fn open(found: &Found, intent: Intent) -> Result<Target> {
     match &found.place {
         Place::Server { url, token, .. } => {
@@ -131,7 +127,7 @@ async fn open_folder(found: &Found, folder: &Path, intent: Intent) -> Result<Tar
     }
     let mut patience = Patience::default();
     loop {
-        let pid = match EmbeddedStore::open(folder, taskhub_store::embedded::Options::default()) {
+        let pid = match EmbeddedStore::open(folder, taskhub_store::embedded::EmbeddedOptions::default()) {
             Ok(store) => {
                 let stopped = Stopped::open(store, found.hub.clone()).await?;
                 return Ok(Target::Stopped(Box::new(stopped)));
@@ -170,7 +166,7 @@ pub(crate) fn partitions(found: &Found) -> Result<u16> {
     Ok(taskhub_store::PARTITIONS_DEFAULT)
 }
 
-/// What is said of a continuation token that is not taken.
+/// The error for an invalid continuation token.
 fn refused_token(refused: token::Refused) -> Stop {
     Stop::usage(match refused {
         token::Refused::Unreadable => "invalid continuation token: damaged, or not issued by Taskhub",
@@ -178,7 +174,7 @@ fn refused_token(refused: token::Refused) -> Stop {
     })
 }
 
-/// Patience with whoever holds a store.
+/// Waits for a process that has the store open.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     pid: u32,
@@ -192,7 +188,7 @@ impl Patience {
         Self { pid, waited }
     }
 
-    /// Whether nobody was waited for yet.
+    /// Whether this has not waited yet.
     pub(crate) fn is_new(&self) -> bool {
         self.waited.is_zero()
     }
@@ -224,7 +220,6 @@ impl Target {
         matches!(self, Self::Served(_))
     }
 
-    /// An instance.
     pub(crate) async fn record(&mut self, id: &InstanceId) -> Result<Option<Record>> {
         match self {
             Self::Stopped(stopped) => stopped.record(id).await,
@@ -320,8 +315,8 @@ impl Target {
         }
     }
 
-    /// Lets some time go by, less if the instance ends meanwhile. Whoever is to run it needs the store, which is
-    /// given back.
+    /// Waits for a while, or until the instance ends. A store is closed meanwhile, because the process that runs the
+    /// instance needs it.
     pub(crate) async fn pause(self, id: &InstanceId) -> Result<()> {
         match self {
             Self::Stopped(stopped) => {
@@ -352,7 +347,7 @@ mod tests {
         for pid in [1, 2, 1, 3] {
             assert!((1..looks).all(|_| patience.goes_on(pid)));
         }
-        // One that has not said who it is does not begin anew.
+        // A process that has not written its server file does not restart the wait.
         assert!(patience.goes_on(0));
         assert!(!patience.goes_on(0));
         assert!(!patience.goes_on(3));

@@ -9,12 +9,12 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use taskhub_api::calls::{
-    self, HistoryPart, HubDeleted, IfExists, Items, PurgeBody, RaiseBody, ReasonBody, StartBody, Stats,
+    self, HistoryPartBody, HubDeleted, IfExists, Items, PurgeBody, RaiseBody, ReasonBody, StartBody, Stats,
 };
-use taskhub_api::client::{Answer, Request};
+use taskhub_api::client::{HttpAnswer, HttpRequest};
 use taskhub_api::instance::Instance;
 use taskhub_api::percent::encode;
-use taskhub_api::problem::Refusal;
+use taskhub_api::problem::RefusalBody;
 use taskhub_api::status::{of_word, word};
 use taskhub_api::time::{fine, just_before};
 use taskhub_core::event::HistoryEvent;
@@ -57,7 +57,7 @@ impl Served {
         Ok(Self { http, hub })
     }
 
-    /// Whether it listens, so that a server that is going away is noticed before anything is asked of it.
+    /// Checks whether the server still listens, so that a stopping server is detected before the first request.
     pub(super) async fn reach(&self) -> Result<()> {
         self.http.reach().await
     }
@@ -71,7 +71,7 @@ impl Served {
     }
 
     /// Asks; `None` if the hub or the instance does not exist.
-    async fn find<T: DeserializeOwned>(&mut self, ask: Request) -> Result<Option<T>> {
+    async fn find<T: DeserializeOwned>(&mut self, ask: HttpRequest) -> Result<Option<T>> {
         let answer = self.http.ask(ask).await?;
         if answer.status == StatusCode::NOT_FOUND && is_missing(&answer) {
             return Ok(None);
@@ -79,7 +79,7 @@ impl Served {
         self.read(&answer).map(Some)
     }
 
-    fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T> {
+    fn read<T: DeserializeOwned>(&self, answer: &HttpAnswer) -> Result<T> {
         if !answer.status.is_success() {
             return Err(self.refused(answer));
         }
@@ -90,8 +90,8 @@ impl Served {
     }
 
     /// The refusal in an answer, with its word if that is one of ours.
-    fn refused(&self, answer: &Answer) -> Stop {
-        let Ok(refusal) = serde_json::from_slice::<Refusal<'_>>(&answer.body) else {
+    fn refused(&self, answer: &HttpAnswer) -> Stop {
+        let Ok(refusal) = serde_json::from_slice::<RefusalBody<'_>>(&answer.body) else {
             return self.http.unexpected(answer);
         };
         let Some(code) = crate::errors::known(&refusal.error.code) else {
@@ -133,7 +133,7 @@ impl Served {
         let mut from = 0;
         loop {
             let path = self.instance_path(id, &format!("/history?from={from}"));
-            let Some(part) = self.find::<HistoryPart<'_>>(request(Method::GET, path)).await? else {
+            let Some(part) = self.find::<HistoryPartBody<'_>>(request(Method::GET, path)).await? else {
                 return Ok(None);
             };
             for item in part.items {
@@ -169,7 +169,7 @@ impl Served {
         }
         let found: Result<Option<Items<Instance<'_>>>> = self.find(request(Method::GET, path)).await;
         let found = found.map_err(|stop| match stop.code {
-            // All else that a list is asked with was checked, so it is the token that was given.
+            // All other parameters of a list were checked, so the token is the cause.
             "invalid-argument" if after.is_some() => in_own_words(stop.message),
             _ => stop,
         });
@@ -270,7 +270,7 @@ impl Served {
         };
         let ask = request(Method::POST, self.path("/instances/purge"));
         let ask = ask.json(written(&body)?).within(PURGE_TIMEOUT);
-        let Some(gone) = self.find::<calls::Purged>(ask).await? else {
+        let Some(gone) = self.find::<calls::PurgedBody>(ask).await? else {
             return Ok(None);
         };
         // Where to go on the server sees by itself: what is gone is not found again.
@@ -284,7 +284,7 @@ impl Served {
     pub(super) async fn hubs(&mut self) -> Result<Vec<HubName>> {
         let ask = request(Method::GET, "/api/v1/hubs".to_owned());
         let answer = self.http.ask(ask).await?;
-        let list: Items<calls::Hub> = self.read(&answer)?;
+        let list: Items<calls::HubBody> = self.read(&answer)?;
         let names = list.items.into_iter().map(|hub| HubName::new(&hub.name));
         names.map(|name| name.map_err(unreadable)).collect()
     }
@@ -313,8 +313,8 @@ impl Served {
 }
 
 /// Whether a "not found" is about the hub or the instance, and not about the path.
-fn is_missing(answer: &Answer) -> bool {
-    let refusal: Option<Refusal<'_>> = serde_json::from_slice(&answer.body).ok();
+fn is_missing(answer: &HttpAnswer) -> bool {
+    let refusal: Option<RefusalBody<'_>> = serde_json::from_slice(&answer.body).ok();
     refusal.is_some_and(|refusal| ["instance-not-found", "hub-not-found"].contains(&refusal.error.code.as_ref()))
 }
 
@@ -342,7 +342,7 @@ fn written(body: &impl Serialize) -> Result<Bytes> {
     text.map(Into::into).map_err(|error| unsendable(&error))
 }
 
-/// A payload as it is sent, byte for byte.
+/// A payload to be sent byte for byte.
 fn json_of(payload: Option<&Payload>) -> Result<Option<Box<RawValue>>> {
     let json = payload.map(|payload| serde_json::from_slice(payload.bytes()));
     json.transpose().map_err(|error| unsendable(&error))

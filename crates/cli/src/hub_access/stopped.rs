@@ -22,7 +22,7 @@ use taskhub_store::{
 use super::{HubSize, Outcome, PAGE_ROWS, Purged, Record, Rows, refused_token};
 use crate::stop::{Result, Stop};
 
-/// What is said when a store cannot do what it is asked.
+/// The error for a failed operation of a store.
 const ATTEMPT: &str = "the store cannot be used";
 
 /// The hub.
@@ -37,7 +37,7 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
-    /// A hub of which there is not even a store.
+    /// A hub whose store does not exist either.
     pub(crate) fn empty(hub: HubName) -> Self {
         Self {
             hub,
@@ -272,8 +272,8 @@ impl Stopped {
         Ok(true)
     }
 
-    /// Gives back what was taken. That this fails changes nothing of what was done and told: whoever has the store
-    /// next takes our end for that of a process which was killed.
+    /// Releases the claimed partitions. A failure is harmless: everything that was reported is durable, and the next
+    /// owner treats this process as one that was killed.
     pub(super) async fn close(mut self) {
         if let (Some(offline), Some(store)) = (self.offline.take(), &self.store)
             && let Err(error) = offline.close(store.as_ref()).await

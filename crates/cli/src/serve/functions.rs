@@ -1,5 +1,5 @@
-//! What runs in the server's process: nothing, or the samples. Work for functions that are not here waits for
-//! whoever has them (H63); it does not fail.
+//! The functions in the server's process: none, or the samples. Work for other functions waits for a process that has
+//! them, and does not fail (H63).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,7 +52,8 @@ impl Offer {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a hub, and creates it if need be. Its activities run once it is known where it is served.
+    /// Opens a hub, creating it if necessary. Its activities run when the server's address is known, because they may
+    /// create links to it.
     pub(crate) async fn open(&self, name: &HubName) -> Result<Arc<Hub>, Error> {
         let purger = Purger::default();
         let registry = match &self.samples {
@@ -152,14 +153,14 @@ fn connect(purger: &Purger, hub: &Arc<Hub>) {
 /// The functions of this process; others may be elsewhere.
 struct OwnFunctions {
     registered: Arc<RegisteredFunctions>,
-    /// Whether activities can be told where their hub is served. What an earlier process left undone is begun before
-    /// this one's server listens, and waits until then.
+    /// Whether the server's address is known. Activities that an earlier process left unfinished are dispatched before
+    /// the server listens, and wait until then.
     is_served: watch::Sender<bool>,
 }
 
 impl OwnFunctions {
     fn serve(&self, hub: &Hub, bindings: &ClientBindings) {
-        // If there is none, the server has ended, and so soon does what runs here.
+        // If the address never arrives, the server has ended, and this process ends too.
         if let Some(binding) = bindings.of(hub.name()) {
             self.registered.set_client_binding(binding.into());
         }
@@ -180,7 +181,7 @@ impl Functions for OwnFunctions {
         let registered = Arc::clone(&self.registered);
         let mut is_served = self.is_served.subscribe();
         Box::pin(async move {
-            // Whoever could say so any more is gone when this fails, and so is the hub.
+            // This fails only if the receivers are gone, and then the hub is gone too.
             drop(is_served.wait_for(|is_served| *is_served).await);
             registered.activity(call).await
         })

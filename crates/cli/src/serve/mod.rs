@@ -121,7 +121,7 @@ fn raise_files_max() {
 #[cfg(not(unix))]
 fn raise_files_max() {}
 
-/// Whoever waits for the ready file should not wait for a server that cannot write it.
+/// A process that waits for the ready file must not wait for a server that cannot write it.
 fn check_ready_file(path: &Path) -> Result<()> {
     match path.parent() {
         Some(folder) if !folder.is_dir() => {
@@ -195,7 +195,7 @@ impl RunningServer {
         let Setup {
             args, found, folder, ..
         } = setup;
-        // What is wrong with the settings is said before anything is made.
+        // Invalid settings are reported before anything is created.
         let (config, token) = config(setup)?;
         let partitions = crate::hub_access::partitions(found)?;
         let store = open_store(folder).await?;
@@ -272,7 +272,7 @@ impl RunningServer {
         self.listening.address()
     }
 
-    /// Leaves word of the server for commands, and in the ready file for whoever started it.
+    /// Writes the file by which commands find the server, and the ready file for the process that started it.
     pub(crate) fn announce(&self, ready_file: Option<&Path>, world: &World) -> Result<(Running, Notice)> {
         let running = Running {
             http: self.address().to_string(),
@@ -305,7 +305,7 @@ impl RunningServer {
         Ok((running, notice))
     }
 
-    /// Serves until a signal comes, then stops in order; answers the exit code (L37).
+    /// Serves until a signal arrives, then stops gracefully; returns the exit code (L37).
     ///
     /// # Errors
     ///
@@ -314,7 +314,7 @@ impl RunningServer {
         let mut code = exit::INTERRUPTED;
         tokio::select! {
             () = self.listening.serve_until(async { code = signals.next().await }) => {}
-            // Nobody is waited for: whatever they are told could not be found again.
+            // Running requests get no time to finish: their results would be written to files that are lost.
             why = lost(&self.watch) => {
                 let folder = self.watch.folder().display().to_string();
                 return Err(Stop::from_store("the server ends", &StoreError::Lost { folder, why }));
@@ -345,8 +345,8 @@ impl OpenHub for Opener {
     }
 }
 
-/// A hub that nobody named is not made by mistake beside others (L24); where hubs are made as they are asked for, it is,
-/// and that is said.
+/// The default hub is not created beside others by mistake (L24). `dev`, which creates hubs on demand, creates it and
+/// prints a note.
 async fn check_default(found: &Found, store: &dyn Store, creates_hubs: bool) -> Result<()> {
     if !found.hub_is_default {
         return Ok(());
@@ -371,7 +371,7 @@ async fn check_default(found: &Found, store: &dyn Store, creates_hubs: bool) -> 
 async fn open_store(folder: &Path) -> Result<Arc<EmbeddedStore>> {
     let mut patience = Patience::default();
     loop {
-        let error = match EmbeddedStore::open(folder, taskhub_store::embedded::Options::default()) {
+        let error = match EmbeddedStore::open(folder, taskhub_store::embedded::EmbeddedOptions::default()) {
             Ok(store) => return Ok(Arc::new(store)),
             Err(error) => error,
         };

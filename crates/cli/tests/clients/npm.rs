@@ -153,7 +153,7 @@ fn ended() -> Value {
     let missing = "error: No instance with ID 'missing' found.";
     // This client makes a text of the error object.
     let rewind = "error: [object Object]";
-    let signal = r#"{"Message":"Signal entity is not supported by the underlying storage provider.","ExceptionMessage":"this version of the server cannot do it","ExceptionType":"System.NotImplementedException","StackTrace":null}"#;
+    let signal = r#"{"Message":"Signal entity is not supported by the underlying storage provider.","ExceptionMessage":"this version of the server does not support it","ExceptionType":"System.NotImplementedException","StackTrace":null}"#;
     json!({
         // This client takes 410 for success.
         "over": {

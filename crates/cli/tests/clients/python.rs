@@ -75,8 +75,7 @@ fn starts() -> Value {
 fn ended() -> Value {
     let missing = "error: No instance with ID 'missing' found.";
     let rewind = "error: Received unexpected payload from the durable-extension: [501, {'Message': 'Rewind is not \
-                  supported by the underlying storage provider.', 'ExceptionMessage': 'this version of the server cannot \
-                  do it', 'ExceptionType': 'System.NotImplementedException', 'StackTrace': None}]";
+                  supported by the underlying storage provider.', 'ExceptionMessage': 'this version of the server does not support it', 'ExceptionType': 'System.NotImplementedException', 'StackTrace': None}]";
     let not_yet = "error: The operation failed with an unexpected status code 501";
     json!({
         // It takes 410 for success, but of events.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use taskhub_core::query::Filter;
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, Synchronous};
 use taskhub_store::{ExecutionKey, HistoryRange, PartitionKey, Selection, Store as _, decode_history, partition_of};
 
 /// The contents of the store in a folder, which a server may hold.
@@ -21,9 +21,9 @@ pub(crate) fn of(folder: &Path) -> String {
             std::fs::copy(folder.join(name), copy.path().join(name)).unwrap();
         }
     }
-    let options = Options {
+    let options = EmbeddedOptions {
         synchronous: Synchronous::Off,
-        ..Options::default()
+        ..EmbeddedOptions::default()
     };
     match EmbeddedStore::open(copy.path(), options) {
         Ok(store) => {

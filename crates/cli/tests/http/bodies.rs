@@ -103,10 +103,7 @@ fn a_body_that_comes_slowly_keeps_nobody_waiting_and_one_that_breaks_off_changes
         let answer = broken.answer();
         assert_eq!(answer.status, 400);
         let problem = answer.json();
-        assert_eq!(
-            problem["ExceptionMessage"],
-            "the body of the request ended before its end"
-        );
+        assert_eq!(problem["ExceptionMessage"], "the body of the request is incomplete");
         // Meanwhile others are served, and nothing of either is there.
         assert_eq!(server.contents(), before);
         slow.write(&text[3..]);

@@ -15,7 +15,7 @@ use taskhub_e2e::facts::Fact;
 use taskhub_e2e::split::SplitStore;
 use taskhub_e2e::target::Target;
 use taskhub_e2e::workload::{HUB, Job, Pace, registry};
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -62,7 +62,7 @@ async fn run() -> Result<()> {
     };
     drop((door, serving));
     let mut stop = pin!(hub.stop(Duration::from_millis(target.grace_ms)));
-    // It has begun, so that nothing is handed out any more, when that is told.
+    // The stop has begun before this is reported, so nothing more is dispatched afterwards.
     let stopped = poll_fn(|context| Poll::Ready(stop.as_mut().poll(context))).await;
     if !is_done {
         Fact::Stopping.tell();
@@ -76,7 +76,7 @@ async fn run() -> Result<()> {
 }
 
 fn open(target: &Target) -> Result<Store, HubError> {
-    let store = EmbeddedStore::open(&target.folder, Options::default())?;
+    let store = EmbeddedStore::open(&target.folder, EmbeddedOptions::default())?;
     Ok(if target.split_commits {
         Store::over(Arc::new(SplitStore::new(store)))
     } else {
@@ -117,7 +117,7 @@ async fn work(client: Client, door: &Door, target: &Target, jobs: Vec<u32>, coun
     let mut tasks = JoinSet::new();
     let live = [RuntimeStatus::Pending, RuntimeStatus::Running];
     for info in client.instances().statuses(live).await? {
-        let job = Job::read(info.input.as_ref()).ok_or("an instance is no job")?;
+        let job = Job::read(info.input.as_ref()).ok_or("the input of an instance is not a job")?;
         Fact::Live(job.number).tell();
         tasks.spawn(follow(door.clone(), info.instance, job));
     }

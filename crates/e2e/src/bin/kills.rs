@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use taskhub_e2e::Result;
-use taskhub_e2e::kills::{Report, Settings, run};
+use taskhub_e2e::kills::{KillReport, KillSettings, run};
 
 const USAGE: &str =
     "usage: kills [--rounds N] [--instances N] [--seed N] [--folder PATH] [--over-http] [--split-commits]";
@@ -24,11 +24,11 @@ fn main() -> ExitCode {
     code
 }
 
-fn answer() -> Result<Report> {
+fn answer() -> Result<KillReport> {
     let scratch = tempfile::tempdir()?;
     // Built beside this program.
     let program = std::env::current_exe()?.with_file_name(format!("kill-target{}", std::env::consts::EXE_SUFFIX));
-    let mut settings = Settings::new(&program, scratch.path(), 10_000, 1);
+    let mut settings = KillSettings::new(&program, scratch.path(), 10_000, 1);
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
         if name == "--over-http" {

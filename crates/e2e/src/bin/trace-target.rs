@@ -9,7 +9,7 @@ use taskhub::{Client, Hub, Store, Timestamp};
 use taskhub_e2e::Result;
 use taskhub_e2e::facts::Fact;
 use taskhub_e2e::workload::{EVENT, HUB, JOB, Job, Pace, registry};
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, Synchronous};
 
 const JOBS: u32 = 10;
 
@@ -31,9 +31,9 @@ async fn run() -> Result<()> {
         Some(_) => Synchronous::Off,
         None => Synchronous::Full,
     };
-    let options = Options {
+    let options = EmbeddedOptions {
         synchronous,
-        ..Options::default()
+        ..EmbeddedOptions::default()
     };
     let store = EmbeddedStore::open(folder.as_ref(), options)?;
     let hub = Hub::builder(HUB)
@@ -71,6 +71,6 @@ async fn work(client: &Client, number: u32) -> Result<()> {
     if answer == job.output() {
         Ok(())
     } else {
-        Err("a job gave another answer".into())
+        Err("a job returned an unexpected result".into())
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn consistent(state: &InstanceState, events: &[HistoryEvent]) -> Vec<
     if events.len() != state.history_events as usize {
         let wanted = state.history_events;
         found.push(format!(
-            "its history has {} events, and its state says {wanted} (I4)",
+            "its history has {} events, but its state says {wanted} (I4)",
             events.len()
         ));
     }
@@ -39,13 +39,13 @@ pub(super) fn consistent(state: &InstanceState, events: &[HistoryEvent]) -> Vec<
 pub(super) fn finished(state: &InstanceState, events: &[HistoryEvent]) -> Vec<String> {
     let mut found = Vec::new();
     if state.info.status != RuntimeStatus::Completed {
-        found.push(format!("it is {}, and should be Completed", state.info.status));
+        found.push(format!("its status is {}, expected Completed", state.info.status));
         return found;
     }
     let output = Job::read(state.info.input.as_ref()).map(|job| job.output().to_string());
     let answered = state.info.output.as_ref().map(Payload::to_text);
     if answered != output || output.is_none() {
-        found.push(format!("it answers {answered:?}, and should answer {output:?}"));
+        found.push(format!("its output is {answered:?}, expected {output:?}"));
     }
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
     for event in events {
@@ -64,7 +64,7 @@ pub(super) fn finished(state: &InstanceState, events: &[HistoryEvent]) -> Vec<St
     for (name, wanted) in wanted {
         let count = counts.get(name).copied().unwrap_or(0);
         if count != wanted {
-            found.push(format!("its history has {count} {name}, and should have {wanted} (I2)"));
+            found.push(format!("its history has {count} {name}, expected {wanted} (I2)"));
         }
     }
     if !state.inbox.is_empty() || !state.open.is_empty() {
@@ -100,7 +100,7 @@ fn shape(state: &InstanceState, events: &[HistoryEvent], found: &mut Vec<String>
     }
     let begins = |index: usize, name| events.get(index).is_none_or(|event| event.kind.name() == name);
     if !begins(0, "OrchestratorStarted") || !begins(1, "ExecutionStarted") || events.len() == 1 {
-        found.push("its history does not begin as one does (R17, R18)".to_owned());
+        found.push("its history does not begin with the start of a turn and of an execution (R17, R18)".to_owned());
     }
 }
 
@@ -112,7 +112,7 @@ fn status(state: &InstanceState, events: &[HistoryEvent], found: &mut Vec<String
             if *status == RuntimeStatus::Completed && *result != state.info.output {
                 let output = &state.info.output;
                 found.push(format!(
-                    "its history ends with {result:?}, and its record says {output:?} (I3)"
+                    "its history ends with {result:?}, but its record says {output:?} (I3)"
                 ));
             }
             *status
@@ -122,7 +122,7 @@ fn status(state: &InstanceState, events: &[HistoryEvent], found: &mut Vec<String
     };
     if folded != state.info.status {
         found.push(format!(
-            "it is {}, and its history says {folded} (I3)",
+            "its status is {}, but its history says {folded} (I3)",
             state.info.status
         ));
     }
@@ -165,7 +165,7 @@ impl Waits {
             } => match self.tasks.insert(*id, true) {
                 Some(false) => {}
                 Some(true) => found.push(format!("task {id} is completed twice (I2)")),
-                None => found.push(format!("task {id} is completed and was never scheduled (I2)")),
+                None => found.push(format!("task {id} is completed but was never scheduled (I2)")),
             },
             EventKind::TimerFired { timer_id: id, fire_at } => match self.timers.insert(*id, (*fire_at, true)) {
                 Some((due, false)) if due == *fire_at && event.at >= due => {}
@@ -176,7 +176,7 @@ impl Waits {
                     ));
                 }
                 Some((_, true)) => found.push(format!("timer {id} fires twice (I6)")),
-                None => found.push(format!("timer {id} fires and was never created (I6)")),
+                None => found.push(format!("timer {id} fires but was never created (I6)")),
             },
             EventKind::EventRaised { name, .. } => {
                 self.raised += 1;

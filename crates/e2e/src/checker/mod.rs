@@ -12,7 +12,7 @@ use taskhub_core::instance::InstanceState;
 use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use taskhub_store::{
     Claim, ExecutionKey, HistoryRange, NodeId, PartitionKey, Recovered, Selection, Store, partition_of,
 };
@@ -63,7 +63,7 @@ impl Checked {
 ///
 /// The store cannot be opened or read at all.
 pub fn check_folder(folder: &Path, expected: &Expected) -> Result<Checked> {
-    let store = EmbeddedStore::open(folder, Options::default())?;
+    let store = EmbeddedStore::open(folder, EmbeddedOptions::default())?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(check(&store, expected))
 }
@@ -106,7 +106,7 @@ pub async fn check(store: &dyn Store, expected: &Expected) -> Result<Checked> {
         .find(|hub| hub.name.as_str() == HUB)
     else {
         if !expected.acked.is_empty() {
-            checked.violation("the hub is not there (I1)".to_owned());
+            checked.violation("the hub does not exist (I1)".to_owned());
         }
         return Ok(checked);
     };
@@ -127,7 +127,7 @@ pub async fn check(store: &dyn Store, expected: &Expected) -> Result<Checked> {
             for (id, state) in some.iter().zip(store.load(&partition, some).await?) {
                 match state {
                     Some(state) => instance(store, &partition, &state, expected, &mut checked).await?,
-                    None => checked.violation(format!("`{id}` is listed and cannot be loaded")),
+                    None => checked.violation(format!("`{id}` is listed but cannot be loaded")),
                 }
             }
         }
@@ -171,7 +171,9 @@ async fn counts(store: &dyn Store, hub: &HubName, rows: &[InstanceInfo], checked
     }
     let counted: BTreeMap<_, _> = store.counts(hub).await?.into_iter().collect();
     if counted != scanned {
-        checked.violation(format!("the store counts {counted:?}, and a scan {scanned:?} (I8)"));
+        checked.violation(format!(
+            "the store counts {counted:?}, but a scan finds {scanned:?} (I8)"
+        ));
     }
     Ok(())
 }
@@ -203,7 +205,7 @@ fn starts(rows: &[InstanceInfo], expected: &Expected, checked: &mut Checked) {
     }
     for (job, instances) in found {
         if !expected.acked.contains_key(&job) && !expected.unknown.contains(&job) {
-            checked.violation(format!("nobody asked for start {job}, and there is {instances:?}"));
+            checked.violation(format!("start {job} was never requested, but {instances:?} exist"));
         }
     }
 }
@@ -253,7 +255,10 @@ async fn leftovers(store: &dyn Store, partitions: &[PartitionKey], checked: &mut
             .iter()
             .filter(|item| !matches!(item, Recovered::Counters { .. }))
         {
-            checked.violation(format!("partition {} still has to do {item:?} (I5)", lease.partition));
+            checked.violation(format!(
+                "partition {} still has open work {item:?} (I5)",
+                lease.partition
+            ));
         }
     }
     Ok(())

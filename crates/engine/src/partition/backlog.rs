@@ -12,7 +12,7 @@ use crate::timers::Due;
 
 /// Most reads from the backlog that are under way at once.
 const READS_MAX: usize = 32;
-/// What an instance is taken to have where nobody says how much it is, in bytes.
+/// Assumed bytes of an instance of unknown size.
 const BYTES_UNKNOWN: usize = 16 << 10;
 
 /// The instances, in the order they are read.
@@ -58,12 +58,12 @@ impl Backlog {
         }
     }
 
-    /// Takes an instance out, because it is read now. Answers its timers that came due.
+    /// Removes an instance because it is being loaded. Returns its due timers.
     pub(super) fn take(&mut self, instance: &InstanceId) -> Option<Vec<(InstanceNumber, Occurrence)>> {
         self.waiting.remove(instance)
     }
 
-    /// A read has ended, whoever wanted it.
+    /// A read has ended.
     pub(super) fn is_read(&mut self, instance: &InstanceId) {
         self.reading_bytes -= self.reading.remove(instance).unwrap_or(0);
     }
@@ -77,7 +77,7 @@ impl<R: Destination> Partition<R> {
                 hub = %self.key.hub,
                 partition = self.key.index,
                 instances = self.backlog.unoffered,
-                "instances have work for orchestrators that do not run here; they wait in the store"
+                "instances wait in the store, because no worker here has their orchestrators"
             );
         }
     }

@@ -96,7 +96,7 @@ impl<R: Destination> Partition<R> {
             });
             self.undurable.push_back((seq, instance.clone()));
         }
-        // The turn that is out was made for a history that is no more: its token is stale (A25).
+        // The running turn belongs to a history that no longer exists, so its token is stale (A25).
         let moved_on = |turn: &turn::Turn| {
             turn.expected_history != state.history_events || turn.execution != state.info.execution || !state.is_live()
         };

@@ -98,7 +98,7 @@ impl<R: Destination> Partition<R> {
                     out.push(Output::Evict(instance.clone()));
                     self.stall_for_good(
                         instance,
-                        format!("{refusal}; ask for less at a time, or terminate it"),
+                        format!("{refusal}; schedule less in one turn, or terminate the instance"),
                         out,
                     );
                 }
@@ -107,7 +107,7 @@ impl<R: Destination> Partition<R> {
                     // is put down and tried again rather than waited for.
                     slot.turn = None;
                     self.counts.failed_turns += 1;
-                    self.stall(instance, format!("its turn could not be applied: {refusal}"), out);
+                    self.stall(instance, format!("cannot apply its turn: {refusal}"), out);
                 }
             },
         }
@@ -149,7 +149,7 @@ impl<R: Destination> Partition<R> {
         } else {
             slot.turn = None;
             self.counts.failed_turns += 1;
-            let reason = format!("its history has {wanted} events, of which the store has {found}");
+            let reason = format!("its history should have {wanted} events, but the store has {found}");
             self.stall(instance, reason, out);
         }
     }
@@ -229,6 +229,9 @@ fn over_limit(state: &InstanceState) -> Option<String> {
     let bytes = state.history_bytes >= limits::HISTORY_BYTES_MAX;
     (events || bytes).then(|| {
         let (events, bytes) = (state.history_events, state.history_bytes);
-        format!("its history has {events} events and {bytes} bytes, which is the limit; continue as new earlier, or terminate it")
+        format!(
+            "its history has reached the limit with {events} events and {bytes} bytes; continue as new earlier, \
+            or terminate the instance"
+        )
     })
 }

@@ -108,7 +108,7 @@ fn tells_why<T: std::fmt::Debug>(answer: Result<T, Error>) {
     let error = answer.unwrap_err();
     assert_eq!(error.code(), "store-corrupt");
     let why = error.source().unwrap().to_string();
-    assert!(why.contains("row 1/1/0 of `pending` cannot be read"), "{why}");
+    assert!(why.contains("cannot read row 1/1/0 of `pending`"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,7 +37,7 @@ fn reason(info: &InstanceInfo) -> Option<(&str, u32)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_waits_out_of_memory_with_the_reason_and_runs_where_the_function_is() {
     const WHY: (&str, u32) = (
-        "nobody here runs the orchestrator `Steps`; it waits until somebody does",
+        "no worker has the orchestrator `Steps`; the instance waits until one does",
         0,
     );
     let data = MemData::new();

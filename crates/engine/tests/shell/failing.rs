@@ -12,7 +12,7 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Options, Trouble, WaitFor};
-use taskhub_store::faulty::{Call, Fault, Faults};
+use taskhub_store::faulty::{Fault, Faults, StoreCall};
 use taskhub_store::mem::MemData;
 use taskhub_store::{Error as StoreError, Group, PARTITIONS_DEFAULT, partition_of};
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_millis(10);
 async fn failing(nth: u64, fault: Fault, functions: &Plain, options: Options) -> Hub {
     let groups = AtomicU64::new(0);
     let faults = Faults::new(move |call| {
-        let counts = call == Call::Seal && groups.fetch_add(1, Ordering::Relaxed) % nth == nth - 1;
+        let counts = call == StoreCall::Seal && groups.fetch_add(1, Ordering::Relaxed) % nth == nth - 1;
         if counts { fault } else { Fault::None }
     });
     open_on(&MemData::new(), &faults, functions, options).await
@@ -40,7 +40,7 @@ async fn fillable(functions: &Plain, options: Options) -> (Hub, Arc<AtomicBool>)
 fn full_while(is_full: &Arc<AtomicBool>) -> Faults {
     let full = Arc::clone(is_full);
     Faults::new(move |call| {
-        let strikes = matches!(call, Call::Seal | Call::FindRoom) && full.load(Ordering::Acquire);
+        let strikes = matches!(call, StoreCall::Seal | StoreCall::FindRoom) && full.load(Ordering::Acquire);
         if strikes { Fault::Full } else { Fault::None }
     })
 }
@@ -317,7 +317,7 @@ async fn trouble_is_told_while_groups_fail_and_not_afterwards() {
     let fails = Arc::new(AtomicBool::new(false));
     let failing = Arc::clone(&fails);
     let faults = Faults::new(move |call| {
-        let strikes = matches!(call, Call::Seal | Call::Claim) && failing.load(Ordering::Acquire);
+        let strikes = matches!(call, StoreCall::Seal | StoreCall::Claim) && failing.load(Ordering::Acquire);
         if strikes { Fault::FailAfter } else { Fault::None }
     });
     let hub = open_on(&MemData::new(), &faults, &Plain::new(), Options::default()).await;
@@ -370,7 +370,7 @@ async fn a_read_that_fails_is_made_again_and_drops_nothing() {
     let fails_left = Arc::new(AtomicU64::new(0));
     let left = Arc::clone(&fails_left);
     let faults = Faults::new(move |call| {
-        let fails = matches!(call, Call::Load | Call::History)
+        let fails = matches!(call, StoreCall::Load | StoreCall::History)
             && left
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1))
                 .is_ok();
@@ -431,7 +431,7 @@ async fn a_broken_assertion_costs_its_partition_its_memory_and_nothing_that_was_
         );
     }
     let reason = stalled(&hub, &breaks).await;
-    assert!(reason.contains("an assertion broke"), "{reason}");
+    assert!(reason.contains("an internal assertion failed"), "{reason}");
     assert_eq!(hub.reloads(), 1);
     // Counts begin anew with a partition: those of the others have gone on. Each of theirs has begun twice.
     let turns = hub.report().await.counts.turns;
@@ -450,11 +450,11 @@ async fn reads_go_on_while_the_partitions_cannot_be_claimed() {
     let is_lost = Arc::new(AtomicBool::new(false));
     let lost = Arc::clone(&is_lost);
     let faults_after = Faults::new(move |call| match call {
-        Call::Seal => {
+        StoreCall::Seal => {
             lost.store(true, Ordering::Release);
             Fault::FailAfter
         }
-        Call::Claim if lost.load(Ordering::Acquire) => Fault::FailBefore,
+        StoreCall::Claim if lost.load(Ordering::Acquire) => Fault::FailBefore,
         _ => Fault::None,
     });
     let (writer, reader) = (faults_after.writer(data.writer()), faults.reader(data.reader()));

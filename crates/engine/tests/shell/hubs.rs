@@ -10,7 +10,7 @@ use taskhub_core::id::{HubName, Name};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Hub, Node, Options, WaitFor};
 use taskhub_store::Store;
-use taskhub_store::faulty::{Call, Fault, Faults};
+use taskhub_store::faulty::{Fault, Faults, StoreCall};
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemStore};
 
@@ -58,7 +58,7 @@ async fn what_hubs_hand_over_goes_into_one_group() {
 async fn a_group_that_fails_costs_every_hub_its_memory_and_none_an_acknowledged_start() {
     let (data, groups) = (MemData::new(), AtomicU64::new(0));
     let faults = Faults::new(move |call| {
-        let is_fifth = call == Call::Seal && groups.fetch_add(1, Ordering::Relaxed) % 5 == 4;
+        let is_fifth = call == StoreCall::Seal && groups.fetch_add(1, Ordering::Relaxed) % 5 == 4;
         if is_fifth { Fault::FailAfter } else { Fault::None }
     });
     let node = node(Inline::new(faults.writer(data.writer()), faults.reader(data.reader())));
@@ -117,7 +117,11 @@ async fn what_breaks_in_one_hub_costs_the_others_nothing() {
         }
         hub.wait(&id("waits"), WaitFor::Ended).await.unwrap();
     }
-    assert!(stalled(&hubs[1], &id("breaks")).await.contains("an assertion broke"));
+    assert!(
+        stalled(&hubs[1], &id("breaks"))
+            .await
+            .contains("an internal assertion failed")
+    );
     let reloads: Vec<u64> = hubs.iter().map(Hub::reloads).collect();
     assert_eq!(reloads, [0, 1, 0]);
 }
@@ -163,7 +167,7 @@ async fn hubs_that_come_and_go_beside_each_other_keep_what_was_acknowledged() {
     const STARTS: usize = 5;
     let (data, groups) = (MemData::new(), AtomicU64::new(0));
     let faults = Faults::new(move |call| {
-        let strikes = call == Call::Seal && groups.fetch_add(1, Ordering::Relaxed) % 11 == 10;
+        let strikes = call == StoreCall::Seal && groups.fetch_add(1, Ordering::Relaxed) % 11 == 10;
         if strikes { Fault::FailAfter } else { Fault::None }
     });
     let options = Options {

@@ -19,7 +19,7 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::worker::{ActivityCall, ActivityFuture, Functions, TurnItem, TurnOutcome, Worker};
 use taskhub_engine::{Hub, Options, WaitFor};
 use taskhub_store::blocking::Writer;
-use taskhub_store::faulty::{Call, Fault, Faults};
+use taskhub_store::faulty::{Fault, Faults, StoreCall};
 use taskhub_store::inline::Inline;
 use taskhub_store::layer::Layer;
 use taskhub_store::mem::{MemData, MemStore};
@@ -318,7 +318,7 @@ async fn a_call_that_is_not_open_any_more_after_a_reload_is_not_run() {
     let is_lost = Arc::new(AtomicBool::new(false));
     let loses = Arc::clone(&is_lost);
     let faults = Faults::new(move |call| {
-        if call == Call::Seal && loses.swap(false, Ordering::AcqRel) {
+        if call == StoreCall::Seal && loses.swap(false, Ordering::AcqRel) {
             Fault::FailAfter
         } else {
             Fault::None

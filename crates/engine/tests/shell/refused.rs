@@ -109,7 +109,7 @@ async fn on_damaged_page_with(is_there: fn(&Commit) -> bool, options: Options) -
         if commits(group).any(is_there) {
             return Err(StoreError::Corrupt {
                 place: "the test".to_owned(),
-                what: "the checksum of page 7 is wrong".to_owned(),
+                what: "wrong checksum in page 7".to_owned(),
                 extent: Extent::Pages,
             });
         }

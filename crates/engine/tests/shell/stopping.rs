@@ -11,7 +11,7 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 use taskhub_engine::{Hub, Options, WaitFor};
 use taskhub_store::blocking::Writer;
-use taskhub_store::faulty::{Call, Fault, Faults};
+use taskhub_store::faulty::{Fault, Faults, StoreCall};
 use taskhub_store::layer::Layer;
 use taskhub_store::mem::{MemData, MemStore};
 use taskhub_store::{Claim, FingerprintPage, Fut, NodeId, PartitionKey, Previous, Store};
@@ -56,7 +56,7 @@ async fn the_result_for_an_instance_that_is_not_in_memory_is_kept() {
     let stopping = Arc::clone(&is_stopping);
     // Results come faster than the first read, which is made again.
     let faults = Faults::new(move |call| {
-        let strikes = call == Call::Load && stopping.swap(false, Ordering::AcqRel);
+        let strikes = call == StoreCall::Load && stopping.swap(false, Ordering::AcqRel);
         if strikes { Fault::FailBefore } else { Fault::None }
     });
     let options = Options {
@@ -80,7 +80,7 @@ async fn a_group_that_fails_within_the_grace_loses_no_result() {
     let stopping = Arc::clone(&is_stopping);
     // The first group of the stop is refused at its fence, so the results in it are in memory alone.
     let faults = Faults::new(move |call| {
-        let strikes = call == Call::Stage && stopping.swap(false, Ordering::AcqRel);
+        let strikes = call == StoreCall::Stage && stopping.swap(false, Ordering::AcqRel);
         if strikes { Fault::FailAfter } else { Fault::None }
     });
     let hub = open_on(&data, &faults, &functions, Options::default()).await;
@@ -99,7 +99,7 @@ async fn a_result_that_cannot_be_kept_makes_the_end_unclean() {
     let is_stopping = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&is_stopping);
     let faults = Faults::new(move |call| {
-        let strikes = call == Call::Stage && stopping.load(Ordering::Acquire);
+        let strikes = call == StoreCall::Stage && stopping.load(Ordering::Acquire);
         if strikes { Fault::FailAfter } else { Fault::None }
     });
     let hub = open_on(&data, &faults, &functions, Options::default()).await;

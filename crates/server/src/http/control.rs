@@ -97,7 +97,7 @@ fn settle(outcome: Result<(), EngineError>) -> Result<Response, Problem> {
 /// O10: removes an ended instance (H88).
 pub(super) async fn purge(asked: &Asked<'_>, instance: &str) -> Result<Response, Problem> {
     if instance.starts_with('@') {
-        // The state of an entity, of which there is none.
+        // The state of an entity; entities do not exist yet.
         return Ok(respond::json(StatusCode::OK, &PurgeResult { instances_deleted: 0 }));
     }
     let Some((hub, instance)) = asked.find(instance).await? else {
@@ -134,7 +134,7 @@ pub(super) async fn purge_many(asked: &Asked<'_>) -> Result<Response, Problem> {
     }
     if asked.query.statuses().is_present && filter.statuses.is_empty() {
         // A typing error must not purge everything (H12).
-        return Err(Problem::argument("`runtimeStatus` names no status"));
+        return Err(Problem::argument("`runtimeStatus` contains no known status"));
     }
     let Some(hub) = asked.hub().await? else {
         return Ok(respond::empty(StatusCode::NOT_FOUND));

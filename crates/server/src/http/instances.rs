@@ -68,7 +68,7 @@ pub(super) async fn start_and_wait(asked: &Asked<'_>, body: &mut Incoming, name:
     finish(asked, started, wait).await
 }
 
-/// How long to wait, if at all. The interval is checked only: the end is told, not polled for.
+/// How long to wait, if at all. The interval is only validated: the server is notified of the end and does not poll.
 fn wait_times(query: &Query, default: Option<Duration>) -> Result<Option<Duration>, Problem> {
     let polling = query.seconds("pollingInterval")?;
     let interval = match polling {
@@ -103,7 +103,8 @@ async fn begin(asked: &Asked<'_>, body: &mut Incoming, name: &str, instance: Opt
     } else {
         app.hubs.find(&asked.hub).await?
     };
-    let hub = hub.ok_or_else(|| Problem::argument(format!("there is no task hub '{}' here", asked.hub)))?;
+    let hub =
+        hub.ok_or_else(|| Problem::argument(format!("task hub '{}' does not exist on this server", asked.hub)))?;
     let instance = request.instance.clone();
     let limit = app.config.limits.start_timeout;
     // It counts until it is durable, however long the caller waits.
@@ -151,7 +152,11 @@ fn known_name(asked: &Asked<'_>, name: &str) -> Result<Name, Problem> {
 /// When to start. A time that cannot be read is refused: to start at once is not what was meant.
 fn scheduled_start(asked: &Asked<'_>) -> Result<Option<Timestamp>, Problem> {
     let moment = asked.query.time("scheduledStartTime", time::now());
-    moment.map_err(|text| Problem::argument(format!("`scheduledStartTime` is no time: `{text}`")))
+    moment.map_err(|text| {
+        Problem::argument(format!(
+            "invalid `scheduledStartTime`: expected a time such as 2026-01-31T12:00:00Z, got `{text}`"
+        ))
+    })
 }
 
 /// What may become of an instance with this id: as this call says, else as the server is set (H64, H65).
@@ -210,7 +215,8 @@ async fn finish(asked: &Asked<'_>, started: Started, wait: Option<Duration>) -> 
     }
 }
 
-/// Whether an instance ends in time. Whatever keeps us from seeing its end, it was started.
+/// Waits for the end of an instance. After an error the answer is the same as after the time limit, because the
+/// instance was started.
 async fn ends_within(asked: &Asked<'_>, started: &Started, wait: Duration) -> bool {
     let wait = wait.min(asked.app.config.limits.wait_max);
     tokio::select! {
@@ -362,7 +368,7 @@ async fn rows(
     Ok((respond::json_of(StatusCode::OK, &shown, payloads, room), page.next))
 }
 
-/// A list with nothing behind it, which an empty token says (H76).
+/// A complete list, marked by an empty continuation token (H76).
 pub(super) fn last_page(rows: &impl Serialize) -> Response {
     let mut response = respond::json(StatusCode::OK, rows);
     respond::set(&mut response, TOKEN_HEADER, "");
@@ -380,7 +386,7 @@ pub(super) struct Ignored {
 impl std::fmt::Display for Ignored {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { name, value, kind } = self;
-        write!(out, "{name} is ignored, since '{value}' is no {kind}")
+        write!(out, "{name} is ignored: '{value}' is not a valid {kind}")
     }
 }
 

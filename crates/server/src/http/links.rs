@@ -132,7 +132,7 @@ fn is_code(pair: &str) -> bool {
     decode(&name).is_some_and(|name| name.eq_ignore_ascii_case("code"))
 }
 
-/// The local RPC surface as clients are told of it; absent if they could not use it (H4, H56, A17).
+/// The URL of the local RPC surface for clients; absent if they could not use it (H4, H56, A17).
 fn rpc_base(app: &App, origin: &str, hub: &HubName, key: Option<&str>) -> Option<String> {
     let mut base = format!("{origin}/durabletask/");
     if !app.config.has_open_rpc() {

@@ -1,6 +1,6 @@
-//! A list that is not held at once: sent while it is read, page by page, each when its turn to be sent has come. The
-//! management API gives so many rows, and knows their range beforehand, since the token of the next ones stands in the head;
-//! our own gives all of them to who asks for that.
+//! Streams a list page by page, reading each page only when it is about to be sent, so that the server holds one page.
+//! The management API sends a fixed number of rows and must know their range beforehand, because the continuation token
+//! is in the head; Taskhub's own API can send all rows.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use taskhub_engine::{Error as EngineError, Hub};
 use super::streamed::{Broken, Text};
 use crate::answers::Room;
 
-/// What is asked of the hub.
+/// The query for the hub.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) hub: Arc<Hub>,
@@ -43,7 +43,7 @@ pub(super) struct Form {
     pub(super) open: &'static str,
     /// How each of its rows is.
     pub(super) row: WriteRow,
-    /// What stands behind its last row.
+    /// The text after the last row.
     pub(super) close: &'static str,
 }
 

@@ -47,10 +47,10 @@ use routes::{Call, Operation, Place, Surface};
 use taskhub_api::links::ClientBinding;
 use taskhub_api::removal::DeletedHub;
 
-/// Header of the key, beside `?code=` (H30).
+/// The header for the key, an alternative to `?code=` (H30).
 const KEY_HEADER: &str = "x-functions-key";
 
-/// Answers one request. Nothing of it fails: whatever goes wrong has an answer.
+/// Answers one request. It never fails: every error is a response.
 pub(crate) async fn answer(app: &App, request: Request<Incoming>, ends: Ends) -> Response {
     let (head, mut body) = request.into_parts();
     let timer = Timer::begin();
@@ -59,13 +59,13 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, ends: Ends) ->
     let (word, mut response) = match app.border.look(&head, ends.local, is_probe) {
         Ok(passage) => {
             let (word, mut response) = if ends.is_spare && !is_probe {
-                ("refused", Problem::busy("all connections are taken").answer())
+                ("refused", Problem::busy("too many connections are open").answer())
             } else if passage.is_preflight(&head) {
                 ("preflight", permit(&head, &passage))
             } else {
                 enter(app, &head, &mut body, (place, &passage), ends.peer).await
             };
-            // A connection of HTTP/2 goes on, since its other requests have nothing to do with it.
+            // An HTTP/2 connection stays open, because its other requests are not affected.
             if ends.is_spare && head.version < Version::HTTP_2 {
                 respond::set(&mut response, CONNECTION, "close");
             }
@@ -150,7 +150,7 @@ async fn enter(
     }
 }
 
-/// Has whoever presented too many wrong keys wait before the next is judged.
+/// Delays the check of a key if its address has presented too many wrong keys.
 async fn slow_down(app: &App, key: Option<Presented>, peer: SocketAddr) -> Result<(), Response> {
     let (Some(Presented { place }), false) = (key, app.keys.is_empty()) else {
         return Ok(());
@@ -197,7 +197,7 @@ fn invocation(head: &Parts) -> Option<String> {
     Uuid::parse_str(id).ok().map(|id| id.to_string())
 }
 
-/// What a client library for a hub is made from (H56), for whoever runs the server.
+/// The client binding of a hub (H56), for operators.
 pub(crate) fn client_binding(app: &App, hub: &HubName) -> ClientBinding {
     let caller = Caller {
         grant: &Grant::Local,
@@ -243,7 +243,7 @@ async fn manage(
 ) -> Result<Response, Problem> {
     let query = query.whole()?;
     let rest: Option<Vec<String>> = call.rest.iter().cloned().collect();
-    let rest = rest.ok_or_else(|| Problem::argument("the path is no UTF-8 with percent sequences"))?;
+    let rest = rest.ok_or_else(|| Problem::argument("the path is not valid percent-encoded UTF-8"))?;
     let Some(operation) = Operation::find(call.surface, &head.method, &rest) else {
         return Ok(respond::empty(StatusCode::NOT_FOUND));
     };
@@ -299,7 +299,9 @@ async fn delete_hub(asked: &Asked<'_>) -> Result<Response, Problem> {
     let hub = &asked.hub;
     let confirmed = asked.query.text("confirm").map(HubName::new);
     if !confirmed.is_some_and(|name| name.is_ok_and(|name| name == *hub)) {
-        return Err(Problem::argument(format!("to delete hub {hub} add confirm={hub}")));
+        return Err(Problem::argument(format!(
+            "to delete hub {hub}, add confirm={hub} to the query"
+        )));
     }
     if asked.app.hubs.delete(hub).await? {
         Ok(respond::json(StatusCode::OK, &DeletedHub::new(hub)))
@@ -333,11 +335,11 @@ fn header<'a>(head: &'a Parts, name: &str) -> Result<Option<&'a str>, Problem> {
         .get(name)
         .map(|value| std::str::from_utf8(value.as_bytes()));
     let text = value.transpose();
-    let text = text.map_err(|_| Problem::argument(format!("the header `{name}` is no UTF-8")))?;
+    let text = text.map_err(|_| Problem::argument(format!("the header `{name}` is not valid UTF-8")))?;
     Ok(text.filter(|text| !text.is_empty()))
 }
 
-/// The key that makes a call that is repeated one call (H65). An empty one is no key: whoever sends it forgot to fill it.
+/// The idempotency key of a call (H65). An empty key is an error, because it usually comes from an empty variable.
 fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
     const NAME: &str = "idempotency-key";
     match head.headers.get_all(NAME).iter().count() {
@@ -347,7 +349,7 @@ fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
             Ok(Some(IdempotencyKey::new(text).map_err(EngineError::from)?))
         }
         count => Err(Problem::argument(format!(
-            "the header `{NAME}` comes {count} times, and a request has one key"
+            "the header `{NAME}` occurs {count} times; expected at most one"
         ))),
     }
 }
@@ -405,7 +407,7 @@ fn status_of(denied: Denied) -> StatusCode {
     }
 }
 
-/// The hub a call is about: of the query, of the path, or the default one; a blank name is none (H13).
+/// The hub of a call: from the query, from the path, or the default hub; a blank name counts as absent (H13).
 fn hub_name(app: &App, query: &Query, call: &Call) -> Result<HubName, Problem> {
     let is_name = |name: &&str| !name.trim().is_empty();
     let given = query.text("taskHub").filter(is_name).or(call.hub.as_deref());

@@ -2,7 +2,7 @@
 
 use taskhub_api::percent::decode_strictly;
 
-/// A segment as text; absent if it is no well-formed UTF-8 or has a broken percent sequence.
+/// Decodes a segment; `None` if it is not valid UTF-8 or has an invalid percent sequence.
 pub(crate) type Segment = Option<String>;
 
 /// The segments of a raw path, without the slashes at both ends.

@@ -63,7 +63,7 @@ pub(crate) async fn read(app: &App, body: &mut Incoming) -> Result<Taken, Proble
             break;
         };
         let Ok(frame) = frame else {
-            return Err(Problem::argument("the body of the request ended before its end"));
+            return Err(Problem::argument("the body of the request is incomplete"));
         };
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > bytes_max {
@@ -81,10 +81,10 @@ pub(crate) async fn read(app: &App, body: &mut Incoming) -> Result<Taken, Proble
     Ok(Taken { bytes, reserved })
 }
 
-/// Reads what nobody wanted of a body, for a while and without keeping it: a connection that is closed with bytes
-/// on their way is reset, and the caller may never see the answer.
+/// Reads and discards the rest of an unused body for a while. Closing a connection while the client still sends resets
+/// it, and the client might never see the response.
 pub(crate) async fn pass_over(app: &App, head: &Parts, body: &mut Incoming) {
-    // Who asks first whether to send it has the answer in its stead.
+    // A client that sent `Expect: 100-continue` gets the response instead of the permission to send.
     if body.is_end_stream() || head.headers.contains_key(EXPECT) {
         return;
     }
@@ -101,7 +101,7 @@ pub(crate) async fn pass_over(app: &App, head: &Parts, body: &mut Incoming) {
     let _given_up = timeout(app.config.limits.body_timeout, passing).await;
 }
 
-/// Payloads of more bytes take so long to look through that others must not wait for it.
+/// Size above which a payload is validated on another thread, so that other requests do not wait for it.
 const LARGE_BYTES: usize = 1 << 20;
 
 /// Looks through a payload; one that is large while the thread's other tasks go on elsewhere, where there is an elsewhere.
@@ -117,7 +117,7 @@ pub(crate) fn apart<T>(bytes: usize, look: impl FnOnce() -> T) -> T {
 ///
 /// # Errors
 ///
-/// If it is no JSON value, or one that is nested too deep.
+/// If the body is not a JSON value or is nested too deeply.
 pub(crate) fn of_body(body: &Bytes, unwrap: bool) -> Result<Option<Payload>, Problem> {
     if body.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`: for whoever watches the process (R181).
+//! `/healthz`, `/readyz` and `/metrics`, for monitoring (R181).
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Whether the process had better be restarted (A33).
 pub(super) fn health(app: &App) -> Response {
     if app.hubs.all_open().iter().any(|hub| hub.is_unhealthy()) {
-        let why = "unhealthy: turns that do not return have taken the threads of a hub\n";
+        let why = "unhealthy: blocked turns have used up the hub's threads; restart the process\n";
         return respond::text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, why.to_owned());
     }
     respond::text(StatusCode::OK, PLAIN, "healthy\n".to_owned())
@@ -35,7 +35,7 @@ pub(super) async fn ready(app: &App) -> Response {
     for hub in app.hubs.all_open() {
         let name = hub.name();
         match hub.trouble() {
-            Some(Trouble::Full) => return not_ready(&format!("the store of hub {name} has no room left")),
+            Some(Trouble::Full) => return not_ready(&format!("the store of hub {name} is full")),
             Some(Trouble::Failing) => return not_ready(&format!("the store of hub {name} cannot write")),
             Some(Trouble::Damaged) => {
                 return not_ready(&format!("the store of hub {name} is damaged and must be repaired"));
@@ -43,7 +43,7 @@ pub(super) async fn ready(app: &App) -> Response {
             None => {}
         }
         if !answers(&hub).await {
-            return not_ready(&format!("hub {name} does not answer"));
+            return not_ready(&format!("hub {name} does not respond"));
         }
     }
     respond::text(StatusCode::OK, PLAIN, "ready\n".to_owned())
@@ -67,7 +67,7 @@ const OF_A_HUB: [OfAHub; 7] = [
     (
         "taskhub_turns_failed_total",
         "counter",
-        "Turns that gave no answer.",
+        "Turns that failed without a result.",
         |_, report| report.counts.failed_turns,
     ),
     (
@@ -79,13 +79,13 @@ const OF_A_HUB: [OfAHub; 7] = [
     (
         "taskhub_dropped_total",
         "counter",
-        "Answers that came too late.",
+        "Results of turns and activities that came too late.",
         |_, report| report.counts.dropped,
     ),
     (
         "taskhub_reloads_total",
         "counter",
-        "Times that memory was dropped and read anew.",
+        "Reloads of partitions from the store.",
         |hub, _| hub.reloads(),
     ),
     (
@@ -97,7 +97,7 @@ const OF_A_HUB: [OfAHub; 7] = [
     (
         "taskhub_memory_bytes",
         "gauge",
-        "Bytes of instances and live orchestrators, roughly.",
+        "Approximate bytes of instances and live orchestrators in memory.",
         |_, report| (report.instance_bytes + report.live_bytes) as u64,
     ),
 ];
@@ -131,7 +131,11 @@ pub(super) async fn metrics(app: &App) -> Response {
 fn of_store(app: &App, text: &mut Text) {
     let work = app.hubs.store().work();
     for (name, help, value) in [
-        ("taskhub_store_groups_total", "Groups made durable.", work.groups),
+        (
+            "taskhub_store_groups_total",
+            "Groups of commits made durable.",
+            work.groups,
+        ),
         ("taskhub_store_commits_total", "Commits in them.", work.commits),
         ("taskhub_store_rows_total", "Rows written or deleted.", work.rows),
         ("taskhub_store_syncs_total", "Syncs of the store's files.", work.syncs),

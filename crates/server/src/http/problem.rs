@@ -1,5 +1,5 @@
-//! Error answers: one kind, one sentence, one status (H41). What the log is told and what the caller is
-//! told are two things; the caller hears no paths, SQL or addresses.
+//! Error responses: a kind, a sentence and a status (H41). The log and the caller get different texts; the caller's
+//! text contains no paths, SQL or addresses.
 
 use std::borrow::Cow;
 
@@ -53,7 +53,7 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, message, what, ARGUMENT)
     }
 
-    /// A body that is no JSON value.
+    /// The body is not a JSON value.
     pub(crate) fn not_json(what: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "Invalid JSON content", what, NOT_JSON)
     }
@@ -81,11 +81,11 @@ impl Problem {
     /// What this server cannot do yet.
     pub(crate) fn not_implemented(what: &str) -> Self {
         let message = format!("{what} is not supported by the underlying storage provider.");
-        let detail = "this version of the server cannot do it";
+        let detail = "this version of the server does not support it";
         Self::new(StatusCode::NOT_IMPLEMENTED, &message, detail, NOT_IMPLEMENTED)
     }
 
-    /// The answer to `makeprimary`: there is no lease to move (H95).
+    /// The response to `makeprimary`: there is no lease to move (H95).
     pub(crate) fn no_lease() -> Self {
         let what = "Cannot make current app primary. This app is not using the AppLease feature.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, WRONG, what, INVALID_OPERATION)
@@ -100,7 +100,7 @@ impl Problem {
         }
     }
 
-    /// Something unexpected. The log has the details beside the id that the caller is told.
+    /// An unexpected error. The log has the details, together with the id that the caller receives.
     fn unexpected(error: &EngineError) -> Self {
         let request = Uuid::new_v4().simple().to_string();
         tracing::error!(request, error = %chain(error), "a request failed");
@@ -141,7 +141,7 @@ impl From<EngineError> for Problem {
             EngineError::TimedOut => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 WRONG,
-                "the store did not confirm the request in time; it may or may not take effect",
+                "the store did not confirm the request in time; the request may or may not take effect",
                 TIMEOUT,
             ),
             EngineError::Unavailable
@@ -149,7 +149,7 @@ impl From<EngineError> for Problem {
             | EngineError::Overloaded { .. }
             | EngineError::TooManyHubs { .. }
             | EngineError::Stopped => Self::busy(error.to_string()),
-            // That is said once in the log, by whoever writes (A43).
+            // Not logged here: the writer logs it once, instead of one line per request (A43).
             EngineError::Store(error @ StoreError::Full) => Self::busy(error.to_string()),
             EngineError::Store(
                 StoreError::Fenced { .. }
@@ -158,13 +158,13 @@ impl From<EngineError> for Problem {
                 | StoreError::Lost { .. }
                 | StoreError::NoSuchHub { .. },
             ) => {
-                tracing::warn!(error = %chain(&error), "the store cannot do what a request needs");
-                Self::busy("the store cannot do it for the moment")
+                tracing::warn!(error = %chain(&error), "the store could not serve a request");
+                Self::busy("the store is temporarily unavailable")
             }
             EngineError::Store(StoreError::Corrupt { what, extent, .. }) => {
-                // That of the file is said once, by whoever writes.
+                // Not logged here for the whole file: the writer logs it once.
                 if *extent == Extent::Rows {
-                    tracing::error!(error = %chain(&error), "a request met damage in the store");
+                    tracing::error!(error = %chain(&error), "a request found damage in the store");
                 }
                 let what = format!("the store is damaged (store-corrupt): {what}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, WRONG, what, "System.Exception")

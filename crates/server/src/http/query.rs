@@ -48,16 +48,16 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// If a name or a value is no UTF-8.
+    /// If a name or a value is not valid UTF-8.
     pub(crate) fn whole(self) -> Result<Self, Problem> {
         if self.is_whole {
             Ok(self)
         } else {
-            Err(Problem::argument("the query is no UTF-8"))
+            Err(Problem::argument("the query is not valid UTF-8"))
         }
     }
 
-    /// The first name that is none of these.
+    /// The first parameter name that is not in the list.
     pub(crate) fn other_than(&self, names: &[&str]) -> Option<&str> {
         let mut given = self.pairs.iter().map(|(name, _)| name.as_str());
         given.find(|given| !names.iter().any(|name| given.eq_ignore_ascii_case(name)))
@@ -75,7 +75,7 @@ impl Query {
         self.text(name).filter(|text| !text.is_empty())
     }
 
-    /// A value that is no text of the caller's own: blanks around it do not matter (H10).
+    /// A value with surrounding blanks removed, for parameters that are not free text (H10).
     pub(crate) fn bare(&self, name: &str) -> Option<&str> {
         self.text(name).map(str::trim)
     }
@@ -89,7 +89,7 @@ impl Query {
         }
     }
 
-    /// Rows of a page: what is not positive counts as absent, what is too much is lowered (H10).
+    /// Rows of a page: a value that is not positive counts as absent, a value that is too large is lowered (H10).
     pub(crate) fn top(&self, name: &str) -> usize {
         let wanted = self.bare(name).and_then(|text| match text.parse::<i64>() {
             Ok(rows) => Some(rows),
@@ -103,7 +103,7 @@ impl Query {
         }
     }
 
-    /// Seconds with a fraction; what is no number counts as absent.
+    /// Seconds with a fraction; a value that is not a number counts as absent.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// For a text that is no moment.
+    /// For an invalid time.
     pub(crate) fn time(&self, name: &str, now: Timestamp) -> Result<Option<Timestamp>, &str> {
         let Some(text) = self.filled(name) else {
             return Ok(None);
@@ -174,10 +174,10 @@ impl Statuses {
     }
 }
 
-/// What is said of a word that is no status.
+/// The message for an unknown status.
 pub(crate) fn no_status(word: &str) -> String {
     let all: Vec<String> = RuntimeStatus::ALL.iter().map(ToString::to_string).collect();
-    format!("`{word}` is no status; expected is one of {}", all.join(", "))
+    format!("unknown status `{word}`: expected one of {}", all.join(", "))
 }
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ pub(crate) type Response = http::Response<Body>;
 #[derive(Debug)]
 pub(crate) struct Body {
     kind: Kind,
-    /// What is left of a part that is larger than a piece.
+    /// The rest of a part that is larger than one piece.
     rest: Bytes,
-    /// Who is told how far it is.
+    /// Receives the progress.
     sending: Option<Sending>,
 }
 
@@ -33,9 +33,9 @@ pub(crate) struct Body {
 enum Kind {
     /// All of it.
     Whole(Bytes),
-    /// What is left of one that is made while it is sent; absent behind its end.
+    /// The rest of a streamed body; absent after its end.
     Parts(Option<Parts>),
-    /// What is left of one that is there in pieces.
+    /// The remaining pieces of a body in memory.
     Pieces(Pieces),
 }
 
@@ -51,11 +51,11 @@ pub(crate) struct Pieces {
     _room: Room,
 }
 
-/// The next part of a body, and what is left behind it. It is made when it is asked for, so that a caller who takes
-/// nothing makes us hold nothing more.
+/// The next part of a body, and the rest after it. Parts are created on demand, so a client that does not read makes
+/// the server hold only one part.
 pub(crate) struct Parts(Pin<Box<dyn Future<Output = Made> + Send>>);
 
-/// A part, and what is left behind it.
+/// A part, and the rest after it.
 pub(crate) type Made = Result<(Bytes, Option<Parts>), Cut>;
 
 impl Parts {
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Parts {
 
 /// A body cannot be made to its end: the connection is cut, which no caller takes for the end of the answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer was cut")]
+#[error("the response was cut short")]
 pub(crate) struct Cut;
 
 impl Kind {
@@ -116,7 +116,7 @@ impl Body {
         }
     }
 
-    /// Has somebody told how far it is.
+    /// Reports the progress to `flow`.
     pub(crate) fn track(&mut self, sending: Sending) {
         self.sending = Some(sending);
     }
@@ -187,7 +187,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 /// Payloads of so many bytes are not copied into an answer.
 const APART_BYTES_MIN: usize = 16 << 10;
 
-/// Longest warning; what is longer is cut.
+/// Maximum length of a warning; longer warnings are truncated.
 const WARNING_CHARS_MAX: usize = 200;
 
 /// An answer without a body.
@@ -197,7 +197,7 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 
 /// An answer with a JSON body, compact.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    // What is shown is made of texts, numbers and JSON that was checked, which can always be written.
+    // The values consist of texts, numbers and validated JSON, so serialization cannot fail.
     let body = serde_json::to_vec(value).unwrap_or_default();
     with_body(status, Some(JSON), body.into())
 }
@@ -288,7 +288,7 @@ impl io::Write for Gathered {
     }
 }
 
-/// An answer whose body is JSON text as it is.
+/// A response with a body that is already JSON text.
 pub(crate) fn json_text(status: StatusCode, body: Bytes) -> Response {
     with_body(status, Some(JSON), body)
 }
@@ -306,7 +306,7 @@ pub(crate) fn text(status: StatusCode, kind: &'static str, body: String) -> Resp
     with_body(status, Some(HeaderValue::from_static(kind)), body.into())
 }
 
-/// Sets a header; a text that is none is left out.
+/// Sets a header; an invalid value is left out.
 pub(crate) fn set(response: &mut Response, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);

@@ -17,7 +17,8 @@ use crate::app::App;
 
 /// Most bytes of a history that are read at once.
 pub(super) const HISTORY_BYTES_MAX: usize = 16 << 20;
-/// What an event comes to for each of its bytes: the chunk, its events, and their text, which the management API says twice.
+/// Estimated memory per stored byte of an event: the chunk, the decoded events, and their text, which the management
+/// API contains twice.
 const COPIES_OF_EVENTS: usize = 4;
 
 /// The payloads of a record.
@@ -54,8 +55,8 @@ impl<T: Weighed> Weighed for Option<T> {
     }
 }
 
-/// Reads something, with room for an answer that shows it. Who has to wait for that holds nothing meanwhile, and reads
-/// again.
+/// Reads data together with a reservation for the response. If it must wait for the reservation, it drops the data
+/// first and reads again afterwards, so that waiting requests hold no memory.
 pub(super) async fn with_room<T: Weighed, E: From<Problem>, F: Future<Output = Result<T, E>>>(
     app: &App,
     read: impl Fn() -> F,
@@ -82,7 +83,7 @@ pub(super) enum History {
     Long(Events),
 }
 
-/// The history of an instance, as long as there is room for what is read of it at once.
+/// Reads the history of an instance, within the reservation for one part.
 pub(super) async fn history(
     app: &App,
     hub: &Arc<Hub>,

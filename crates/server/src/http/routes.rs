@@ -1,4 +1,4 @@
-//! Which path means what (H1–H7). There is no "method not allowed": what is no route is not found (H6).
+//! Maps paths to operations (H1–H7). There is no "method not allowed": an unknown route is "not found" (H6).
 
 use http::Method;
 
@@ -18,7 +18,7 @@ pub(crate) enum Surface {
     FrontDoor,
 }
 
-/// What is left of a path behind the prefix of its surface.
+/// The segments of a path after the prefix of its surface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) surface: Surface,
@@ -111,7 +111,7 @@ fn rpc(rest: Vec<Segment>) -> Call {
     }
 }
 
-/// What is wanted; `O…` are the numbers of H5.
+/// The requested operation; `O…` are the numbers in H5.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// O1, and the first form of O16.
@@ -136,7 +136,7 @@ pub(crate) enum Operation {
     PurgeOne { instance: String },
     /// O11.
     PurgeMany,
-    /// O12: there are no entities, so none has a state.
+    /// O12: always "not found", because entities do not exist yet.
     ReadEntity,
     /// O13, likewise.
     ListEntities,

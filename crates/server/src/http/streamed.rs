@@ -1,6 +1,7 @@
-//! Answers that are made while they are sent: each part is read and written when the caller has taken the one before it, so
-//! that neither a long list nor a long history is ever whole in memory. What cannot be read on is cut, since the head,
-//! which says that all is well, is sent by then.
+//! Streamed responses: each part is read and encoded when the client has taken the previous one, so that the server
+//! never holds a whole list or history in memory. If the rest cannot be read, the response must be cut short visibly,
+//! because its head with the status 200 has already been sent: an error in the body would look like data, and a clean
+//! end would look like a complete list.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,19 +19,20 @@ use super::problem::Problem;
 use super::respond::{Cut, Parts};
 use crate::answers::Room;
 
-/// Bytes after which a part of an answer is sent. An item is never divided, so the largest decides how much is held.
+/// Size after which a part of a response is sent. An item is never split, so the largest item determines how much
+/// memory a response holds.
 const PART_BYTES: usize = 64 << 10;
-/// Most bytes of a history that are read at once for an answer that is sent meanwhile, but for what is stored together.
+/// Maximum bytes of a history read at a time for a streamed response; a single larger chunk is read whole.
 const READ_BYTES_MAX: usize = 1 << 20;
-/// What a call that is not answered yet takes beside its input.
+/// Estimated bytes of an unanswered call besides its input.
 const CALL_BYTES: usize = 256;
 
-/// Why a text cannot be made to its end.
+/// Why a text cannot be completed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("the instance began anew, or went, while its history was read")]
+    #[error("the instance was restarted or purged while its history was being read")]
     Changed,
 }
 
@@ -38,14 +40,14 @@ impl From<Broken> for Problem {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Engine(error) => error.into(),
-            Broken::Changed => Self::busy("the instance began anew while its history was read"),
+            Broken::Changed => Self::busy("the instance was restarted while its history was being read"),
         }
     }
 }
 
-/// A text that is made item by item.
+/// A text that is produced item by item.
 pub(super) trait Text: Send + 'static {
-    /// Adds the next item, or what stands behind the last one. False behind its end.
+    /// Adds the next item, or the text after the last one; returns false at the end.
     fn write(&mut self, text: &mut Vec<u8>) -> impl Future<Output = Result<bool, Broken>> + Send;
 }
 
@@ -58,7 +60,7 @@ pub(super) fn parts(mut text: impl Text) -> Parts {
                 Ok(true) if part.len() < PART_BYTES => {}
                 Ok(goes_on) => return Ok((part.into(), goes_on.then(|| parts(text)))),
                 Err(error) => {
-                    tracing::warn!(error = %chain(&error), "an answer is cut, since it cannot be read on");
+                    tracing::warn!(error = %chain(&error), "cutting a response short: cannot read the rest of it");
                     return Err(Cut);
                 }
             }
@@ -71,7 +73,7 @@ pub(super) fn item(text: &mut Vec<u8>, is_first: &mut bool, value: &impl serde::
     if !std::mem::replace(is_first, false) {
         text.push(b',');
     }
-    // Made of texts, numbers and JSON that was checked, which can always be written.
+    // The value consists of texts, numbers and validated JSON, so serialization cannot fail.
     let _written = serde_json::to_writer(text, value);
 }
 
@@ -132,7 +134,7 @@ impl Events {
     }
 }
 
-/// A history as our own API shows it, with nothing behind it.
+/// A complete history in the form of Taskhub's own API.
 pub(super) struct Complete {
     events: Events,
     is_begun: bool,

@@ -17,7 +17,7 @@ const CHECK_BYTES: usize = 4;
 /// Why a token is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is none of ours, or was cut or altered.
+    /// The token was not issued by this program, or was truncated or altered.
     Unreadable,
     /// It was given out for another filter, or in another hub.
     OtherFilter,
@@ -26,7 +26,7 @@ pub enum Refused {
 impl std::fmt::Display for Refused {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(match self {
-            Self::Unreadable => "the continuation token is none of ours",
+            Self::Unreadable => "invalid continuation token: damaged, or not issued by Taskhub",
             Self::OtherFilter => "the continuation token belongs to a different query",
         })
     }

@@ -223,7 +223,7 @@ async fn our_own_api_takes_a_key_in_any_of_three_places() {
     let broken = server.call("GET", &format!("{path}?name=%ff&code=reader")).await;
     assert_eq!(
         (broken.status.as_u16(), broken.json()["error"]["message"].as_str()),
-        (400, Some("the query is no UTF-8"))
+        (400, Some("the query is not valid UTF-8"))
     );
     let body = r#"{"name":"Echo"}"#;
     let denied = server.send("POST", &format!("{path}?code=reader"), &[], body).await;

@@ -26,7 +26,7 @@ async fn a_server_whose_store_is_damaged_is_not_ready_and_answers_reads() {
     for _ in 0..2 {
         let refused = server.call("POST", &start).await;
         assert_eq!(refused.status, 500);
-        assert!(refused.body.contains("the checksum of page 7"), "{}", refused.body);
+        assert!(refused.body.contains("wrong checksum in page 7"), "{}", refused.body);
     }
     let ready = server.call("GET", "/readyz").await;
     let why = "not ready: the store of hub TestTaskHub is damaged and must be repaired\n";

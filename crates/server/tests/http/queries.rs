@@ -115,33 +115,34 @@ async fn our_own_api_refuses_names_that_it_does_not_know() {
         (
             "GET",
             "/api/v1/hubs?taskHub=A".to_owned(),
-            "the query has `taskHub`; this call takes none but `code`",
+            "unknown query parameter `taskHub`: this call takes no parameter but `code`",
         ),
         (
             "GET",
             format!("{hub}/instances?IDPREFIX=a&instanceIdPrefix=b"),
-            "the query has `instanceIdPrefix`; expected are `createdFrom`, `createdTo`, `cursor`, `fields`, \
+            "unknown query parameter `instanceIdPrefix`: expected one of `createdFrom`, `createdTo`, `cursor`, \
+            `fields`, \
              `idPrefix`, `limit`, `name`, `payloads`, `status` and `code`",
         ),
         (
             "GET",
             format!("{hub}/instances/a?showHistory=true"),
-            "the query has `showHistory`; expected are `fields`, `payloads` and `code`",
+            "unknown query parameter `showHistory`: expected one of `fields`, `payloads` and `code`",
         ),
         (
             "GET",
             format!("{hub}/instances/a/history?form=1"),
-            "the query has `form`; expected are `from`, `limit` and `code`",
+            "unknown query parameter `form`: expected one of `from`, `limit` and `code`",
         ),
         (
             "DELETE",
             format!("{hub}?confirm={HUB}&dryRun=true"),
-            "the query has `dryRun`; expected are `confirm` and `code`",
+            "unknown query parameter `dryRun`: expected one of `confirm` and `code`",
         ),
         (
             "POST",
             format!("{hub}/instances/a/terminate?reason=why"),
-            "the query has `reason`; this call takes none but `code`",
+            "unknown query parameter `reason`: this call takes no parameter but `code`",
         ),
     ] {
         let answer = server.call(method, &path).await;
@@ -154,7 +155,7 @@ async fn our_own_api_refuses_names_that_it_does_not_know() {
         );
     }
     let words = format!("{hub}/instances?status=completed,done");
-    let said = "`done` is no status; expected is one of Running, Completed, ";
+    let said = "unknown status `done`: expected one of Running, Completed, ";
     assert!(server.call("GET", &words).await.body.contains(said));
     let known = format!("{hub}/instances?status=completed&code=none");
     assert_eq!(server.call("GET", &known).await.status, 200);
@@ -225,26 +226,26 @@ async fn a_list_tells_which_filter_it_could_not_read_and_a_purge_refuses_it() {
         for (query, warnings) in [
             (
                 "createdTimeFrom=soon",
-                &["299 - \"createdTimeFrom is ignored, since 'soon' is no time\""][..],
+                &["299 - \"createdTimeFrom is ignored: 'soon' is not a valid time\""][..],
             ),
             (
                 "createdTimeTo=13/10/2100",
-                &["299 - \"createdTimeTo is ignored, since '13/10/2100' is no time\""],
+                &["299 - \"createdTimeTo is ignored: '13/10/2100' is not a valid time\""],
             ),
             (
                 "createdTimeFrom=20181310",
-                &["299 - \"createdTimeFrom is ignored, since '20181310' is no time\""],
+                &["299 - \"createdTimeFrom is ignored: '20181310' is not a valid time\""],
             ),
             (
                 "createdTimeFrom=%0d%0aX:%22&createdTimeTo=%C3%BC",
                 &[
-                    "299 - \"createdTimeFrom is ignored, since '%0D%0AX:\\\"' is no time\"",
-                    "299 - \"createdTimeTo is ignored, since '%C3%BC' is no time\"",
+                    "299 - \"createdTimeFrom is ignored: '%0D%0AX:\\\"' is not a valid time\"",
+                    "299 - \"createdTimeTo is ignored: '%C3%BC' is not a valid time\"",
                 ],
             ),
             (
                 "runtimeStatus=completed,Compleded&runtimeStatus=x",
-                &["299 - \"runtimeStatus is ignored, since 'Compleded,x' is no status\""],
+                &["299 - \"runtimeStatus is ignored: 'Compleded,x' is not a valid status\""],
             ),
             ("createdTimeFrom=&createdTimeTo=3/10/2100&runtimeStatus=Completed", &[]),
         ] {
@@ -277,8 +278,14 @@ async fn a_list_tells_which_filter_it_could_not_read_and_a_purge_refuses_it() {
     }
     let own = format!("/api/v1/hubs/{HUB}/instances");
     for (path, told) in [
-        ("createdFrom=soon", "`createdFrom` is no time: `soon`"),
-        ("createdTo=20181310", "`createdTo` is no time: `20181310`"),
+        (
+            "createdFrom=soon",
+            "invalid `createdFrom`: expected a time such as 2026-01-31T12:00:00Z, got `soon`",
+        ),
+        (
+            "createdTo=20181310",
+            "invalid `createdTo`: expected a time such as 2026-01-31T12:00:00Z, got `20181310`",
+        ),
     ] {
         let answer = server.call("GET", &format!("{own}?{path}")).await;
         assert_eq!(
@@ -288,7 +295,11 @@ async fn a_list_tells_which_filter_it_could_not_read_and_a_purge_refuses_it() {
     }
     let body = r#"{"createdFrom":"3/10/2100","createdTo":"later"}"#;
     let answer = server.send("POST", &format!("{own}/purge"), &[], body).await;
-    assert_eq!(answer.json()["error"]["message"], "`createdTo` is no time: `later`");
+    assert_eq!(
+        answer.json()["error"]["message"],
+        "invalid `createdTo`: expected a time such as 2026-01-31T12:00:00Z, \
+        got `later`"
+    );
     let body = "\u{feff}{\"createdFrom\":\"3/10/2100\"}";
     assert_eq!(
         server.send("POST", &format!("{own}/purge"), &[], body).await.status,

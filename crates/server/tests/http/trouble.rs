@@ -11,7 +11,7 @@ use taskhub_core::query::Payloads;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_samples::{Files, Purger, register};
 use taskhub_server::{Config, Error, Key, Limits, OpenHub, Opening, Server, Tls};
-use taskhub_store::embedded::{EmbeddedStore, Options, Synchronous};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, Synchronous};
 use taskhub_store::layer::Layer;
 use taskhub_store::mem::MemStore;
 use taskhub_store::{
@@ -73,7 +73,7 @@ impl Layer for Gated {
             if self.is_damaged.load(Ordering::Acquire) {
                 return Err(StoreError::Corrupt {
                     place: "the test".to_owned(),
-                    what: "the checksum of page 7 is wrong".to_owned(),
+                    what: "wrong checksum in page 7".to_owned(),
                     extent: Extent::Pages,
                 });
             }
@@ -220,10 +220,10 @@ async fn a_purge_ends_when_the_server_stops_and_says_that_it_is_not_complete() {
 #[tokio::test]
 async fn a_full_disk_is_named_and_refuses_all_that_adds_work_until_a_purge_makes_room() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options {
+    let options = EmbeddedOptions {
         synchronous: Synchronous::Off,
         bytes_max: Some(2 << 20),
-        ..Options::default()
+        ..EmbeddedOptions::default()
     };
     let store = EmbeddedStore::open(folder.path(), options).unwrap();
     let registry = register(Registry::new(), &Purger::default(), &Files::below("."));
@@ -276,7 +276,7 @@ async fn a_full_disk_is_named_and_refuses_all_that_adds_work_until_a_purge_makes
     );
     assert_eq!(all().await, before);
     let ready = server.call("GET", "/readyz").await;
-    let why = "not ready: the store of hub TestTaskHub has no room left\n";
+    let why = "not ready: the store of hub TestTaskHub is full\n";
     assert_eq!((ready.status.as_u16(), ready.body.as_str()), (503, why));
     assert_eq!(server.call("GET", "/healthz").await.status, 200);
 
@@ -531,7 +531,7 @@ async fn so_many_hubs_are_opened_and_no_more() {
     }
     let answer = server.call("POST", &start("Fourth")).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
-    assert!(answer.body.contains("3 hubs are open here"), "{}", answer.body);
+    assert!(answer.body.contains("3 hubs are open"), "{}", answer.body);
     let own = server
         .send("POST", "/api/v1/hubs/Fourth/instances", &[], r#"{"name":"Later"}"#)
         .await;
@@ -677,7 +677,7 @@ async fn when_all_connections_are_at_work_probes_are_answered() {
         // Unless one of their requests was not read before the next came, there was no place but for probes.
         if kept == 3 {
             assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
-            assert!(refused.contains("connection: close") && refused.contains("all connections are taken"));
+            assert!(refused.contains("connection: close") && refused.contains("too many connections are open"));
             break;
         }
     }

@@ -51,7 +51,7 @@ async fn ids_are_checked_by_starts_and_simply_not_found_elsewhere() {
         assert!(server.call("GET", path).await.status.is_success(), "{id}");
     }
     let answer = server.call("GET", &format!("{RPC}/instances/%zz")).await;
-    assert!(is_problem(&answer, 400, "the path is no UTF-8"));
+    assert!(is_problem(&answer, 400, "the path is not valid percent-encoded UTF-8"));
 }
 
 #[tokio::test]
@@ -370,7 +370,7 @@ async fn hubs_are_named_in_any_case_and_others_look_empty() {
     let missing = server
         .call("POST", &format!("{RPC}/orchestrators/Echo?taskHub=OtherHub"))
         .await;
-    assert!(is_problem(&missing, 400, "no task hub 'OtherHub'"));
+    assert!(is_problem(&missing, 400, "task hub 'OtherHub' does not exist"));
     let bad = server.call("GET", &format!("{RPC}/instances?taskHub=my-hub")).await;
     assert!(is_problem(
         &bad,

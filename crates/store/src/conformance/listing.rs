@@ -51,7 +51,7 @@ fn populated<'s>(store: &'s dyn Store, hub: &str, count: u32) -> Owner<'s> {
     owner
 }
 
-/// R13.
+/// Pages have a fixed order, so that a cursor neither skips nor repeats rows (R13).
 pub fn a_page_is_ordered_by_created_time_then_id(store: &dyn Store) {
     let owner = populated(store, "Pages", 40);
     let rows = owner.listed(&Filter::default(), 1000);

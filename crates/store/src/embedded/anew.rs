@@ -1,5 +1,5 @@
-//! A store that is written anew beside the old one, and takes its place when it is whole and on disk. Until then nobody looks
-//! at it, so a crash at any moment leaves the old one.
+//! A new store file that is written beside the old one and replaces it when it is complete and on disk. Until then no
+//! one opens the new file, so a crash at any moment leaves the old one in place.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,8 +22,8 @@ thread_local! {
     static STOP: std::cell::Cell<u64> = const { std::cell::Cell::new(u64::MAX) };
 }
 
-/// Has migrations of this thread stop for good at the n-th step, as a crash would; for tests. Answers how many steps are
-/// left of those that were set before.
+/// For tests: makes migrations of this thread stop at the n-th step, as after a crash. Returns how many steps are left
+/// of the previous setting.
 #[cfg(feature = "testing")]
 pub fn stop_migration_after(steps: u64) -> u64 {
     STOP.replace(steps)
@@ -39,7 +39,7 @@ pub(super) fn step() -> Result<(), Trouble> {
     {
         let left = STOP.get();
         if left == 0 {
-            let source = "a migration was stopped by a test".into();
+            let source = "a test stopped the migration".into();
             return Err(Error::Unknown { source }.into());
         }
         STOP.set(left - 1);
@@ -53,7 +53,7 @@ pub(super) fn remove(path: &Path) -> Result<(), Trouble> {
         let place = path.join(name);
         match fs::remove_file(&place) {
             Err(_) if place.is_dir() => {
-                let what = "it is a folder, and the store needs the name for a file; move it away";
+                let what = "a folder has the name that the store needs for a file; move the folder away";
                 let error = io::Error::new(io::ErrorKind::IsADirectory, what);
                 return Err(unavailable(&place, &error).into());
             }
@@ -91,7 +91,7 @@ pub(super) fn replace(path: &Path) -> Result<(), Trouble> {
         match fs::metadata(&place) {
             // A log would be taken for one of the new file.
             Ok(file) if suffix == "-wal" && file.len() > 0 => {
-                let what = format!("{} could not be written back into the file", place.display());
+                let what = format!("cannot write {} back into the database file", place.display());
                 return Err(Trouble::Contradiction(what));
             }
             Ok(_) => fs::remove_file(&place).map_err(|error| unavailable(&place, &error))?,

@@ -1,22 +1,23 @@
-//! The log that lies beside a file, looked at before SQLite opens both: whether it is the file's own, and what is lost with it.
+//! Checks the log beside a database file before SQLite opens both: whether the log belongs to the file, and which data
+//! is lost if it does not.
 //!
-//! SQLite applies any log that is whole in itself, also one of another store, or of an earlier time of this one. So the row
-//! about the store says which log goes with it, by the first of the log's salts: SQLite draws it for a log that is new, and adds
-//! one each time that it is begun anew. The file's own log is then one of these:
+//! SQLite applies any log that is consistent in itself, even one of another store or of an earlier time. Therefore the
+//! row about the store records the first salt of the log that belongs to the file. SQLite draws this salt randomly for
+//! a new log and adds one each time it restarts the log. The log belongs to the file in these cases:
 //!
 //! ```text
-//!   the file says    the log                                           what happened
-//!   open, salt s     is of s or later                                  it was not closed
-//!   closed, salt s   is of s, and says itself that it is closed        closing was cut short
-//!   closed, salt s   is of later than s                                the same, while pages were given back
-//!   salt s           says that it was begun behind s, and not since    a writer came, or came anew after a failed write,
-//!                                                                      and that is not in the file yet
-//!   salt s           has no group that is whole                        the same, cut short before that
-//!   no salt          any                                               it is new, or was written anew in another format
+//!   the file says    the log                                        what happened
+//!   open, salt s     has salt s or a later one                      the store was not closed
+//!   closed, salt s   has salt s, and says that it is closed         closing was interrupted
+//!   closed, salt s   has a later salt than s                        the same, while free pages were returned
+//!   salt s           says that it follows s, and was not restarted  a writer opened or reopened the store, and the
+//!                                                                   file does not record that yet
+//!   salt s           has no complete group                          the same, interrupted earlier
+//!   no salt          any                                            the file is new, or was just converted
 //! ```
 //!
-//! What a log says itself is the row as SQLite sees it through the log. An older copy of the log that belongs to a store which was
-//! not closed cannot be told from that log.
+//! "The log says" means the row as SQLite reads it through the log. An older copy of the log of a store that was not
+//! closed cannot be distinguished from the current log.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -81,8 +82,8 @@ fn page_bytes(path: &Path) -> io::Result<usize> {
     })
 }
 
-/// Whether a log that begins with the salt `found` belongs to the file, which says this of itself. What is behind damage in it
-/// is not asked for.
+/// Whether a log that begins with the salt `found` belongs to the file with this row about the store. Data after a
+/// damaged place in the log does not count.
 fn is_own(path: &Path, (about, salt): (About, u32), found: u32, is_damaged: bool) -> Result<bool, Error> {
     let is_later = found.wrapping_sub(salt) <= ROUNDS_MAX;
     if is_later && (about.is_open || is_damaged || found != salt) {
@@ -133,21 +134,23 @@ fn through(path: &Path) -> Result<Through, Error> {
     }
 }
 
-/// What is lost with a log that is damaged or not the file's own, or that is missing although the store was not closed.
+/// Describes the loss if the log is damaged, does not belong to the file, or is missing although the store was not
+/// closed; `None` if nothing is lost.
 pub(super) fn loss(path: &Path, log: &Log) -> Option<String> {
     match log {
         Log::Damaged { at, groups } => Some(format!(
-            "byte {at} begins a part of the log that is damaged, and {groups} acknowledged groups or more cannot be read \
-             from there on"
+            "the log is damaged from byte {at} on: at least {groups} acknowledged groups cannot be read"
         )),
         Log::Foreign { was_open } => {
             let lost = if *was_open {
-                "and its own is missing: what was acknowledged since that was last written back is lost"
+                "and the log that belongs to it is missing: everything acknowledged since that log was last written \
+                back is lost"
             } else {
-                "and the store was closed, so that nothing is lost without it"
+                "but the store was closed cleanly, so nothing is lost without the log"
             };
             Some(format!(
-                "the log is not this store's, or one of an earlier time, or the file is; {lost}"
+                "the log and the database file do not belong together (one is from another store or from an earlier \
+                time); {lost}"
             ))
         }
         // The header is on disk before anything is acknowledged.
@@ -160,7 +163,8 @@ pub(super) fn loss(path: &Path, log: &Log) -> Option<String> {
     }
 }
 
-/// What the file itself, without its log, says of the store. What cannot be read now is told when it is opened.
+/// Reads the row about the store from the file without its log. Errors are ignored here, because opening the store
+/// reports them.
 fn alone(path: &Path) -> Option<About> {
     let read = || -> Result<Option<About>, Trouble> {
         let connection = connect_alone(path, taskhub_pages::STRICT)?;
@@ -172,8 +176,8 @@ fn alone(path: &Path) -> Option<About> {
     read().ok().flatten()
 }
 
-/// A connection that reads a file through its log, up to what is damaged in that, and changes neither. It writes the index of
-/// the log, so to SQLite it is no reader.
+/// Opens a connection that reads the file and its log up to the first damaged frame, and changes neither. SQLite must
+/// open it for writing, because it writes the log's index.
 pub(super) fn connect_through(path: &Path, layer: &std::ffi::CStr) -> Result<Connection, Trouble> {
     taskhub_pages::install()?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -64,7 +64,9 @@ fn payload_column(column: ValueRef<'_>) -> Result<PayloadColumn<'_>, Trouble> {
         ValueRef::Null => Ok(PayloadColumn::Absent),
         ValueRef::Blob(body) => Ok(PayloadColumn::Inline(body)),
         ValueRef::Integer(print) => Ok(PayloadColumn::Apart(print.cast_unsigned())),
-        ValueRef::Real(_) | ValueRef::Text(_) => Err(Trouble::Contradiction("a payload is of another type".to_owned())),
+        ValueRef::Real(_) | ValueRef::Text(_) => Err(Trouble::Contradiction(
+            "a payload column has an unexpected SQLite type".to_owned(),
+        )),
     }
 }
 
@@ -119,7 +121,7 @@ pub(super) fn stored(row: &Row<'_>) -> Result<(Key, Stored), Trouble> {
     Ok((key, stored))
 }
 
-/// The checksum that a row of [`INFO`] should have, whatever it says.
+/// Computes the checksum that a row of [`INFO`] should have, without comparing it with the stored one.
 #[cfg(feature = "testing")]
 pub(super) fn right_sum(row: &Row<'_>) -> Result<i64, Trouble> {
     let found = InstanceRow::read(row)?;

@@ -1,8 +1,10 @@
-//! How much room a store takes, and what is done when there is none: the limit of its file, the room that is kept for purges
-//! (A43), and giving back what is free.
+//! Disk space of a store: the size limit of its file, the reserved space for purges on a full disk (A43), and returning
+//! free pages to the disk.
 //!
-//! The ordinary path knows of it in three places: a group that adds work is not tried until the kept room is whole, a group
-//! that must be possible on a full disk is tried again with some of it, and after each group the log is kept short.
+//! The commit path uses this module in three places. A group that adds work is attempted only while the reserve is
+//! complete, because it could use up the space that the next purge needs. A group that must succeed on a full disk is
+//! retried with space from the reserve. After each group, the log is kept short, because writing back a long log needs
+//! space too.
 
 use super::hubs::About;
 use super::log;
@@ -12,43 +14,42 @@ use super::trouble::{During, Trouble};
 use super::verify;
 use crate::{Error, Room, Space};
 
-/// SQLite's own bound of a file.
+/// Maximum number of pages of an SQLite file.
 const PAGES_MAX: i64 = u32::MAX as i64 - 1;
-/// Pages given back to the system by one compaction: it must end.
+/// Maximum number of pages that one compaction returns to the disk, so that it ends in bounded time.
 const VACUUM_PAGES_MAX: u32 = 16_384;
 
-/// Pages given back to the system at once while room is to be regained.
+/// Maximum number of pages returned to the disk in one attempt to refill the reserve.
 const REGAIN_PAGES_MAX: u32 = 256;
 
-/// Least bytes that must be left before there is room for new work.
+/// Minimum number of free bytes before the store accepts new work again.
 const FOUND_BYTES_MIN: u64 = 64 << 10;
 
-/// Free bytes of a file that are kept for what comes, unless the options say otherwise: giving back and taking again costs
-/// two writes for each page.
+/// Default number of free bytes that a file keeps for reuse. Returning and growing again costs two writes per page.
 const FREE_BYTES_MAX: u64 = 8 << 20;
-/// And so many of its bytes: one of these.
+/// A file also keeps this share of its size free: one in `FREE_SHARE`.
 const FREE_SHARE: u64 = 5;
-/// Pages given back in one step beside other work, which waits for it: 1 MiB.
+/// Maximum number of pages returned in one step between other work, which waits meanwhile: 1 MiB.
 const STEP_PAGES_MAX: u32 = 128;
 
-/// The room of a store.
+/// The disk space of a store: its limit, its reserve and its free pages.
 #[derive(Debug)]
 pub(super) struct DiskSpace {
-    /// Most pages of the file.
+    /// Size limit of the file in pages.
     pages_max: i64,
     reserve: Reserve,
     free_bytes_max: u64,
     surplus: Surplus,
 }
 
-/// What is done about free pages of the file.
+/// State of returning free pages to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Surplus {
     /// Nothing.
     None,
-    /// There are more than are kept, and nobody gives them back yet.
+    /// The file has too many free pages; returning them has not begun.
     Found,
-    /// They are being given back, step by step.
+    /// They are being returned step by step.
     Shrinking,
 }
 
@@ -62,7 +63,7 @@ impl DiskSpace {
         }
     }
 
-    /// Limits the size of the file. One that is larger already does not shrink.
+    /// Limits the size of the file. A file that is already larger does not shrink.
     pub(super) fn limit(&mut self, file: &StoreFile, bytes_max: Option<u64>) -> Result<(), Error> {
         self.pages_max = bytes_max
             .map_or(PAGES_MAX, |bytes| as_bytes(bytes) / file.page_bytes)
@@ -70,52 +71,56 @@ impl DiskSpace {
         limit_pages(file, self.pages_max).map_err(|error| file.error(error, During::Read))
     }
 
-    /// Gives the kept room up, so that a store can be opened at all; answers whether there was some.
+    /// Releases the reserve so that the store can be opened on a full disk; returns whether there was a reserve.
     pub(super) fn give_up(&mut self) -> bool {
         self.reserve.give_up() > 0
     }
 
-    /// Keeps what there is room for, once the store is open.
+    /// Fills the reserve as far as the disk allows, after the store was opened.
     pub(super) fn begin(&mut self, file: &StoreFile) {
         self.reserve.fit(file.folder.file_bytes());
         if self.reserve.fill().is_err() {
             let place = file.folder.file();
-            tracing::info!(place, "the disk is full; the store can be read, and purged");
+            tracing::info!(place, "the disk is full; the store accepts only reads and purges");
         }
     }
 
-    /// Has what is tried next use some of the kept room. What is given up anybody else on the disk can take, so no more is
-    /// than must be. [`DiskSpace::end_loan`] follows.
+    /// Releases a part of the reserve for the next attempt. Other programs can take space that is released, so this
+    /// releases no more than necessary. [`DiskSpace::end_loan`] must follow.
     pub(super) fn lend(&mut self, room: Room, file: &mut StoreFile) {
         let (bytes, beyond) = match room {
             Room::Kept => (self.reserve.give_up(), self.reserve.wanted()),
             Room::Share | Room::Free => (self.reserve.give_up_share(), self.reserve.share()),
         };
-        tracing::info!(bytes, ?room, "the store is full; the room that is kept is used");
+        tracing::info!(bytes, ?room, "the store is full; using the reserved disk space");
         let pages = self.pages_max.saturating_add(as_bytes(beyond) / file.page_bytes);
         if let Err(error) = limit_pages(file, pages.min(PAGES_MAX)) {
-            tracing::warn!(%error, "the limit of the file could not be lifted");
+            tracing::warn!(%error, "cannot lift the size limit of the database file");
         }
-        // A log that is written back is used from its beginning again, which is all that a purge needs. If there
-        // is not enough room for that the attempt would use up what there is, and the log needs it.
+        // After a log is written back, SQLite reuses it from its beginning, which gives a purge enough space. Without
+        // enough space for all of it, writing back would use up the released space, which the log needs.
         if file.growth() <= bytes {
             file.log.write_back(&file.connection);
         }
     }
 
-    /// Sets the limit of the file again.
+    /// Restores the size limit of the file.
     pub(super) fn end_loan(&self, file: &StoreFile) {
         if let Err(error) = limit_pages(file, self.pages_max) {
-            tracing::warn!(%error, "the limit of the file could not be set again");
+            tracing::warn!(%error, "cannot restore the size limit of the database file");
         }
     }
 
-    /// Keeps room for the next purge, and the log so that it can be written back: from what the disk has, and
-    /// from what free pages of the file give back. Most often there is nothing to do.
+    /// Refills the reserve, so that the next purge has space, and writes back a log that is stuck. The space comes from
+    /// the disk, or from free pages of the file. Usually there is nothing to do, and this costs two comparisons,
+    /// because every group that adds work calls it. Otherwise the order of the steps matters. First the file returns
+    /// its free pages. If the log is still too long to be written back, writing it back needs as much space as the file
+    /// grows by; the reserve may be lent for that only if the free pages then give at least as much back, otherwise
+    /// purges would lose their space for good. Only after the log can be written back again is the reserve refilled.
     ///
     /// # Errors
     ///
-    /// `Full` as long as there is not enough: what adds work would use it up.
+    /// `Full` while the reserve is not complete: a group that adds work would use up the space that purges need.
     pub(super) fn regain(&mut self, file: &mut StoreFile) -> Result<(), Error> {
         if !file.log.is_stuck() && self.reserve.fill().is_ok() {
             return Ok(());
@@ -123,7 +128,7 @@ impl DiskSpace {
         shrink(file);
         let growth = file.growth();
         if file.log.is_stuck() && growth <= self.reserve.bytes() && growth <= file.bytes_in("freelist_count") {
-            // The file grows, and then gives back at least as much.
+            // The file grows, and then returns at least as much.
             self.reserve.give_up();
             file.log.write_back(&file.connection);
             shrink(file);
@@ -135,7 +140,7 @@ impl DiskSpace {
         self.reserve.fill()
     }
 
-    /// Whether a group that adds work would be tried, and find some room.
+    /// Checks whether a group that adds work would be attempted and would find enough space.
     ///
     /// # Errors
     ///
@@ -151,7 +156,7 @@ impl DiskSpace {
             return Err(Error::Full);
         }
         if file.folder.refuses_to_grow() {
-            // The file may have what the disk has not.
+            // The free pages of the file may provide the space that the disk lacks.
             shrink(file);
             if file.folder.refuses_to_grow() {
                 return Err(Error::Full);
@@ -160,10 +165,11 @@ impl DiskSpace {
         Ok(())
     }
 
-    /// After each group: writes the log back if it is long, or so far ahead of the file that the kept room would not do for
-    /// that. Looks for free pages then, and when instances were removed.
+    /// Called after each group: writes the log back if it is long, or if the file would grow by so much that the
+    /// reserve would not suffice for writing it back. Checks for free pages afterwards, and when instances were
+    /// removed.
     pub(super) fn keep_log_short(&mut self, file: &mut StoreFile, has_removed: bool) {
-        // What is kept is given up for this too, so there must not be more of it.
+        // On a full disk, writing back uses the reserve, so it must not need more than that.
         let is_ahead = file.growth() >= self.reserve.wanted() / 2;
         let syncs = file.log.keep_short(&file.connection, is_ahead);
         if syncs > 0 {
@@ -178,7 +184,7 @@ impl DiskSpace {
         }
     }
 
-    /// Looks whether more of the file is free than is kept for what comes.
+    /// Checks whether the file has more free pages than it keeps for reuse.
     pub(super) fn look_for_surplus(&mut self, file: &StoreFile) {
         if self.surplus == Surplus::None && self.has_surplus(file) {
             self.surplus = Surplus::Found;
@@ -190,7 +196,7 @@ impl DiskSpace {
         free > self.free_bytes_max && free > file.bytes_in("page_count") / FREE_SHARE
     }
 
-    /// Whether somebody should begin with [`DiskSpace::shrink_some`]; says so once.
+    /// Whether the caller should begin to call [`DiskSpace::shrink_some`]; true only once per surplus.
     pub(super) fn is_to_shrink(&mut self) -> bool {
         let is_found = self.surplus == Surplus::Found;
         if is_found {
@@ -199,8 +205,8 @@ impl DiskSpace {
         is_found
     }
 
-    /// Gives some of the free pages back, so few that nothing waits long for it; answers whether there is more to give back.
-    /// What fails here fails again where it matters.
+    /// Returns a few free pages to the disk, so that other work waits only briefly; returns whether there are more.
+    /// Errors are only logged: an error that matters occurs again in the next commit.
     pub(super) fn shrink_some(&mut self, file: &mut StoreFile) -> bool {
         if self.surplus != Surplus::Shrinking {
             return false;
@@ -209,16 +215,17 @@ impl DiskSpace {
             match file.vacuum(STEP_PAGES_MAX) {
                 Ok(1..) => {
                     self.keep_log_short(file, false);
-                    // While reads hold the log up, giving back takes more room than it gives.
+                    // While a read prevents the log from being restarted, returning pages uses more space than it
+                    // frees.
                     if !file.log.is_held_up() {
                         return true;
                     }
                 }
                 Ok(0) => {}
-                Err(error) => tracing::debug!(%error, "the file could not be made smaller"),
+                Err(error) => tracing::debug!(%error, "cannot shrink the database file"),
             }
         }
-        // Only then does the file become shorter.
+        // The file becomes shorter only when the log is written back.
         file.log.write_back(&file.connection);
         self.reserve.fit(file.folder.file_bytes());
         self.surplus = Surplus::None;
@@ -226,7 +233,7 @@ impl DiskSpace {
     }
 }
 
-/// Gives free pages back at once, up to a bound, and cuts the log.
+/// Returns free pages to the disk up to a bound, and truncates the log.
 pub(super) fn compact(file: &mut StoreFile) -> Result<Space, Error> {
     file.vacuum(VACUUM_PAGES_MAX)?;
     let cut = |file: &StoreFile| -> Result<(), Trouble> {
@@ -244,10 +251,10 @@ fn limit_pages(file: &StoreFile, pages: i64) -> rusqlite::Result<()> {
         .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
 }
 
-/// Gives free pages of the file back to the disk.
+/// Returns free pages of the file to the disk.
 fn shrink(file: &mut StoreFile) {
     if let Err(error) = file.vacuum(REGAIN_PAGES_MAX) {
-        tracing::debug!(%error, "the file could not be made smaller");
+        tracing::debug!(%error, "cannot shrink the database file");
     }
     file.log.write_back(&file.connection);
 }

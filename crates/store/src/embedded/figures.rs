@@ -1,4 +1,4 @@
-//! What a store is and how much is in it, for whoever looks after it.
+//! Format, size and contents of a store, for operators.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub struct Figures {
     pub format: u32,
     /// Its size.
     pub space: Space,
-    /// Bytes of the log beside it.
+    /// Size of the log in bytes.
     pub log_bytes: u64,
     /// Its hubs, by name.
     pub hubs: Vec<HubFigures>,
@@ -28,14 +28,13 @@ pub struct Figures {
 /// The figures of a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubFigures {
-    /// The hub.
     pub hub: HubInfo,
     /// How many instances are in each status that some are in.
     pub counts: Vec<(RuntimeStatus, u64)>,
 }
 
-/// Reads the figures of a store and nothing else of it, so that its size does not matter. May be done beside the process that
-/// has the store.
+/// Reads the figures of a store from a few rows, so the time does not depend on its size. Works while another process
+/// has the store open.
 ///
 /// # Errors
 ///

@@ -15,7 +15,7 @@ use super::reserve::Reserve;
 use super::store_file::keep_log;
 use super::trouble::{During, Trouble};
 use super::watch::{self, Watch};
-use super::{Options, Synchronous, beside, migrate};
+use super::{EmbeddedOptions, Synchronous, beside, migrate};
 use crate::{Error, Extent};
 
 pub(super) const FILE: &str = "store.db";
@@ -51,24 +51,26 @@ const STATEMENTS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// The lock is the file's, and goes with it, whatever happens to the process.
+    /// The lock belongs to the open file, so the system releases it however the process ends.
     lock: File,
-    /// The store's file, and a lock on it that nobody gets around by another name of the file or by another lock file; held
-    /// until SQLite has closed it, whose own locks would go with it.
+    /// The database file with a lock on it, which holds even if the file has another name or the lock file is replaced.
+    /// It must stay open until SQLite has closed the file: closing any descriptor of a file releases SQLite's own locks
+    /// on it.
     held: Option<(File, Watch)>,
 }
 
 impl Folder {
-    /// Takes the folder, which is made if it is missing. A lock left by a dead process is no obstacle.
+    /// Locks the folder, and creates it if it is missing. The lock of a dead process does not count.
     pub(super) fn take(path: &Path) -> Result<Self, Error> {
         own::folder(path, is_of_store).map_err(|error| unavailable(path, &error))?;
         let place = path.join(LOCK);
         let mut lock = lock(path, &place)?;
         own::check_names(&lock).map_err(|error| unavailable(&place, &error))?;
         match write_pid(&mut lock) {
-            // It only tells who is here, and a full disk must not keep anybody from making room (A43).
+            // The process id is only for messages, and on a full disk a store must still open so that it can purge
+            // (A43).
             Err(error) if is_full(&error) => {
-                tracing::info!(place = %place.display(), %error, "there is no room to say which process has the store");
+                tracing::info!(place = %place.display(), %error, "cannot write the process id into the lock file");
             }
             written => written.map_err(|error| unavailable(&place, &error))?,
         }
@@ -88,7 +90,7 @@ impl Folder {
         file(&self.path)
     }
 
-    /// Bytes of the file; what is only in the log is not among them.
+    /// Size of the file in bytes, without the log.
     pub(super) fn file_bytes(&self) -> u64 {
         fs::metadata(self.path.join(FILE)).map_or(0, |file| file.len())
     }
@@ -98,9 +100,9 @@ impl Folder {
         Reserve::find(&self.path)
     }
 
-    /// The one connection that writes, to a file that nobody else has open; its log stays when it is closed. Makes the tables in
-    /// one that is new.
-    pub(super) fn open(&mut self, options: &Options) -> Result<Connection, Error> {
+    /// Opens the only writing connection; creates the tables of a new file. SQLite keeps the log when this connection
+    /// closes.
+    pub(super) fn open(&mut self, options: &EmbeddedOptions) -> Result<Connection, Error> {
         if self.held.is_none() {
             // Another attempt looks at all of it again.
             self.look().inspect_err(|_| self.held = None)?;
@@ -108,7 +110,7 @@ impl Folder {
         self.connect(options)
     }
 
-    /// Holds the file, and looks at it and its log before SQLite does. What is of an older format is written anew.
+    /// Locks the file, and checks it and its log before SQLite opens them. Converts a store of an older format.
     fn look(&mut self) -> Result<(), Error> {
         self.refuse_emptied()?;
         self.hold()?;
@@ -157,7 +159,7 @@ impl Folder {
         Ok(())
     }
 
-    fn connect(&self, options: &Options) -> Result<Connection, Error> {
+    fn connect(&self, options: &EmbeddedOptions) -> Result<Connection, Error> {
         let connection = connect_writer(&self.path.join(FILE));
         let connection = connection.map_err(|trouble| self.error(trouble, During::Read))?;
         let prepare = || -> Result<(), Trouble> {
@@ -207,7 +209,7 @@ impl Folder {
             return Err(Error::Corrupt {
                 place: self.file(),
                 extent: Extent::Pages,
-                what: format!("it is empty or missing, and the log beside it, {FILE}-wal, is not"),
+                what: format!("the database file is empty or missing, but its log {FILE}-wal is not empty"),
             });
         }
         Ok(())
@@ -225,12 +227,13 @@ impl Folder {
             });
         }
         if let Log::Torn { at } = log {
-            tracing::warn!(place = %place.display(), at, "the log ends in a group that is not whole, as a crash leaves it; it is left out");
+            tracing::warn!(place = %place.display(), at, "the log ends in an incomplete group, which a crash can \
+                leave; ignoring that group");
         }
         Ok(())
     }
 
-    /// Length of the file, or of one beside it; 0 if there is none.
+    /// Length of the file, or of the file beside it with this suffix, in bytes; 0 if it does not exist.
     fn length(&self, suffix: &str) -> u64 {
         fs::metadata(self.path.join(format!("{FILE}{suffix}"))).map_or(0, |file| file.len())
     }
@@ -257,7 +260,7 @@ impl Folder {
         };
         let grown = grow();
         if let Err(error) = fs::remove_file(&place) {
-            tracing::debug!(%error, "the probe could not be removed");
+            tracing::debug!(%error, "cannot remove the probe file");
         }
         grown.is_err_and(|error| is_full(&error))
     }
@@ -270,7 +273,7 @@ impl Folder {
             Identity::Ours(FORMAT) => Ok(false),
             Identity::Ours(found) if found > FORMAT => Err(newer(&self.path, found).into()),
             Identity::Ours(found) => Err(Trouble::Contradiction(format!(
-                "it says that its format is {found}, and has the pages of format {FORMAT}"
+                "its header names format {found}, but its pages have format {FORMAT}"
             ))),
         }
     }
@@ -285,9 +288,9 @@ pub(super) fn newer(folder: &Path, found: u32) -> Error {
     }
 }
 
-/// Why somebody else's file is.
+/// The file belongs to another program, for this reason.
 pub(super) fn foreign() -> Trouble {
-    Trouble::Contradiction("it is a database, but not one of this program".to_owned())
+    Trouble::Contradiction("it is an SQLite database, but not a Taskhub store".to_owned())
 }
 
 /// What a file says that it is.
@@ -334,11 +337,12 @@ pub(super) fn is_first_page_logged(folder: &Path) -> io::Result<bool> {
 pub(super) enum Pages {
     /// What needs one fails.
     Strict,
-    /// They are read all the same, for whoever checks each row, and believes none that is not there.
+    /// Pages with a wrong checksum are read anyway. The caller must check each row, and must not conclude that a row
+    /// which it does not find does not exist.
     Lenient,
 }
 
-/// A connection that reads, to a store that somebody holds.
+/// Opens a reading connection to a store that is locked.
 pub(super) fn connect_reader(path: &Path, pages: Pages) -> Result<Connection, Error> {
     let connect = || -> Result<Connection, Trouble> {
         let layer = match pages {
@@ -363,7 +367,7 @@ pub(super) fn connect_writer(file: &Path) -> Result<Connection, Trouble> {
     Ok(Connection::open_with_flags_and_vfs(file, flags, taskhub_pages::STRICT)?)
 }
 
-/// What is fixed from the first table on.
+/// Settings that must be made before the first table is created.
 pub(super) fn lay_out(connection: &Connection) -> Result<(), Trouble> {
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     taskhub_pages::reserve(connection)?;
@@ -371,7 +375,7 @@ pub(super) fn lay_out(connection: &Connection) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Whether there is a file. One that cannot be seen may be there: whoever opens it is told why.
+/// Whether the file exists. Also true if that cannot be determined: opening the file then reports the error.
 pub(super) fn holds_file(folder: &Path) -> bool {
     folder.join(FILE).try_exists().unwrap_or(true)
 }
@@ -403,8 +407,9 @@ fn is_of_store(name: &str) -> bool {
             .any(|rest| rest.starts_with(super::repair::KEPT))
 }
 
-/// Takes the lock. One that is held by readers alone, of whom no store has any for long, is replaced: whoever could read it
-/// before it was closed to others must not keep us out for ever.
+/// Takes the lock on the lock file. If only read locks are held, the lock file is replaced: a store never holds a read
+/// lock for long, so another user must have opened the file before its permissions were restricted, and could otherwise
+/// block the store forever.
 fn lock(path: &Path, place: &Path) -> Result<File, Error> {
     let mut tries = 0;
     loop {
@@ -430,8 +435,10 @@ fn lock(path: &Path, place: &Path) -> Result<File, Error> {
             drop(lock);
             std::thread::sleep(SHARED_PAUSE);
         } else {
-            // With our share nobody gets all of it; whoever has the file open finds that it is no longer there.
-            tracing::warn!(place = %place.display(), "another process holds the lock for reading, which no store does; it is replaced");
+            // While this process holds a read lock, no other process can get the write lock; a process that has the old
+            // file open detects that it was replaced.
+            tracing::warn!(place = %place.display(), "another process holds a read lock on the lock file, which no \
+                Taskhub process does; replacing the lock file");
             fs::remove_file(place).map_err(|error| unavailable(place, &error))?;
         }
     }
@@ -486,7 +493,7 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
     lock.set_len(pid.len() as u64)
 }
 
-/// What the system says when there is no more room, be it on the disk, by a quota or in one file.
+/// Whether the system reports a full disk, an exhausted quota or a file size limit.
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)

@@ -1,12 +1,12 @@
 //! The log, looked at before SQLite opens it.
 //!
-//! SQLite takes the first frame that is not right for the end of the log, and drops what is behind it without a word. After
-//! a crash that is as it should be: the group that was being written is torn, and nobody was told that it is durable. But a
-//! damaged frame with later groups behind it means that acknowledged work is lost, and that must be said (A18).
+//! SQLite treats the first invalid frame as the end of the log and silently ignores everything after it. After a crash
+//! this is correct: the last group was torn and never acknowledged. But if complete groups follow an invalid frame,
+//! acknowledged work is lost, and the store must report that (A18).
 //!
-//! The format is SQLite's (<https://sqlite.org/fileformat2.html#walformat>): a header of 32 bytes, then frames of 24 bytes and
-//! a page each. A frame's checksum goes on from that of the frame before it, which stands in that frame; so a frame can be
-//! checked behind one that is damaged as well. Frames of an earlier round through the file have other salts.
+//! The format is SQLite's (<https://sqlite.org/fileformat2.html#walformat>): a header of 32 bytes, then frames of 24
+//! bytes and a page each. The checksum of a frame continues from the checksum stored in the previous frame, so frames
+//! after a damaged one can be checked too. Frames from before the last restart of the log have other salts.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,13 +22,13 @@ const MAGIC: u32 = 0x377f_0682;
 /// What a log is like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Log {
-    /// There is none, or it is empty.
+    /// The log does not exist or is empty.
     Absent,
     /// All groups in it are whole.
     Whole,
     /// The last group is not whole, as a crash leaves it.
     Torn {
-        /// Byte at which what is whole ends.
+        /// Offset of the byte where the intact part ends.
         at: u64,
     },
     /// Something is wrong before the last group.
@@ -203,11 +203,11 @@ struct Scan<'h> {
     number: u64,
     /// Those of this round: of a header that is not right, the first frame's.
     salts: (u32, u32),
-    /// What the frame before says that its checksum is, and what that comes to, if it is of this round.
+    /// The checksum stored in the previous frame, and the computed one if that frame belongs to the current round.
     before: Option<[Sum; 2]>,
     /// The first frame that is not right.
     bad: Option<u64>,
-    /// A group has ended at the bad frame or behind it.
+    /// A group ends at the invalid frame or after it.
     has_ended: bool,
     /// A frame is right that is behind the end of the bad frame's group, or behind a bad header.
     is_followed: bool,
@@ -235,13 +235,14 @@ impl<'h> Scan<'h> {
         let number = self.number;
         self.number += 1;
         let salts = (field(frame, 8), field(frame, 12));
-        // A round adds one to the first and draws the second, so a frame with one of them right is none of another.
+        // A restart of the log increments the first salt and draws the second one, so a frame in which one salt matches
+        // does not belong to an earlier round.
         if number == 0 && !self.header.is_right {
             self.salts = salts;
         }
         let is_of_round = salts == self.salts;
         let is_other = salts.0 != self.salts.0 && salts.1 != self.salts.1;
-        // Neither zeros nor whatever else a disk makes of a frame are one of an earlier round.
+        // Zeros and other garbage do not count as frames of an earlier round.
         let is_of_earlier = is_other && self.salts.0.wrapping_sub(salts.0) <= ROUNDS_MAX && field(frame, 0) > 0;
         if self.bad.is_none() && self.header.is_right && is_of_earlier && !self.is_over {
             self.is_over = true;
@@ -286,7 +287,7 @@ impl<'h> Scan<'h> {
         add(sum, page, self.header.is_big)
     }
 
-    /// What it comes to; the file may end in the middle of a frame.
+    /// The result; the file may end in the middle of a frame.
     fn end(self, is_cut: bool) -> Log {
         let frame_bytes = (FRAME_BYTES + self.header.page_bytes) as u64;
         let place = |frame: u64| HEADER_BYTES as u64 + frame * frame_bytes;
@@ -387,7 +388,7 @@ mod tests {
         }
     }
 
-    /// What is behind some frame is emptied, or becomes whatever.
+    /// The bytes after some frame are zeroed or replaced by garbage.
     #[test]
     fn a_log_whose_end_is_emptied_or_garbage_is_not_whole() {
         for rounds in 1..=2 {

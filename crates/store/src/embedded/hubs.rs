@@ -33,7 +33,7 @@ impl About {
         if about.sum() == sum {
             return Ok(about);
         }
-        let what = "the checksum of the row of `store` is wrong";
+        let what = "wrong checksum in the row of table `store`";
         Err(Trouble::Contradiction(what.to_owned()))
     }
 
@@ -116,7 +116,7 @@ pub(super) fn load(connection: &Connection) -> Result<Hubs, Trouble> {
         let (partitions, created_at): (u16, i64) = (row.get(3)?, row.get(4)?);
         if hub_sum(number, folded, name, partitions, created_at) != row.get::<_, i64>(5)? {
             return Err(Trouble::Contradiction(format!(
-                "the checksum of hub `{}` is wrong",
+                "wrong checksum in the row of hub `{}`",
                 name.escape_debug()
             )));
         }
@@ -124,7 +124,7 @@ pub(super) fn load(connection: &Connection) -> Result<Hubs, Trouble> {
         let parts = parts(connection, number)?;
         if parts.len() != usize::from(partitions) {
             let what = format!(
-                "hub `{name}` has {partitions} partitions, and {} are there",
+                "hub `{name}` should have {partitions} partitions, found {}",
                 parts.len()
             );
             return Err(Trouble::Contradiction(what));
@@ -162,7 +162,7 @@ pub(super) fn update(part: &Part, connection: &Connection) -> Result<usize, Trou
     write(part, connection, sql)
 }
 
-/// Writes a row for a partition, where there is none.
+/// Inserts the row of a partition.
 pub(super) fn insert(part: &Part, connection: &Connection) -> Result<(), Trouble> {
     let sql = "INSERT INTO part (part, hub, ix, epoch, is_clean, next_seq, next_number, items, sum) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
@@ -194,7 +194,7 @@ fn parts(connection: &Connection, hub: i64) -> Result<Vec<Part>, Trouble> {
             items: uint(row.get(6)?),
         };
         if part.sum() != row.get::<_, i64>(7)? || usize::from(part.index) != parts.len() {
-            let what = format!("the checksum of partition {} of hub {hub} is wrong", part.index);
+            let what = format!("wrong checksum in the row of partition {} of hub {hub}", part.index);
             return Err(Trouble::Contradiction(what));
         }
         parts.push(part);
@@ -202,7 +202,7 @@ fn parts(connection: &Connection, hub: i64) -> Result<Vec<Part>, Trouble> {
     Ok(parts)
 }
 
-/// Creates a hub; the caller loads the hubs anew when it is durable.
+/// Creates a hub; the caller reloads the hubs when the change is durable.
 pub(super) fn create(connection: &Connection, hubs: &Hubs, info: &HubInfo) -> Result<(), Trouble> {
     let HubInfo {
         name,
@@ -253,7 +253,7 @@ pub(super) fn insert_hub(
     Ok(())
 }
 
-/// Deletes a hub and everything in it, in the caller's transaction; answers what it was.
+/// Deletes a hub and everything in it, in the caller's transaction; returns the deleted hub.
 pub(super) fn delete(connection: &Connection, hubs: &Hubs, name: &HubName) -> Result<HubInfo, Trouble> {
     let hub = hubs.0.get(name).ok_or_else(|| Error::NoSuchHub { hub: name.clone() })?;
     let newest = hub.parts.iter().map(|part| part.epoch).max().unwrap_or_default();
@@ -339,7 +339,9 @@ pub(super) fn find(connection: &Connection, name: &HubName) -> Result<i64, Troub
     if is_right {
         return Ok(number);
     }
-    Err(Trouble::Contradiction(format!("the checksum of hub `{name}` is wrong")))
+    Err(Trouble::Contradiction(format!(
+        "wrong checksum in the row of hub `{name}`"
+    )))
 }
 
 /// A partition, for readers.

@@ -34,7 +34,7 @@ const UPDATE_STALL: &str =
     "UPDATE instance SET stalled_at = ?2, stalled_attempts = ?3, stalled_reason = ?4 WHERE inst = ?1";
 
 impl Tables<'_> {
-    /// Answers the rows as they are afterwards.
+    /// Returns the rows after the change.
     pub(super) fn instances(&mut self, folded: &Folded<'_>, keys: &KeyCounts) -> Result<Vec<Change>, Trouble> {
         let mut changes = Vec::with_capacity(folded.instances().len());
         {
@@ -60,7 +60,7 @@ impl Tables<'_> {
                         }
                         let stored = Stored { head, prints, ..stored };
                         if update.execute(key, instance, &stored)? != 1 {
-                            let what = format!("instance number {} is gone", key.number());
+                            let what = format!("the row of instance number {} is missing", key.number());
                             return Err(Trouble::Contradiction(what));
                         }
                         stored
@@ -73,7 +73,8 @@ impl Tables<'_> {
         Ok(changes)
     }
 
-    /// Columns that change seldom, each by a statement of its own; answers the fingerprint of the `info` column if it is changed.
+    /// Writes columns that change seldom, each with its own statement; returns the fingerprint of the `info` column if
+    /// that changed.
     fn extras(&self, key: Key, instance: &Instance<'_>) -> Result<Option<u64>, Trouble> {
         // First: it reads the row, whose checksum is right until something is changed.
         let failure = instance.ending.and_then(|ending| ending.failure.as_ref());
@@ -101,10 +102,13 @@ impl Tables<'_> {
         Ok(rest)
     }
 
-    /// Changes a member of the status record that has no column; answers the fingerprint of what has none.
+    /// Changes members of the status record that have no column of their own; returns the fingerprint of the `info`
+    /// column.
     fn change_rest(&self, key: Key, change: impl FnOnce(&mut InstanceInfo)) -> Result<u64, Trouble> {
         let Some(found) = find_info(self.connection, key)? else {
-            return Err(Trouble::Contradiction("a row is gone that was there before".to_owned()));
+            return Err(Trouble::Contradiction(
+                "a row that existed before is missing".to_owned(),
+            ));
         };
         let mut info = found.info;
         change(&mut info);
@@ -209,7 +213,7 @@ impl Updates<'_> {
     }
 }
 
-/// Writes the row of an instance that has none, and answers what it is.
+/// Inserts the row of a new instance and returns it.
 pub(super) fn insert_instance(
     insert: &mut CachedStatement<'_>,
     key: Key,

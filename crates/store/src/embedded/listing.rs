@@ -77,7 +77,7 @@ impl<'q> Scan<'q> {
         let (found, next) = self.found(rows_max)?;
         let mut ids = Vec::with_capacity(found.len());
         for row in found {
-            // Whoever asks for ids purges what they name.
+            // A caller that lists ids purges the instances, so it must not get an id from a damaged row.
             match self.row(&row) {
                 Ok(_) => ids.push(row.id),
                 Err(trouble) => left_out(row.key, &trouble.of_row()?),
@@ -171,7 +171,7 @@ impl<'q> Scan<'q> {
         Ok(None)
     }
 
-    /// The statement of a cursor, and the status that it takes beside the range.
+    /// The statement of a cursor, and the status that it takes as a parameter besides the range.
     fn prepare(&self, index: Index) -> Result<(CachedStatement<'_>, Option<RuntimeStatus>), Trouble> {
         // The partial indexes serve only where their condition is written out.
         let (index, condition, status) = match index {
@@ -213,7 +213,7 @@ fn left_out(key: Key, what: &str) {
     tracing::error!(
         row,
         what,
-        "a row of `instance` cannot be read and is left out of a listing"
+        "cannot read a row of `instance`; leaving it out of the listing"
     );
 }
 
@@ -227,7 +227,7 @@ pub(super) fn counts(connection: &Connection, hub: &HubName) -> Result<Vec<(Runt
         let (part, status, n) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if count_sum(part, status, n) != row.get::<_, i64>(3)? {
             return Err(Trouble::Contradiction(
-                "the checksum of a count of instances is wrong".to_owned(),
+                "wrong checksum in a row of instance counts".to_owned(),
             ));
         }
         *counts.entry(read_status(status)?).or_default() += uint(n);

@@ -1,12 +1,11 @@
 //! Keeps the log in front of the file short.
 //!
-//! Groups are appended to the log, and what they come to is written back to the file now and then, which
-//! holds up no reader. A log that is written back is used from its beginning again as soon as nobody reads
-//! from it. While reads overlap that moment does not come by itself, and the log would grow for ever: so
-//! from a certain length on it is waited for, without new groups. The wait is as long as the reads under way
-//! and is bounded. If it was in vain the log may grow to twice its length before a wait of twice the time,
-//! so that a long read costs groups little, and steady reads of whatever length end up with a log in
-//! proportion to that.
+//! Groups are appended to the log, and a checkpoint writes them back into the file from time to time without blocking
+//! readers. After a complete checkpoint, SQLite restarts the log from its beginning as soon as no reader uses it. While
+//! reads overlap, that moment never comes by itself and the log would grow forever. Therefore, above a certain length,
+//! the writer waits for the readers and writes no new groups meanwhile. The wait is as long as the reads under way and
+//! is bounded. If it was in vain the log may grow to twice its length before a wait of twice the time, so that a long
+//! read costs groups little, and steady reads of whatever length end up with a log in proportion to that.
 
 use std::time::Duration;
 
@@ -14,24 +13,24 @@ use rusqlite::{Connection, ErrorCode};
 
 /// The log is written back when this much of it is not.
 const BACKLOG_BYTES_MAX: i64 = 16 << 20;
-/// Length from which on readers are waited for, and to which a longer log is cut when it begins anew.
+/// Length above which the writer waits for readers, and to which a longer log is truncated when it restarts.
 pub(super) const RESTART_BYTES: i64 = 32 << 20;
 /// How long they are waited for the first time, and at most.
 const RESTART_WAIT: Duration = Duration::from_millis(100);
 const RESTART_WAIT_MAX: Duration = Duration::from_secs(3);
-/// How long anything else waits for a lock that another process has: somebody who looks into the file.
+/// How long other statements wait for a lock of another process, such as one that inspects the file.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// How far the log of a connection is, and what is done about it next.
+/// The state of a connection's log, and the next action on it.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Pages of our files are of one size, but it is no part of the format.
+    /// Page size in bytes. This version writes only one size, but the format does not fix it.
     page_bytes: i64,
     restart_bytes: i64,
     wait: Duration,
     /// Length at the last look.
     logged: i64,
-    /// It was begun anew since somebody asked.
+    /// The log was restarted since the last query.
     is_anew: bool,
     /// It could not be written back for want of space.
     is_stuck: bool,
@@ -40,7 +39,7 @@ pub(super) struct Log {
 /// What a checkpoint left.
 #[derive(Clone, Copy, Debug)]
 struct Length {
-    /// Whether somebody was in its way.
+    /// Whether a reader blocked the last attempt.
     is_busy: bool,
     /// Bytes in the log.
     logged: i64,
@@ -60,8 +59,8 @@ impl Log {
         }
     }
 
-    /// Whether it was begun anew since this was last asked, as far as its length tells: one that becomes longer than it was
-    /// at once does not show.
+    /// Whether the log was restarted since the last call. This is derived from its length, so a restarted log that
+    /// immediately grows beyond its old length is missed.
     pub(super) fn has_begun_anew(&mut self) -> bool {
         std::mem::take(&mut self.is_anew)
     }
@@ -71,29 +70,29 @@ impl Log {
         self.is_stuck
     }
 
-    /// Whether reads keep it from being begun anew, as its length told when something had just been written: then it grows with
-    /// everything that is written.
+    /// Whether reads prevent the log from being restarted, according to its length after the last write. If so, every
+    /// write makes it longer.
     pub(super) fn is_held_up(&self) -> bool {
         self.logged >= RESTART_BYTES
     }
 
-    /// Writes the log back as far as that holds nobody up. A failure costs nothing but space.
+    /// Writes the log back as far as possible without blocking anyone. A failure costs only space.
     pub(super) fn write_back(&mut self, connection: &Connection) {
         let written = write_back(connection);
         self.is_stuck = written.as_ref().is_err_and(is_full);
         if let Err(error) = written {
-            tracing::debug!(%error, "the log could not be written back");
+            tracing::debug!(%error, "cannot write the log back into the database file");
         }
     }
 
-    /// Called after each group, and told whether the log is so far ahead of the file that it must be written back
-    /// whatever its length; answers how many syncs of files that took. A failure costs nothing but
-    /// space: what is in the log is durable, and the next group tries again.
+    /// Called after each group. `is_ahead` means that the log is so far ahead of the file that it must be written back
+    /// at any length. Returns the number of file syncs. A failure costs only space: the log is durable, and the next
+    /// group tries again.
     pub(super) fn keep_short(&mut self, connection: &Connection, is_ahead: bool) -> u64 {
         let kept = self.try_keep_short(connection, is_ahead);
         kept.unwrap_or_else(|error| {
             self.is_stuck = is_full(&error);
-            tracing::warn!(%error, "the log could not be written back");
+            tracing::warn!(%error, "cannot write the log back into the database file");
             0
         })
     }
@@ -118,8 +117,8 @@ impl Log {
         Ok(if after.done > before.done { 2 } else { 0 })
     }
 
-    /// Waits until all of the log is written back and nobody reads from it, so that the next group begins it
-    /// anew. Readers that come meanwhile are no obstacle.
+    /// Waits until the whole log is written back and no reader uses it, so that the next group restarts it. Readers
+    /// that begin meanwhile read from the file and do not delay this.
     fn wait_for_readers(&mut self, connection: &Connection) -> rusqlite::Result<Length> {
         connection.busy_timeout(self.wait)?;
         let length = self.checkpoint(connection, "RESTART");
@@ -127,7 +126,11 @@ impl Log {
         let length = length?;
         if length.is_busy {
             let (bytes, waited) = (length.logged, self.wait);
-            tracing::warn!(bytes, ?waited, "a long read keeps the log from being begun anew");
+            tracing::warn!(
+                bytes,
+                ?waited,
+                "a long-running read prevents the log from being restarted"
+            );
             self.restart_bytes = 2 * length.logged.max(RESTART_BYTES);
             self.wait = RESTART_WAIT_MAX.min(2 * self.wait);
         }
@@ -152,18 +155,18 @@ pub(super) fn frames(connection: &Connection) -> rusqlite::Result<i64> {
     checkpoint(connection, "NOOP", |_, logged, _| logged)
 }
 
-/// Writes the log back as far as that holds nobody up.
+/// Writes the log back as far as possible without blocking anyone.
 pub(super) fn write_back(connection: &Connection) -> rusqlite::Result<()> {
     checkpoint(connection, "PASSIVE", |_, _, _| ())
 }
 
-/// Writes the log back and cuts it to nothing, if nobody reads from it for a moment.
+/// Writes the log back and truncates it to zero bytes, if no reader uses it for a moment.
 pub(super) fn truncate(connection: &Connection) -> rusqlite::Result<()> {
     checkpoint(connection, "TRUNCATE", |_, _, _| ())
 }
 
-/// Writes the log back and has it begin anew, as short as what is written next: it is never empty while the store is open,
-/// so that an empty one is known to have lost something.
+/// Writes the log back and restarts it with the next small write, so that it becomes short but never empty: an empty
+/// log of a store that was not closed always means a loss.
 pub(super) fn shorten(connection: &Connection, write: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
     let limit = |bytes: i64| connection.pragma_update_and_check(None, "journal_size_limit", bytes, |_| Ok(()));
     limit(0)?;
@@ -172,7 +175,8 @@ pub(super) fn shorten(connection: &Connection, write: impl FnOnce() -> rusqlite:
     written
 }
 
-/// Writes all of the log into the file, both synced, and has it begin anew; `false` if somebody reads from it for long.
+/// Writes the whole log into the file, syncs both, and makes the next write restart the log; returns `false` if a
+/// reader uses the log for too long.
 pub(super) fn write_back_all(connection: &Connection) -> rusqlite::Result<bool> {
     checkpoint(connection, "RESTART", |is_busy, logged, done| {
         !is_busy && logged == done

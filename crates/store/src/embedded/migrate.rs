@@ -1,10 +1,11 @@
-//! The door from an older format: a store of format `n` is written anew in format `n + 1`, beside the old one, and takes
-//! its place when it is whole and on disk.
+//! Migration from older formats: a store of format `n` is written as format `n + 1` beside the old one, and replaces it
+//! when it is complete and on disk.
 //!
-//! The old store is only read, so a crash at any moment leaves it as it was, and the next opener begins again. What is
-//! damaged in it stays damaged: a row whose checksum was wrong gets one that is wrong (A48).
+//! The old store is only read, so a crash at any moment leaves it unchanged, and the next opener starts over. Damage is
+//! preserved: a row with a wrong checksum gets a wrong checksum in the new store, because a correct one would pass
+//! damaged data off as good (A48).
 //!
-//! Format 1 had no checksum of instances, of counts and of keys of rows, none of pages, and held each input twice.
+//! Format 1 had no checksums of instances, counts, row keys and pages, and stored each input twice.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -30,7 +31,7 @@ use crate::sql::{
 };
 use crate::{Error, Extent};
 
-/// Progress is told after so many instances.
+/// Number of instances after which progress is logged.
 const TOLD_EVERY: u64 = 100_000;
 
 /// Length of the header of a file, and where it says how many bytes of each page are not SQLite's, which format it has,
@@ -40,8 +41,8 @@ const RESERVED_AT: usize = 20;
 const FORMAT_AT: usize = 60;
 const APPLICATION_AT: usize = 68;
 
-/// Whether there is a store of an older format, by what the first page says; refuses what is none, or a newer one. Removes
-/// what an earlier attempt has left.
+/// Whether the folder has a store of an older format, according to its first page; refuses other files and newer
+/// formats. Removes the files of an earlier attempt.
 pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
     anew::remove(folder)?;
     let place = folder.join(folder::FILE);
@@ -79,7 +80,7 @@ pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
     Ok(header.get(RESERVED_AT) == Some(&0))
 }
 
-/// Writes a store of format 1 anew. The caller holds the folder.
+/// Converts a store of format 1. The caller holds the lock on the folder.
 pub(super) fn migrate(path: &Path) -> Result<(), Error> {
     let during = |trouble: Trouble| trouble.during(During::Write, &folder::file(path));
     let migrated = write_anew(path).map_err(during);
@@ -89,7 +90,8 @@ pub(super) fn migrate(path: &Path) -> Result<(), Error> {
         tracing::error!(
             folder = %path.display(),
             needed,
-            "there is no room to write the store anew in format 2, which may take so many bytes beside it; it is as it was"
+            "not enough disk space to convert the store to format 2, which needs up to this many bytes beside it; the \
+            store is unchanged"
         );
     }
     migrated
@@ -106,7 +108,8 @@ fn write_anew(path: &Path) -> Result<(), Trouble> {
         Identity::Foreign => return Err(folder::foreign()),
         Identity::Ours(found) => return Err(other_format(path, found).into()),
     }
-    tracing::info!(folder = %path.display(), "the store has format 1 and is written anew in format 2; it is not used until that is done");
+    tracing::info!(folder = %path.display(), "converting the store from format 1 to format 2; it cannot be used until \
+        this is done");
     old.pragma_update(None, "cell_size_check", true)?;
     step()?;
     // All of it is in the file then, and the log goes away when it is closed.
@@ -127,7 +130,7 @@ fn write_anew(path: &Path) -> Result<(), Trouble> {
     anew::end(new)?;
     old.close().map_err(|(_, error)| error)?;
     anew::replace(path)?;
-    tracing::info!(folder = %path.display(), "the store is of format 2 now");
+    tracing::info!(folder = %path.display(), "the store now has format 2");
     Ok(())
 }
 
@@ -135,7 +138,7 @@ fn other_format(path: &Path, found: u32) -> Error {
     if found < folder::FORMAT {
         let (place, what) = (
             folder::file(path),
-            format!("it says that its format is {found}, which there never was"),
+            format!("its header names format {found}, which never existed"),
         );
         let extent = Extent::Pages;
         return Error::Corrupt { place, what, extent };
@@ -216,7 +219,7 @@ impl Copy<'_> {
             self.instance(row)?;
             copied += 1;
             if copied.is_multiple_of(TOLD_EVERY) {
-                tracing::info!(copied, "instances are written anew");
+                tracing::info!(copied, "converting instances");
             }
             Ok(())
         })
@@ -272,7 +275,7 @@ impl Copy<'_> {
             let place = Place::from_number(number);
             let Some(place) = place else {
                 return Err(Trouble::Contradiction(format!(
-                    "a payload is in place {number}, which there is not"
+                    "a payload has the unknown place number {number}"
                 )));
             };
             let ordinal = place.ordinal(ordinal);
@@ -395,7 +398,7 @@ fn as_before(body: &[u8], stored: i64, sum: i64) -> i64 {
 
 /// A chunk without the input that the instance holds, if it has that and it is long.
 fn without_input(body: &[u8], input: &Payload) -> Option<Bytes> {
-    // What cannot be read stays as it is.
+    // An unreadable chunk is copied unchanged.
     let mut events = taskhub_proto::decode_chunk(&Bytes::copy_from_slice(body)).ok()?;
     cut(&mut events, input).then(|| taskhub_proto::encode_chunk(&events))
 }

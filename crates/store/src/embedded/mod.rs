@@ -78,20 +78,20 @@ const SCANNERS: usize = 2;
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// What is waited for before a commit counts as durable.
+pub struct EmbeddedOptions {
+    /// What the store waits for before it acknowledges a commit.
     pub synchronous: Synchronous,
     /// Largest size of the file; what does not fit is refused as `Full`, but for purges, for which some is kept.
     pub bytes_max: Option<u64>,
-    /// Free bytes of the file above which it gives some back to the disk by itself, if they are more than a fifth of it as well;
-    /// 8 MiB unless something else is said. It does so between groups, after instances were removed.
+    /// The store returns free bytes to the disk when they exceed this number and a fifth of the file; 8 MiB by default.
+    /// It does so between groups, after instances were removed.
     pub free_bytes_max: Option<u64>,
 }
 
-/// What is waited for before a commit counts as durable.
+/// What the store waits for before it acknowledges a commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
-    /// A completed sync of the file: what is acknowledged survives a power cut (P1).
+    /// A completed sync of the file: acknowledged data survives a power failure (P1).
     #[default]
     Full,
     /// Nothing. For the simulator, whose crashes are its own, and for tests: a power cut may leave the
@@ -114,8 +114,8 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// A look at whether its files are still there, for as long as it is open. It is taken before each acknowledgement as
-    /// well; whoever has nothing to write hears of it here.
+    /// Checks whether the files of the open store still exist. The store also checks before each acknowledgement; this
+    /// method is for callers that have nothing to write.
     pub fn watch(&self) -> &Watch {
         &self.watch
     }
@@ -131,7 +131,7 @@ impl EmbeddedStore {
     ///
     /// `Locked` if the folder is in use, `Format` if a newer version wrote the file, `Corrupt` if it is
     /// damaged or not a store at all, `Unavailable` if the folder cannot be used.
-    pub fn open(folder: &Path, options: Options) -> Result<Self, Error> {
+    pub fn open(folder: &Path, options: EmbeddedOptions) -> Result<Self, Error> {
         let writer = SqliteWriter::open(folder, options)?;
         let open = |count| (0..count).map(|_| SqliteReader::open(folder)).collect::<Result<_, _>>();
         Ok(Self {

@@ -1,13 +1,13 @@
 //! Files and folders that are ours alone: others of the machine neither read them, nor put something in their way.
 //!
-//! A file is opened without following a link, and only if it is a regular file of whoever runs the process: what lies
-//! under a name in a folder that others can write to may be a link to anything of ours. What is open to others is closed.
+//! A file is opened without following links, and only if it is a regular file of the process's user: in a folder that
+//! others can write to, a name may be a link to any other file of this user. Permissions of other users are removed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// What may lie in a store's folder beside its own files.
+/// Names that may exist in a store's folder besides its own files.
 const HARMLESS: [&str; 2] = ["lost+found", ".gitignore"];
 
 /// What a mode gives to the group and to others.
@@ -48,7 +48,7 @@ fn close_folder(path: &Path, is_own: impl Fn(&str) -> bool) -> io::Result<()> {
         let others_write = mode & 0o002 != 0;
         return if others_write || metadata.uid() != 0 {
             Err(denied(
-                "it belongs to another user, and is open to others; name a folder of your own",
+                "the folder belongs to another user and is accessible to others; choose a folder of your own",
             ))
         } else {
             Ok(())
@@ -59,8 +59,8 @@ fn close_folder(path: &Path, is_own: impl Fn(&str) -> bool) -> io::Result<()> {
         let name = name.to_string_lossy();
         if !is_own(&name) && !HARMLESS.contains(&&*name) {
             let why = format!(
-                "it is open to others (mode {mode:04o}) and holds `{name}`, which is not of a store; name a folder for the \
-                 store alone, or close this one with `chmod 700`"
+                "the folder is accessible to others (mode {mode:04o}) and contains `{name}`, which does not belong to \
+                a store; choose a folder for the store alone, or restrict this one with `chmod 700`"
             );
             return Err(denied(why));
         }
@@ -68,7 +68,7 @@ fn close_folder(path: &Path, is_own: impl Fn(&str) -> bool) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
-/// Has the names in a folder be on disk.
+/// Syncs a folder, so that the names in it are on disk.
 ///
 /// # Errors
 ///
@@ -91,7 +91,7 @@ pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
-        // Not blocking: whoever opens a pipe would wait for its other end.
+        // Opened without blocking, because opening a pipe would wait for its other end.
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         options
             .mode(0o600)
@@ -120,8 +120,8 @@ pub(super) fn check_names(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Looks at a file that something else will open, such as SQLite, and closes it. Makes an empty one where there is none, if
-/// that is wanted.
+/// Checks a file that SQLite will open later, and closes it. Creates an empty file if it does not exist and `is_made`
+/// is set.
 pub(super) fn prepare(path: &Path, is_made: bool) -> io::Result<()> {
     match open(path, File::options().read(true).write(is_made).create(is_made)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_made => Ok(()),
@@ -133,7 +133,7 @@ pub(super) fn prepare(path: &Path, is_made: bool) -> io::Result<()> {
 /// The system says of a link no more than that there are too many.
 fn refused_link(path: &Path, error: io::Error) -> io::Error {
     if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
-        denied("it is a link, and might lead to a file of something else")
+        denied("it is a symbolic link, which could lead to a file outside the store")
     } else {
         error
     }
@@ -144,7 +144,7 @@ fn close(file: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(denied("it is no regular file"));
+        return Err(denied("it is not a regular file"));
     }
     let user = rustix::process::geteuid().as_raw();
     if metadata.uid() != user && user != 0 {
@@ -161,7 +161,7 @@ fn close(file: &File) -> io::Result<()> {
     if file.metadata()?.is_file() {
         Ok(())
     } else {
-        Err(denied("it is no regular file"))
+        Err(denied("it is not a regular file"))
     }
 }
 

@@ -39,7 +39,7 @@ impl SqliteReader {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if there is no file, `Corrupt` if it is damaged.
+    /// `Unavailable` if the file does not exist, `Corrupt` if it is damaged.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         Ok(Self {
             connection: folder::connect_reader(folder, Pages::Strict)?,
@@ -76,7 +76,7 @@ impl SqliteReader {
             Err(trouble) if trouble.is_of_pages() => {
                 let error = trouble.during(During::Read, &file()).to_string();
                 if error != self.told {
-                    tracing::error!(error, "the rows that can still be read are read one by one");
+                    tracing::error!(error, "reading the remaining rows one by one");
                     self.told = error;
                 }
             }
@@ -85,7 +85,7 @@ impl SqliteReader {
         let read = run(self.lenient()?, Pages::Lenient).map_err(|trouble| match trouble {
             // As with anything that is not found in a damaged file.
             Trouble::Told(Error::NoSuchHub { hub }) => Trouble::Contradiction(format!(
-                "{}; whether there is a hub `{hub}` cannot be told",
+                "{}; cannot determine whether hub `{hub}` exists",
                 damaged_page()
             )),
             trouble => trouble,
@@ -154,7 +154,7 @@ impl Reader for SqliteReader {
     }
 }
 
-/// Refuses a read on a damaged file of which a missing row would be taken for one that does not exist.
+/// Refuses a read from a damaged file if the caller would take an unreadable row for a missing one.
 fn none_missing(pages: Pages) -> Result<(), Trouble> {
     match pages {
         Pages::Strict => Ok(()),
@@ -173,13 +173,13 @@ fn load(connection: &Connection, part: &Part, id: &InstanceId, pages: Pages) -> 
     let named = |trouble| named(trouble, id, key);
     let row = info_row(row).map_err(named)?;
     if row.info.instance != *id || row.hub != part.hub || row.key.part() != part.row {
-        let what = format!("the index gives another instance (row {key}) than `{id}`, which was asked for");
+        let what = format!("the index led to another instance (row {key}) instead of `{id}`");
         return Err(Trouble::Contradiction(what));
     }
     state(connection, row).map(Some).map_err(named)
 }
 
-/// Says of which instance something cannot be read.
+/// Adds the instance to an error about an unreadable row.
 fn named(trouble: Trouble, id: &InstanceId, key: i64) -> Trouble {
     match trouble {
         Trouble::Contradiction(what) => Trouble::Contradiction(format!("instance `{id}` (row {key}): {what}")),
@@ -187,12 +187,12 @@ fn named(trouble: Trouble, id: &InstanceId, key: i64) -> Trouble {
     }
 }
 
-/// What is not found in a damaged file may be there.
+/// In a damaged file, a row that is not found may still exist.
 pub(super) fn absent(id: &InstanceId, pages: Pages) -> Result<(), Trouble> {
     match pages {
         Pages::Strict => Ok(()),
         Pages::Lenient => Err(Trouble::Contradiction(format!(
-            "{}; whether there is an instance `{id}` cannot be told",
+            "{}; cannot determine whether instance `{id}` exists",
             damaged_page()
         ))),
     }
@@ -228,7 +228,7 @@ pub(super) fn state(connection: &Connection, row: InfoRow) -> Result<InstanceSta
     let there = (inbox.len() + open.len(), keys.len());
     if there != (head.waits as usize, head.keys as usize) {
         return Err(Trouble::Contradiction(format!(
-            "rows of `{}` are missing: of {} in `pending` {} are there, of {} in `seen_key` {}",
+            "rows of `{}` are missing: expected {} in `pending`, found {}; expected {} in `seen_key`, found {}",
             info.instance, head.waits, there.0, head.keys, there.1
         )));
     }
@@ -255,7 +255,7 @@ pub(super) fn complete(connection: &Connection, row: InfoRow) -> Result<Instance
         let payload = found.filter(|payload| print(payload.bytes()) == expected);
         if payload.is_none() {
             return Err(Trouble::Contradiction(format!(
-                "a payload of instance number {} is missing, or is an old one",
+                "a payload of instance number {} is missing or out of date",
                 key.number()
             )));
         }
@@ -271,7 +271,7 @@ fn payload(connection: &Connection, key: Key, place: Place, ordinal: u32) -> Res
     let Some(row) = rows.next()? else { return Ok(None) };
     let (sum, body): (i64, _) = (row.get(0)?, row.get_ref(1)?.as_blob()?);
     if payload_sum(key, place, ordinal, print(body)) != sum {
-        return Err(Trouble::Contradiction("the checksum of a payload is wrong".to_owned()));
+        return Err(Trouble::Contradiction("wrong checksum in a payload".to_owned()));
     }
     Ok(Some(Payload::new(Bytes::copy_from_slice(body))))
 }
@@ -288,7 +288,7 @@ fn input(connection: &Connection, key: Key, ordinal: u32) -> Result<Payload, Tro
     found.ok_or_else(|| Trouble::Contradiction(format!("the input of execution {ordinal} is missing")))
 }
 
-/// Chunks from an event on, as far as is asked for. One that begins before it is cut, so that callers need not.
+/// Reads the chunks of a range. The first chunk is trimmed to begin exactly at the requested event.
 pub(super) fn history(
     connection: &Connection,
     key: Key,
@@ -333,7 +333,8 @@ pub(super) fn history(
     Ok(chunks)
 }
 
-/// Refuses a history whose last events are missing. That of an execution before the last is as long as it is.
+/// Refuses a history whose last events are missing. The length of an earlier execution's history is not stored, so that
+/// one cannot be checked.
 fn ends_well(connection: &Connection, key: Key, ordinal: u32, from: u32, end: Option<u32>) -> Result<(), Trouble> {
     let Some(Stored { head, .. }) = rows::stored(connection, key)? else {
         return Ok(());
@@ -343,7 +344,7 @@ fn ends_well(connection: &Connection, key: Key, ordinal: u32, from: u32, end: Op
         return Ok(());
     }
     Err(Trouble::Contradiction(format!(
-        "a history has a gap behind event {there}: there should be {expected} (I4)"
+        "a history has a gap after event {there}: expected {expected} events (I4)"
     )))
 }
 

@@ -1,5 +1,5 @@
-//! A damaged store is written anew with all of it that is whole: the instances, and the messages on their way. Its place is
-//! taken only when the new one has been checked, and the old file is kept.
+//! Writes a new store with all intact instances and outbox messages of a damaged one. The new store replaces the old
+//! one only after it was checked, and the old file is kept.
 
 use std::fs;
 use std::io;
@@ -22,10 +22,9 @@ use super::{anew, beside, log, own, watch};
 use crate::sql::{Hubs, Key, Place, chunk_words, count_sum, key_words, payload_sum, print};
 use crate::{Error, Extent, Verified};
 
-/// What became of a store that was written anew.
+/// The result of a rebuild.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// Instances in it.
     pub instances: u64,
     /// A line for each instance, stretch of rows or message that was left out.
     pub left_out: Vec<String>,
@@ -33,24 +32,25 @@ pub struct Rebuilt {
     pub kept: PathBuf,
 }
 
-/// Writes a store anew, beside itself, with everything that is whole, and puts it in the place of the old one. Needs as much
-/// room as the store has; a crash at any moment leaves either.
+/// Writes a new store with everything intact beside the old one, then replaces the old one. Needs as much disk space as
+/// the store has. A crash at any moment leaves either the old or the new store.
 ///
 /// # Errors
 ///
-/// `Locked` if somebody has the store; `Corrupt` if its log has lost something, which is to be accepted first, or if a hub, a
-/// partition or the row about the store itself is damaged; `Full`; else as [`verify`](super::repair::verify). The store is as it was.
+/// `Locked` if the store is in use; `Corrupt` if its log has lost data and the loss was not accepted first, or if the
+/// row of a hub, a partition or the store itself is damaged; `Full`; otherwise as [`verify`](super::repair::verify).
+/// After an error, the store is unchanged.
 pub fn rebuild(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Rebuilt, Error> {
     let (folder, log) = take(path)?;
     if let Some(what) = beside::loss(path, &log) {
         let place = path.join(folder::LOG).display().to_string();
-        let what = format!("{what}; accept that loss first, with `taskhub store repair --accept-loss`");
+        let what = format!("{what}; run `taskhub store repair --accept-loss` first to accept that loss");
         let extent = Extent::Pages;
         return Err(Error::Corrupt { place, what, extent });
     }
     let rebuilt = write_anew(path, &folder, &log, progress);
     if rebuilt.is_err() {
-        // Whoever opens the store would remove it too.
+        // The next opener of the store would remove it too.
         let _gone = fs::remove_file(path.join(anew::FILE));
     }
     rebuilt
@@ -162,7 +162,7 @@ const NUMBERED: [Numbered; 5] = [
         if sum.transpose()? == Some(row.get(3)?) {
             return Ok(());
         }
-        Err(Trouble::Contradiction("the checksum of a payload is wrong".to_owned()))
+        Err(Trouble::Contradiction("wrong checksum in a payload".to_owned()))
     }),
     ("history", "inst, ordinal, first, events, is_cut, sum, body", |row| {
         let words = chunk_words(Key(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
@@ -172,8 +172,8 @@ const NUMBERED: [Numbered; 5] = [
     ("outbox", OUTBOX, |row| outbox_item(row).map(drop)),
 ];
 
-/// Copies what can be read, and then leaves out what is not whole. Rows are read by their numbers and not through indexes, which
-/// may be damaged as well and are made anew.
+/// Copies all readable rows, then removes incomplete instances. Rows are read by row number instead of through indexes,
+/// because an index may be damaged too; the indexes are rebuilt.
 struct Copy<'c> {
     old: &'c Connection,
     new: &'c Connection,
@@ -185,7 +185,7 @@ impl Copy<'_> {
     fn all(mut self) -> Result<(u64, Vec<String>), Trouble> {
         let epoch_floor = About::read(self.old)?.epoch_floor;
         let is_open = false;
-        // No log goes with it, and one that is laid beside it is not its own.
+        // The new store has no log, and must not accept an existing one as its own.
         let log_salt = Some(
             self.new
                 .query_row("SELECT random() & 0xffffffff", [], |row| row.get(0))?,
@@ -205,8 +205,7 @@ impl Copy<'_> {
         hubs::copy(&self.hubs, self.new)?;
         let count = self.instances()?;
         if count == 0 && !self.left_out.is_empty() {
-            let what =
-                "no instance in it can be read by its row, so that nothing would be left; the store was left as it is";
+            let what = "no instance row can be read, so the new store would be empty; the store was left unchanged";
             return Err(Trouble::Contradiction(what.to_owned()));
         }
         self.unseen();
@@ -215,8 +214,8 @@ impl Copy<'_> {
         Ok((count, self.left_out))
     }
 
-    /// Copies the rows of a table that are what was written, as far as they can be reached. Whose those of an instance are that
-    /// are not copied is said when the instances are looked at.
+    /// Copies the reachable rows with a correct checksum. Missing rows are reported later, when each instance is
+    /// checked.
     fn rows(&mut self, &(name, columns, check): &Numbered) -> Result<(), Trouble> {
         let count = columns.split(", ").count();
         let values = vec!["?"; count].join(", ");
@@ -248,7 +247,7 @@ impl Copy<'_> {
         })
     }
 
-    /// The keys have no row numbers. Instances of which some are missing are not whole.
+    /// The table of keys has no row numbers. An instance with missing keys is incomplete.
     fn keys(&self) -> Result<(), Trouble> {
         let (connection, pages) = (self.old, Pages::Lenient);
         let mut insert = self
@@ -270,7 +269,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Leaves out the instances that are not whole; answers how many are.
+    /// Removes incomplete instances; returns the number of complete ones.
     fn instances(&mut self) -> Result<u64, Trouble> {
         let mut keys = self.new.prepare("SELECT inst FROM instance ORDER BY inst")?;
         let keys: Vec<i64> = keys.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
@@ -300,7 +299,9 @@ impl Copy<'_> {
         let info = info_row(row)?;
         saved(self.new, row)?;
         if self.hubs.hub_of_part(info.key.part()) != Some(info.hub) {
-            return Err(Trouble::Contradiction("it is in no partition of its hub".to_owned()));
+            return Err(Trouble::Contradiction(
+                "its partition number does not exist in its hub".to_owned(),
+            ));
         }
         verify::instance(self.new, info)
     }
@@ -316,7 +317,7 @@ impl Copy<'_> {
             Ok((hub, id))
         });
         if let Err(trouble) = scanned {
-            tracing::debug!(?trouble, "the ids of what is left out cannot all be told");
+            tracing::debug!(?trouble, "cannot read the ids of all instances that are left out");
         }
         for (id, key) in named {
             let sql = "SELECT 1 FROM instance WHERE inst = ?1";
@@ -325,7 +326,7 @@ impl Copy<'_> {
             if is_there.is_ok_and(|is_there| !is_there) && !self.left_out.iter().any(|line| line.contains(&mark)) {
                 let id = id.escape_debug();
                 self.left_out
-                    .push(format!("instance `{id}` {mark}: its row cannot be reached"));
+                    .push(format!("instance `{id}` {mark}: cannot reach its row"));
             }
         }
     }
@@ -340,7 +341,7 @@ impl Copy<'_> {
         let count = self.new.execute(sql, [])?;
         if count > 0 {
             self.left_out
-                .push(format!("{count} messages of partitions that are not there"));
+                .push(format!("{count} messages from partitions that do not exist"));
         }
         Ok(())
     }

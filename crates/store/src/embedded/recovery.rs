@@ -1,5 +1,5 @@
-//! What an owner needs before its first step, row by row: one that cannot be read is reported and left
-//! where it is, and those behind it are read on (R187).
+//! Reads the state that an owner needs before its first step, row by row. A damaged row is reported and left in place,
+//! and the rows after it are still read, so that damage stops only the instances concerned (R187).
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub(super) fn recover(connection: &Connection, lease: &Lease, pages: Pages) -> R
         sent = if is_own { rows } else { sent };
     }
     if sent != part.items {
-        let what = format!("of {} messages on their way {sent} are there", part.items);
+        let what = format!("expected {} messages in the outbox, found {sent}", part.items);
         let place = format!("`outbox` of partition {}", part.row);
         items.push(damaged(None, place, what));
     }
@@ -50,22 +50,24 @@ fn damaged(instance: Option<InstanceId>, place: String, what: String) -> Recover
     Recovered::Damaged { instance, place, what }
 }
 
-/// What is to be known of an instance that has something to do.
+/// The facts that an owner needs about an instance with open work.
 struct Owner {
     id: InstanceId,
     name: Name,
     bytes: u64,
 }
 
-/// Goes through rows of a partition.
+/// Scans the rows of a partition.
 pub(super) struct Scan<'c> {
     pub(super) connection: &'c Connection,
     pub(super) pages: Pages,
 }
 
 impl Scan<'_> {
-    /// Hands on each row, which answers its key. Where a page keeps it from going on it goes the other way as well, from the
-    /// end, and leaves out what is between; whether that was so is the answer.
+    /// Calls `read` for each row; `read` returns the key of the row. SQLite cannot step over a damaged page: a scan in
+    /// key order ends there. With lenient pages, a second scan therefore runs from the last key backwards until it
+    /// reaches the last key of the first scan or the damage, so that only rows on damaged pages between the two are
+    /// left out. Returns whether rows were left out.
     pub(super) fn rows<K: Ord>(
         &self,
         sql: &str,
@@ -101,8 +103,8 @@ impl Scan<'_> {
         }
     }
 
-    /// Id and name of an instance, and bytes of its payloads, by its key; absent if its row is missing, or is not what was
-    /// written.
+    /// Looks up the id and name of an instance and the size of its payloads by its key; `None` if the row is missing or
+    /// damaged.
     fn owner(&self, key: i64) -> Result<Option<Owner>, Trouble> {
         let find = || -> Result<Option<Owner>, Trouble> {
             let sql = format!("SELECT {INFO} FROM instance WHERE inst = ?1");
@@ -124,13 +126,14 @@ impl Scan<'_> {
         }
     }
 
-    /// Activities and timers. Children answer by themselves, so their rows are only read with their instance.
+    /// Reads open activities and timers. A child sends its result by itself, so rows of children are only read together
+    /// with their instance.
     fn open_work(&self, part: i64, items: &mut Vec<Recovered>) -> Result<(), Trouble> {
         let sql = format!(
             "SELECT {PENDING} FROM pending WHERE inst >= ?1 AND inst < ?2 AND lane <> {LANE_INBOX} \
              AND kind <> {KIND_CHILD}"
         );
-        // Rows of an instance come one after the other.
+        // The rows of one instance are adjacent, so its id is looked up once.
         let mut last: Option<(i64, Option<InstanceId>)> = None;
         let is_broken = self.rows(&sql, &["inst", "lane", "ev"], Key::range(part), |row| {
             let key = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
@@ -152,8 +155,9 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Instances with messages, which are read with their instance; here not even their pages are, since the length of a
-    /// body stands in front of it.
+    /// Finds instances with messages and the size of the messages. The messages themselves are loaded later with their
+    /// instance; here SQLite does not even read their overflow pages, because the length of a body is stored in front
+    /// of it.
     fn inboxes(&self, part: i64, items: &mut Vec<Recovered>) -> Result<(), Trouble> {
         let sql = format!(
             "SELECT inst, sum(length(body)), \
@@ -182,8 +186,9 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Messages from one partition to another; answers how many the sender has on their way to whomever. What of them cannot be
-    /// read is told only where the sender is the partition itself, since nobody knows whom it is for.
+    /// Reads the messages of one sender to this partition; returns how many messages the sender has in its outbox for
+    /// all receivers. A damaged message has no known receiver, so it is reported only when the sender is this partition
+    /// itself; otherwise each partition would report it.
     fn outbox(
         &self,
         sender: &Part,
@@ -200,7 +205,7 @@ impl Scan<'_> {
         let is_broken = self.rows(&sql, &["part", "seq", "ix"], range, |row| {
             let key = (row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
             count += 1;
-            // Most are for others: of theirs no more is read than that.
+            // Most messages are for other partitions, so only their target is decoded.
             if !is_own {
                 let body = row.get_ref(OUTBOX_BODY)?.as_blob()?;
                 if !taskhub_proto::decode_outbox_target(body).is_ok_and(|target| is_for_it(&target)) {
@@ -233,10 +238,12 @@ impl Scan<'_> {
         Ok(count)
     }
 
-    /// Instances of which rows were not found in a damaged file: none of them may be run by what is left.
+    /// Finds instances with missing rows in a damaged file. Such an instance must not run, because it would act on
+    /// incomplete state.
     fn missing(&self, part: i64, items: &mut Vec<Recovered>) -> Result<(), Trouble> {
         let mut seen: BTreeMap<i64, u32> = BTreeMap::new();
-        // The checksum is not in the index, which may have rows that the table has not.
+        // Selecting `sum`, which the index does not have, makes SQLite read the table: a damaged index may list rows
+        // that the table lacks.
         let sql = "SELECT inst, lane, ev, sum FROM pending WHERE inst >= ?1 AND inst < ?2";
         self.rows(sql, &["inst", "lane", "ev"], Key::range(part), |row| {
             let key = (row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
@@ -250,7 +257,7 @@ impl Scan<'_> {
             let there = seen.get(&key).copied().unwrap_or(0);
             if expected.ok() != Some(there) {
                 let place = format!("rows of {key} in `instance` and `pending`");
-                let what = "some cannot be read, or are missing".to_owned();
+                let what = "some rows are unreadable or missing".to_owned();
                 items.push(damaged(instance_id(row, 1).ok(), place, what));
             }
             Ok(key)
@@ -260,27 +267,29 @@ impl Scan<'_> {
     }
 }
 
-/// Says that rows between two keys could not be reached.
+/// Reports that some rows of a table could not be reached.
 fn tell_break(is_broken: bool, table: &str, items: &mut Vec<Recovered>) {
     if is_broken {
-        let what = "a damaged page keeps rows of it from being read".to_owned();
+        let what = "a damaged page makes some of its rows unreadable".to_owned();
         items.push(damaged(None, format!("table `{table}`"), what));
     }
 }
 
-const NO_INSTANCE: &str = "it belongs to no instance that can be read";
+const NO_INSTANCE: &str = "its instance is missing or unreadable";
 
-/// Reads a row of [`PENDING`] of this instance.
+/// Decodes a row of [`PENDING`] that belongs to this instance.
 fn open_item(row: &Row<'_>, instance: Option<InstanceId>) -> Result<Recovered, Trouble> {
     let number = Key(row.get(0)?).number();
     let open = match pending_row(row)?.decode()? {
         Pending::Open(open) => open,
-        Pending::Message(..) => return Err(Trouble::Contradiction("a message is no open work".to_owned())),
+        Pending::Message(..) => return Err(Trouble::Contradiction("a message has the key of open work".to_owned())),
     };
     let instance = instance.ok_or_else(|| Trouble::Contradiction(NO_INSTANCE.to_owned()))?;
     match open.kind {
         OpenKind::Task { .. } => Ok(Recovered::Task { instance, number, open }),
         OpenKind::Timer { .. } => Ok(Recovered::Timer { instance, number, open }),
-        OpenKind::Child { .. } => Err(Trouble::Contradiction("a child has another kind".to_owned())),
+        OpenKind::Child { .. } => Err(Trouble::Contradiction(
+            "a row has another kind than its key says".to_owned(),
+        )),
     }
 }

@@ -1,5 +1,5 @@
-//! What can be done with a store that is damaged, without opening it for work: looking at all of it, saving what is whole,
-//! going on with what is whole, and going on without what its log has lost. Only the last two, [`rebuild`] and
+//! Tools for a damaged store, which work without opening it for use: check everything, export intact instances, rebuild
+//! the store from intact data, and accept the loss of a damaged log. Only the last two, [`rebuild`] and
 //! [`accept_loss`], change the store.
 
 use std::fs::{self, File};
@@ -26,8 +26,8 @@ use crate::{Error, HistoryRange, Verified, decode_history};
 
 pub use super::rebuild::{Rebuilt, rebuild};
 
-/// Checks a store: the structure of the file, the checksums of pages and rows, indexes against tables, counts, the log. May
-/// be done beside the process that has the store.
+/// Checks a store: the structure of the file, the checksums of pages and rows, indexes against tables, counts, the log.
+/// Works while another process has the store open.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ pub use super::rebuild::{Rebuilt, rebuild};
 /// format, `Format` if it is of a newer one.
 pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Verified, Error> {
     let (folder, log) = match take(path) {
-        // Whoever has it has looked at its log.
+        // A process that has the store open has already checked its log.
         Err(Error::Locked { .. }) => return SqliteReader::open(path)?.verify_with(progress),
         taken => taken?,
     };
@@ -47,13 +47,13 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Verifie
     Ok(report)
 }
 
-/// What is wrong with the log, if something is.
+/// Describes the problem of the log; `None` if it is intact.
 fn of_log(path: &Path, log: &Log) -> Option<String> {
     let what = match (beside::loss(path, log), log) {
         (Some(loss), _) => loss,
         (None, Log::Torn { at }) => format!(
-            "from byte {at} on there is a group that is not whole: a crash leaves that, and so does a log that was cut short \
-             or damaged in its last group"
+            "the group at byte {at} is incomplete: either a crash interrupted it, or the log was cut short or damaged \
+            in its last group"
         ),
         (None, _) => return None,
     };
@@ -63,7 +63,6 @@ fn of_log(path: &Path, log: &Log) -> Option<String> {
 /// An instance that is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// Its hub.
     pub hub: HubName,
     /// All that is known of it but its history.
     pub state: InstanceState,
@@ -76,7 +75,7 @@ pub struct Saved {
 ///
 /// # Errors
 ///
-/// `Locked` if somebody has the store; the caller's own error; else as [`verify`].
+/// `Locked` if the store is in use; the error of the caller's function; otherwise as [`verify`].
 pub fn save(path: &Path, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Result<Vec<String>, Error> {
     let (folder, log) = take(path)?;
     let connection = connect(path, &log)?;
@@ -99,11 +98,10 @@ pub fn save(path: &Path, each: &mut dyn FnMut(Saved) -> io::Result<()>) -> Resul
 /// What was accepted as lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// What it is.
     pub what: String,
     /// Where the log is kept as it was, if there was one.
     pub kept: Option<PathBuf>,
-    /// What the store goes on with, as far as that can be read.
+    /// The data that the store continues with, as far as it is readable.
     pub left: Option<Left>,
 }
 
@@ -112,16 +110,17 @@ pub struct Accepted {
 pub struct Left {
     /// Instances, of all hubs.
     pub instances: u64,
-    /// When the last of them changed; absent if there is none.
+    /// When the last of the instances changed; absent if there are none.
     pub changed_at: Option<Timestamp>,
 }
 
-/// Has a store go on without what its log has lost, and says what that is; `None` if nothing is lost, and nothing is changed.
+/// Makes a store usable without the data that its log has lost, and describes the loss; `None` if nothing is lost and
+/// the store is unchanged.
 ///
 /// # Errors
 ///
-/// `Locked` if somebody has the store, `Corrupt` if it could not be opened without that either, `Unavailable` if it cannot be
-/// written. Then all is as it was.
+/// `Locked` if the store is in use, `Corrupt` if it cannot be opened without the lost data either, `Unavailable` if it
+/// cannot be written. After an error, the store is unchanged.
 pub fn accept_loss(path: &Path) -> Result<Option<Accepted>, Error> {
     let (folder, log) = take(path)?;
     let Some(what) = beside::loss(path, &log) else {
@@ -150,7 +149,7 @@ pub fn accept_loss(path: &Path) -> Result<Option<Accepted>, Error> {
 
 /// Whether there is a row about the store in what would be left; refuses a store that could not be opened then.
 fn check_rest(path: &Path, cut: Option<u64>) -> Result<bool, Trouble> {
-    // SQLite reads a log up to what is damaged.
+    // SQLite reads a log up to the first damaged frame.
     let connect = |layer| match cut {
         None => beside::connect_alone(path, layer),
         Some(_) => beside::connect_through(path, layer),
@@ -167,7 +166,7 @@ fn check_rest(path: &Path, cut: Option<u64>) -> Result<bool, Trouble> {
     }
 }
 
-/// Has the file not say any more that it is open: it has no log.
+/// Marks the file as closed, because it has no log.
 fn close(path: &Path) -> Result<(), Trouble> {
     let connection = folder::connect_writer(&path.join(folder::FILE))?;
     let about = About::read(&connection)?;
@@ -213,7 +212,7 @@ fn keep(path: &Path, place: &Path, cut: Option<u64>) -> io::Result<Option<PathBu
         log.sync_all()
     };
     if let Err(error) = copy() {
-        // A part of a copy is none, and what it was made for has not come about.
+        // An incomplete copy is useless, and the operation that needed it has failed.
         let _gone = fs::remove_file(&kept);
         return Err(error);
     }
@@ -248,8 +247,8 @@ pub(super) fn take(path: &Path) -> Result<(Folder, Log), Error> {
     Ok((folder, log))
 }
 
-/// A connection that reads what there is, whatever its pages are like. It may write the index of the log, so it is no
-/// reader to SQLite; it writes nothing else, and leaves the log as it is.
+/// Opens a connection that also reads pages with wrong checksums. SQLite must open it for writing, because it may write
+/// the log's index; it writes nothing else and keeps the log.
 pub(super) fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
     let connect = || -> Result<Connection, Trouble> {
         let connection = match log {
@@ -265,8 +264,8 @@ pub(super) fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
             Identity::Ours(found) if found > FORMAT => Err(folder::newer(path, found).into()),
             Identity::Ours(found) => {
                 let what = format!(
-                    "it has format {found}, whose rows have no checksums; any command that opens it brings it to format \
-                     {FORMAT}"
+                    "the store has format {found}, whose rows have no checksums; any command that opens the store \
+                    converts it to format {FORMAT}"
                 );
                 Err(Error::Unavailable { source: what.into() }.into())
             }
@@ -276,7 +275,7 @@ pub(super) fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
     connect().map_err(|trouble| trouble.during(During::Read, &folder::file(path)))
 }
 
-/// What is met on the way through a table.
+/// An item found while scanning a table.
 pub(super) enum Found<'r> {
     /// A row, and its number.
     Row(i64, &'r rusqlite::Row<'r>),
@@ -317,7 +316,7 @@ pub(super) fn each_row(
         let next = next_readable(connection, table, reached)?.filter(|next| *next > reached);
         let until = next.map(|next| format!(" and before {next}")).unwrap_or_default();
         each(Found::Gap(format!(
-            "rows of `{table}` behind {reached}{until}: {trouble}"
+            "rows of `{table}` after {reached}{until}: {trouble}"
         )))?;
         let Some(next) = next else { return Ok(()) };
         behind = next - 1;

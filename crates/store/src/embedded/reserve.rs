@@ -1,4 +1,6 @@
-//! Room that is kept for what makes room (A43): a file beside the store that says nothing and only takes up space.
+//! Reserved disk space for operations that free space (A43): a file in the store's folder whose only purpose is to
+//! occupy space. On a full disk, deleting rows needs space too, at least for the log; without a reserve a full store
+//! could never be purged.
 //!
 //! On a full disk it is removed for a purge, or for the claim that goes before it, and filled again from what that
 //! freed. What ends or suspends instances may use a share of it, so that the rest is there for purges. Until it is whole nothing else is written: else that would use up the room, and the next purge would find
@@ -21,7 +23,7 @@ thread_local! {
     static REFUSES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Has the disk be full for all reserves that this thread fills, or have room again; for tests.
+/// For tests: makes the disk seem full, or not, to all reserves that this thread fills.
 #[cfg(feature = "testing")]
 pub fn refuse_reserves(refuses: bool) {
     REFUSES.set(refuses);
@@ -62,12 +64,13 @@ impl Reserve {
         self.wanted
     }
 
-    /// Bytes of these that are not for purges alone: half of the least, and what is above that.
+    /// The share of the bytes that is not only for purges: half of the minimum reserve, and everything above the
+    /// minimum.
     pub(super) fn share(&self) -> u64 {
         self.wanted - BYTES_MIN / 2
     }
 
-    /// Has it keep pace with the store's file.
+    /// Adapts the wanted size of the reserve to the size of the store's file.
     pub(super) fn fit(&mut self, file_bytes: u64) {
         self.wanted = (file_bytes / 2).clamp(BYTES_MIN, BYTES_MAX);
     }
@@ -91,7 +94,7 @@ impl Reserve {
             Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Err(Error::Full),
             Err(error) => {
                 let place = self.path.display();
-                tracing::info!(%place, %error, "no room can be kept; a purge will need some if the disk is full");
+                tracing::info!(%place, %error, "cannot reserve disk space; purging may fail when the disk is full");
                 self.is_impossible = true;
                 Ok(())
             }
@@ -115,7 +118,7 @@ impl Reserve {
         Ok(())
     }
 
-    /// Gives up what is not kept for purges alone, and says how many bytes it was.
+    /// Releases the share that is not only for purges, and returns its size in bytes.
     pub(super) fn give_up_share(&mut self) -> u64 {
         let left = self.wanted - self.share();
         let given = self.bytes.saturating_sub(left);
@@ -124,7 +127,7 @@ impl Reserve {
         }
         let cut = own::open(&self.path, File::options().write(true)).and_then(|file| file.set_len(left));
         if let Err(error) = cut {
-            tracing::warn!(place = %self.path.display(), %error, "a share of the room that is kept cannot be given up");
+            tracing::warn!(place = %self.path.display(), %error, "cannot release a part of the reserved disk space");
             return 0;
         }
         self.bytes = left;
@@ -135,7 +138,7 @@ impl Reserve {
     pub(super) fn give_up(&mut self) -> u64 {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                tracing::warn!(place = %self.path.display(), %error, "the room that is kept cannot be given up");
+                tracing::warn!(place = %self.path.display(), %error, "cannot release the reserved disk space");
                 0
             }
             _ => std::mem::take(&mut self.bytes),

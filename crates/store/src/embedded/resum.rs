@@ -1,5 +1,4 @@
-//! For tests that change rows behind the store's back and mean what is in them, not that they are damaged: puts right
-//! checksums on all rows, whatever they say.
+//! For tests that change rows directly and do not mean them to be damaged: writes correct checksums into all rows.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, ToSql, params_from_iter};
@@ -20,7 +19,7 @@ pub fn resum(file: &Connection) {
     }
 }
 
-/// Table, columns of its key, columns that are read, and the checksum of what is read.
+/// Table, key columns, columns to read, and the checksum of these columns.
 type Table = (
     &'static str,
     &'static [&'static str],

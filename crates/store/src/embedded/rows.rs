@@ -1,4 +1,4 @@
-//! Writes what a group comes to, table by table and in the order of their keys.
+//! Writes the net effect of a group, table by table and in the order of the keys.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ const DEPENDENT: [&str; 4] = [
     "DELETE FROM seen_key WHERE inst = ?1",
 ];
 
-/// What is stored of an instance, for folding.
+/// Looks up the stored head of an instance, for folding.
 pub(super) fn stored(connection: &Connection, key: Key) -> Result<Option<Stored>, Trouble> {
     let mut statement = connection.prepare_cached(&format!("SELECT {INFO} FROM instance WHERE inst = ?1"))?;
     let mut rows = statement.query([key.0])?;
@@ -35,8 +35,8 @@ pub(super) fn stored(connection: &Connection, key: Key) -> Result<Option<Stored>
     Ok(stored.map(|(_, stored)| stored))
 }
 
-/// Writes a folded group in the open transaction; answers how many rows it wrote or deleted, and what the instances are
-/// then.
+/// Writes a folded group in the open transaction; returns the number of rows written or deleted, and the new heads of
+/// the instances.
 pub(super) fn write(connection: &Connection, folded: &Folded<'_>) -> Result<(u64, Vec<Change>), Trouble> {
     let mut tables = Tables { connection, rows: 0 };
     tables.remove(folded)?;
@@ -124,7 +124,7 @@ impl Tables<'_> {
                 for (lane, ev) in instance.done_with() {
                     if delete.execute([key.0, lane, ev])? != 1 {
                         let number = key.number();
-                        let what = format!("instance number {number} is done with {lane}/{ev}, which is not there");
+                        let what = format!("instance number {number} finishes {lane}/{ev}, which does not exist");
                         return Err(Trouble::Contradiction(what));
                     }
                     changed += 1;
@@ -254,7 +254,7 @@ impl Tables<'_> {
             None => Ok(0),
             Some((n, sum)) if count_sum(part, status, n) == sum => Ok(n),
             Some(_) => {
-                let what = format!("the checksum of the count of instances in status {status} is wrong");
+                let what = format!("wrong checksum in the count of instances in status {status}");
                 Err(Trouble::Contradiction(what))
             }
         }

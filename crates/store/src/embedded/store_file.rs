@@ -1,5 +1,5 @@
-//! The file of a store while its one writer has it open, with its log: what must be so before anything is written, small
-//! changes, and what is done when one fails. How much room there is, is the matter of `disk_space`.
+//! The database file and its log while the only writer has them open: preconditions of a write, small changes, and
+//! recovery after a failed write. `disk_space` manages the free space.
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -10,52 +10,52 @@ use super::hubs::{self, About};
 use super::log::{self, Log};
 use super::trouble::{During, Trouble};
 use super::watch::Watch;
-use super::{Options, Synchronous};
+use super::{EmbeddedOptions, Synchronous};
 use crate::sql::{Change, Hubs, Part, Recent};
 use crate::{Error, Work};
 
-/// What must be done before anything is written.
+/// What must happen before the next write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// Nothing.
     Marked,
-    /// The log must say which file it belongs to.
+    /// The log must record which file it belongs to.
     Unmarked,
-    /// A write or a sync has failed, so that nobody knows what of the log is on disk.
+    /// A write or a sync has failed, so it is unknown which part of the log is on disk.
     Doubtful,
 }
 
-/// A group that is written and not committed yet: what becomes true with the commit.
+/// A group that is written but not committed yet, with the changes to memory that the commit makes valid.
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) parts: std::collections::BTreeMap<i64, Part>,
     pub(super) changes: Vec<Change>,
     pub(super) commits: u64,
     pub(super) rows: u64,
-    /// Instances are removed, which leaves free pages.
+    /// The group removes instances, which leaves free pages.
     pub(super) has_removed: bool,
 }
 
 /// The file and its log.
 #[derive(Debug)]
 pub(super) struct StoreFile {
-    // Before the folder, which is let go last.
+    // Dropped before the folder, whose lock must be released last.
     pub(super) connection: Connection,
     pub(super) hubs: Hubs,
     pub(super) recent: Recent,
     pub(super) staged: Option<Staged>,
     pub(super) work: Work,
     pub(super) log: Log,
-    /// Ours are of one size, but it is no part of the format.
+    /// Page size in bytes. This version writes only one size, but the format does not fix it.
     pub(super) page_bytes: i64,
     standing: Standing,
-    options: Options,
+    options: EmbeddedOptions,
     pub(super) folder: Folder,
 }
 
 impl StoreFile {
     /// Over a connection that was just opened in the folder.
-    pub(super) fn new(folder: Folder, connection: Connection, options: Options) -> Result<Self, Error> {
+    pub(super) fn new(folder: Folder, connection: Connection, options: EmbeddedOptions) -> Result<Self, Error> {
         let read = || -> Result<(Hubs, i64), Trouble> {
             let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
             Ok((hubs::load(&connection)?, page_bytes))
@@ -75,8 +75,8 @@ impl StoreFile {
         })
     }
 
-    /// Has the log say which file it belongs to before anything else is in it, and the file say that it is open, and what its
-    /// log is known by.
+    /// Marks the log as the first write into it, so that it records which file it belongs to; marks the file as open
+    /// and records the salt of its log.
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let about = self.about()?;
         // Another connection, which did not begin it, has SQLite draw any salts for a log that has nothing in it.
@@ -98,7 +98,7 @@ impl StoreFile {
         Ok(())
     }
 
-    /// Has the row about the store say how far its log has come, if it has come far; whether it has.
+    /// Records in the row about the store how far its log has advanced, if it has advanced far; returns whether it has.
     fn follow_log(&mut self) -> Result<bool, Error> {
         let (about, found) = (self.about()?, self.log_salt()?);
         let Some(found) = found.filter(|found| !about.is_near(*found)) else {
@@ -117,13 +117,13 @@ impl StoreFile {
         About::read(&self.connection).map_err(|trouble| self.error(trouble, During::Read))
     }
 
-    /// Has the file say that nobody has it open, and no log goes with it.
+    /// Marks the file as closed and without a log.
     pub(super) fn mark_closed(&mut self) -> Result<(), Error> {
         let about = self.about()?;
         if !about.is_open {
             return Ok(());
         }
-        // A part of this log, or an earlier one, is none to go on with.
+        // Neither a part of this log nor an earlier log may be used from here on.
         let about = self.log_salt()?.map_or(about, |found| about.follow_log(found));
         let is_open = false;
         self.change(|connection, _| Ok(About { is_open, ..about }.write(connection)?))?;
@@ -159,7 +159,7 @@ impl StoreFile {
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
-            tracing::warn!(%error, "a transaction could not be taken back");
+            tracing::warn!(%error, "cannot roll back a transaction");
         }
     }
 
@@ -177,21 +177,24 @@ impl StoreFile {
         u64::try_from(bytes).unwrap_or(0)
     }
 
-    /// Opens the file anew after a failure, and has all of the log be in it, before anything is acknowledged again. The
-    /// system may have dropped what it could not write and take it for written: a sync of the same log would go well, and
-    /// what comes behind the gap would be lost with the next power cut.
+    /// Reopens the file after a failed write or sync, and writes the whole log into it before anything else is
+    /// acknowledged. This is necessary because the system may have dropped pages that it could not write and marked
+    /// them as clean: a second sync of the log would then succeed although the log has a gap, and everything after the
+    /// gap would be lost at the next power failure.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         if self.standing != Standing::Doubtful {
             return Ok(());
         }
         tracing::warn!(
             place = self.folder.file(),
-            "a write failed; the file is opened anew, and all of the log written into it"
+            "a write failed; reopening the database file and writing the whole log back into it"
         );
         self.connection = self.folder.open(&self.options)?;
         let is_settled = log::write_back_all(&self.connection).map_err(|error| self.error(error, During::Read))?;
         if !is_settled {
-            let source = "somebody reads from the log, which must be written into the file after a failure".into();
+            let source = "a read is in progress, so the log cannot be written back into the file, which is required \
+                after a failed write"
+                .into();
             return Err(Error::Unavailable { source });
         }
         self.hubs = hubs::load(&self.connection).map_err(|trouble| self.error(trouble, During::Read))?;
@@ -199,7 +202,7 @@ impl StoreFile {
         Ok(())
     }
 
-    /// What must be so before anything is written.
+    /// Establishes the preconditions of a write.
     pub(super) fn be_ready(&mut self) -> Result<(), Error> {
         self.settle()?;
         match self.standing {
@@ -208,7 +211,7 @@ impl StoreFile {
         }
     }
 
-    /// Runs a small change as a transaction of its own, and then remembers what became of the hubs.
+    /// Runs a small change in its own transaction, and then updates the hubs in memory.
     pub(super) fn change<T>(&mut self, run: impl Fn(&Connection, &Hubs) -> Result<T, Trouble>) -> Result<T, Error> {
         self.abandon();
         self.be_ready()?;
@@ -256,15 +259,17 @@ impl StoreFile {
         }
     }
 
-    /// Notes how far its log has come, after that was begun anew; the next time does as well.
+    /// Records how far the log has advanced, after it was restarted. A failure is harmless, because the next call
+    /// records it too.
     pub(super) fn keep_up(&mut self) {
         if let Err(error) = self.follow_log() {
-            tracing::warn!(%error, "the store could not note how far its log has come");
+            tracing::warn!(%error, "cannot record the current position of the log");
         }
     }
 
-    /// Gives free pages of the file back, which become fewer bytes when the log is written back; answers how many. SQLite moves
-    /// a page from the end for each that is free, so the work is as much as what is given back.
+    /// Returns free pages of the file; the file becomes shorter when the log is written back. Returns the number of
+    /// pages. SQLite moves one page from the end of the file for each free page, so the work is proportional to the
+    /// pages returned.
     pub(super) fn vacuum(&mut self, pages_max: u32) -> Result<u64, Error> {
         self.be_ready()?;
         match vacuum(&self.connection, Some(pages_max)) {
@@ -278,7 +283,7 @@ impl StoreFile {
     }
 }
 
-/// Gives free pages of a file back, so many or all; answers how many.
+/// Gives up to `pages_max` free pages of a file, or all, back to the disk; returns their number.
 pub(super) fn vacuum(connection: &Connection, pages_max: Option<u32>) -> rusqlite::Result<u64> {
     let bound = pages_max.map(|pages| format!("({pages})")).unwrap_or_default();
     let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum{bound}"))?;

@@ -18,7 +18,7 @@ type Call<T> = Box<dyn FnOnce(&mut T) + Send>;
 #[derive(Debug)]
 struct Shared {
     writer: Mutex<SqliteWriter>,
-    /// What it did when it was last let go: to be looked at without waiting for it.
+    /// The writer's counters as of the end of its last call, so that they can be read without waiting for the writer.
     work: Mutex<Work>,
     /// Threads that are about to take it. A lock is not fair: without this the own thread would take it again and again while
     /// it shrinks the file.
@@ -83,7 +83,7 @@ impl Threads {
         Ok(())
     }
 
-    /// Has the writer run a call.
+    /// Runs a call on the writer's thread.
     pub(super) fn write<'a, T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut SqliteWriter) -> Result<T, Error> + Send + 'static,
@@ -107,21 +107,21 @@ impl Threads {
             }));
             let answer = answer.map(|(answer, is_to_shrink)| {
                 if let (true, Some(own)) = (is_to_shrink, &self.writer) {
-                    // Wakes its thread, which shrinks the file whenever nobody calls.
+                    // Wakes the writer's thread, which shrinks the file while it has no calls.
                     let _ = own.send(Box::new(|_| ()));
                 }
                 answer
             });
             answer.unwrap_or_else(|_| {
-                tracing::error!("a call to the store panicked");
+                tracing::error!("a store call panicked");
                 Err(Error::Unknown {
-                    source: "a call to the store panicked".into(),
+                    source: "a store call panicked".into(),
                 })
             })
         })
     }
 
-    /// Has a reader run a call that looks at few rows, or at those of one partition before it is served.
+    /// Runs a short call on a reading thread: one that reads few rows, or the recovery of one partition.
     pub(super) fn read<'a, T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut SqliteReader) -> Result<T, Error> + Send + 'static,
@@ -129,7 +129,7 @@ impl Threads {
         ask(self.readers.as_ref(), call)
     }
 
-    /// Has a reader run a call that may look at everything.
+    /// Runs a call that may scan the whole store on the scanning thread.
     pub(super) fn scan<'a, T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut SqliteReader) -> Result<T, Error> + Send + 'static,
@@ -170,9 +170,9 @@ impl Shared {
         answer
     }
 
-    /// Makes the file smaller by a step, if that is to be done and nobody is in line; whether there is more to do.
+    /// Shrinks the file by one step if needed and if no call waits; returns whether there is more to do.
     fn shrink_some(&self) -> bool {
-        // Waits for whoever has it, and then lets those go first that wait for it too.
+        // Waits for the writer, then lets all other waiting calls go first.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.waiting.load(Ordering::Relaxed) > 0 {
             drop(writer);
@@ -188,18 +188,18 @@ impl Shared {
 
 fn join(thread: JoinHandle<()>) {
     if thread.join().is_err() {
-        tracing::error!("a thread of the store panicked");
+        tracing::error!("a store thread panicked");
     }
 }
 
-/// Sends a call off at once; the future only waits for its answer.
+/// Sends the call immediately; the future only waits for its result.
 fn ask<'a, C: 'static, T: Send + 'static>(
     to: Option<&Sender<Call<C>>>,
     call: impl FnOnce(&mut C) -> Result<T, Error> + Send + 'static,
 ) -> Fut<'a, T> {
     let (answer, answered) = oneshot::channel();
     let call: Call<C> = Box::new(move |half| {
-        // Nobody may be waiting any more.
+        // The receiver may have been dropped.
         let _ = answer.send(call(half));
     });
     // If the thread is gone, so is the sender of the answer.
@@ -211,8 +211,8 @@ fn ask<'a, C: 'static, T: Send + 'static>(
     })
 }
 
-/// Runs calls until nobody can make one any more, and `spare` whenever there is none, for as long as it answers that it has
-/// more to do; after a call it is asked again.
+/// Runs calls until all senders are dropped. While no call waits, it runs `spare` as long as that returns true; after
+/// each call, it tries `spare` again.
 fn serve<T>(mut half: T, calls: &Mutex<Receiver<Call<T>>>, mut spare: impl FnMut(&mut T) -> bool) {
     let mut has_more = false;
     loop {
@@ -234,7 +234,7 @@ fn serve<T>(mut half: T, calls: &Mutex<Receiver<Call<T>>>, mut spare: impl FnMut
         let more = catch_unwind(AssertUnwindSafe(|| spare(&mut half)));
         has_more = *more.as_ref().unwrap_or(&false);
         if done.is_err() || more.is_err() {
-            tracing::error!("a call to the store panicked");
+            tracing::error!("a store call panicked");
         }
     }
 }
@@ -245,12 +245,12 @@ mod tests {
 
     use super::*;
     use crate::conformance::block_on;
-    use crate::embedded::{EmbeddedStore, Options, SCANNERS};
+    use crate::embedded::{EmbeddedOptions, EmbeddedStore, SCANNERS};
 
     #[test]
     fn a_load_does_not_wait_for_listings() {
         let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(folder.path(), Options::default()).unwrap();
+        let store = EmbeddedStore::open(folder.path(), EmbeddedOptions::default()).unwrap();
         let (release, released) = mpsc::channel::<()>();
         let released = Arc::new(Mutex::new(released));
         let ended = Arc::new(AtomicUsize::new(0));

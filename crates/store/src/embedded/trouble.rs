@@ -56,8 +56,8 @@ pub(super) enum During {
 }
 
 impl Trouble {
-    /// What is wrong with the row that was being read, if the rows behind it can still be read. What SQLite
-    /// itself refuses concerns the file.
+    /// Describes the damage of the row that was being read, if the following rows can still be read. An error of SQLite
+    /// itself concerns the whole file.
     pub(super) fn of_row(self) -> Result<String, Self> {
         match self {
             Self::Contradiction(what) | Self::Told(Error::Corrupt { what, .. }) => Ok(what),
@@ -74,7 +74,7 @@ impl Trouble {
         })
     }
 
-    /// Whether the system refused a write, for which SQLite gives no reason but where there is no space.
+    /// Whether the system refused a write. SQLite reports no reason except a full disk.
     pub(super) fn is_refused_write(&self) -> bool {
         const WRITES: [i32; 2] = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE];
         let Self::Sqlite(error) = self else { return false };
@@ -100,8 +100,8 @@ impl Trouble {
 /// Names the page that this thread has just found damaged.
 pub(super) fn damaged_page() -> String {
     match taskhub_pages::damaged() {
-        Some(page) => format!("the checksum of page {page} is wrong"),
-        None => "the checksum of a page is wrong".to_owned(),
+        Some(page) => format!("wrong checksum in page {page}"),
+        None => "wrong checksum in a page".to_owned(),
     }
 }
 
@@ -118,7 +118,7 @@ fn from_sqlite(error: rusqlite::Error, during: During, file: &str) -> Error {
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             ErrorCode::DiskFull => Error::Full,
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => corrupt(error.to_string(), Extent::Pages),
-            // A row is there already, so the commit was not made from what is stored.
+            // A row exists already, so the commit was not made from the stored state.
             ErrorCode::ConstraintViolation => corrupt(error.to_string(), Extent::Rows),
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted => {
                 Error::Unavailable { source: error.into() }
@@ -126,7 +126,7 @@ fn from_sqlite(error: rusqlite::Error, during: During, file: &str) -> Error {
             _ if during == During::Read => Error::Unavailable { source: error.into() },
             _ => Error::Unknown { source: error.into() },
         },
-        // A column holds another type, or a text that is none: no statement of ours writes that.
+        // A column has an unexpected type or invalid UTF-8, which this program never writes.
         _ => corrupt(error.to_string(), Extent::Rows),
     }
 }

@@ -1,5 +1,5 @@
-//! Upkeep that looks at everything: whether what is stored twice agrees, and whether every instance can
-//! be loaded (I3, I4, I8, I12).
+//! The check of the whole store: whether redundant data agrees, and whether every instance can be loaded (I3, I4, I8,
+//! I12).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -23,7 +23,7 @@ const PROBLEMS_MAX: usize = 100;
 /// How far a check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// What is looked at, for people.
+    /// The step of the check, for progress messages.
     pub what: &'static str,
     /// How many of it are done.
     pub done: u64,
@@ -31,7 +31,7 @@ pub struct Progress {
     pub of: u64,
 }
 
-/// Progress is told after so many of a kind.
+/// Number of items after which progress is reported.
 const TOLD_EVERY: u64 = 1_000;
 
 /// Checks the store that one snapshot shows, and the pages of the file, which may be ahead of it. A log that is not the
@@ -79,8 +79,8 @@ pub(super) fn rows(
     check(&mut |report| orphans(snapshot, report))
 }
 
-/// Every page of the file has the checksum that is right for it. What is in the log has SQLite's own; a version in the file
-/// may then be an old one, or none: a checkpoint that a crash has cut short leaves such.
+/// Checks the checksum of every page of the file. For a page that is also in the log, SQLite checks the log's version;
+/// the version in the file is skipped, because a checkpoint interrupted by a crash can leave it old or torn.
 fn pages(
     connection: &Connection,
     (folder, has_log): (&Path, bool),
@@ -131,7 +131,7 @@ fn pages(
     };
     let wrong = read().map_err(|error| folder::unavailable(&place, &error))?;
     for page in wrong {
-        report.problem(format!("the checksum of page {page} is wrong"));
+        report.problem(format!("wrong checksum in page {page}"));
     }
     Ok(())
 }
@@ -195,7 +195,9 @@ fn counts(connection: &Connection, report: &mut Verified) -> Result<(), Trouble>
     while let Some(row) = rows.next()? {
         let (part, status, n) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if count_sum(part, status, n) != row.get::<_, i64>(3)? {
-            report.problem(format!("the checksum of the count {part}/{status} is wrong"));
+            report.problem(format!(
+                "wrong checksum in the count of partition {part}, status {status}"
+            ));
         }
         if n != 0 {
             kept.insert((part, status), n);
@@ -206,7 +208,7 @@ fn counts(connection: &Connection, report: &mut Verified) -> Result<(), Trouble>
     let counted = counted.collect::<rusqlite::Result<Counts>>()?;
     if kept != counted {
         report.problem(format!(
-            "status counts are {kept:?}, and a full count gives {counted:?} (I8)"
+            "the stored status counts are {kept:?}, but counting gives {counted:?} (I8)"
         ));
     }
     Ok(())
@@ -224,7 +226,7 @@ fn counters(connection: &Connection, report: &mut Verified) -> Result<(), Troubl
         let (items, there): (i64, i64) = (row.get(5)?, row.get(6)?);
         if items != there {
             report.problem(format!(
-                "part {part} has {items} messages on their way, and {there} are there"
+                "partition {part} should have {items} messages in its outbox, found {there}"
             ));
         }
         for (what, next, used) in [
@@ -234,7 +236,7 @@ fn counters(connection: &Connection, report: &mut Verified) -> Result<(), Troubl
             let (next, used): (i64, Option<i64>) = (next, used);
             if next < 1 || used.is_some_and(|used| used >= next) {
                 report.problem(format!(
-                    "part {part} would give {what} number {next} next, and {used:?} is in use"
+                    "partition {part} would assign {what} number {next} next, but {used:?} is already in use"
                 ));
             }
         }
@@ -254,14 +256,14 @@ fn chunks(connection: &Connection, report: &mut Verified) -> Result<(), Trouble>
         let (first, end, events): (u32, u32, u32) = (row.get(3)?, row.get(4)?, row.get(5)?);
         if first != 0 || end != events {
             report.problem(format!(
-                "the history of {key}, execution {ordinal}, has gaps: {events} events, up to {end} (I4)"
+                "the history of {key}, execution {ordinal}, has gaps: {events} events, the last one at {end} (I4)"
             ));
         }
         let is_current: Option<bool> = row.get(6)?;
         let expected: Option<u32> = row.get(7)?;
         if is_current == Some(true) && expected != Some(events) {
             report.problem(format!(
-                "the history of {key} has {events} events, and its row says {expected:?}"
+                "the history of {key} has {events} events, but the instance row says {expected:?}"
             ));
         }
     }
@@ -272,7 +274,7 @@ fn chunks(connection: &Connection, report: &mut Verified) -> Result<(), Trouble>
     while let Some(row) = rows.next()? {
         let (key, events): (i64, u32) = (row.get(0)?, row.get(1)?);
         report.problem(format!(
-            "the history of {key} is missing, and its row says {events} events"
+            "the history of {key} is missing, but the instance row says {events} events"
         ));
     }
     Ok(())
@@ -301,7 +303,7 @@ fn instances(
     Ok(())
 }
 
-/// Says of which instance, by a row of [`INFO`], something is wrong.
+/// Adds the instance, from a row of [`INFO`], to a problem.
 pub(super) fn of_instance(connection: &Connection, row: &Row<'_>, what: &str) -> String {
     let id = row.get_ref(1).ok().and_then(|id| id.as_str().ok()).unwrap_or("?");
     let (id, hub) = (id.escape_debug(), hub_name(connection, row));
@@ -325,7 +327,7 @@ pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<(), Trou
     let state = state(connection, row)?;
     let (status, completed_at) = (state.info.status, state.info.completed_at);
     if completed_at.is_some() != status.is_terminal() {
-        let what = format!("it is {status}, and its end is at {completed_at:?}");
+        let what = format!("status {status} contradicts completion time {completed_at:?}");
         return Err(Trouble::Contradiction(what));
     }
     let last = state.history_events.saturating_sub(1);
@@ -334,7 +336,7 @@ pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<(), Trou
     for chunk in history(connection, key, state.info.ordinal, HistoryRange::ALL)? {
         let events = chunk.decode()?;
         if events.len() != chunk.events as usize {
-            let what = format!("a chunk has {} events and says {}", events.len(), chunk.events);
+            let what = format!("a chunk has {} events but its row says {}", events.len(), chunk.events);
             return Err(Trouble::Contradiction(what));
         }
         bytes += events.iter().map(|event| event.size() as u64).sum::<u64>();
@@ -344,7 +346,7 @@ pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<(), Trou
     }
     if bytes != state.history_bytes {
         let what = format!(
-            "its history has {bytes} bytes, and its row says {}",
+            "its history has {bytes} bytes, but its row says {}",
             state.history_bytes
         );
         return Err(Trouble::Contradiction(what));
@@ -352,7 +354,7 @@ pub(super) fn instance(connection: &Connection, row: InfoRow) -> Result<(), Trou
     if ended == status.is_terminal() {
         return Ok(());
     }
-    let what = format!("it is {status}, and its history says otherwise (S-atomic-status)");
+    let what = format!("status {status} contradicts its history (S-atomic-status)");
     Err(Trouble::Contradiction(what))
 }
 
@@ -388,7 +390,7 @@ fn orphans(connection: &Connection, report: &mut Verified) -> Result<(), Trouble
 fn orphans_of(connection: &Connection, table: &str, sql: &str, report: &mut Verified) -> Result<(), Trouble> {
     let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     if count > 0 {
-        report.problem(format!("{count} rows of `{table}` belong to nothing"));
+        report.problem(format!("{count} rows of `{table}` have no owner"));
     }
     Ok(())
 }

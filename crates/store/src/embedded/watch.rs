@@ -1,5 +1,5 @@
-//! Whether the files that are open are still those in the folder. Whoever deletes or replaces a store under its owner
-//! leaves it writing to files that nobody finds again: what it acknowledges from then on is lost.
+//! Checks whether the open files are still the ones in the folder. If another program deletes or replaces them, the
+//! owner keeps writing to files without a name: everything that it acknowledges from then on would be lost.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ impl Watch {
         }))
     }
 
-    /// What is not there any more, or is another file; absent while all is well.
+    /// Names a file that was removed or replaced; `None` if all are in place.
     pub fn lost(&self) -> Option<String> {
         let mut files = self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
         for known in files.iter_mut() {
@@ -56,15 +56,14 @@ impl Watch {
         None
     }
 
-    /// The folder.
     pub fn folder(&self) -> &Path {
         &self.0.folder
     }
 }
 
-/// What the file system knows a file by, whatever its name.
+/// The identity of a file in the file system, independent of its name.
 #[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "other systems have none")]
+#[expect(clippy::unnecessary_wraps, reason = "not available on this system")]
 pub(super) fn id(metadata: &fs::Metadata) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     Some((metadata.dev(), metadata.ino()))

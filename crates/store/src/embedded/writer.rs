@@ -12,7 +12,7 @@ use super::folder::Folder;
 use super::store_file::{Staged, StoreFile};
 use super::trouble::Trouble;
 use super::watch::Watch;
-use super::{Options, disk_space, hubs, rows};
+use super::{EmbeddedOptions, disk_space, hubs, rows};
 use crate::blocking::Writer;
 use crate::sql::fold;
 use crate::{Beat, Claim, Claimed, Error, Group, HubInfo, Lease, NodeId, NodeLease, Room, Space, Work};
@@ -36,7 +36,7 @@ impl SqliteWriter {
     ///
     /// `Locked` if the folder is in use, `Format` if a newer version wrote the file, `Corrupt` if it is
     /// damaged or not a store at all, `Unavailable` if the folder cannot be used.
-    pub fn open(folder: &Path, options: Options) -> Result<Self, Error> {
+    pub fn open(folder: &Path, options: EmbeddedOptions) -> Result<Self, Error> {
         let mut folder = Folder::take(folder)?;
         let mut space = DiskSpace::new(folder.reserve(), options.free_bytes_max);
         let connection = match folder.open(&options) {
@@ -55,15 +55,17 @@ impl SqliteWriter {
         Ok(writer)
     }
 
-    /// Has the file itself say that it is open before anything is acknowledged: if its log is missing later, that is a loss.
+    /// Marks the file as open before anything is acknowledged, so that a log which is missing later is recognised as a
+    /// loss.
     fn mark_open(&mut self) -> Result<(), Error> {
         match self.with_reserve(Room::Kept, |writer| writer.file.begin()) {
-            // What is written without room is written back when there is some.
+            // The store opens without the mark, and writes it when there is space.
             Err(Error::Full) => {
                 let place = self.file.folder.file();
                 tracing::info!(
                     place,
-                    "the disk is full; if the log is lost as well, nobody will say so"
+                    "the disk is full, so the store cannot record that it has a log; losing the log now would go \
+                    unnoticed"
                 );
                 Ok(())
             }
@@ -86,7 +88,7 @@ impl SqliteWriter {
         self.file.watch()
     }
 
-    /// Makes a group durable; if there is no other room, in what of the kept room it may use.
+    /// Makes a group durable; on a full disk, with the part of the reserve that the group may use.
     pub(super) fn commit(&mut self, group: &Group) -> Result<(), Error> {
         let attempt = |writer: &mut Self| {
             writer.stage(group)?;
@@ -98,8 +100,8 @@ impl SqliteWriter {
         }
     }
 
-    /// Runs what must be possible on a full disk: first as anything else, then in a share of the room that is kept, and
-    /// then in all of it, if it may (A43).
+    /// Runs an operation that must be possible on a full disk (A43): first without the reserve, then with the share of
+    /// the reserve that is not only for purges, and finally, if `most` allows it, with all of it.
     fn with_reserve<T>(&mut self, most: Room, run: impl Fn(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         let mut result = run(self);
         for room in [Room::Share, Room::Kept] {
@@ -111,18 +113,18 @@ impl SqliteWriter {
             self.space.end_loan(&self.file);
         }
         if self.space.regain(&mut self.file).is_err() {
-            tracing::debug!("there is not enough room yet for anything but purges");
+            tracing::debug!("not enough disk space yet for anything but purges");
         }
         result
     }
 
-    /// Whether somebody should begin to call [`SqliteWriter::shrink_some`]; says so once.
+    /// Whether the caller should begin to call [`SqliteWriter::shrink_some`]; true only once per surplus.
     pub(super) fn is_to_shrink(&mut self) -> bool {
         self.space.is_to_shrink()
     }
 
-    /// Gives some of what is free in the file back to the disk, if more is free than is kept for what comes; answers whether
-    /// there is more to give back.
+    /// Returns a few free pages to the disk if the file has more than it keeps for reuse; returns whether there are
+    /// more.
     pub(super) fn shrink_some(&mut self) -> bool {
         self.space.shrink_some(&mut self.file)
     }
@@ -153,15 +155,18 @@ impl SqliteWriter {
 }
 
 impl Drop for SqliteWriter {
-    /// Marks the store as closed. Only then may SQLite remove the log.
+    /// Marks the store as closed. SQLite may remove the log only after that, because an unmarked store without its log
+    /// is refused.
     fn drop(&mut self) {
         self.file.abandon();
         let marked = self.with_reserve(Room::Kept, |writer| writer.file.mark_closed());
         match marked.and_then(|()| self.file.drop_log()) {
             Ok(()) => {}
-            // The next opener finds the log, which is all that it needs.
-            Err(error @ Error::Full) => tracing::info!(%error, "the store is not marked as closed; its log stays"),
-            Err(error) => tracing::warn!(%error, "the store could not be marked as closed; its log stays"),
+            // The next opener finds the log and recovers from it.
+            Err(error @ Error::Full) => {
+                tracing::info!(%error, "the store was not marked as cleanly closed; its log is kept");
+            }
+            Err(error) => tracing::warn!(%error, "cannot mark the store as cleanly closed; its log is kept"),
         }
     }
 }
@@ -193,7 +198,8 @@ impl Writer for SqliteWriter {
         Ok(deleted)
     }
 
-    /// There is one node for as long as the store is open, which keeps others out by a lock on its folder.
+    /// The lock on the folder keeps other processes out, so the leases of this process never expire while the store is
+    /// open.
     fn beat(&mut self, node: NodeId, _lasts: Duration, now: Timestamp) -> Result<Beat, Error> {
         Ok(Beat {
             now,
@@ -202,7 +208,8 @@ impl Writer for SqliteWriter {
         })
     }
 
-    /// It takes all that it names: another node of the same store is one of this process, which knows what it does.
+    /// Takes every partition that the claim names, even from another node: all nodes of this store are in this process,
+    /// which coordinates them itself.
     fn claim(&mut self, claim: &Claim) -> Result<Claimed, Error> {
         let owners = self.owners.clone();
         let leases = self.with_reserve(Room::Kept, |writer| {
@@ -238,7 +245,7 @@ impl Writer for SqliteWriter {
         self.file.abandon();
         self.file.be_ready()?;
         if group.room() == Room::Free {
-            // It would use up the room that the next purge needs.
+            // Without a complete reserve, this group could use up the space that the next purge needs.
             self.space.regain(&mut self.file)?;
         }
         let staged = self.write(group).map_err(|trouble| self.file.fail(trouble))?;

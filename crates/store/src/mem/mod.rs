@@ -17,8 +17,8 @@ pub use writer::MemWriter;
 
 use tables::Tables;
 
-/// What is stored. Clones share it, so it outlives the store over it as a disk outlives a process; and stores of several nodes
-/// over the same data are to each other what they would be over one database.
+/// The stored data. Clones share it, so it outlives the store as a disk outlives a process. Stores of several nodes
+/// over the same data behave like several nodes over one database.
 #[derive(Clone, Debug, Default)]
 pub struct MemData(Arc<Mutex<Tables>>);
 

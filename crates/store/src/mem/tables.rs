@@ -19,18 +19,16 @@ pub(super) struct Tables {
     pub(super) hubs: BTreeMap<HubName, Hub>,
     /// Above every epoch of a deleted hub: a new hub of the same name must not know its owners' fences.
     pub(super) epoch_floor: Epoch,
-    /// When the lease of each node ends. What is over stays until the node comes again.
+    /// When the lease of each node expires. An expired entry stays until the node returns.
     pub(super) nodes: BTreeMap<NodeId, Timestamp>,
 }
 
-/// A hub.
 #[derive(Debug)]
 pub(super) struct Hub {
     pub(super) info: HubInfo,
     pub(super) partitions: Vec<Partition>,
 }
 
-/// A partition.
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) epoch: Epoch,
@@ -43,7 +41,6 @@ pub(super) struct Partition {
     pub(super) outbox: BTreeMap<(Seq, u32), OutboxItem>,
 }
 
-/// An instance.
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) state: InstanceState,

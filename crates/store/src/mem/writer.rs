@@ -1,4 +1,4 @@
-//! Writing: a staged group is a copy beside the data until it is sealed.
+//! The writer: a staged group is a copy of the data until it is sealed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -11,8 +11,8 @@ use super::fold::{Instance, Run};
 use super::record::{INPUT_ONCE_BYTES_MIN, Key};
 use super::sums::Words;
 
-/// A chunk of history takes no more events once they are as many bytes; one event always fits. Databases take no values of
-/// any size (SQLite's limit is 1e9 bytes), and whoever reads one event must read its chunk.
+/// Size above which a history chunk takes no more events; a chunk may always have one event. Databases limit the size
+/// of a value (SQLite: 1e9 bytes), and reading one event reads its whole chunk.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// A row of `history`, but for the key of its instance.

@@ -1,9 +1,9 @@
-//! What a whole group comes to: the last state of an instance counts, and what comes and goes within
-//! the group is never written.
+//! Computes the net effect of a group: only the last state of each instance is written, and rows that are created and
+//! removed within the group are never written.
 //!
-//! Folding borrows from the group and touches no table; what it must know of a stored instance it asks
-//! for, once. The result is checked against the commits as core's own fold would: a commit that was not
-//! made from the stored state is refused (R26), and nothing of the group is written.
+//! Folding borrows from the group and touches no table. It looks up the stored head of each instance at most once. It
+//! makes the same checks as core's own fold: a commit that was not made from the stored state is refused (R26), and
+//! then nothing of the group is written.
 
 use std::collections::BTreeMap;
 
@@ -23,20 +23,20 @@ use super::sums::print;
 use crate::fence::{check_epoch, check_seq};
 use crate::{Error, Group, PartitionKey, Section};
 
-/// What keeps a group from being folded: a contradiction, an error of the trait such as a fence that is too old, or a
-/// failure of the backend's own while it looks something up.
+/// The reasons why a group cannot be folded: a contradiction, an error of the store trait such as an old epoch, or an
+/// error of the backend during a lookup.
 pub(crate) trait FoldError: From<Contradiction> + From<Error> {}
 
 impl<E: From<Contradiction> + From<Error>> FoldError for E {}
 
-/// Answers what is stored of an instance. A backend that cannot be asked in between reads the heads of all that the commits
-/// name before it folds.
+/// Looks up what is stored of an instance. A backend that cannot run statements during the fold reads the heads of all
+/// instances in the group beforehand.
 type Lookup<'l, E> = dyn FnMut(Key) -> Result<Option<Stored>, E> + 'l;
 
 /// Place of an outbox item: part, seq, index.
 pub(crate) type OutboxKey = (i64, i64, u32);
 
-/// An outbox item that was stored before, and the partition whose commit takes it.
+/// An outbox item that was stored before the group, and the partition whose commit consumes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Consumed<'g> {
     pub(crate) key: OutboxKey,
@@ -45,31 +45,31 @@ pub(crate) struct Consumed<'g> {
 }
 
 impl Consumed<'_> {
-    /// What is said if it is not there.
+    /// The error if the item is missing.
     pub(crate) fn stale(&self) -> Error {
         let partition = self.by.clone();
         Error::Stale { partition, at: self.at }
     }
 }
 
-/// What a group comes to.
+/// The net effect of a group.
 #[derive(Debug, Default)]
 pub(crate) struct Folded<'g> {
-    /// Instances that are there afterwards, by key, so that rows are written in the order of their tables.
+    /// Instances that exist after the group, by key, so that rows are written in the order of their tables.
     order: BTreeMap<Key, usize>,
-    /// At the places that `order` gives: they are large, and stay where they are put.
+    /// The instances, at the indexes in `order`. They are large, so they stay in place instead of moving inside a map.
     instances: Vec<Instance<'g>>,
-    /// Stored instances that are not.
+    /// Stored instances that no longer exist after the group.
     pub(crate) removed: BTreeMap<Key, Head>,
     pub(crate) outbox: BTreeMap<OutboxKey, &'g OutboxItem>,
-    /// Stored items that were taken.
+    /// Stored items that the group consumes.
     pub(crate) consumed: Vec<Consumed<'g>>,
-    /// Partitions as they are afterwards.
+    /// Partitions after the group.
     pub(crate) parts: BTreeMap<i64, Part>,
     pub(crate) commits: u64,
 }
 
-/// What the group comes to for one instance.
+/// The net effect of a group on one instance.
 #[derive(Debug)]
 #[expect(
     clippy::option_option,
@@ -79,16 +79,16 @@ pub(crate) struct Instance<'g> {
     pub(crate) origin: Origin<'g>,
     pub(crate) head: Head,
     pub(crate) runs: Vec<Run<'g>>,
-    /// Stored messages that are gone.
+    /// Numbers of stored messages that the group removes.
     pub(crate) taken: Vec<i64>,
     pub(crate) added: BTreeMap<i64, &'g Message>,
-    /// Stored occurrences that are closed.
+    /// Stored occurrences that the group closes.
     pub(crate) closed: Vec<i64>,
     pub(crate) opened: BTreeMap<i64, (&'g Open, Option<u32>)>,
     /// New delivery counts of stored tasks.
     pub(crate) deliveries: BTreeMap<i64, u32>,
     pub(crate) keys: Vec<(i64, &'g SeenKey)>,
-    /// Stored keys that were valid until then are forgotten.
+    /// Stored keys that expired by this time are deleted.
     pub(crate) keys_after: Option<Timestamp>,
     pub(crate) ending: Option<&'g Ending>,
     pub(crate) custom: Option<Option<&'g Payload>>,
@@ -96,12 +96,12 @@ pub(crate) struct Instance<'g> {
     pub(crate) continued: Option<&'g Continued>,
 }
 
-/// Where an instance comes from.
+/// The state of an instance before the group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin<'g> {
-    /// It was there, like this.
+    /// It was stored with this head.
     Stored(Stored),
-    /// The group brings it.
+    /// The group creates it.
     Created { hub: i64, creation: &'g Creation },
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Run<'g> {
     pub(crate) events: Vec<&'g [HistoryEvent]>,
 }
 
-/// Folds a group over what is stored.
+/// Folds a group over the stored state.
 pub(crate) fn fold<'g, E: FoldError>(
     group: &'g Group,
     hubs: &Hubs,
@@ -171,7 +171,7 @@ impl<'g> Folded<'g> {
         Ok(())
     }
 
-    /// A partition as it is so far.
+    /// The partition as changed by the group so far.
     fn part(&mut self, part: &Part) -> &mut Part {
         self.parts.entry(part.row).or_insert_with(|| part.clone())
     }
@@ -190,7 +190,7 @@ impl<'g> Folded<'g> {
                     self.remove(Key::new(part.row, old), commit, lookup)?;
                 }
                 if !self.insert(key, Instance::created(part.hub, seq, creation)) {
-                    return Err(Contradiction(format!("`{}` is created twice", commit.instance)).into());
+                    return Err(Contradiction(format!("`{}` is created although it exists", commit.instance)).into());
                 }
             }
             Some(Change::Update(update)) => self.instance(key, commit, lookup)?.update(commit, seq, update)?,
@@ -223,13 +223,13 @@ impl<'g> Folded<'g> {
         }
     }
 
-    /// Whether there was none with this key.
+    /// Adds an instance; returns false if one with this key exists already.
     fn insert(&mut self, key: Key, instance: Instance<'g>) -> bool {
         self.instances.push(instance);
         self.order.insert(key, self.instances.len() - 1).is_none()
     }
 
-    /// Instances that are there afterwards, by key.
+    /// Instances that exist after the group, by key.
     pub(crate) fn instances(&self) -> impl ExactSizeIterator<Item = (Key, &Instance<'g>)> {
         self.order.iter().map(|(key, place)| match self.instances.get(*place) {
             Some(instance) => (*key, instance),
@@ -251,7 +251,7 @@ impl<'g> Folded<'g> {
         Ok(())
     }
 
-    /// What is stored of the instance that a commit is about, and nothing of another.
+    /// Looks up the stored instance of a commit, and checks that the row belongs to the commit's instance id.
     fn stored<E: FoldError>(&self, key: Key, commit: &Commit, lookup: &mut Lookup<'_, E>) -> Result<Stored, E> {
         let stored = if self.removed.contains_key(&key) {
             None
@@ -262,12 +262,15 @@ impl<'g> Folded<'g> {
         let id = &commit.instance;
         match stored {
             Some(stored) if stored.prints.id == print(id.as_str().as_bytes()) => Ok(stored),
-            Some(_) => Err(Contradiction(format!("instance number {number} is another than `{id}`")).into()),
-            None => Err(Contradiction(format!("a commit changes instance number {number}, which is not there")).into()),
+            Some(_) => Err(Contradiction(format!("instance number {number} does not belong to `{id}`")).into()),
+            None => Err(Contradiction(format!(
+                "a commit changes instance number {number}, which does not exist"
+            ))
+            .into()),
         }
     }
 
-    /// How many more instances, or fewer, each part has in each status.
+    /// The changes of the instance counts by partition and status.
     pub(crate) fn count_changes(&self) -> BTreeMap<(i64, RuntimeStatus), i64> {
         let mut changes = BTreeMap::new();
         let mut count = |key: Key, status, by| *changes.entry((key.part(), status)).or_insert(0) += by;
@@ -328,19 +331,23 @@ impl<'g> Instance<'g> {
         };
         let mut instance = Self::new(Origin::Created { hub, creation }, head);
         instance.added.insert(int(creation.start.number.0), &creation.start);
-        // Each at a place of its own, in their order, before all that come later.
+        // The keys get distinct positions in their order, all before the keys of later commits.
         let first = int(seq.0) + 1 - int(creation.keys.len() as u64);
         instance.keys.extend((first..).zip(&creation.keys));
         instance
     }
 
-    /// Does what core's `InstanceState::apply` does, in the same order.
+    /// Applies an update to the head and collects the row changes, in the same order as core's `InstanceState::apply`.
+    /// The order matters: a commit may take a message and add another, or close an occurrence and open the next one,
+    /// and the events belong to the execution that was current before the update continues as new. Both folds exist
+    /// because this one works on the few columns of a head, without loading the instance; the conformance suite
+    /// compares their results.
     fn update(&mut self, commit: &Commit, seq: Seq, update: &'g Update) -> Result<(), Contradiction> {
         if update.expected_history != self.head.history_events {
             let (expected, found) = (update.expected_history, self.head.history_events);
             let id = &commit.instance;
             return contradiction(format!(
-                "a commit of `{id}` extends a history of {expected} events, which has {found}"
+                "a commit of `{id}` extends a history of {expected} events, but the stored one has {found}"
             ));
         }
         self.head.updated_at = self.head.updated_at.max(update.at);
@@ -457,7 +464,11 @@ impl<'g> Instance<'g> {
         let after = (before + new)
             .checked_sub(done)
             .and_then(|after| u32::try_from(after).ok());
-        after.ok_or_else(|| Contradiction(format!("{done} rows of `pending` are done with, of {before}")))
+        after.ok_or_else(|| {
+            Contradiction(format!(
+                "a commit removes {done} rows from `pending`, which has {before}"
+            ))
+        })
     }
 
     /// Whether a payload is the input that its row holds afterwards.

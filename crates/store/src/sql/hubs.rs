@@ -13,7 +13,6 @@ use crate::{Error, HubInfo, NodeId, Ownership, PartitionKey};
 #[derive(Debug, Default)]
 pub(crate) struct Hubs(pub(crate) BTreeMap<HubName, Hub>);
 
-/// A hub.
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) row: i64,
@@ -35,7 +34,7 @@ pub(crate) struct Part {
     pub(crate) items: u64,
 }
 
-/// Where counting goes on.
+/// The next numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counters {
     pub(crate) next_seq: Seq,
@@ -90,7 +89,7 @@ impl Hubs {
             .ok_or_else(|| no_such_partition(key))
     }
 
-    /// All partitions, and who has claimed them.
+    /// All partitions with their owners.
     pub(crate) fn owners(&self, owners: &BTreeMap<i64, NodeId>) -> Vec<Ownership> {
         let of_hub = |hub: &Hub| {
             let name = hub.info.name.clone();

@@ -29,7 +29,7 @@ impl Candidate {
         (self.created_at.ticks(), self.id.as_str())
     }
 
-    /// Where a listing goes on behind it.
+    /// The position after which a listing continues.
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor {
             created_at: self.created_at,
@@ -43,9 +43,9 @@ impl Candidate {
 pub(crate) enum Index {
     /// Over all instances of a hub.
     All,
-    /// Over those that are not over, of which one status is read.
+    /// Over live instances, of which one status is read.
     Open(RuntimeStatus),
-    /// Over those that ended otherwise than they should, of which one status is read.
+    /// Over instances that failed, were cancelled or were terminated, of which one status is read.
     Bad(RuntimeStatus),
 }
 
@@ -126,13 +126,13 @@ impl<'q> Listing<'q> {
 
     /// Refuses a row that an index has led to and that is not what the index says.
     pub(crate) fn check(&self, candidate: &Candidate, row: Option<InfoRow>) -> Result<InfoRow, Contradiction> {
-        let row = row.ok_or_else(|| Contradiction("an index names a row that is not there".to_owned()))?;
+        let row = row.ok_or_else(|| Contradiction("an index entry has no row".to_owned()))?;
         let found = (&row.info.instance, row.info.created_at, row.info.status, row.hub);
         if found == (&candidate.id, candidate.created_at, candidate.status, self.hub) {
             return Ok(row);
         }
         let id = &row.info.instance;
-        Err(Contradiction(format!("an index says of `{id}` what its row does not")))
+        Err(Contradiction(format!("an index entry of `{id}` contradicts its row")))
     }
 }
 
@@ -154,7 +154,7 @@ enum Head {
     AtEnd,
 }
 
-/// A merge of cursors, each of which is in the order of the listing.
+/// A merge of cursors that are each in the order of the listing.
 #[derive(Debug)]
 pub(crate) struct Merge<'l> {
     listing: &'l Listing<'l>,
@@ -191,7 +191,6 @@ impl Merge<'_> {
         }
     }
 
-    /// What it found.
     pub(crate) fn found(self) -> Vec<Candidate> {
         self.found
     }
@@ -220,7 +219,7 @@ impl ByPrefix<'_> {
         self.left > 0
     }
 
-    /// The next row of the index from the prefix on; answers whether that was the last one it has a use for.
+    /// Reads the next row of the index after the prefix; returns whether it is the last row needed.
     pub(crate) fn give(&mut self, row: Option<Candidate>) -> bool {
         self.left = self.left.saturating_sub(1);
         let Some(row) = row.filter(|row| row.id.as_str().starts_with(self.prefix)) else {
@@ -269,7 +268,7 @@ mod tests {
         rows.iter().map(|row| row.id.as_str()).collect()
     }
 
-    /// Runs a merge over cursors that are lists; answers what it found, and how many rows of each were asked for.
+    /// Runs a merge over lists as cursors; returns the merged rows, and how many rows of each list were read.
     fn run(listing: &Listing<'_>, cursors: Vec<Vec<Candidate>>, rows_max: usize) -> (Vec<Candidate>, Vec<usize>) {
         let mut asked = vec![0; cursors.len()];
         let mut cursors: Vec<_> = cursors.into_iter().map(Vec::into_iter).collect();

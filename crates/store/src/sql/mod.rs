@@ -1,4 +1,5 @@
-//! What the backends that speak SQL share: what a group comes to, what its rows are, and which rows a listing reads.
+//! Parts shared by SQL backends: the net effect of a group, the contents of its rows, and the rows that a listing
+//! reads.
 //!
 //! ```text
 //!   Group ──▶ fold ──▶ record · pending · chunks ──▶ [statements of the backend]
@@ -37,7 +38,7 @@ pub(crate) use record::{
 pub(crate) use seen::{key_words, read_key, write_key};
 pub(crate) use sums::{Words, print, print_option};
 
-/// Rows contradict each other, or a commit contradicts the rows: what is wrong, for people.
+/// A contradiction between rows, or between a commit and the rows, described for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Contradiction(pub(crate) String);
 

@@ -44,7 +44,6 @@ pub(crate) struct PendingColumns {
     pub(crate) is_cut: bool,
 }
 
-/// A row of `pending`.
 #[derive(Debug)]
 pub(crate) struct PendingRow {
     pub(crate) columns: PendingColumns,
@@ -82,7 +81,7 @@ impl PendingColumns {
 
     /// The row with this body, if that is what was written.
     pub(crate) fn with(self, body: &[u8], sum: i64) -> Result<PendingRow, Contradiction> {
-        self.words().check(body, sum, "a message or something open")?;
+        self.words().check(body, sum, "a message or open item")?;
         Ok(PendingRow {
             columns: self,
             body: Bytes::copy_from_slice(body),
@@ -107,7 +106,7 @@ impl PendingRow {
                 }
                 Ok(Pending::Open(open))
             }
-            lane => Err(Contradiction(format!("{lane} is no lane"))),
+            lane => Err(Contradiction(format!("unknown lane {lane}"))),
         }
     }
 
@@ -116,7 +115,7 @@ impl PendingRow {
             return Ok(());
         }
         Err(Contradiction(
-            "the columns of a message or something open say other than its body".to_owned(),
+            "the columns of a message or open item contradict its body".to_owned(),
         ))
     }
 }

@@ -1,5 +1,6 @@
-//! What a writer has written of instances lately. Only the owner of a partition writes its instances, so it is what is stored,
-//! and the next group that changes such an instance need not read it. Of the others, which may be any number, nothing is kept.
+//! A bounded cache of the instance heads that a writer has written recently. Only the owner of a partition writes its
+//! instances, so a cached head always equals the stored one, and the next group that changes the instance need not read
+//! it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,7 +19,7 @@ pub(crate) struct Recent {
 
 type Half = HashMap<Key, Stored, BuildHasherDefault<Spread>>;
 
-/// Spreads keys over a table. The store gives them, so nobody can choose some that meet.
+/// Hashes keys for a table. The store assigns the keys, so no caller can choose colliding ones.
 #[derive(Debug, Default)]
 struct Spread(u64);
 

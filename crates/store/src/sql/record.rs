@@ -81,8 +81,8 @@ pub(crate) struct Head {
     pub(crate) keys: u32,
 }
 
-/// Fingerprints of the columns of an instance that are no numbers. They stand for the columns in its checksum, so that a
-/// group that changes one of them need not know the others.
+/// Fingerprints of the text and blob columns of an instance. The row's checksum covers the fingerprints instead of the
+/// columns, so a group that changes one column need not read the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Prints {
     pub(crate) id: u64,
@@ -171,11 +171,12 @@ impl Stored {
         if self.sum(key) == stored {
             return Ok(());
         }
-        Err(Contradiction("the checksum of its row is wrong".to_owned()))
+        Err(Contradiction("wrong checksum in its row".to_owned()))
     }
 }
 
-/// The columns of an instance that are no numbers. Those that are never absent in a row of ours may be in a damaged one.
+/// The text and blob columns of an instance. Columns that are always present in an intact row may be absent in a
+/// damaged one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Texts<'r> {
     pub(crate) id: Option<&'r str>,
@@ -324,7 +325,7 @@ impl<'r> StallColumns<'r> {
                 attempts,
                 reason: reason.into(),
             }))),
-            (Some(_), _, _) => Err(Contradiction("why it is stalled is missing".to_owned())),
+            (Some(_), _, _) => Err(Contradiction("the reason why it is stalled is missing".to_owned())),
         }
     }
 }
@@ -363,7 +364,7 @@ fn is_apart(payload: &Payload) -> bool {
 }
 
 pub(crate) fn read_status(number: u8) -> Result<RuntimeStatus, Contradiction> {
-    RuntimeStatus::from_number(number).ok_or_else(|| Contradiction(format!("{number} is no status")))
+    RuntimeStatus::from_number(number).ok_or_else(|| Contradiction(format!("unknown status {number}")))
 }
 
 /// A status record, but for payloads that have rows of their own.
@@ -374,7 +375,7 @@ pub(crate) struct InfoRow {
     pub(crate) info: InstanceInfo,
     /// Row of its hub.
     pub(crate) hub: i64,
-    /// Places in `payload`, and the fingerprints of what is to be found there.
+    /// Keys in the table `payload`, and the fingerprints of the payloads there.
     pub(crate) apart: Vec<(Place, u64)>,
 }
 
@@ -437,7 +438,7 @@ pub(crate) fn count_sum(part: i64, status: u8, n: i64) -> i64 {
 }
 
 impl Instance<'_> {
-    /// The status record of an instance that the group brings, as it is by the end of the group.
+    /// The status record, as of the end of the group, of an instance that the group creates.
     pub(crate) fn created_info<'i>(&self, created: &'i InstanceInfo) -> Cow<'i, InstanceInfo> {
         let mut info = Cow::Borrowed(created);
         if let Some(custom) = self.custom {

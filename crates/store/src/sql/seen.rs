@@ -45,7 +45,7 @@ pub(crate) fn read_key(text: &str, until: i64) -> Result<SeenKey, Contradiction>
             let (operation, digest) = match head.split_at_checked(1) {
                 Some(("s", digest)) => (Operation::Start, digest),
                 Some(("r", digest)) => (Operation::Raise, digest),
-                _ => return Err(bad("names no operation")),
+                _ => return Err(bad("has no operation")),
             };
             let digest = u64::from_str_radix(digest, 16).map_err(|_| bad("has no digest"))?;
             let name = FoldedName::new(Name::stored(name));
@@ -59,7 +59,7 @@ pub(crate) fn read_key(text: &str, until: i64) -> Result<SeenKey, Contradiction>
             )
         }
     };
-    let key = IdempotencyKey::new(key).map_err(|refusal| bad(&format!("is none: {refusal}")))?;
+    let key = IdempotencyKey::new(key).map_err(|refusal| bad(&format!("is invalid: {refusal}")))?;
     Ok(SeenKey {
         key,
         used,

@@ -1,8 +1,8 @@
 //! Checksums of rows: of everything a row says, its key included, so that a row which is not the one that was asked for
 //! is damage as well (A47).
 //!
-//! They are 64 bits of XXH3, which finds what disks and bugs do to data. It is no seal: whoever can write the file can
-//! make sums.
+//! The checksums are 64 bits of XXH3. They detect damage by disks and bugs, but not forgery: anyone who can write the
+//! file can compute them.
 
 use super::Contradiction;
 
@@ -30,7 +30,7 @@ impl<const N: usize> Words<N> {
         if self.sum(body) == stored {
             return Ok(());
         }
-        Err(Contradiction(format!("the checksum of {what} is wrong")))
+        Err(Contradiction(format!("wrong checksum in {what}")))
     }
 }
 

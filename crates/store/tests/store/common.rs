@@ -4,10 +4,10 @@ use taskhub_core::action::ActionKind;
 use taskhub_core::event::Tags;
 use taskhub_core::payload::Payload;
 use taskhub_store::conformance::name;
-use taskhub_store::embedded::{Options, Synchronous};
+use taskhub_store::embedded::{EmbeddedOptions, Synchronous};
 
 /// No power is cut here, so nothing waits for the disk.
-pub(crate) const OFF: Options = Options {
+pub(crate) const OFF: EmbeddedOptions = EmbeddedOptions {
     synchronous: Synchronous::Off,
     bytes_max: None,
     free_bytes_max: None,

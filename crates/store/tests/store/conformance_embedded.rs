@@ -1,10 +1,10 @@
 //! The embedded store does what every backend must.
 
 use crate::scratch::Scratch;
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
 
 fn open(folder: Scratch) -> (EmbeddedStore, Scratch) {
-    match EmbeddedStore::open(folder.path(), Options::default()) {
+    match EmbeddedStore::open(folder.path(), EmbeddedOptions::default()) {
         Ok(store) => (store, folder),
         Err(error) => panic!("{error}"),
     }

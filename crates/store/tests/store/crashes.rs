@@ -17,7 +17,7 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{NODE, Owner, block_on, done, instance, name};
 use taskhub_store::embedded::{SqliteReader, SqliteWriter};
-use taskhub_store::faulty::{Call, Fault, Faults, FaultyReader, FaultyWriter, Rates};
+use taskhub_store::faulty::{Fault, Faults, FaultyReader, FaultyWriter, Rates, StoreCall};
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemStore};
 use taskhub_store::{Claim, Error, Group, Lease, Recovered, Selection, Store};
@@ -292,7 +292,7 @@ fn many_faults_lose_nothing() {
 fn after_a_crash_nothing_answers_until_the_restart() {
     let data = MemData::new();
     let faults = Faults::new(|call| {
-        if call == Call::Claim {
+        if call == StoreCall::Claim {
             Fault::CrashInside
         } else {
             Fault::None

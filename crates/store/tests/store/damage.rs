@@ -73,39 +73,42 @@ fn the_check_finds_every_kind_of_contradiction() {
     let cases = [
         ("UPDATE status_count SET n = n + 1 WHERE status = 1", "I8"),
         ("DELETE FROM status_count", "I8"),
-        ("DELETE FROM history WHERE first > 0", "its row says"),
+        ("DELETE FROM history WHERE first > 0", "row says"),
         ("DELETE FROM history WHERE first = 0", "gap"),
         ("DELETE FROM history", "is missing"),
         ("UPDATE history SET events = events + 1", "gap"),
-        ("UPDATE pending SET kind = 9", "say other than its body"),
-        ("UPDATE payload SET body = zeroblob(20000)", "is an old one"),
+        ("UPDATE pending SET kind = 9", "contradict its body"),
+        ("UPDATE payload SET body = zeroblob(20000)", "out of date"),
         ("DELETE FROM payload", "a payload of instance number "),
         ("DELETE FROM pending", "are missing"),
-        ("DELETE FROM outbox", "messages on their way, and 0 are there"),
-        ("UPDATE hub SET partitions = 2", "has 2 partitions, and 1 are there"),
+        ("DELETE FROM outbox", "messages in its outbox, found 0"),
+        ("UPDATE hub SET partitions = 2", "should have 2 partitions, found 1"),
         ("UPDATE instance SET status = 0 WHERE status = 1", "Running"),
         (
             "UPDATE instance SET status = 1, completed_at = 1 WHERE status = 0",
             "S-atomic-status",
         ),
-        ("UPDATE instance SET completed_at = NULL", "its end is at None"),
+        (
+            "UPDATE instance SET completed_at = NULL",
+            "contradicts completion time None",
+        ),
         ("UPDATE instance SET history_bytes = 7", "its row says 7"),
-        ("UPDATE instance SET status = 9", "is no status"),
+        ("UPDATE instance SET status = 9", "unknown status"),
         ("UPDATE instance SET info = x'07'", "version"),
-        ("UPDATE instance SET input = 'text'", "another type"),
-        ("UPDATE instance SET hub = 7", "belong to nothing"),
-        ("DELETE FROM instance WHERE id = 'order-1'", "belong to nothing"),
-        ("DELETE FROM part", "belong to nothing"),
-        ("UPDATE part SET next_seq = 1", "would give commit number 1"),
-        ("UPDATE part SET next_number = 6", "would give instance number 6"),
+        ("UPDATE instance SET input = 'text'", "unexpected SQLite type"),
+        ("UPDATE instance SET hub = 7", "have no owner"),
+        ("DELETE FROM instance WHERE id = 'order-1'", "have no owner"),
+        ("DELETE FROM part", "have no owner"),
+        ("UPDATE part SET next_seq = 1", "would assign commit number 1"),
+        ("UPDATE part SET next_number = 6", "would assign instance number 6"),
         // The last numbers that were given.
         (
             "UPDATE part SET next_seq = (SELECT max(seq) FROM outbox)",
-            "would give commit number",
+            "would assign commit number",
         ),
         (
             "UPDATE part SET next_number = (SELECT max(inst) & 0xFFFFFFFFFF FROM instance)",
-            "would give instance number",
+            "would assign instance number",
         ),
     ];
     for (damage, expected) in cases {
@@ -188,7 +191,7 @@ fn a_history_whose_last_events_are_missing_is_not_taken_for_a_whole_one() {
     for range in [HistoryRange::ALL, HistoryRange::from(events - 1)] {
         let error = refused(store.history(&execution, range));
         assert!(
-            matches!(&error, Error::Corrupt { what, .. } if what.contains(&format!("there should be {events}"))),
+            matches!(&error, Error::Corrupt { what, .. } if what.contains(&format!("expected {events} events"))),
             "{error}"
         );
     }
@@ -211,7 +214,7 @@ fn an_idempotency_key_that_is_missing_is_noticed() {
     drop(file);
     let error = refused(store.load(&owner.lease(0).partition, std::slice::from_ref(&id)));
     assert!(
-        matches!(&error, Error::Corrupt { what, .. } if what.contains("of 1 in `seen_key` 0")),
+        matches!(&error, Error::Corrupt { what, .. } if what.contains("expected 1 in `seen_key`, found 0")),
         "{error}"
     );
 }
@@ -350,24 +353,24 @@ fn a_damaged_row_of_open_work_costs_that_row() {
         (
             format!("UPDATE pending SET kind = 2 {task}"),
             its_own,
-            "other than its body",
+            "contradict its body",
         ),
         (
             format!("UPDATE pending SET kind = 9 {timer}"),
             its_own,
-            "other than its body",
+            "contradict its body",
         ),
         (
             format!("UPDATE pending SET due_at = 1 {timer}"),
             its_own,
-            "other than its body",
+            "contradict its body",
         ),
         (
             format!("UPDATE pending SET ev = 99 {task}"),
             its_own,
-            "other than its body",
+            "contradict its body",
         ),
-        (format!("UPDATE pending SET lane = 7 {task}"), its_own, "no lane"),
+        (format!("UPDATE pending SET lane = 7 {task}"), its_own, "unknown lane"),
         (
             format!("UPDATE pending SET deliveries = -1 {task}"),
             its_own,
@@ -425,9 +428,12 @@ fn open_work_without_a_readable_instance_keeps_no_other_from_being_recovered() {
     for (damage, expected) in [
         (
             "UPDATE instance SET id = '' WHERE id = 'order-2'",
-            "belongs to no instance",
+            "its instance is missing or unreadable",
         ),
-        ("DELETE FROM instance WHERE id = 'order-2'", "belongs to no instance"),
+        (
+            "DELETE FROM instance WHERE id = 'order-2'",
+            "its instance is missing or unreadable",
+        ),
     ] {
         let scratch = Scratch::new();
         let store = EmbeddedStore::open(scratch.path(), OFF).unwrap();
@@ -459,7 +465,7 @@ fn a_message_that_is_missing_is_told_when_work_is_recovered() {
     let [(None, _, what)] = damaged[..] else {
         panic!("{damaged:?}")
     };
-    assert_eq!(what, "of 3 messages on their way 2 are there");
+    assert_eq!(what, "expected 3 messages in the outbox, found 2");
 }
 
 #[test]

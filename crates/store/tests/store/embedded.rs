@@ -17,11 +17,11 @@ use taskhub_core::query::Filter;
 use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{NODE, Owner, block_on, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter, refuse_reserves, resum};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, SqliteReader, SqliteWriter, refuse_reserves, resum};
 use taskhub_store::mem::MemStore;
 use taskhub_store::{Claim, Error, ExecutionKey, Group, HistoryRange, Room, Section, Store};
 
-fn open(scratch: &Scratch, options: Options) -> EmbeddedStore {
+fn open(scratch: &Scratch, options: EmbeddedOptions) -> EmbeddedStore {
     EmbeddedStore::open(scratch.path(), options).unwrap()
 }
 
@@ -78,7 +78,7 @@ fn what_comes_and_goes_within_a_group_makes_no_row() {
 #[test]
 fn there_is_one_sync_for_each_group() {
     let scratch = Scratch::new();
-    let store = open(&scratch, Options::default());
+    let store = open(&scratch, EmbeddedOptions::default());
     let mut owner = Owner::new(&store, "Syncs", 4);
     let before = store.work();
     for group in 0..20 {
@@ -252,7 +252,7 @@ fn ending_uses_a_share_of_the_kept_room_and_a_purge_finds_the_rest() {
     first.seal().unwrap();
     let size = Some(first.compact().unwrap().bytes);
     drop(first);
-    let full = open(&scratch, Options { bytes_max: size, ..OFF });
+    let full = open(&scratch, EmbeddedOptions { bytes_max: size, ..OFF });
     assert!(matches!(block_on(full.find_room()), Err(Error::Full)));
     let reason = Payload::new(vec![7; 30_000]);
     let mut ended = 0;
@@ -458,13 +458,13 @@ fn a_commit_that_was_not_made_from_what_is_stored_is_refused() {
             sections: vec![section],
         }
     };
-    refused_as_corrupt(&mut writer, &at(&answer, 1), "is not there");
+    refused_as_corrupt(&mut writer, &at(&answer, 1), "does not exist");
     writer.stage(&start).unwrap();
     writer.seal().unwrap();
-    refused_as_corrupt(&mut writer, &at(&turn, 3), "which is not there");
+    refused_as_corrupt(&mut writer, &at(&turn, 3), "which does not exist");
     writer.stage(&answer).unwrap();
     writer.seal().unwrap();
-    refused_as_corrupt(&mut writer, &at(&answer, 4), "which is not there");
+    refused_as_corrupt(&mut writer, &at(&answer, 4), "which does not exist");
     writer.stage(&turn).unwrap();
     writer.seal().unwrap();
     refused_as_corrupt(&mut writer, &at(&turn, 5), "extends a history of 3 events");
@@ -472,7 +472,7 @@ fn a_commit_that_was_not_made_from_what_is_stored_is_refused() {
     // The number of one instance, and the name of another.
     let mut other = at(&turn, 5);
     other.sections[0].commits[0].instance = instance("order-2");
-    refused_as_corrupt(&mut writer, &other, "is another than `order-2`");
+    refused_as_corrupt(&mut writer, &other, "does not belong to `order-2`");
     let stall = |state: &InstanceState, now| control::stall(state, None, now);
     owner.with(&id, stall);
     let late = owner.take_group();
@@ -481,7 +481,7 @@ fn a_commit_that_was_not_made_from_what_is_stored_is_refused() {
     let commits = [&purge, &late].map(|group| group.sections[0].commits[0].clone());
     let mut both = at(&purge, 5);
     both.sections[0].commits = commits.into();
-    refused_as_corrupt(&mut writer, &both, "is not there");
+    refused_as_corrupt(&mut writer, &both, "does not exist");
     both.sections[0].commits.reverse();
     writer.stage(&both).unwrap();
     writer.seal().unwrap();

@@ -7,11 +7,11 @@ use crate::scratch::Scratch;
 use rusqlite::Connection;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{done, hub};
-use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, SqliteReader, SqliteWriter};
 use taskhub_store::{Error, Store};
 
 fn open(folder: &Path) -> Result<EmbeddedStore, Error> {
-    EmbeddedStore::open(folder, Options::default())
+    EmbeddedStore::open(folder, EmbeddedOptions::default())
 }
 
 fn create_hub(store: &EmbeddedStore, name: &str) {
@@ -111,14 +111,14 @@ fn a_file_that_is_no_store_is_refused_and_left_alone() {
             .execute_batch("CREATE TABLE diary (day TEXT)")
             .unwrap();
     });
-    assert!(text.contains("not one of this program"), "{text}");
+    assert!(text.contains("not a Taskhub store"), "{text}");
     let text = refuses(|file| {
         Connection::open(file)
             .unwrap()
             .execute_batch("PRAGMA application_id = 7; PRAGMA user_version = 1; CREATE TABLE diary (day TEXT)")
             .unwrap();
     });
-    assert!(text.contains("not one of this program"), "{text}");
+    assert!(text.contains("not a Taskhub store"), "{text}");
 }
 
 /// The room that is kept is made when a store is, and stays when the store is lost.
@@ -206,7 +206,7 @@ fn a_reader_needs_a_store() {
         SqliteReader::open(scratch.path()).unwrap_err().code(),
         "store-unavailable"
     );
-    let writer = SqliteWriter::open(scratch.path(), Options::default()).unwrap();
+    let writer = SqliteWriter::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     SqliteReader::open(scratch.path()).unwrap();
     drop(writer);
 }

@@ -24,7 +24,7 @@ use taskhub_core::query::{Filter, Payloads};
 use taskhub_core::status::Stall;
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{NODE, Owner, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, stop_migration_after};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, stop_migration_after};
 use taskhub_store::{
     Claim, ExecutionKey, Group, HistoryRange, HubInfo, PartitionKey, Previous, Recovered, Section, Selection, Store,
     partition_of,
@@ -36,7 +36,7 @@ fn golden(format: u32) -> PathBuf {
 }
 
 fn open(folder: &Path) -> EmbeddedStore {
-    EmbeddedStore::open(folder, Options::default()).unwrap_or_else(|error| panic!("{error}"))
+    EmbeddedStore::open(folder, EmbeddedOptions::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "asked for by the person who runs the tests")]
@@ -95,7 +95,7 @@ fn a_migration_that_was_cut_short_at_any_step_begins_again() {
         // Twice, since what one attempt leaves is in the way of the next.
         for step in [step, step / 2] {
             stop_migration_after(step);
-            let opened = EmbeddedStore::open(scratch.path(), Options::default());
+            let opened = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default());
             stop_migration_after(u64::MAX);
             let is_done = opened.is_ok();
             assert!(!is_done || step + 1 >= steps / 2, "step {step} of {steps}");
@@ -120,7 +120,7 @@ fn a_migration_carries_damage_over() {
         (
             "pending",
             "UPDATE pending SET body = zeroblob(9)",
-            "a message or something open",
+            "a message or open item",
         ),
         ("outbox", "UPDATE outbox SET sum = sum + 1", "an outbox item"),
         ("payload", "UPDATE payload SET body = zeroblob(9)", "a payload"),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use taskhub_store::conformance::{Owner, done, instance};
-use taskhub_store::embedded::{EmbeddedStore, Options, fail_syncs, repair};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, fail_syncs, repair};
 use taskhub_store::{Error, Store};
 
 use crate::scratch::Scratch;
@@ -17,7 +17,7 @@ const INSTANCES: u64 = 40;
 /// What `kill -9` leaves of a store with forty instances, each of a group of its own.
 fn killed() -> Scratch {
     let scratch = Scratch::new();
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     let mut owner = Owner::new(&store, "Log", 1);
     for number in 0..INSTANCES {
         owner.start(&instance(&format!("order-{number}")));
@@ -35,7 +35,7 @@ fn change(folder: &Path, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
 
 /// How many instances there are, or why the store is refused.
 fn instances(folder: &Path) -> Result<u64, String> {
-    let store = EmbeddedStore::open(folder, Options::default()).map_err(|error| match error {
+    let store = EmbeddedStore::open(folder, EmbeddedOptions::default()).map_err(|error| match error {
         Error::Corrupt { place, what, .. } => {
             assert!(place.ends_with("store.db-wal"), "{place}");
             what
@@ -95,7 +95,7 @@ fn a_damaged_frame_with_groups_behind_it_is_refused_and_the_loss_can_be_accepted
         });
         let before = std::fs::read(scratch.path().join("store.db-wal")).unwrap();
         let why = instances(scratch.path()).unwrap_err();
-        assert!(why.contains("begins a part of the log that is damaged"), "{why}");
+        assert!(why.contains("the log is damaged from byte"), "{why}");
         assert_eq!(
             std::fs::read(scratch.path().join("store.db-wal")).unwrap(),
             before,

@@ -9,7 +9,7 @@ use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 use taskhub_store::blocking::Writer as _;
 use taskhub_store::conformance::{NODE, Owner, done, instance, refused};
-use taskhub_store::embedded::{EmbeddedStore, Options, SqliteReader, SqliteWriter, fail_syncs, repair, resum};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, SqliteReader, SqliteWriter, fail_syncs, repair, resum};
 use taskhub_store::inline::Inline;
 use taskhub_store::{Claim, Error, Store};
 
@@ -74,14 +74,14 @@ fn owner(store: &dyn Store) -> Owner<'_> {
 /// A store with ten instances that was closed.
 fn closed() -> Scratch {
     let scratch = Scratch::new();
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     start(&mut owner(&store), 0..10);
     scratch
 }
 
 /// What a kill leaves of one that was opened once more, and then had twenty.
 fn killed(scratch: &Scratch) -> Image {
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     start(&mut owner(&store), 10..20);
     image(scratch.path())
 }
@@ -104,11 +104,21 @@ fn is_refused(image: &Image, expected: &str, left: u64) {
     let scratch = placed(image);
     for _ in 0..2 {
         let why = instances(scratch.path()).unwrap_err();
-        assert!(why.contains("the log is not this store's"), "{why}");
+        assert!(
+            why.contains("the log and the database file do not belong together"),
+            "{why}"
+        );
         assert!(why.contains(expected) && why.contains("repair --accept-loss"), "{why}");
     }
     let report = repair::verify(scratch.path(), &mut |_| {}).unwrap();
-    let told = |lines: &[String]| lines.iter().any(|line| line.contains("the log is not this store's"));
+    let told = |lines: &[String]| {
+        lines.iter().any(|line| {
+            line.contains(
+                "the log and the database file do not belong \
+        together",
+            )
+        })
+    };
     assert!(told(&report.problems), "{:?}", report.problems);
     assert_eq!(report.problems.len(), 1, "of the file nothing is wrong");
     let mut saved = 0;
@@ -125,8 +135,8 @@ fn is_refused(image: &Image, expected: &str, left: u64) {
     assert_eq!(instances(scratch.path()), Ok(left));
 }
 
-const LOST: &str = "since that was last written back is lost";
-const NOT_LOST: &str = "nothing is lost without it";
+const LOST: &str = "since that log was last written back is lost";
+const NOT_LOST: &str = "nothing is lost without the log";
 
 #[test]
 fn the_log_of_another_store_is_refused() {
@@ -164,7 +174,7 @@ fn the_log_of_an_earlier_time_is_refused() {
     let again = killed(&scratch);
     is_refused(&Image { log, ..again.clone() }, LOST, 20);
     // A file that somebody has put back beside a log that has begun anew since.
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     done(store.compact());
     start(&mut owner(&store), 0..2);
     let log = image(scratch.path()).log;
@@ -199,7 +209,7 @@ fn is_accepted(file: &[u8], logs: impl Iterator<Item = Vec<u8>>, least: u64) {
 fn a_kill_while_a_store_is_opened_or_closed_is_no_reason_to_refuse_it() {
     let scratch = closed();
     let before = image(scratch.path());
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     let open = image(scratch.path());
     start(&mut owner(&store), 0..10);
     let work = image(scratch.path());
@@ -230,7 +240,7 @@ fn a_kill_while_a_store_is_opened_or_closed_is_no_reason_to_refuse_it() {
     let (log, file) = (Some(working), after.file.clone());
     is_refused(&Image { file, log }, NOT_LOST, 20);
     // The next one finds the log that was not removed, and goes on with it.
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     start(&mut owner(&store), 0..1);
     let next = image(scratch.path());
     drop(reader);
@@ -242,7 +252,7 @@ fn a_kill_while_a_store_is_opened_or_closed_is_no_reason_to_refuse_it() {
 #[test]
 fn a_log_that_has_begun_anew_is_the_stores_own() {
     let scratch = closed();
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     let (first, mut owner) = (image(scratch.path()), owner(&store));
     for round in 0..5 {
         start(&mut owner, 10 + 2 * round..12 + 2 * round);
@@ -255,7 +265,7 @@ fn a_log_that_has_begun_anew_is_the_stores_own() {
 }
 
 fn inline(folder: &Path) -> Inline<SqliteWriter, SqliteReader> {
-    let writer = SqliteWriter::open(folder, Options::default()).unwrap();
+    let writer = SqliteWriter::open(folder, EmbeddedOptions::default()).unwrap();
     let reader = SqliteReader::open(folder).unwrap();
     Inline::new(writer, reader)
 }
@@ -324,7 +334,7 @@ fn the_row_about_the_store_follows_its_log() {
     // By the next one to open it after a kill.
     behind(scratch.path());
     let copy = placed(&image(scratch.path()));
-    let mut writer = SqliteWriter::open(copy.path(), Options::default()).unwrap();
+    let mut writer = SqliteWriter::open(copy.path(), EmbeddedOptions::default()).unwrap();
     assert!(is_followed(copy.path()));
     assert_eq!(writer.list_hubs().unwrap().len(), 2);
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use taskhub_core::time::Timestamp;
 use taskhub_store::conformance::{block_on, done, hub};
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use taskhub_store::{Error, Store};
 
 use crate::scratch::Scratch;
 
 fn open(folder: &Path) -> Result<EmbeddedStore, Error> {
-    EmbeddedStore::open(folder, Options::default())
+    EmbeddedStore::open(folder, EmbeddedOptions::default())
 }
 
 fn create(store: &EmbeddedStore, name: &str) -> Result<(), Error> {

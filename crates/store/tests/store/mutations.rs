@@ -339,9 +339,7 @@ fn run(image: &Image, what: &str, files: &Files) -> (Effect, bool) {
         Ok(report) => report.problems,
         Err(error) => vec![error.to_string()],
     };
-    let is_torn = problems
-        .iter()
-        .any(|problem| problem.contains("a group that is not whole"));
+    let is_torn = problems.iter().any(|problem| problem.contains("is incomplete"));
     let outcome = outcome(image, what, scratch.path(), is_torn);
     if outcome != Effect::None {
         assert!(!problems.is_empty(), "{what}: {outcome:?}, and the check finds nothing");

@@ -7,12 +7,12 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use taskhub_store::Error;
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
 
 use crate::scratch::Scratch;
 
 fn open(folder: &Path) -> Result<EmbeddedStore, Error> {
-    EmbeddedStore::open(folder, Options::default())
+    EmbeddedStore::open(folder, EmbeddedOptions::default())
 }
 
 fn mode(path: &Path) -> u32 {
@@ -77,7 +77,7 @@ fn a_folder_with_other_files_in_it_is_not_closed_behind_their_back() {
     fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).unwrap();
     let why = refusal(scratch.path());
     assert!(
-        why.contains("(mode 0755) and holds `letter.txt`") && why.contains("chmod 700"),
+        why.contains("(mode 0755) and contains `letter.txt`") && why.contains("chmod 700"),
         "{why}"
     );
     assert_eq!((mode(scratch.path()), files(scratch.path()).len()), (0o755, 1));
@@ -98,7 +98,7 @@ fn no_file_of_a_store_is_opened_through_a_link() {
         let _absent = fs::remove_file(folder.join(name));
         symlink(&victim, folder.join(name)).unwrap();
         let why = refusal(&folder);
-        assert!(why.contains(&format!("{name}: it is a link")), "{name}: {why}");
+        assert!(why.contains(&format!("{name}: it is a symbolic link")), "{name}: {why}");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "mine", "{name}");
         // Nor one that leads nowhere.
         fs::remove_file(&victim).unwrap();
@@ -174,8 +174,8 @@ fn a_folder_in_the_place_of_a_new_store_is_named_and_what_a_link_leads_to_is_lef
     let place = folder.join("store.db-new");
     fs::create_dir(&place).unwrap();
     let why = refusal(&folder);
-    assert!(why.contains("store.db-new: it is a folder"), "{why}");
-    assert!(why.contains("move it away"), "{why}");
+    assert!(why.contains("store.db-new: a folder has the name"), "{why}");
+    assert!(why.contains("move the folder away"), "{why}");
     fs::remove_dir(&place).unwrap();
     fs::create_dir(&victim).unwrap();
     symlink(&victim, &place).unwrap();

@@ -11,7 +11,7 @@ use taskhub_core::id::IdempotencyKey;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_store::conformance::{Owner, done, instance, name};
-use taskhub_store::embedded::{EmbeddedStore, Options, repair, stop_migration_after};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore, repair, stop_migration_after};
 use taskhub_store::mem::MemStore;
 use taskhub_store::{Error, Store};
 
@@ -30,7 +30,7 @@ fn fill(store: &EmbeddedStore) {
 /// A store with forty instances, one of which is damaged, as `kill -9` leaves it or as it is closed.
 fn damaged(is_closed: bool) -> Scratch {
     let scratch = Scratch::new();
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     fill(&store);
     done(store.compact());
     let copy = Scratch::new();
@@ -55,7 +55,7 @@ fn rebuild(folder: &Path) -> Result<repair::Rebuilt, Error> {
 }
 
 fn instances(folder: &Path) -> u64 {
-    let store = EmbeddedStore::open(folder, Options::default()).unwrap();
+    let store = EmbeddedStore::open(folder, EmbeddedOptions::default()).unwrap();
     assert_eq!(done(store.verify()).problems, Vec::<String>::new());
     let hub = done(store.list_hubs()).pop().unwrap().name;
     done(store.counts(&hub)).iter().map(|(_, count)| count).sum()
@@ -91,7 +91,7 @@ fn all_but_what_is_damaged_is_in_the_store_that_is_written_anew() {
 #[test]
 fn nothing_is_lost_of_a_store_that_is_whole() {
     let (scratch, mem) = (Scratch::new(), MemStore::empty());
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     let mut gone = Owner::new(&store, "Gone", 1);
     (0..10).for_each(|_| gone.claim());
     let old_epoch = gone.lease(0).epoch;
@@ -134,7 +134,7 @@ fn nothing_is_lost_of_a_store_that_is_whole() {
     drop(store);
     let rebuilt = rebuild(scratch.path()).unwrap();
     assert_eq!((rebuilt.instances, rebuilt.left_out), (3, Vec::new()));
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     let mut owner = owner.over(&store);
     owner.check();
     owner.start(&instance("new"));
@@ -158,7 +158,7 @@ fn a_store_whose_rewriting_is_cut_short_is_as_it_was_or_is_new() {
         assert!(error.is_err(), "{step}");
         assert!(!scratch.path().join("store.db-new").exists(), "{step}");
         // It can be opened, and written anew.
-        drop(EmbeddedStore::open(scratch.path(), Options::default()).unwrap());
+        drop(EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap());
         match rebuild(scratch.path()) {
             Ok(rebuilt) => assert_eq!(rebuilt.instances, INSTANCES - 1),
             Err(error) => panic!("step {step}: {error}"),
@@ -185,11 +185,11 @@ fn a_second_name_that_a_crash_has_left_is_taken_away() {
     let scratch = damaged(true);
     let (file, second) = (scratch.path().join("store.db"), scratch.path().join("store.db.damaged"));
     std::fs::hard_link(&file, &second).unwrap();
-    drop(EmbeddedStore::open(scratch.path(), Options::default()).unwrap());
+    drop(EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap());
     assert!(!second.exists() && file.exists());
     // Any other is somebody's.
     std::fs::hard_link(&file, scratch.path().join("mine")).unwrap();
-    let error = EmbeddedStore::open(scratch.path(), Options::default()).unwrap_err();
+    let error = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap_err();
     assert!(format!("{error:?}").contains("2 names"), "{error:?}");
 }
 
@@ -209,7 +209,7 @@ fn empty(folder: &Path, name: &str) {
 
 fn whole() -> Scratch {
     let scratch = Scratch::new();
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).unwrap();
+    let store = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     fill(&store);
     drop(store);
     scratch
@@ -246,7 +246,7 @@ fn a_store_of_which_nothing_would_be_left_is_left_as_it_is() {
     empty(scratch.path(), "instance");
     let before = std::fs::read(scratch.path().join("store.db")).unwrap();
     let error = rebuild(scratch.path()).unwrap_err();
-    assert!(error.to_string().contains("nothing would be left"), "{error}");
+    assert!(error.to_string().contains("the new store would be empty"), "{error}");
     assert!(std::fs::read(scratch.path().join("store.db")).unwrap() == before);
     assert!(!scratch.path().join("store.db-new").exists());
 }
@@ -257,7 +257,7 @@ fn instances_whose_rows_cannot_be_reached_are_named() {
     empty(scratch.path(), "pending");
     // They wait for their first turn, with nothing to begin it.
     let error = rebuild(scratch.path()).unwrap_err();
-    assert!(error.to_string().contains("nothing would be left"), "{error}");
+    assert!(error.to_string().contains("the new store would be empty"), "{error}");
     let scratch = damaged(true);
     let rebuilt = rebuild(scratch.path()).unwrap();
     assert_eq!(rebuilt.left_out.len(), 1, "{:?}", rebuilt.left_out);
@@ -270,8 +270,8 @@ fn a_log_beside_a_store_that_was_written_anew_is_refused() {
     let log = std::fs::read(scratch.path().join("store.db-wal")).unwrap();
     rebuild(scratch.path()).unwrap();
     std::fs::write(scratch.path().join("store.db-wal"), &log).unwrap();
-    let error = EmbeddedStore::open(scratch.path(), Options::default()).unwrap_err();
-    assert!(error.to_string().contains("is not this store's"), "{error}");
+    let error = EmbeddedStore::open(scratch.path(), EmbeddedOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("do not belong together"), "{error}");
     repair::accept_loss(scratch.path()).unwrap().unwrap();
     assert_eq!(instances(scratch.path()), INSTANCES - 1);
 }

@@ -9,7 +9,7 @@ use taskhub_core::id::InstanceId;
 use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_store::conformance::{NODE, Owner, block_on, instance};
-use taskhub_store::embedded::{EmbeddedStore, Options};
+use taskhub_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use taskhub_store::{Claim, PartitionKey, Space, Store};
 
 use crate::common::OFF;
@@ -62,7 +62,7 @@ fn watch(store: &EmbeddedStore) -> Vec<u64> {
 
 /// A store that keeps no more than 1 MiB free, if that is more than a fifth of it.
 fn open(scratch: &Scratch) -> EmbeddedStore {
-    let options = Options {
+    let options = EmbeddedOptions {
         free_bytes_max: Some(1 << 20),
         ..OFF
     };
@@ -135,7 +135,7 @@ fn a_store_that_is_busy_gives_room_back_between_groups() {
 #[test]
 fn a_fifth_of_a_large_file_stays_free_for_what_comes() {
     let scratch = Scratch::new();
-    let options = Options {
+    let options = EmbeddedOptions {
         free_bytes_max: Some(0),
         ..OFF
     };

@@ -8,14 +8,14 @@ use taskhub_core::message::StartRequest;
 use taskhub_core::payload::Payload;
 use taskhub_store::blocking::{Reader as _, Writer as _};
 use taskhub_store::conformance::{NODE, Owner, done, instance};
-use taskhub_store::embedded::{Options, SqliteReader, SqliteWriter, fail_syncs, repair};
+use taskhub_store::embedded::{EmbeddedOptions, SqliteReader, SqliteWriter, fail_syncs, repair};
 use taskhub_store::inline::Inline;
 use taskhub_store::{Claim, Error, Store};
 
 use crate::scratch::Scratch;
 
 fn store(folder: &Path) -> Inline<SqliteWriter, SqliteReader> {
-    let writer = SqliteWriter::open(folder, Options::default()).unwrap();
+    let writer = SqliteWriter::open(folder, EmbeddedOptions::default()).unwrap();
     let reader = SqliteReader::open(folder).unwrap();
     Inline::new(writer, reader)
 }
@@ -70,7 +70,7 @@ fn after_a_failed_sync_all_is_in_the_file_before_anything_is_acknowledged() {
 #[test]
 fn a_failed_sync_is_no_longer_in_doubt_once_it_is_settled() {
     let scratch = Scratch::new();
-    let mut writer = SqliteWriter::open(scratch.path(), Options::default()).unwrap();
+    let mut writer = SqliteWriter::open(scratch.path(), EmbeddedOptions::default()).unwrap();
     let mut create = |name| {
         writer.create_hub(
             &taskhub_store::conformance::hub(name),

@@ -32,8 +32,8 @@ impl CheckStatus {
         self
     }
 
-    /// Time between two looks; 1 s unless said otherwise. It is checked against the wait and used for
-    /// nothing else, since the end of an instance is told and not looked for.
+    /// The polling interval of the original API; 1 s by default. It is validated against the timeout and otherwise
+    /// unused, because the hub notifies the wait of the end and does not poll.
     pub fn retry_interval(mut self, time: Duration) -> Self {
         self.retry_interval = time;
         self

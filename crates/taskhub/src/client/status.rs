@@ -193,7 +193,8 @@ impl Instances {
         Ok(client.engine.query_with(filter, after, rows_max, payloads).await?)
     }
 
-    /// Removes the ended ones among them, and says how many went; unless statuses are said, all ended ones (R130).
+    /// Purges the ended instances among them, and returns their number. Without a filter by status, purges all ended
+    /// ones (R130).
     ///
     /// # Errors
     ///

@@ -53,8 +53,8 @@ use crate::replay::{Execution, Stop};
 use crate::worker::{LiveWorker, WorkerOptions};
 use fake::Fake;
 
-/// Runs a recorded history through the code as it is now, without any side effect: does the code still
-/// take the path it took then? For histories of running instances, before a new build meets them (R43).
+/// Replays a recorded history with the current code, without any side effect, to check that the code still makes the
+/// recorded calls. Use it with histories of running instances before you deploy a new build (R43).
 ///
 /// ```
 /// use taskhub::testing::{TestHub, retrace};
@@ -80,7 +80,10 @@ use fake::Fake;
 /// The first place where code and history part, or the panic that the code came to.
 pub fn retrace(registry: &Registry, history: &[HistoryEvent]) -> Result<(), Failure> {
     let Some(mut execution) = Execution::of(history.iter()).map(Execution::into_check) else {
-        return Err(Failure::new("NoStart", "the history holds no start of an execution"));
+        return Err(Failure::new(
+            "NoStart",
+            "the history contains no `ExecutionStarted` event",
+        ));
     };
     execution.retrace(registry, history).map_err(|stop| match stop {
         Stop::Panicked(reason) => Failure::new(PANIC, reason),
@@ -400,7 +403,7 @@ impl TestHub {
     ///
     /// # Panics
     ///
-    /// If there is no such instance; so do the other methods that take an id.
+    /// If the instance does not exist; the same applies to all methods that take an id.
     pub fn info(&self, id: &InstanceId) -> &InstanceInfo {
         &self.state(id).info
     }
@@ -473,7 +476,7 @@ impl TestHub {
 
     fn kept(&self, id: &InstanceId) -> &Kept {
         let Some(kept) = self.instances.get(id) else {
-            panic!("the test hub has no instance `{id}`");
+            panic!("instance `{id}` does not exist in the test hub");
         };
         kept
     }

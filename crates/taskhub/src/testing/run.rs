@@ -31,7 +31,7 @@ impl TestHub {
     ///
     /// # Panics
     ///
-    /// If it never ends: an orchestration that goes on for ever is run with [`TestHub::advance`].
+    /// If it never ends: run an endless orchestration with [`TestHub::advance`].
     pub fn run(&mut self) {
         let mut turns = self.settle();
         while let Some(next) = self.next_due() {
@@ -39,7 +39,7 @@ impl TestHub {
             turns += self.settle();
             assert!(
                 turns < TURNS_MAX,
-                "the instances do not come to rest; use `advance` for those that never end"
+                "the instances never become idle; use `advance` for instances that never end"
             );
         }
     }
@@ -63,7 +63,7 @@ impl TestHub {
             {
                 self.turn(&id);
                 turns += 1;
-                assert!(turns < TURNS_MAX, "the instances do not come to rest at {}", self.now);
+                assert!(turns < TURNS_MAX, "the instances never become idle at {}", self.now);
             }
         }
     }
@@ -119,7 +119,7 @@ impl TestHub {
         (state.number == number).then_some(state)
     }
 
-    /// Delivers messages and whatever is due by now.
+    /// Delivers messages and everything that is due.
     fn happen(&mut self) {
         loop {
             if let Some(item) = self.outbox.pop_front() {
@@ -300,7 +300,9 @@ impl TestHub {
             // As the engine has it.
             Err(refusal @ Refusal::PayloadTooLarge { .. }) => {
                 self.worker.evict(&self.partition, id);
-                Err(format!("{refusal}; ask for less at a time, or terminate it"))
+                Err(format!(
+                    "{refusal}; schedule less in one turn, or terminate the instance"
+                ))
             }
             made => Ok(committed(made)),
         });

@@ -62,10 +62,10 @@ fn two_names_that_differ_in_case_only_are_refused() {
     assert_eq!(
         twice.problems(),
         [
-            "orchestrator `CALLER` differs from `Caller` in case only, and names are compared without case: give it \
-             another name",
-            "activity `sayHELLO` differs from `SayHello` in case only, and names are compared without case: give it \
-             another name",
+            "orchestrator `CALLER` differs from `Caller` only in case, and names are case-insensitive; choose another \
+            name",
+            "activity `sayHELLO` differs from `SayHello` only in case, and names are case-insensitive; choose another \
+            name",
         ]
     );
     for (one, other) in [
@@ -118,7 +118,7 @@ fn a_fake_stands_for_every_spelling_and_takes_the_limit_of_the_registered_activi
     let mut hub = TestHub::new(registry);
     hub.fake_activity_taking("sAYhELLO", hour, |_: String| Ok::<_, Error>("late".to_owned()));
     let failure = hub.run_orchestrator::<String, _>("caller", 1).unwrap_err();
-    assert!(failure.message.contains("was not done after 5s"), "{failure}");
+    assert!(failure.message.contains("timed out after 5s"), "{failure}");
 }
 
 #[test]

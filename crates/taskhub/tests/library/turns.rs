@@ -125,7 +125,7 @@ fn s_nondet_missing() {
     let failure = redeployed(work_then_wait, async |ctx: OrchestrationContext| {
         Ok(ctx.wait_for_external_event("Next").await?)
     });
-    let wanted = "a previous execution scheduled activity `Work` with id 0, and the current one has not";
+    let wanted = "a previous execution scheduled activity `Work` with id 0, but the current one did not";
     assert!(failure.message.contains(wanted), "{failure}");
 }
 
@@ -135,8 +135,8 @@ fn s_nondet_kind() {
         ctx.create_timer(Duration::from_secs(1)).await;
         Ok(())
     });
-    let wanted =
-        "a previous execution scheduled activity `Work` with id 0, and the current one a timer for 2024-01-01T00:00:01";
+    let wanted = "a previous execution scheduled activity `Work` with id 0, but the current one scheduled a timer for \
+        2024-01-01T00:00:01";
     assert!(failure.message.contains(wanted), "{failure}");
 }
 
@@ -145,7 +145,8 @@ fn s_nondet_name() {
     let failure = redeployed(work_then_wait, async |ctx: OrchestrationContext| {
         Ok(ctx.call_activity("Other", ()).await?)
     });
-    let wanted = "a previous execution scheduled activity `Work` with id 0, and the current one activity `Other`";
+    let wanted = "a previous execution scheduled activity `Work` with id 0, but the current one scheduled activity \
+        `Other`";
     assert!(failure.message.contains(wanted), "{failure}");
 }
 
@@ -153,7 +154,7 @@ fn s_nondet_name() {
 fn an_action_that_the_history_lacks_is_non_determinism() {
     let before = async |ctx: OrchestrationContext| Ok(ctx.wait_for_external_event("Next").await?);
     let failure = redeployed(before, work_then_wait);
-    let wanted = "the code schedules activity `Work` with id 0, and at this point the history has nothing of it";
+    let wanted = "the code schedules activity `Work` with id 0, but the history has no such event at this point";
     assert!(failure.message.contains(wanted), "{failure}");
 }
 
@@ -164,7 +165,7 @@ fn an_end_where_the_history_goes_on_is_non_determinism() {
     assert!(
         failure
             .message
-            .contains("the code ends at a point where the recorded execution went on"),
+            .contains("the code ends at a point where the recorded execution continued"),
         "{failure}"
     );
 }
@@ -200,7 +201,7 @@ fn a_turn_that_a_replay_answers_otherwise_fails_at_once() {
     echo(&mut hub, &["Work0", "Work1"]);
     let failure = hub.run_orchestrator::<(), _>("Reckless", ()).unwrap_err();
     assert_eq!(failure.error_type, NON_DETERMINISM);
-    let wanted = "the turn scheduled activity `Work0` with id 0, and when it was replayed activity `Work1` with id 0";
+    let wanted = "the turn scheduled activity `Work0` with id 0, but its replay scheduled activity `Work1` with id 0";
     assert!(failure.message.contains(wanted), "{failure}");
     assert_eq!(hub.activity_calls(), []);
 }
@@ -223,7 +224,7 @@ fn s_replay_check() {
     assert!(
         failure
             .message
-            .contains("the recorded execution ended, and at this point the code does not"),
+            .contains("the recorded execution ended at a point where the code continues"),
         "{failure}"
     );
     let shorter = async |_: OrchestrationContext, (): ()| Ok::<_, Error>(());
@@ -334,7 +335,7 @@ fn awaiting_something_foreign_fails_at_once() {
     assert!(
         failure
             .message
-            .contains("orchestrator `Sleeper` awaits something that its context did not make"),
+            .contains("orchestrator `Sleeper` awaits a future that its context did not create"),
         "{failure}"
     );
 }

@@ -263,26 +263,27 @@ fn numbers_that_json_does_not_have_are_refused_wherever_they_are_written() {
     for (way, number) in [
         (
             "activity",
-            "the input of activity `Work`, a `f64`, as JSON: JSON has no number for NaN",
+            "the input of activity `Work`, a `f64`, as JSON: JSON cannot represent the number NaN",
         ),
-        ("child", "JSON has no number for inf"),
-        ("detached", "a `f32`, as JSON: JSON has no number for -inf"),
+        ("child", "JSON cannot represent the number inf"),
+        ("detached", "a `f32`, as JSON: JSON cannot represent the number -inf"),
         (
             "event",
-            "the payload of event `Go`, a `(&str, f64)`, as JSON: JSON has no number for NaN",
+            "the payload of event `Go`, a `(&str, f64)`, as JSON: JSON cannot represent the number NaN",
         ),
         (
             "status",
-            "cannot write the custom status, a `library::values::Kind`, as JSON: JSON has no number for NaN",
+            "cannot write the custom status, a `library::values::Kind`, as JSON: JSON cannot represent the number NaN",
         ),
         ("next", "cannot write the input of the next execution"),
         (
             "result",
-            "the output of activity `Divide`, a `core::option::Option<f64>`, as JSON: JSON has no number for inf",
+            "the output of activity `Divide`, a `core::option::Option<f64>`, as JSON: JSON cannot represent the \
+            number inf",
         ),
         (
             "output",
-            "the output of orchestrator `NotNumbers`, a `f64`, as JSON: JSON has no number for -inf",
+            "the output of orchestrator `NotNumbers`, a `f64`, as JSON: JSON cannot represent the number -inf",
         ),
     ] {
         let failure = TestHub::new(registry())
@@ -305,11 +306,17 @@ async fn a_client_is_told_of_numbers_that_json_does_not_have() {
     let client = hub.client();
     let error = client.start_new("AroundTexts", f64::NAN).await.unwrap_err();
     assert_eq!(error.code(), "invalid-argument");
-    assert!(error.to_string().contains("JSON has no number for NaN"), "{error}");
+    assert!(
+        error.to_string().contains("JSON cannot represent the number NaN"),
+        "{error}"
+    );
     assert!(client.instances().await.unwrap().is_empty());
     let id = client.start_new("AroundTexts", (0, [0; 0])).await.unwrap();
     let error = client.raise_event(&id, "Sent", [f32::INFINITY]).await.unwrap_err();
-    assert!(error.to_string().contains("JSON has no number for inf"), "{error}");
+    assert!(
+        error.to_string().contains("JSON cannot represent the number inf"),
+        "{error}"
+    );
     client.start("AroundTexts", (0, [1])).await.unwrap();
 }
 

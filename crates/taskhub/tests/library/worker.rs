@@ -252,7 +252,7 @@ fn s_nondet_block() {
     };
     let mut bad = RegisteredFunctions::new(Registry::new().orchestrator("TwoSteps", other), options.clone()).worker();
     match bad.turn(&item("a", 1, true)) {
-        TurnOutcome::Failed { reason } => assert!(reason.contains("does not repeat its recorded history"), "{reason}"),
+        TurnOutcome::Failed { reason } => assert!(reason.contains("does not match its recorded history"), "{reason}"),
         other => panic!("{other:?}"),
     }
     // So does one that lacks the orchestrator (R166).
@@ -344,7 +344,7 @@ async fn s_activity_timeout() {
     let failure = failure(functions.activity(call).await);
     assert_eq!(
         failure.to_string(),
-        "ActivityTimeout: activity `Hang` was not done after 3s"
+        "ActivityTimeout: activity `Hang` timed out after 3s"
     );
     assert!(!failure.non_retriable && cancellation.is_cancelled());
 }

@@ -17,7 +17,7 @@ async fn main() -> Result<()> {
     let hub = Hub::builder("SampleHub")
         .orchestrator("E1_HelloSequence", hello_sequence)
         .activity("E1_SayHello", say_hello)
-        .open("sample-hub") // the folder where it stays
+        .open("sample-hub") // the folder that holds the store
         .await?;
     let hello = hub.client().start("E1_HelloSequence", ()).await?;
     println!("{:?}", hello.wait::<Vec<String>>().await?);

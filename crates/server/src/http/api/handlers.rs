@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 use taskhub_api::calls::{
-    Acted, HistoryPart, Hub as HubShown, HubDeleted, IfExists, Items, PurgeBody, Purged, RaiseBody, ReasonBody,
-    StartBody, Started, Stats, Waited,
+    Acted, HistoryPartBody, HubBody, HubDeleted, IfExists, Items, PurgeBody, PurgedBody, RaiseBody, ReasonBody,
+    StartBody, StartedBody, Stats, Waited,
 };
 use taskhub_api::instance::{Fields, Instance};
 use taskhub_api::time::just_after;
@@ -44,7 +44,7 @@ use crate::config::Reuse;
 
 /// What `limit` says where all is wanted.
 const ALL: &str = "all";
-/// Events of a history that one answer holds, unless fewer are asked for.
+/// Default and maximum number of history events in one response.
 const EVENTS_MAX: usize = 10_000;
 
 pub(super) async fn hubs(call: &Call<'_>) -> Result<Response, Refused> {
@@ -52,7 +52,7 @@ pub(super) async fn hubs(call: &Call<'_>) -> Result<Response, Refused> {
     let opened = hubs
         .into_iter()
         .filter(|hub| call.grant.check(Need::Read, &hub.name).is_ok());
-    let shown = opened.map(|hub| HubShown {
+    let shown = opened.map(|hub| HubBody {
         is_default: hub.name == *call.app.hubs.first(),
         name: hub.name.to_string(),
         partitions: hub.partitions,
@@ -69,7 +69,9 @@ pub(super) async fn delete_hub(call: &Call<'_>, hub: &str) -> Result<Response, R
     let hub = call.allowed(hub, Need::Master)?;
     let confirmed = call.query.text("confirm").map(HubName::new);
     if !confirmed.is_some_and(|name| name.is_ok_and(|name| name == hub)) {
-        return Err(Refused::argument(format!("to delete hub {hub} add confirm={hub}")));
+        return Err(Refused::argument(format!(
+            "to delete hub {hub}, add confirm={hub} to the query"
+        )));
     }
     if !call.app.hubs.delete(&hub).await? {
         return Err(Refused::no_hub(&hub));
@@ -122,7 +124,7 @@ pub(super) async fn list(call: &Call<'_>, hub: &str) -> Result<Response, Refused
     Ok(items(&hub, &page, &filter, fields, room))
 }
 
-/// A page of a list as it is.
+/// One page of a list.
 fn items(hub: &Hub, page: &Page, filter: &Filter, fields: Fields, room: Room) -> Response {
     let shown = page.rows.iter().map(|info| shown(hub.name(), info, fields));
     let list = Items {
@@ -132,7 +134,7 @@ fn items(hub: &Hub, page: &Page, filter: &Filter, fields: Fields, room: Room) ->
     respond::json_of(StatusCode::OK, &list, page.rows.iter().flat_map(payloads), room)
 }
 
-/// All there are. What does not fit into one page is sent while it is read; what is started meanwhile comes at the end.
+/// All instances. A list of more than one page is streamed; instances that are started meanwhile come at the end.
 async fn list_all(
     call: &Call<'_>,
     hub: Arc<Hub>,
@@ -204,7 +206,7 @@ pub(super) async fn history(call: &Call<'_>, hub: &str, id: &str) -> Result<Resp
         let text = Complete::new(Events::new(hub, instance, first, part), room);
         return Ok(respond::json_parts(StatusCode::OK, streamed::parts(text)));
     }
-    let shown = HistoryPart {
+    let shown = HistoryPartBody {
         items: part.events.iter().take(limit).map(Into::into).collect(),
         next_from: has_more.then_some(next),
     };
@@ -216,7 +218,11 @@ pub(super) async fn wait(call: &Call<'_>, hub: &str, id: &str) -> Result<Respons
     let wait = match call.query.filled("for") {
         None | Some("ended") => WaitFor::Ended,
         Some("started") => WaitFor::Started,
-        Some(other) => return Err(Refused::argument(format!("`for` is ended or started, not `{other}`"))),
+        Some(other) => {
+            return Err(Refused::argument(format!(
+                "invalid `for`: expected ended or started, got `{other}`"
+            )));
+        }
     };
     let limit = call.app.config.limits.wait_max;
     let given = call.query.seconds("timeout").map_err(Refused::from)?;
@@ -253,7 +259,7 @@ pub(super) async fn start(call: &Call<'_>, hub: &str, taken: Taken) -> Result<Re
         Err(EngineError::Refused(Refusal::InstanceExists { .. })) if if_exists == IfExists::Reuse => false,
         Err(error) => return Err(error.into()),
     };
-    let shown = Started {
+    let shown = StartedBody {
         hub: hub.name().as_str().into(),
         instance_id: instance.as_str().into(),
         is_new,
@@ -352,9 +358,9 @@ pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Resul
     let body: PurgeBody<'_> = read(&body)?;
     for (name, text) in [("name", &body.name), ("idPrefix", &body.id_prefix)] {
         if text.as_ref().is_some_and(|text| text.is_empty()) {
-            // A variable that somebody forgot to fill must not purge everything.
+            // An empty variable in a script must not purge everything.
             return Err(Refused::argument(format!(
-                "`{name}` is empty, which restricts nothing; leave it out, or give it a value"
+                "`{name}` is empty: leave it out or give it a value"
             )));
         }
     }
@@ -376,7 +382,7 @@ pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Resul
     };
     if filter == Filter::default() && !body.all {
         return Err(Refused::argument(
-            "nothing restricts the purge; add `all` if that is meant",
+            "the purge has no filter; add `all` to purge all ended instances",
         ));
     }
     let enough = call.app.enough(call.app.config.limits.wait_max);
@@ -384,8 +390,8 @@ pub(super) async fn purge_many(call: &Call<'_>, hub: &str, body: Bytes) -> Resul
     Ok(respond::json(StatusCode::OK, &removed(purged)))
 }
 
-fn removed(purged: taskhub_engine::hub::Purged) -> Purged {
-    Purged {
+fn removed(purged: taskhub_engine::hub::Purged) -> PurgedBody {
+    PurgedBody {
         purged: purged.count,
         rows: purged.rows,
         is_complete: purged.is_complete,
@@ -423,7 +429,9 @@ fn moment(name: &str, text: &str) -> Result<Timestamp, Refused> {
 }
 
 fn no_moment(name: &str, text: &str) -> Refused {
-    Refused::argument(format!("`{name}` is no time: `{text}`"))
+    Refused::argument(format!(
+        "invalid `{name}`: expected a time such as 2026-01-31T12:00:00Z, got `{text}`"
+    ))
 }
 
 /// A whole number within limits.
@@ -437,13 +445,13 @@ fn whole(query: &Query, name: &str, range: RangeInclusive<usize>) -> Result<Opti
     let or = if name == "limit" { " or `all`" } else { "" };
     let refused = || {
         Refused::argument(format!(
-            "`{name}` is a whole number from {least} to {most}{or}, not `{text}`"
+            "invalid `{name}`: expected a whole number from {least} to {most}{or}, got `{text}`"
         ))
     };
     fits.map(Some).ok_or_else(refused)
 }
 
-/// An instance; what is said of why it was set aside does not tell where the store is.
+/// An instance; the reason why it was set aside does not contain the path of the store.
 fn shown<'a>(hub: &'a HubName, info: &'a InstanceInfo, fields: Fields) -> Instance<'a> {
     let show = || Instance::new(hub, info, fields);
     let mut shown = if fields.as_text {
@@ -457,12 +465,16 @@ fn shown<'a>(hub: &'a HubName, info: &'a InstanceInfo, fields: Fields) -> Instan
     shown
 }
 
-/// The payloads that are asked for, if that is said.
+/// The requested payloads, if the request names them.
 fn fields(query: &Query) -> Result<Option<Fields>, Refused> {
     let as_text = match query.filled("payloads") {
         None | Some("json") => false,
         Some("text") => true,
-        Some(other) => return Err(Refused::argument(format!("`payloads` is json or text, not `{other}`"))),
+        Some(other) => {
+            return Err(Refused::argument(format!(
+                "invalid `payloads`: expected json or text, got `{other}`"
+            )));
+        }
     };
     let mut fields = Fields {
         as_text,
@@ -476,7 +488,7 @@ fn fields(query: &Query) -> Result<Option<Fields>, Refused> {
             "input" => fields.input = true,
             "output" => fields.output = true,
             "customStatus" => fields.custom_status = true,
-            other => return Err(Refused::argument(format!("`{other}` is no field"))),
+            other => return Err(Refused::argument(format!("unknown field `{other}`"))),
         }
     }
     Ok(Some(fields))
@@ -495,11 +507,11 @@ fn single(query: &Query) -> Result<Fields, Refused> {
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
-    let unreadable = |error: &dyn std::fmt::Display| Refused::argument(format!("the body cannot be read: {error}"));
+    let unreadable = |error: &dyn std::fmt::Display| Refused::argument(format!("cannot read the body: {error}"));
     let text = json::text(body).map_err(|error| unreadable(&error))?;
     if text.trim_start().starts_with('[') {
-        // It would be read as the members in their order, whatever that is.
-        return Err(unreadable(&"an object with named members is expected, not an array"));
+        // Serde would read an array as the members in their order.
+        return Err(unreadable(&"expected an object, got an array"));
     }
     serde_json::from_str(&text).map_err(|error| unreadable(&error))
 }

@@ -1,6 +1,6 @@
-//! Our own API under `/api/v1`, which the command line uses beside a running server. Unlike the management
-//! API it is strict: what it does not understand it refuses, and each refusal has the word that the whole
-//! product knows it by (A10).
+//! Taskhub's own API under `/api/v1`, which the command line uses with a running server. Unlike the management API, it
+//! is strict: it refuses everything that it does not understand, and each refusal has the same code word as everywhere
+//! in the product (A10).
 
 mod handlers;
 mod refused;
@@ -61,12 +61,12 @@ pub(super) async fn answer(
     answered.unwrap_or_else(|refused| refused.answer())
 }
 
-/// What is answered on every surface to what does not come over the border.
+/// The response, on every surface, to a request that the border refuses.
 pub(super) fn stopped(stopped: &Stopped) -> Response {
     Refused::from(stopped).answer()
 }
 
-/// What is answered to a caller who may not come in.
+/// The response to a caller without permission.
 pub(super) fn denied(denied: Denied) -> Response {
     Refused::from(denied).answer()
 }
@@ -82,7 +82,7 @@ async fn perform(
     let key = idempotency_key(head)?;
     let call = Call { app, query, grant, key };
     let rest: Option<Vec<&str>> = rest.iter().map(Option::as_deref).collect();
-    let rest = rest.ok_or_else(|| Refused::argument("the path is no UTF-8 with percent sequences"))?;
+    let rest = rest.ok_or_else(|| Refused::argument("the path is not valid percent-encoded UTF-8"))?;
     check_type(head, body)?;
     match (&head.method, rest.as_slice()) {
         (&Method::GET, ["hubs"]) => handlers::hubs(call.taking(&[])?).await,
@@ -108,15 +108,19 @@ async fn perform(
     }
 }
 
-/// A body is JSON and says so. A page can have a browser send other types anywhere without asking.
+/// Requires a JSON body with the right content type: a browser sends bodies of other types for any page without a
+/// preflight request.
 fn check_type(head: &Parts, body: &Incoming) -> Result<(), Refused> {
     let given = head.headers.get(CONTENT_TYPE);
     let media = given.map(|value| value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default());
     match media {
         Some(media) if media.trim_ascii().eq_ignore_ascii_case(b"application/json") => Ok(()),
         None if body.is_end_stream() => Ok(()),
-        None => Err(Refused::media_type("no type")),
-        Some(media) => Err(Refused::media_type(&format!("`{}`", String::from_utf8_lossy(media)))),
+        None => Err(Refused::media_type("no content type")),
+        Some(media) => Err(Refused::media_type(&format!(
+            "the content type `{}`",
+            String::from_utf8_lossy(media)
+        ))),
     }
 }
 
@@ -127,10 +131,12 @@ impl Call<'_> {
             return Ok(self);
         };
         let expected = match names {
-            [] => "this call takes none but `code`".to_owned(),
-            names => format!("expected are `{}` and `code`", names.join("`, `")),
+            [] => "this call takes no parameter but `code`".to_owned(),
+            names => format!("expected one of `{}` and `code`", names.join("`, `")),
         };
-        Err(Refused::argument(format!("the query has `{other}`; {expected}")))
+        Err(Refused::argument(format!(
+            "unknown query parameter `{other}`: {expected}"
+        )))
     }
 
     /// The idempotency key of the body or of the header.
@@ -138,7 +144,8 @@ impl Call<'_> {
         let of_body = of_body.map(IdempotencyKey::new).transpose()?;
         match (of_body, &self.key) {
             (Some(body), Some(header)) if body != *header => Err(Refused::argument(format!(
-                "`idempotencyKey` is `{body}` and the header `Idempotency-Key` is `{header}`; a request has one key"
+                "the request has two idempotency keys: `idempotencyKey` is `{body}`, the header `Idempotency-Key` is \
+                `{header}`"
             ))),
             (Some(key), _) => Ok(Some(key)),
             (None, header) => Ok(header.clone()),

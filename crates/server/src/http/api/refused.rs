@@ -43,22 +43,22 @@ impl Refused {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "invalid-argument",
-            format!("the body is of {given}; this API needs the header `Content-Type: application/json`"),
+            format!("the body has {given}; this API needs the header `Content-Type: application/json`"),
         )
     }
 
-    /// A path or a method that is none.
+    /// An unknown path or method.
     pub(super) fn no_route() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "no-such-route",
-            "there is no such path or method",
-        )
+        Self::new(StatusCode::NOT_FOUND, "no-such-route", "unknown path or method")
     }
 
     /// A hub that does not exist.
     pub(super) fn no_hub(hub: &HubName) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "hub-not-found", format!("no hub `{hub}` exists"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "hub-not-found",
+            format!("hub `{hub}` does not exist"),
+        )
     }
 
     /// An instance that does not exist.
@@ -70,7 +70,7 @@ impl Refused {
     }
 
     pub(super) fn answer(&self) -> Response {
-        let refusal = problem::Refusal::new(self.code, &self.message);
+        let refusal = problem::RefusalBody::new(self.code, &self.message);
         let mut response = respond::json(self.status, &refusal);
         if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status) {
             respond::set(&mut response, RETRY_AFTER, "1");
@@ -101,7 +101,7 @@ impl From<EngineError> for Refused {
             // Too much of something that the callers can do less of (P8).
             "inbox-full" | "overloaded" => StatusCode::TOO_MANY_REQUESTS,
             "hub-stopped" | "store-unavailable" | "store-lost" | "store-full" => StatusCode::SERVICE_UNAVAILABLE,
-            // Said once in the log, by whoever writes.
+            // Not logged here: the writer logs it once.
             _ if is_of_pages(&error) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => {
                 tracing::error!(error = %chain(&error), "a request failed");
@@ -110,12 +110,14 @@ impl From<EngineError> for Refused {
         };
         match error {
             EngineError::Store(StoreError::Lost { why, .. }) => {
-                let message = format!("the store was taken away while it was in use: {why}");
+                let message = format!("the files of the store were moved or replaced while in use: {why}");
                 Self::new(status, code, message)
             }
-            EngineError::Store(StoreError::Locked { .. } | StoreError::Format { .. }) => {
-                Self::new(status, code, "the store cannot be opened; the server's log says why")
-            }
+            EngineError::Store(StoreError::Locked { .. } | StoreError::Format { .. }) => Self::new(
+                status,
+                code,
+                "cannot open the store; see the server's log for the reason",
+            ),
             EngineError::Store(error) => Self::new(status, code, without_folder(&error.to_string())),
             error => Self::new(status, code, without_folder(&error.to_string())),
         }
@@ -130,8 +132,7 @@ fn is_of_pages(error: &EngineError) -> bool {
     *extent == Extent::Pages
 }
 
-/// The same text without the folder of the store's file: callers are told what is wrong, and not where the server has it,
-/// which its log tells.
+/// The same text without the path of the store: callers learn the problem, but only the log contains the path.
 pub(super) fn without_folder(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -171,13 +172,17 @@ impl From<&Stopped> for Refused {
                 StatusCode::MISDIRECTED_REQUEST,
                 "host-not-allowed",
                 format!(
-                    "without a key the server does not answer to the host `{host}`; if it is meant, name it with `--allow-host`"
+                    "requests without a key may not use the host name `{host}`; to allow it, start the server with \
+                    `--allow-host {host}`"
                 ),
             ),
             Stopped::ForeignOrigin { origin } => Self::new(
                 StatusCode::FORBIDDEN,
                 "origin-not-allowed",
-                format!("a page of `{origin}` may do nothing here; if it is meant to, name its origin with `--cors`"),
+                format!(
+                    "pages of `{origin}` may not call this server; to allow them, start the server with `--cors \
+                    {origin}`"
+                ),
             ),
         }
     }
@@ -189,12 +194,12 @@ impl From<Denied> for Refused {
             Denied::Unknown => Self::new(
                 StatusCode::UNAUTHORIZED,
                 "not-authenticated",
-                "a key is needed, and none that opens this was given",
+                "this call needs a key, and the request has no valid one",
             ),
             Denied::NotAllowed => Self::new(
                 StatusCode::FORBIDDEN,
                 "not-allowed",
-                "the key that was given does not open this",
+                "the key of the request does not permit this call",
             ),
         }
     }

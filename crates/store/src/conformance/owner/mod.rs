@@ -26,17 +26,14 @@ use crate::{Claim, Group, Lease, NodeId, PartitionKey, Recovered, Section, Store
 /// The node that every owner is.
 pub const NODE: NodeId = NodeId(7);
 
-/// A hub name.
 pub fn hub(text: &str) -> HubName {
     HubName::new(text).unwrap_or_else(|refusal| panic!("{refusal}"))
 }
 
-/// An instance id.
 pub fn instance(text: &str) -> InstanceId {
     InstanceId::new(text).unwrap_or_else(|refusal| panic!("{refusal}"))
 }
 
-/// A name.
 pub fn name(text: &str) -> Name {
     Name::new(text).unwrap_or_else(|refusal| panic!("{refusal}"))
 }
@@ -182,7 +179,6 @@ impl<'s> Owner<'s> {
             .collect()
     }
 
-    /// The hub.
     pub fn hub(&self) -> &HubName {
         &self.hub
     }
@@ -223,7 +219,6 @@ impl<'s> Owner<'s> {
         }
     }
 
-    /// Starts an instance.
     pub fn start(&mut self, id: &InstanceId) {
         self.start_with(&Self::request(id));
     }
