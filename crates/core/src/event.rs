@@ -6,7 +6,7 @@ use std::fmt;
 use crate::failure::Failure;
 use crate::id::{ExecutionId, InstanceId, Name, Occurrence};
 use crate::payload::{Payload, size};
-use crate::status::RuntimeStatus;
+use crate::runtime_status::RuntimeStatus;
 use crate::time::Timestamp;
 
 /// Free-form labels of an instance or a task.

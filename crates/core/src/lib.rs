@@ -28,6 +28,7 @@ pub mod ncrontab;
 pub mod payload;
 pub mod query;
 pub mod refusal;
+mod runtime_status;
 pub mod seen;
 pub mod status;
 pub mod time;

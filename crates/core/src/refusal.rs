@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::id::{IdempotencyKey, InstanceId};
 use crate::limits;
-use crate::status::RuntimeStatus;
+use crate::runtime_status::RuntimeStatus;
 
 /// A request that was refused; nothing changed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
