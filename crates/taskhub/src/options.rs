@@ -11,7 +11,10 @@ use taskhub_core::id::{InstanceId, Name};
 use crate::error::{Error, INVALID_NAME, INVALID_OPTION, Result};
 use crate::instance::ToInstanceId;
 use crate::ledger::Shared;
-use crate::retry::ATTEMPT;
+
+/// The label of a call that says which attempt of its policy it is; the first has none. It is in the history like any
+/// label, so it is the same on replay and after a crash.
+pub(crate) const ATTEMPT: &str = "RetryAttempt";
 
 /// Changes the action that was made last. The action of an option that cannot be is taken back.
 pub(crate) fn set(

@@ -19,8 +19,7 @@ use crate::guid;
 use crate::instance::ToInstanceId;
 use crate::ledger::{Continue, Identity, Shared};
 use crate::names::{AwaitEvent, CallActivity, CallOrchestrator, RaiseEvent, StartOrchestrator};
-use crate::options::{self, Detached};
-use crate::retry::ATTEMPT;
+use crate::options::{self, ATTEMPT, Detached};
 use crate::task::{Call, Called, EventWait, SubOrchestrationCall, Timer, from_payload};
 
 /// What an orchestrator works with: durable calls, timers, events, time and ids that come out the same

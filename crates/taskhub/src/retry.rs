@@ -13,15 +13,12 @@ use taskhub_core::time::Timestamp;
 
 use crate::codec::Raw;
 use crate::error::TaskFailed;
+use crate::options::ATTEMPT;
 use crate::orchestrator::OrchestrationContext;
 use crate::task::Call;
 
 /// The longest pause; larger results of the coefficient are lowered to it (R67).
 const PAUSE_MAX: Duration = Duration::from_hours(10 * 365 * 24);
-
-/// The label of a call that says which attempt of its policy it is; the first has none. It is in the history like any
-/// label, so it is the same on replay and after a crash.
-pub(crate) const ATTEMPT: &str = "RetryAttempt";
 
 /// Takes the attempt off the labels of an activity call.
 pub(crate) fn take_attempt(tags: &mut Tags) -> u32 {
