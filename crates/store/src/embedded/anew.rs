@@ -10,9 +10,8 @@ use rusqlite::Connection;
 #[cfg(feature = "testing")]
 use crate::Error;
 
-use super::folder::{self, unavailable};
-use super::own;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, unavailable};
+use super::{layout, own};
 
 /// The new store while it is written.
 pub(super) const FILE: &str = "store.db-new";
@@ -68,8 +67,8 @@ pub(super) fn remove(path: &Path) -> Result<(), Trouble> {
 pub(super) fn begin(path: &Path) -> Result<Connection, Trouble> {
     let file = path.join(FILE);
     own::prepare(&file, true).map_err(|error| unavailable(&file, &error))?;
-    let new = folder::connect_writer(&file)?;
-    folder::lay_out(&new)?;
+    let new = layout::connect_writer(&file)?;
+    layout::lay_out(&new)?;
     // It is synced before it is anything else.
     new.pragma_update(None, "journal_mode", "OFF")?;
     new.pragma_update(None, "synchronous", "OFF")?;
@@ -84,10 +83,10 @@ pub(super) fn end(new: Connection) -> Result<(), Trouble> {
 
 /// Puts the new file in the place of the old one.
 pub(super) fn replace(path: &Path) -> Result<(), Trouble> {
-    let (old_file, new_file) = (path.join(folder::FILE), path.join(FILE));
+    let (old_file, new_file) = (path.join(layout::FILE), path.join(FILE));
     step()?;
     for suffix in ["-wal", "-shm"] {
-        let place = path.join(format!("{}{suffix}", folder::FILE));
+        let place = path.join(format!("{}{suffix}", layout::FILE));
         match fs::metadata(&place) {
             // A log would be taken for one of the new file.
             Ok(file) if suffix == "-wal" && file.len() > 0 => {

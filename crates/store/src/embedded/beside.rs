@@ -24,12 +24,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::folder::{FILE, FORMAT, Identity, LOG, PAGE_BYTES, identify, unavailable};
 use super::frames::{self, Log, ROUNDS_MAX};
 use super::hubs::About;
-use super::store_file::keep_log;
-use super::trouble::{During, Trouble};
-use super::{folder, log, own};
+use super::layout::{self, FILE, FORMAT, Identity, LOG, PAGE_BYTES, identify};
+use super::trouble::{During, Trouble, unavailable};
+use super::{log, own};
 use crate::Error;
 
 /// What can be done about a log that lacks something.
@@ -128,7 +127,7 @@ fn through(path: &Path) -> Result<Through, Error> {
         let pages = pages.map_err(|error| unavailable(&place, &error))?;
         Ok(Through::Row(About::read(&connection)?, pages.contains(&page)))
     };
-    match look().map_err(|trouble| trouble.during(During::Read, &folder::file(path))) {
+    match look().map_err(|trouble| trouble.during(During::Read, &layout::file(path))) {
         Err(Error::Corrupt { .. }) => Ok(Through::Nonsense),
         looked => looked,
     }
@@ -182,7 +181,7 @@ pub(super) fn connect_through(path: &Path, layer: &std::ffi::CStr) -> Result<Con
     taskhub_pages::install()?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(path.join(FILE), flags, layer)?;
-    keep_log(&connection, true)?;
+    log::keep(&connection, true)?;
     Ok(connection)
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use taskhub_core::status::RuntimeStatus;
 
-use super::folder::{self, FORMAT, LOG, Pages};
+use super::layout::{self, FORMAT, LOG, Pages};
 use super::repair::{connect, take};
 use super::trouble::{During, Trouble};
 use super::{hubs, listing, verify};
@@ -42,14 +42,14 @@ pub struct HubFigures {
 pub fn figures(path: &Path) -> Result<Figures, Error> {
     // Held for as long as is read.
     let (_folder, connection) = match take(path) {
-        Err(Error::Locked { .. }) => (None, folder::connect_reader(path, Pages::Strict)?),
+        Err(Error::Locked { .. }) => (None, layout::connect_reader(path, Pages::Strict)?),
         taken => {
             let (folder, log) = taken?;
             (Some(folder), connect(path, &log)?)
         }
     };
     let log_bytes = fs::metadata(path.join(LOG)).map_or(0, |log| log.len());
-    read(&connection, log_bytes).map_err(|trouble| trouble.during(During::Read, &folder::file(path)))
+    read(&connection, log_bytes).map_err(|trouble| trouble.during(During::Read, &layout::file(path)))
 }
 
 fn read(connection: &Connection, log_bytes: u64) -> Result<Figures, Trouble> {

@@ -1,25 +1,21 @@
-//! The folder of a store: who holds it, whether it is ours, and connections to the file in it.
+//! The folder of a store: who holds it, whether what is in it is ours and complete, and the writing connection.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use super::frames::{self, Log};
-use super::hubs::About;
-use super::log::{LOCK_WAIT, RESTART_BYTES};
-use super::own;
-use super::reserve::Reserve;
-use super::store_file::keep_log;
-use super::trouble::{During, Trouble};
+use super::frames::Log;
+use super::layout::{self, FILE, FORMAT, Identity, KEPT, LOG, identify};
+use super::log::{self, LOCK_WAIT, RESTART_BYTES};
+use super::reserve::{self, Reserve};
+use super::trouble::{During, Trouble, is_full, unavailable};
 use super::watch::{self, Watch};
-use super::{EmbeddedOptions, Synchronous, beside, migrate};
+use super::{EmbeddedOptions, Synchronous, anew, beside, migrate, own};
 use crate::{Error, Extent};
 
-pub(super) const FILE: &str = "store.db";
-pub(super) const LOG: &str = "store.db-wal";
 const LOCK: &str = "lock";
 /// Word that a server leaves of itself.
 const NOTICE: &str = "server.json";
@@ -31,21 +27,6 @@ const PROBE: &str = "probe";
 
 /// By how much they are tried to grow: SQLite's largest step but for what a group itself needs.
 const PROBE_BYTES: usize = 64 << 10;
-
-/// Marks the file as ours, in its header and for `file(1)`: "Thub".
-pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Thub");
-
-/// The format that is written, and the newest that is read.
-pub(super) const FORMAT: u32 = 2;
-
-const SCHEMA: &str = include_str!("schema.sql");
-
-/// Against pages of 16 KiB a lone step takes a sixth less time and a full group writes a quarter fewer bytes. Pages
-/// of 4 KiB would save more bytes, but send history chunks above 1 KB to overflow pages.
-pub(super) const PAGE_BYTES: i64 = 8 << 10;
-
-/// Statements that are kept prepared on each connection.
-const STATEMENTS_MAX: usize = 64;
 
 /// A folder that is ours until this is dropped.
 #[derive(Debug)]
@@ -87,7 +68,7 @@ impl Folder {
 
     /// Path of the file, for people.
     pub(super) fn file(&self) -> String {
-        file(&self.path)
+        layout::file(&self.path)
     }
 
     /// Size of the file in bytes, without the log.
@@ -136,9 +117,9 @@ impl Folder {
     }
 
     pub(super) fn hold(&mut self) -> Result<(), Error> {
-        super::rebuild::forget_second_name(&self.path).map_err(|error| unavailable(&self.path, &error))?;
+        forget_second_name(&self.path).map_err(|error| unavailable(&self.path, &error))?;
         let beside = ["-wal", "-shm"].map(|suffix| (format!("{FILE}{suffix}"), false));
-        let all = [(FILE.to_owned(), true), (super::reserve::FILE.to_owned(), false)];
+        let all = [(FILE.to_owned(), true), (reserve::FILE.to_owned(), false)];
         for (name, is_made) in all.into_iter().chain(beside) {
             let place = self.path.join(name);
             own::prepare(&place, is_made).map_err(|error| unavailable(&place, &error))?;
@@ -160,13 +141,13 @@ impl Folder {
     }
 
     fn connect(&self, options: &EmbeddedOptions) -> Result<Connection, Error> {
-        let connection = connect_writer(&self.path.join(FILE));
+        let connection = layout::connect_writer(&self.path.join(FILE));
         let connection = connection.map_err(|trouble| self.error(trouble, During::Read))?;
         let prepare = || -> Result<(), Trouble> {
-            connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+            connection.set_prepared_statement_cache_capacity(layout::STATEMENTS_MAX);
             let is_new = self.identify(&connection)?;
             if is_new {
-                lay_out(&connection)?;
+                layout::lay_out(&connection)?;
             }
             let synchronous = match options.synchronous {
                 Synchronous::Full => "FULL",
@@ -181,10 +162,10 @@ impl Folder {
             connection.pragma_update(None, "cell_size_check", true)?;
             if is_new {
                 let transaction = connection.unchecked_transaction()?;
-                create(&transaction)?;
+                layout::create(&transaction)?;
                 transaction.commit()?;
             }
-            Ok(keep_log(&connection, true)?)
+            Ok(log::keep(&connection, true)?)
         };
         // The connection is still open: closing it cuts the log, whose length tells whether it may grow.
         prepare().map_err(|trouble| self.error(trouble, During::Read))?;
@@ -194,7 +175,7 @@ impl Folder {
     /// Refuses a file that lost what it held. An empty one is what a crash just after creation leaves, and is new; but
     /// the log comes after the first page, and SQLite would take away one that belongs to an empty file.
     fn refuse_emptied(&self) -> Result<(), Error> {
-        let reserve = self.path.join(super::reserve::FILE).symlink_metadata();
+        let reserve = self.path.join(reserve::FILE).symlink_metadata();
         let is_there = reserve.is_ok_and(|reserve| reserve.is_file() && reserve.len() > 0);
         if self.length("") == 0 && self.length("-wal") == 0 && is_there {
             return Err(Error::Corrupt {
@@ -269,9 +250,9 @@ impl Folder {
     fn identify(&self, connection: &Connection) -> Result<bool, Trouble> {
         match identify(connection)? {
             Identity::New => Ok(true),
-            Identity::Foreign => Err(foreign()),
+            Identity::Foreign => Err(layout::foreign()),
             Identity::Ours(FORMAT) => Ok(false),
-            Identity::Ours(found) if found > FORMAT => Err(newer(&self.path, found).into()),
+            Identity::Ours(found) if found > FORMAT => Err(layout::newer(&self.path, found).into()),
             Identity::Ours(found) => Err(Trouble::Contradiction(format!(
                 "its header names format {found}, but its pages have format {FORMAT}"
             ))),
@@ -279,124 +260,9 @@ impl Folder {
     }
 }
 
-/// Why a store of a newer format is refused.
-pub(super) fn newer(folder: &Path, found: u32) -> Error {
-    Error::Format {
-        folder: folder.display().to_string(),
-        found,
-        known: FORMAT,
-    }
-}
-
-/// The file belongs to another program, for this reason.
-pub(super) fn foreign() -> Trouble {
-    Trouble::Contradiction("it is an SQLite database, but not a Taskhub store".to_owned())
-}
-
-/// What a file says that it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Identity {
-    New,
-    Foreign,
-    /// Of this format.
-    Ours(u32),
-}
-
-pub(super) fn identify(connection: &Connection) -> Result<Identity, Trouble> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (application, format) = (pragma("application_id")?, pragma("user_version")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    Ok(if application == 0 && format == 0 && tables == 0 {
-        Identity::New
-    } else if application == i64::from(APPLICATION_ID) {
-        Identity::Ours(u32::try_from(format).unwrap_or(0))
-    } else {
-        Identity::Foreign
-    })
-}
-
-/// Whether the first page, which describes the file, is right in it, or there is a version of it in the log.
-pub(super) fn is_first_page_right(folder: &Path) -> io::Result<bool> {
-    let bytes = usize::try_from(PAGE_BYTES).unwrap_or(0);
-    let mut page = vec![0; bytes];
-    match own::open(&folder.join(FILE), File::options().read(true))?.read_exact(&mut page) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-        read => read?,
-    }
-    Ok(taskhub_pages::is_right(&page, 1) || is_first_page_logged(folder)?)
-}
-
-/// Whether there is a version of the first page in the log.
-pub(super) fn is_first_page_logged(folder: &Path) -> io::Result<bool> {
-    let bytes = usize::try_from(PAGE_BYTES).unwrap_or(0);
-    Ok(frames::pages(&folder.join(LOG), bytes)?.contains(&1))
-}
-
-/// How a reader takes pages whose checksum is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pages {
-    /// What needs one fails.
-    Strict,
-    /// Pages with a wrong checksum are read anyway. The caller must check each row, and must not conclude that a row
-    /// which it does not find does not exist.
-    Lenient,
-}
-
-/// Opens a reading connection to a store that is locked.
-pub(super) fn connect_reader(path: &Path, pages: Pages) -> Result<Connection, Error> {
-    let connect = || -> Result<Connection, Trouble> {
-        let layer = match pages {
-            Pages::Strict => taskhub_pages::STRICT,
-            Pages::Lenient => taskhub_pages::LENIENT,
-        };
-        taskhub_pages::install()?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags_and_vfs(path.join(FILE), flags, layer)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        connection.pragma_update(None, "cache_size", -16_384)?;
-        connection.pragma_update(None, "cell_size_check", true)?;
-        Ok(connection)
-    };
-    connect().map_err(|trouble| trouble.during(During::Read, &file(path)))
-}
-
-/// A connection that writes, to a file whose pages have checksums or that is new.
-pub(super) fn connect_writer(file: &Path) -> Result<Connection, Trouble> {
-    taskhub_pages::install()?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Ok(Connection::open_with_flags_and_vfs(file, flags, taskhub_pages::STRICT)?)
-}
-
-/// Settings that must be made before the first table is created.
-pub(super) fn lay_out(connection: &Connection) -> Result<(), Trouble> {
-    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-    taskhub_pages::reserve(connection)?;
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    Ok(())
-}
-
-/// Whether the file exists. Also true if that cannot be determined: opening the file then reports the error.
-pub(super) fn holds_file(folder: &Path) -> bool {
-    folder.join(FILE).try_exists().unwrap_or(true)
-}
-
-/// Path of the file in a folder, for people.
-pub(super) fn file(folder: &Path) -> String {
-    folder.join(FILE).display().to_string()
-}
-
-/// Tables and identity, which appear together in the caller's transaction: a crash leaves a new file new.
-pub(super) fn create(connection: &Connection) -> Result<(), Trouble> {
-    connection.execute_batch(SCHEMA)?;
-    About::default().write(connection)?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    connection.pragma_update(None, "user_version", FORMAT)?;
-    Ok(())
-}
-
 /// Whether something in a store's folder is of the store, or of a server in front of it.
 fn is_of_store(name: &str) -> bool {
-    let files = [LOCK, PROBE, super::reserve::FILE, super::anew::FILE, NOTICE];
+    let files = [LOCK, PROBE, reserve::FILE, anew::FILE, NOTICE];
     files.contains(&name)
         || name
             .strip_prefix(FILE)
@@ -404,7 +270,27 @@ fn is_of_store(name: &str) -> bool {
         || [FILE, LOG]
             .into_iter()
             .filter_map(|file| name.strip_prefix(file))
-            .any(|rest| rest.starts_with(super::repair::KEPT))
+            .any(|rest| rest.starts_with(KEPT))
+}
+
+/// Takes the second name away that a file still has when it was not replaced after all: nothing is lost with a name.
+pub(super) fn forget_second_name(path: &Path) -> io::Result<()> {
+    let file = path.join(FILE);
+    let Some(ours) = fs::symlink_metadata(&file).ok().and_then(|file| watch::id(&file)) else {
+        return Ok(());
+    };
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let is_kept = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.strip_prefix(FILE).is_some_and(|rest| rest.starts_with(KEPT)));
+        if is_kept && watch::id(&entry.metadata()?) == Some(ours) {
+            fs::remove_file(entry.path())?;
+            own::sync_folder(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the lock on the lock file. If only read locks are held, the lock file is replaced: a store never holds a read
@@ -491,18 +377,4 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
     let pid = format!("{}\n", std::process::id()); // tidy:allow: it is told
     lock.write_all(pid.as_bytes())?;
     lock.set_len(pid.len() as u64)
-}
-
-/// Whether the system reports a full disk, an exhausted quota or a file size limit.
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
-
-pub(super) fn unavailable(place: &Path, error: &io::Error) -> Error {
-    if is_full(error) {
-        return Error::Full;
-    }
-    let source = io::Error::new(error.kind(), format!("{}: {error}", place.display()));
-    Error::Unavailable { source: source.into() }
 }

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
 /// The log is written back when this much of it is not.
@@ -148,6 +149,12 @@ impl Log {
 
 fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+/// Whether the log stays when the last connection is closed.
+pub(super) fn keep(connection: &Connection, is_kept: bool) -> rusqlite::Result<()> {
+    let config = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(config, is_kept).map(drop)
 }
 
 /// How many frames of the log there are: none where the next one begins a log whose salts may be any.

@@ -19,11 +19,11 @@ use taskhub_core::payload::Payload;
 
 use super::anew::step;
 use super::columns::{INFO, info_row_unchecked};
-use super::folder::{self, Identity, identify, unavailable};
 use super::hubs::{self, About};
 use super::instance_rows::{self, INSERT_PAYLOAD, insert_instance};
+use super::layout::{self, Identity, identify};
 use super::rows::{INSERT_COUNT, INSERT_HISTORY, INSERT_KEY, INSERT_OUTBOX, INSERT_PENDING};
-use super::trouble::{During, Trouble};
+use super::trouble::{During, Trouble, unavailable};
 use super::{anew, log, own};
 use crate::sql::{
     Counters, INLINE_BYTES_MAX, InfoRow, KIND_MESSAGE, Key, LANE_INBOX, Part, PendingColumns, Place, chunk_words,
@@ -45,7 +45,7 @@ const APPLICATION_AT: usize = 68;
 /// formats. Removes the files of an earlier attempt.
 pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
     anew::remove(folder)?;
-    let place = folder.join(folder::FILE);
+    let place = folder.join(layout::FILE);
     let mut header = Vec::new();
     let read =
         own::open(&place, File::options().read(true)).and_then(|file| file.take(HEADER_BYTES).read_to_end(&mut header));
@@ -59,7 +59,7 @@ pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
     };
     let is_database = header.starts_with(b"SQLite format 3\0");
     if !(is_database && number(FORMAT_AT) == 1)
-        && folder::is_first_page_logged(folder).map_err(|error| unavailable(&place, &error))?
+        && layout::is_first_page_logged(folder).map_err(|error| unavailable(&place, &error))?
     {
         // What the log has of the page counts, and not what the file has.
         return Ok(false);
@@ -68,13 +68,13 @@ pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
         return Err(Trouble::Contradiction("the file is not a database".to_owned()));
     }
     let (application, format) = (number(APPLICATION_AT), number(FORMAT_AT));
-    let is_of_pages = format == folder::FORMAT || header.get(RESERVED_AT) == Some(&8);
-    if is_of_pages && !folder::is_first_page_right(folder).map_err(|error| unavailable(&place, &error))? {
+    let is_of_pages = format == layout::FORMAT || header.get(RESERVED_AT) == Some(&8);
+    if is_of_pages && !layout::is_first_page_right(folder).map_err(|error| unavailable(&place, &error))? {
         let what = "page 1, which describes the store, is damaged: nothing in it can be read, and only a copy of the store \
              helps";
         return Err(Trouble::Contradiction(what.to_owned()));
     }
-    if application == folder::APPLICATION_ID.cast_unsigned() && format > folder::FORMAT {
+    if application == layout::APPLICATION_ID.cast_unsigned() && format > layout::FORMAT {
         return Err(other_format(folder, format).into());
     }
     Ok(header.get(RESERVED_AT) == Some(&0))
@@ -82,11 +82,11 @@ pub(super) fn is_wanted(folder: &Path) -> Result<bool, Trouble> {
 
 /// Converts a store of format 1. The caller holds the lock on the folder.
 pub(super) fn migrate(path: &Path) -> Result<(), Error> {
-    let during = |trouble: Trouble| trouble.during(During::Write, &folder::file(path));
+    let during = |trouble: Trouble| trouble.during(During::Write, &layout::file(path));
     let migrated = write_anew(path).map_err(during);
     if let Err(Error::Full) = migrated {
         let _gone = fs::remove_file(path.join(anew::FILE));
-        let needed = 2 * fs::metadata(path.join(folder::FILE)).map_or(0, |file| file.len());
+        let needed = 2 * fs::metadata(path.join(layout::FILE)).map_or(0, |file| file.len());
         tracing::error!(
             folder = %path.display(),
             needed,
@@ -98,14 +98,14 @@ pub(super) fn migrate(path: &Path) -> Result<(), Error> {
 }
 
 fn write_anew(path: &Path) -> Result<(), Trouble> {
-    let old_file = path.join(folder::FILE);
+    let old_file = path.join(layout::FILE);
     step()?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let old = Connection::open_with_flags(&old_file, flags)?;
     let found = identify(&old)?;
     match found {
         Identity::New | Identity::Ours(1) => {}
-        Identity::Foreign => return Err(folder::foreign()),
+        Identity::Foreign => return Err(layout::foreign()),
         Identity::Ours(found) => return Err(other_format(path, found).into()),
     }
     tracing::info!(folder = %path.display(), "converting the store from format 1 to format 2; it cannot be used until \
@@ -117,7 +117,7 @@ fn write_anew(path: &Path) -> Result<(), Trouble> {
     step()?;
     let new = anew::begin(path)?;
     let transaction = new.unchecked_transaction()?;
-    folder::create(&transaction)?;
+    layout::create(&transaction)?;
     if found != Identity::New {
         let mut copy = Copy {
             old: &old,
@@ -135,15 +135,15 @@ fn write_anew(path: &Path) -> Result<(), Trouble> {
 }
 
 fn other_format(path: &Path, found: u32) -> Error {
-    if found < folder::FORMAT {
+    if found < layout::FORMAT {
         let (place, what) = (
-            folder::file(path),
+            layout::file(path),
             format!("its header names format {found}, which never existed"),
         );
         let extent = Extent::Pages;
         return Error::Corrupt { place, what, extent };
     }
-    folder::newer(path, found)
+    layout::newer(path, found)
 }
 
 /// Columns of format 1 in the places where those of [`INFO`] are; what it did not have is 0.

@@ -20,6 +20,7 @@ mod folder;
 mod frames;
 mod hubs;
 mod instance_rows;
+mod layout;
 mod listing;
 mod log;
 mod migrate;
@@ -122,7 +123,7 @@ impl EmbeddedStore {
 
     /// Whether a folder holds a store, or something in the place of one that only opening it can tell from one.
     pub fn is_in(folder: &Path) -> bool {
-        folder::holds_file(folder)
+        layout::holds_file(folder)
     }
 
     /// Opens a store, which is made if the folder holds none.

@@ -11,9 +11,9 @@ use taskhub_core::query::Payloads;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 
 use super::columns::{INFO, PENDING, find_info, info_row, pending_row};
-use super::folder::Pages;
+use super::layout::Pages;
 use super::trouble::{During, Trouble, damaged_page};
-use super::{folder, hubs, listing, recovery, rows, verify};
+use super::{hubs, layout, listing, recovery, rows, verify};
 use crate::blocking::Reader;
 use crate::sql::{
     InfoRow, Key, Part, Pending, Place, Stored, chunk_words, key_words, payload_sum, print, read_key, set_input,
@@ -42,7 +42,7 @@ impl SqliteReader {
     /// `Unavailable` if the file does not exist, `Corrupt` if it is damaged.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         Ok(Self {
-            connection: folder::connect_reader(folder, Pages::Strict)?,
+            connection: layout::connect_reader(folder, Pages::Strict)?,
             lenient: None,
             told: String::new(),
             folder: folder.to_owned(),
@@ -52,13 +52,13 @@ impl SqliteReader {
     pub(super) fn verify_with(&mut self, progress: &mut dyn FnMut(verify::Progress)) -> Result<Verified, Error> {
         let folder = self.folder.clone();
         let verified = verify::verify(self.lenient()?, &folder, true, progress);
-        verified.map_err(|trouble| trouble.during(During::Read, &folder::file(&folder)))
+        verified.map_err(|trouble| trouble.during(During::Read, &layout::file(&folder)))
     }
 
     fn lenient(&mut self) -> Result<&Connection, Error> {
         let connection = match self.lenient.take() {
             Some(connection) => connection,
-            None => folder::connect_reader(&self.folder, Pages::Lenient)?,
+            None => layout::connect_reader(&self.folder, Pages::Lenient)?,
         };
         Ok(self.lenient.insert(connection))
     }
@@ -71,7 +71,7 @@ impl SqliteReader {
             let snapshot = connection.unchecked_transaction()?;
             read(&snapshot, pages)
         };
-        let file = || folder::file(&self.folder);
+        let file = || layout::file(&self.folder);
         match run(&self.connection, Pages::Strict) {
             Err(trouble) if trouble.is_of_pages() => {
                 let error = trouble.during(During::Read, &file()).to_string();
@@ -90,7 +90,7 @@ impl SqliteReader {
             )),
             trouble => trouble,
         });
-        read.map_err(|trouble| trouble.during(During::Read, &folder::file(&self.folder)))
+        read.map_err(|trouble| trouble.during(During::Read, &layout::file(&self.folder)))
     }
 }
 

@@ -9,16 +9,17 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::columns::{INFO, OUTBOX, PENDING, info_row, outbox_item, pending_row, stored};
-use super::folder::{self, Folder, Pages, unavailable};
+use super::folder::{Folder, forget_second_name};
 use super::frames::Log;
 use super::hubs::{self, About, INSTANCE_TABLES};
+use super::layout::{self, Pages};
 use super::recovery::Scan;
-use super::repair::{Found, KEPT, connect, each_row, saved, take, unused};
+use super::repair::{Found, connect, each_row, saved, take, unused};
 use super::rows::{INSERT_COUNT, INSERT_KEY};
 use super::store_file::vacuum;
-use super::trouble::{During, Trouble};
+use super::trouble::{During, Trouble, unavailable};
 use super::verify::{self, Progress};
-use super::{anew, beside, log, own, watch};
+use super::{anew, beside, log, own};
 use crate::sql::{Hubs, Key, Place, chunk_words, count_sum, key_words, payload_sum, print};
 use crate::{Error, Extent, Verified};
 
@@ -43,7 +44,7 @@ pub struct Rebuilt {
 pub fn rebuild(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Rebuilt, Error> {
     let (folder, log) = take(path)?;
     if let Some(what) = beside::loss(path, &log) {
-        let place = path.join(folder::LOG).display().to_string();
+        let place = path.join(layout::LOG).display().to_string();
         let what = format!("{what}; run `taskhub store repair --accept-loss` first to accept that loss");
         let extent = Extent::Pages;
         return Err(Error::Corrupt { place, what, extent });
@@ -62,7 +63,7 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
         anew::remove(path)?;
         let new = anew::begin(path)?;
         let transaction = new.unchecked_transaction()?;
-        folder::create(&transaction)?;
+        layout::create(&transaction)?;
         let hubs = hubs::load(&old)?;
         let (old, new_rows) = (&old, &*transaction);
         let copied = Copy {
@@ -89,7 +90,7 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
             log::truncate(&old)?;
         }
         old.close().map_err(|(_, error)| error)?;
-        let kept = keep(path).map_err(|error| unavailable(&path.join(folder::FILE), &error))?;
+        let kept = keep(path).map_err(|error| unavailable(&path.join(layout::FILE), &error))?;
         anew::replace(path).inspect_err(|_| {
             // It is done by the next opener too.
             let _forgotten = forget_second_name(path);
@@ -106,7 +107,7 @@ fn write_anew(path: &Path, folder: &Folder, log: &Log, progress: &mut dyn FnMut(
 
 /// Gives the old file a second name, so that it stays when the new one gets its first.
 fn keep(path: &Path) -> io::Result<PathBuf> {
-    let (file, kept) = (path.join(folder::FILE), unused(path, folder::FILE)?);
+    let (file, kept) = (path.join(layout::FILE), unused(path, layout::FILE)?);
     if fs::hard_link(&file, &kept).is_err() {
         // The file system has no second names.
         fs::copy(&file, &kept)?;
@@ -114,26 +115,6 @@ fn keep(path: &Path) -> io::Result<PathBuf> {
     }
     own::sync_folder(path)?;
     Ok(kept)
-}
-
-/// Takes the second name away that a file still has when it was not replaced after all: nothing is lost with a name.
-pub(super) fn forget_second_name(path: &Path) -> io::Result<()> {
-    let file = path.join(folder::FILE);
-    let Some(ours) = fs::symlink_metadata(&file).ok().and_then(|file| watch::id(&file)) else {
-        return Ok(());
-    };
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let is_kept = entry.file_name().to_str().is_some_and(|name| {
-            name.strip_prefix(folder::FILE)
-                .is_some_and(|rest| rest.starts_with(KEPT))
-        });
-        if is_kept && watch::id(&entry.metadata()?) == Some(ours) {
-            fs::remove_file(entry.path())?;
-            own::sync_folder(path)?;
-        }
-    }
-    Ok(())
 }
 
 /// Refuses a new file that is not whole: something was damaged in a way that nothing here has noticed.

@@ -9,8 +9,8 @@ use taskhub_core::id::{InstanceId, Name};
 use taskhub_core::message::OutboxRef;
 
 use super::columns::{INFO, OUTBOX, OUTBOX_BODY, PENDING, instance_id, outbox_item, pending_row, stored};
-use super::folder::Pages;
 use super::hubs;
+use super::layout::Pages;
 use super::trouble::Trouble;
 use crate::fence::check_epoch;
 use crate::sql::{KIND_CHILD, Key, LANE_INBOX, Part, Pending, uint};

@@ -14,12 +14,13 @@ use taskhub_core::time::Timestamp;
 
 use super::beside;
 use super::columns::{INFO, info_row};
-use super::folder::{self, FORMAT, Folder, Identity, LOG, identify, unavailable};
+use super::folder::Folder;
 use super::frames::{self, Log};
 use super::hubs::About;
+use super::layout::{self, FORMAT, Identity, KEPT, LOG, identify};
 use super::own;
 use super::reader::{self, SqliteReader};
-use super::trouble::{During, Trouble};
+use super::trouble::{During, Trouble, unavailable};
 use super::verify::{self, Progress};
 use crate::sql::{Key, uint};
 use crate::{Error, HistoryRange, Verified, decode_history};
@@ -160,15 +161,15 @@ fn check_rest(path: &Path, cut: Option<u64>) -> Result<bool, Trouble> {
             let connection = connect(taskhub_pages::STRICT)?;
             About::read(&connection).map(|_| true)
         }
-        Identity::Ours(found) if found > FORMAT => Err(folder::newer(path, found).into()),
+        Identity::Ours(found) if found > FORMAT => Err(layout::newer(path, found).into()),
         Identity::Ours(_) => Ok(false),
-        Identity::New | Identity::Foreign => Err(folder::foreign()),
+        Identity::New | Identity::Foreign => Err(layout::foreign()),
     }
 }
 
 /// Marks the file as closed, because it has no log.
 fn close(path: &Path) -> Result<(), Trouble> {
-    let connection = folder::connect_writer(&path.join(folder::FILE))?;
+    let connection = layout::connect_writer(&path.join(layout::FILE))?;
     let about = About::read(&connection)?;
     let is_open = false;
     // Cut short, it leaves a log that says which one it follows.
@@ -184,7 +185,7 @@ fn left(path: &Path) -> Result<Left, Error> {
         let changed_at = Option::map(changed_at, Timestamp::from_ticks);
         Ok(Left { instances, changed_at })
     };
-    count().map_err(|trouble| trouble.during(During::Read, &folder::file(path)))
+    count().map_err(|trouble| trouble.during(During::Read, &layout::file(path)))
 }
 
 /// Puts a log aside, or a copy of one that is cut where it is damaged.
@@ -232,12 +233,9 @@ pub(super) fn unused(path: &Path, file: &str) -> io::Result<PathBuf> {
     unreachable!("there are more numbers than files")
 }
 
-/// What the name of a file that is kept ends in.
-pub(super) const KEPT: &str = ".damaged";
-
 /// Takes the folder of a store that is there, and looks at its log.
 pub(super) fn take(path: &Path) -> Result<(Folder, Log), Error> {
-    let place = path.join(folder::FILE);
+    let place = path.join(layout::FILE);
     if let Err(error) = fs::metadata(&place) {
         return Err(unavailable(&place, &error));
     }
@@ -261,7 +259,7 @@ pub(super) fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
         connection.pragma_update(None, "cell_size_check", true)?;
         match identify(&connection)? {
             Identity::Ours(FORMAT) => Ok(connection),
-            Identity::Ours(found) if found > FORMAT => Err(folder::newer(path, found).into()),
+            Identity::Ours(found) if found > FORMAT => Err(layout::newer(path, found).into()),
             Identity::Ours(found) => {
                 let what = format!(
                     "the store has format {found}, whose rows have no checksums; any command that opens the store \
@@ -269,10 +267,10 @@ pub(super) fn connect(path: &Path, log: &Log) -> Result<Connection, Error> {
                 );
                 Err(Error::Unavailable { source: what.into() }.into())
             }
-            Identity::New | Identity::Foreign => Err(folder::foreign()),
+            Identity::New | Identity::Foreign => Err(layout::foreign()),
         }
     };
-    connect().map_err(|trouble| trouble.during(During::Read, &folder::file(path)))
+    connect().map_err(|trouble| trouble.during(During::Read, &layout::file(path)))
 }
 
 /// An item found while scanning a table.

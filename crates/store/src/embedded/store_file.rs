@@ -2,13 +2,13 @@
 //! recovery after a failed write. `disk_space` manages the free space.
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
-use super::folder::{self, Folder};
+use super::folder::Folder;
 use super::frames;
 use super::hubs::{self, About};
+use super::layout;
 use super::log::{self, Log};
-use super::trouble::{During, Trouble};
+use super::trouble::{During, Trouble, unavailable};
 use super::watch::Watch;
 use super::{EmbeddedOptions, Synchronous};
 use crate::sql::{Change, Hubs, Part, Recent};
@@ -109,8 +109,8 @@ impl StoreFile {
     }
 
     fn log_salt(&self) -> Result<Option<u32>, Error> {
-        let place = self.folder.path().join(folder::LOG);
-        frames::salt(&place).map_err(|error| folder::unavailable(&place, &error))
+        let place = self.folder.path().join(layout::LOG);
+        frames::salt(&place).map_err(|error| unavailable(&place, &error))
     }
 
     fn about(&self) -> Result<About, Error> {
@@ -132,7 +132,7 @@ impl StoreFile {
 
     /// Has SQLite remove the log when the file is closed, as it may once the file says that it has none.
     pub(super) fn drop_log(&self) -> Result<(), Error> {
-        keep_log(&self.connection, false).map_err(|error| self.error(error, During::Write))
+        log::keep(&self.connection, false).map_err(|error| self.error(error, During::Write))
     }
 
     /// A look at whether its files are still there.
@@ -293,10 +293,4 @@ pub(super) fn vacuum(connection: &Connection, pages_max: Option<u32>) -> rusqlit
         freed += 1;
     }
     Ok(freed)
-}
-
-/// Whether the log stays when the last connection is closed.
-pub(super) fn keep_log(connection: &Connection, is_kept: bool) -> rusqlite::Result<()> {
-    let config = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-    connection.set_db_config(config, is_kept).map(drop)
 }

@@ -1,4 +1,7 @@
-//! What SQLite says, in the words of the trait.
+//! What SQLite and the file system say, in the words of the trait.
+
+use std::io;
+use std::path::Path;
 
 use rusqlite::{ErrorCode, ffi};
 
@@ -129,4 +132,19 @@ fn from_sqlite(error: rusqlite::Error, during: During, file: &str) -> Error {
         // A column has an unexpected type or invalid UTF-8, which this program never writes.
         _ => corrupt(error.to_string(), Extent::Rows),
     }
+}
+
+/// Whether the system reports a full disk, an exhausted quota or a file size limit.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// The error of the trait for an operation of the system on the file or folder in this place.
+pub(super) fn unavailable(place: &Path, error: &io::Error) -> Error {
+    if is_full(error) {
+        return Error::Full;
+    }
+    let source = io::Error::new(error.kind(), format!("{}: {error}", place.display()));
+    Error::Unavailable { source: source.into() }
 }

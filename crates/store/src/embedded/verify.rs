@@ -12,8 +12,8 @@ use super::columns::{INFO, OUTBOX, info_row, outbox_item};
 use super::hubs::{self, About};
 use super::own;
 use super::reader::{history, state};
-use super::trouble::{During, Trouble};
-use super::{folder, frames};
+use super::trouble::{During, Trouble, unavailable};
+use super::{frames, layout};
 use crate::sql::{InfoRow, count_sum, uint};
 use crate::{HistoryRange, Space, Verified};
 
@@ -63,7 +63,7 @@ pub(super) fn rows(
         // What keeps one check from its end may leave another one to do.
         match run(report) {
             Err(trouble) if trouble.is_of_pages() => {
-                report.problem(trouble.during(During::Read, &folder::file(folder)).to_string());
+                report.problem(trouble.during(During::Read, &layout::file(folder)).to_string());
                 Ok(())
             }
             result => result,
@@ -88,7 +88,7 @@ fn pages(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Trouble> {
     let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    let (place, log) = (folder.join(folder::FILE), folder.join(folder::LOG));
+    let (place, log) = (folder.join(layout::FILE), folder.join(layout::LOG));
     let mut read = || -> std::io::Result<Vec<u64>> {
         let file = own::open(&place, File::options().read(true))?;
         let (bytes, page_bytes) = (page_bytes as usize, u64::from(page_bytes));
@@ -129,7 +129,7 @@ fn pages(
         }
         Ok(wrong)
     };
-    let wrong = read().map_err(|error| folder::unavailable(&place, &error))?;
+    let wrong = read().map_err(|error| unavailable(&place, &error))?;
     for page in wrong {
         report.problem(format!("wrong checksum in page {page}"));
     }
