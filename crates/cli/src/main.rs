@@ -11,6 +11,7 @@ mod find;
 mod hub_access;
 mod manual;
 mod parse;
+mod proposed;
 mod random;
 mod report;
 mod screen;
@@ -18,6 +19,7 @@ mod serve;
 mod shim;
 mod stop;
 mod store;
+mod usage;
 mod world;
 
 use std::io::Write;
@@ -25,12 +27,13 @@ use std::process::ExitCode;
 
 use args::Command;
 use durable::verbs::Durable;
-use parse::{Asked, Refused, Usage};
+use parse::{Asked, Refused};
 use report::Trouble;
 use screen::Screen;
 use serve::Mode;
 use shim::HandedOn;
 use stop::{Stop, exit};
+use usage::Usage;
 use world::World;
 
 fn main() -> ExitCode {

@@ -1,15 +1,17 @@
 //! From the words of the process to a command: clap's definition in [`crate::args`], the rewriting of [`crate::argv`],
 //! and one form for what is not understood (L13).
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::builder::TypedValueParser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Cli, Command, Serve, contents};
 use crate::argv::{Line, boolean, normalise};
+use crate::proposed::Proposed;
 use crate::stop::Stop;
+use crate::usage::Usage;
 use crate::world::World;
 
 /// Width of help, in columns, where the terminal is not narrower (L77).
@@ -36,54 +38,6 @@ pub(crate) enum Refused {
     Group(String),
     /// It is not understood.
     Stop(Stop),
-}
-
-/// How a command is called.
-#[derive(Clone, Debug)]
-pub(crate) struct Usage {
-    /// The usage line.
-    line: String,
-    /// The command, with the program as it was called.
-    command: String,
-}
-
-impl Usage {
-    /// A usage error: what is wrong, the usage line, where to read more (L13).
-    pub(crate) fn error(&self, what: impl Into<String>) -> Stop {
-        let mut stop = Stop::usage(what);
-        stop.usage = Some(self.line.clone());
-        stop.hint(format!("run `{} --help`", self.command))
-    }
-
-    fn of(command: &mut clap::Command) -> Self {
-        let line = command.render_usage().to_string();
-        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self {
-            line: line.replacen("Usage:", "usage:", 1),
-            command: command.get_bin_name().unwrap_or(command.get_name()).to_owned(),
-        }
-    }
-}
-
-/// Takes any text. Help and completions propose these words.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Proposed(pub(crate) &'static [&'static str]);
-
-impl TypedValueParser for Proposed {
-    type Value = String;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        option: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<String, clap::Error> {
-        StringValueParser::new().parse_ref(command, option, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.0.iter().map(PossibleValue::new)))
-    }
 }
 
 /// The definition of all commands, for a program called so, ready to be asked.

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
+use super::common::{Common, DONE, FAILED, Form, UNAVAILABLE, USAGE, example_and_exits};
+use super::job::Job;
 use super::json::Json;
-use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
-use super::{Form, Job};
 use crate::find::Found;
 use crate::hub_access::{self, HubSize, Intent};
 use crate::screen::Colour;

@@ -5,12 +5,13 @@ use taskhub_core::id::HubName;
 use taskhub_core::query::Filter;
 use taskhub_core::status::InstanceInfo;
 
+use super::common::{Common, Created, DONE, FAILED, Form, UNAVAILABLE, USAGE, example_and_exits};
+use super::job::Job;
 use super::json::Json;
 use super::statuses::WORDS;
-use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
-use super::{Created, Form, Job, compat, native};
+use super::{compat, native};
 use crate::hub_access::{PAGE_ROWS, Record, Target};
-use crate::parse::Proposed;
+use crate::proposed::Proposed;
 use crate::screen::Colour;
 use crate::stop::Result;
 

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
-use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
-use super::{Form, Job, compat, id_of};
+use super::common::{Common, DONE, FAILED, Form, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
+use super::compat;
+use super::job::{Job, id_of};
 use crate::screen::Colour;
 use crate::stop::Result;
 

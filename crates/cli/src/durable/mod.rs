@@ -4,12 +4,14 @@
 //!   Verb with its options ─▶ find (which hub) ─▶ hub_access (store or server) ─▶ one file per command
 //! ```
 
+mod common;
 pub(crate) mod compat;
 pub(crate) mod dates;
 mod delete_task_hub;
 mod get_history;
 mod get_instances;
 mod get_runtime_status;
+mod job;
 pub(crate) mod json;
 pub(crate) mod native;
 mod payload;
@@ -21,68 +23,20 @@ mod statuses;
 mod terminate;
 pub(crate) mod verbs;
 
-use std::future::Future;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use taskhub_core::id::{HubName, InstanceId};
-use taskhub_core::query::Filter;
-use taskhub_core::time::Timestamp;
+use clap::ValueEnum;
 
 use crate::argv::boolean;
-use crate::files;
-use crate::find::{self, Found, GivenKey, HubSelector, hub_name};
-use crate::hub_access::{self, Intent, Record, Target};
-use crate::parse::Usage;
-use crate::screen::{Colour, Screen, When};
+use crate::screen::{Screen, When};
 use crate::stop::{Result, Stop, exit};
+use crate::usage::Usage;
 use crate::world::World;
-use json::Json;
-use verbs::{Common, Verb};
+use common::Form;
+use job::Job;
+use verbs::Verb;
 
-/// Other hubs that a hint names, at most.
-const HUBS_SHOWN: usize = 10;
-
-/// When an instance was created.
-#[derive(Debug, Args)]
-struct Created {
-    /// Only instances created at this time or later [default: year 1]
-    #[arg(long, value_name = "DATE")]
-    created_after: Option<String>,
-    /// Only instances created at this time or earlier [default: year 9999]
-    #[arg(long, value_name = "DATE")]
-    created_before: Option<String>,
-}
-
-/// Format of the output (L31).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
-    /// The texts and the JSON of Azure Functions Core Tools.
-    Compat,
-    /// One JSON document.
-    Json,
-    /// One JSON object per line.
-    #[value(name = "jsonl")]
-    JsonLines,
-    /// One id per line.
-    Ids,
-}
-
-/// What a command works with.
-struct Job<'a> {
-    common: &'a Common,
-    usage: &'a Usage,
-    world: &'a World,
-    screen: &'a mut Screen,
-    form: Form,
-    is_strict: bool,
-    /// `--yes`.
-    is_sure: bool,
-    /// A hint to print after all other output.
-    last_word: Option<String>,
-}
+pub(crate) use job::key_of_file;
 
 /// Runs a verb.
 pub(crate) fn run(world: &World, verb: &Verb, usage: &Usage, screen: &mut Screen) -> Result<()> {
@@ -113,7 +67,7 @@ pub(crate) fn run(world: &World, verb: &Verb, usage: &Usage, screen: &mut Screen
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Stop::error(exit::UNAVAILABLE, "failed", format!("cannot start: {error}")))?;
-    let ended = runtime.block_on(job.run(verb));
+    let ended = runtime.block_on(perform(&mut job, verb));
     if let Some(line) = job.last_word.take() {
         job.screen.flush()?;
         job.screen.note(&line);
@@ -148,25 +102,6 @@ fn switch(said: Option<bool>, name: &str, process: &World, usage: &Usage) -> Res
     boolean(word).ok_or_else(wrong)
 }
 
-/// The key in a file (L81).
-pub(crate) fn key_of_file(path: &Path) -> Result<String> {
-    let wrong = |message: String| Stop::error(exit::FAILED, "configuration", message);
-    let unread = |error: std::io::Error| wrong(format!("cannot read the key in {}: {error}", path.display()));
-    let mut file = files::open(path).map_err(unread)?;
-    if let Some(mode) = files::open_to_others(&file, path) {
-        let path = path.display();
-        let message = format!("others can read the key in {path} (mode {mode:04o})");
-        return Err(wrong(message).hint(format!("restrict access to it: `chmod 600 {path}`")));
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(unread)?;
-    match text.trim() {
-        // No request could present an empty key, so it would lock everyone out.
-        "" => Err(wrong(format!("there is no key in {}", path.display()))),
-        key => Ok(key.to_owned()),
-    }
-}
-
 /// `--script-root` (L14).
 fn script_root(world: &World, root: &str) -> Result<PathBuf> {
     let folder = world.path(root);
@@ -178,246 +113,17 @@ fn script_root(world: &World, root: &str) -> Result<PathBuf> {
     Err(Stop::plain(exit::FAILED, "invalid-argument", message))
 }
 
-impl Job<'_> {
-    async fn run(&mut self, verb: &Verb) -> Result<()> {
-        match verb {
-            Verb::StartNew(given) => start_new::run(self, given).await,
-            Verb::GetRuntimeStatus(given) => get_runtime_status::run(self, given).await,
-            Verb::GetHistory(given) => get_history::run(self, given).await,
-            Verb::GetInstances(given) => get_instances::run(self, given).await,
-            Verb::Terminate(given) => terminate::run(self, given).await,
-            Verb::RaiseEvent(given) => raise_event::run(self, given).await,
-            Verb::Rewind(_) => Err(rewind::refuse()),
-            Verb::PurgeHistory(given) => purge_history::run(self, given).await,
-            Verb::DeleteTaskHub(given) => delete_task_hub::run(self, given).await,
-        }
-    }
-
-    /// Which hub this is about.
-    fn find(&mut self) -> Result<Found> {
-        let common = self.common;
-        let selector = HubSelector {
-            server: common.server.clone(),
-            store: common.store.clone(),
-            setting: common.connection_string_setting.clone(),
-            hub: common.task_hub_name.clone(),
-            is_verbose: self.is_verbose(),
-            key: self.key()?,
-            ca_file: self.ca_file(),
-            is_for_server: false,
-        };
-        find::find(self.world, &selector, self.screen)
-    }
-
-    /// The key of the server: on the line, in a file, in the environment (L57).
-    fn key(&self) -> Result<Option<GivenKey>> {
-        let file = self.common.key_file.as_deref();
-        let file = file.or_else(|| self.world.filled("TASKHUB_KEY_FILE").map(Path::new));
-        let of_file = || file.map(|path| key_of_file(&self.world.path(path))).transpose();
-        let said = self.common.key.clone().map(|key| Ok(Some(key)));
-        let said = said.unwrap_or_else(of_file)?;
-        let is_of_environment = said.is_none();
-        let value = said.or_else(|| self.world.filled("TASKHUB_KEY").map(str::to_owned));
-        Ok(value.map(|value| GivenKey {
-            value,
-            is_of_environment,
-        }))
-    }
-
-    /// File with the authorities that are trusted beside those of the system; it is read once they are needed.
-    fn ca_file(&self) -> Option<PathBuf> {
-        let file = self.common.ca_file.as_deref();
-        let file = file.or_else(|| self.world.filled("TASKHUB_CA_FILE").map(Path::new));
-        file.map(|file| self.world.path(file))
-    }
-
-    fn is_verbose(&self) -> bool {
-        self.common.verbose == Some(true)
-    }
-
-    /// The hub, ready for work.
-    async fn open(&mut self, found: &Found, intent: Intent) -> Result<Target> {
-        let target = hub_access::open(found, intent).await?;
-        if self.is_verbose() && target.has_server() {
-            self.screen.tell("a server uses the store; the command is sent to it");
-        }
-        Ok(target)
-    }
-
-    /// Opens the hub for commands on existing instances. If no option named the hub and it does not exist, a note lists
-    /// the existing hubs, because the user may have meant another one (L24).
-    async fn open_existing(&mut self, found: &Found) -> Result<Target> {
-        let mut target = self.open(found, Intent::Use).await?;
-        if let Some((_, others)) = other_hubs(found, &mut target).await? {
-            let hub = &found.hub;
-            self.last_word = Some(format!(
-                "hint: task hub '{hub}' does not exist here; this store has {others} — use --task-hub-name"
-            ));
-        }
-        Ok(target)
-    }
-
-    /// Opens the hub to start an instance in it, creating it if necessary. If no option named the hub and the store has
-    /// others, the command fails instead, because the user probably meant one of them (L24).
-    async fn open_or_create(&mut self, found: &Found) -> Result<Target> {
-        let partitions = hub_access::partitions(found)?;
-        let mut target = self.open(found, Intent::Create).await?;
-        let made = match other_hubs(found, &mut target).await {
-            Ok(None) => target.create_hub(partitions).await,
-            Ok(Some((first, others))) => Err(hub_name::none_by_default(
-                &found.hub,
-                &others,
-                &first,
-                "--task-hub-name",
-            )),
-            Err(stop) => Err(stop),
-        };
-        match made {
-            Ok(()) => Ok(target),
-            Err(stop) => {
-                target.close().await;
-                Err(stop)
-            }
-        }
-    }
-
-    /// A server that the user did not name must not lose data by mistake (L15).
-    fn refuse_default_server(&self, found: &Found) -> Result<()> {
-        if !found.is_found_by_default || self.is_sure {
-            return Ok(());
-        }
-        let place = found.place.shown();
-        let what = format!(
-            "cannot delete from task hub {} {place}: the server was not named",
-            found.hub
-        );
-        Err(Stop::usage(what).hint("name it with `--server URL`, or accept it with `--yes`"))
-    }
-
-    /// A moment (L10).
-    fn moment(&self, text: Option<&str>, option: &str) -> Result<Option<Timestamp>> {
-        let Some(text) = text else { return Ok(None) };
-        let wrong = || {
-            let what = format!(
-                "invalid value '{text}' for '{option} <DATE>': expected a date such as 2018-03-10T13:57:31Z or 7d"
-            );
-            self.usage.error(what)
-        };
-        dates::read(text, self.world.now).map(Some).ok_or_else(wrong)
-    }
-
-    /// The first and the last moment of a time.
-    fn times(&self, created: &Created) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
-        let before = self.moment(created.created_before.as_deref(), "--created-before")?;
-        let after = self.moment(created.created_after.as_deref(), "--created-after")?;
-        Ok((after, before))
-    }
-
-    /// The filter that the options say; both ends of the time are included.
-    fn filter(&self, created: &Created, statuses: &[String]) -> Result<Filter> {
-        let (after, before) = self.times(created)?;
-        Ok(Filter {
-            created_from: after,
-            // As the server does it, since tokens tell filters apart.
-            created_before: before.map(|before| before.plus(Duration::from_nanos(100))),
-            statuses: statuses::read(statuses).map_err(|what| self.usage.error(what))?,
-            name: None,
-            id_prefix: None,
-        })
-    }
-
-    /// An answer that is one object in our own JSON.
-    fn answer(&mut self, value: &Json, id: Option<&str>) -> Result<()> {
-        match (self.form, id) {
-            (Form::Ids, Some(id)) => self.screen.say(Colour::Plain, id),
-            (Form::Ids, None) => Ok(()),
-            (Form::Json, _) => self.screen.say(Colour::Plain, &value.pretty(0)),
-            (Form::JsonLines | Form::Compat, _) => self.screen.say(Colour::Plain, &value.compact()),
-        }
-    }
-
-    /// An answer that is one instance in our own JSON.
-    fn answer_instance(&mut self, hub: &HubName, record: &Record) -> Result<()> {
-        self.answer(&native::instance(hub, record), Some(record.info.instance.as_str()))
-    }
-
-    /// Whether what does not exist is an error: to strict callers, and in our own forms, which know no other answer
-    /// (L38).
-    fn needs_what_it_names(&self) -> bool {
-        self.is_strict || self.form != Form::Compat
-    }
-
-    /// The end of a command about an unknown instance: Core Tools reports success, strict callers do not (L38).
-    fn missing(&self) -> Result<()> {
-        if self.is_strict {
-            Err(Stop::silent(exit::NOT_FOUND))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Reports an unknown instance: for people on standard output, for programs as an error.
-    fn not_found(&mut self, line: &str, colour: Colour) -> Result<()> {
-        if self.form != Form::Compat {
-            return Err(Stop::plain(exit::NOT_FOUND, "instance-not-found", line));
-        }
-        self.screen.say(colour, line)?;
-        self.missing()
-    }
-}
-
-/// The id of an existing instance. One that breaks the rules cannot be the id of any.
-fn id_of(text: &str) -> Option<InstanceId> {
-    InstanceId::new(text).ok()
-}
-
-/// The first existing hub, and a list of all for people, if no option named a hub and the default hub does not exist.
-async fn other_hubs(found: &Found, target: &mut Target) -> Result<Option<(HubName, String)>> {
-    if !found.hub_is_default {
-        return Ok(None);
-    }
-    let hubs = target.hubs().await?;
-    let Some(first) = hubs.first().filter(|_| !hubs.contains(&found.hub)) else {
-        return Ok(None);
-    };
-    let mut list = Vec::new();
-    for hub in hubs.iter().take(HUBS_SHOWN) {
-        let size = target.size(hub).await?;
-        list.extend(size.map(|size| format!("{} ({} instances)", size.name, size.instances)));
-    }
-    Ok(Some((first.clone(), list.join(", "))))
-}
-
-/// Hears Ctrl-C from when it is made, so that none is missed.
-struct Interrupt {
-    #[cfg(unix)]
-    signal: tokio::signal::unix::Signal,
-}
-
-impl Interrupt {
-    fn new() -> Result<Self> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let cannot =
-                |error: std::io::Error| Stop::error(exit::FAILED, "failed", format!("cannot hear signals: {error}"));
-            let signal = signal(SignalKind::interrupt()).map_err(cannot)?;
-            Ok(Self { signal })
-        }
-        #[cfg(not(unix))]
-        Ok(Self {})
-    }
-
-    /// Ends early when Ctrl-C comes; `None` then.
-    async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        #[cfg(unix)]
-        let interrupt = self.signal.recv();
-        #[cfg(not(unix))]
-        let interrupt = tokio::signal::ctrl_c();
-        tokio::select! {
-            biased;
-            _ = interrupt => None,
-            done = work => Some(done),
-        }
+/// Does what the verb says.
+async fn perform(job: &mut Job<'_>, verb: &Verb) -> Result<()> {
+    match verb {
+        Verb::StartNew(given) => start_new::run(job, given).await,
+        Verb::GetRuntimeStatus(given) => get_runtime_status::run(job, given).await,
+        Verb::GetHistory(given) => get_history::run(job, given).await,
+        Verb::GetInstances(given) => get_instances::run(job, given).await,
+        Verb::Terminate(given) => terminate::run(job, given).await,
+        Verb::RaiseEvent(given) => raise_event::run(job, given).await,
+        Verb::Rewind(_) => Err(rewind::refuse()),
+        Verb::PurgeHistory(given) => purge_history::run(job, given).await,
+        Verb::DeleteTaskHub(given) => delete_task_hub::run(job, given).await,
     }
 }

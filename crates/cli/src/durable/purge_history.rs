@@ -4,12 +4,13 @@ use clap::Args;
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 
+use super::common::{Common, Created, DONE, FAILED, Form, UNAVAILABLE, USAGE, example_and_exits};
+use super::dates;
+use super::job::{Interrupt, Job};
 use super::json::Json;
 use super::statuses::WORDS;
-use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
-use super::{Created, Form, Interrupt, Job, dates};
 use crate::hub_access::{PAGE_ROWS, Purged, Target};
-use crate::parse::Proposed;
+use crate::proposed::Proposed;
 use crate::screen::Colour;
 use crate::stop::{Result, Stop, exit};
 

@@ -4,10 +4,11 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use taskhub_core::id::{IdempotencyKey, Name};
 
+use super::common::{Common, DONE, FAILED, Form, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
+use super::job::{Job, id_of};
 use super::json::Json;
+use super::payload;
 use super::payload::Type;
-use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
-use super::{Form, Job, id_of, payload};
 use crate::hub_access::Outcome;
 use crate::random::digits;
 use crate::screen::Colour;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
+use super::common::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
 use crate::stop::Stop;
 
 const EXAMPLE: &str = "\

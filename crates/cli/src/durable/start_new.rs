@@ -10,9 +10,10 @@ use taskhub_core::payload::Payload;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_core::time::Timestamp;
 
+use super::common::{Common, DONE, FAILED, Form, UNAVAILABLE, USAGE, example_and_exits};
+use super::job::{Interrupt, Job};
 use super::payload::Type;
-use super::verbs::{Common, DONE, FAILED, UNAVAILABLE, USAGE, example_and_exits};
-use super::{Form, Interrupt, Job, dates, payload};
+use super::{dates, payload};
 use crate::find::Found;
 use crate::hub_access::{self, Intent, Record, Target};
 use crate::screen::Colour;

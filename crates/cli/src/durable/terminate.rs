@@ -6,8 +6,8 @@ use clap::Args;
 use taskhub_core::id::InstanceId;
 use taskhub_core::status::RuntimeStatus;
 
-use super::verbs::{Common, DONE, FAILED, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
-use super::{Form, Interrupt, Job, id_of};
+use super::common::{Common, DONE, FAILED, Form, NOT_FOUND, Subject, UNAVAILABLE, USAGE, example_and_exits};
+use super::job::{Interrupt, Job, id_of};
 use crate::find::Found;
 use crate::hub_access::{Outcome, Target};
 use crate::screen::Colour;
