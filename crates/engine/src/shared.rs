@@ -311,15 +311,16 @@ impl Shared {
                     Order::Redeliver { key, deliveries } => {
                         self.send(key.partition.index, Input::TaskRedelivered { key, deliveries });
                     }
-                    Order::Run { call, token } => calls.push((call, token)),
+                    Order::Run { call, token } if self.node.owns() => calls.push((call, token)),
+                    // Before anything is offered anew: this node may have its partitions again, and begin anew, at any moment.
+                    Order::Run { call, token } => dispatcher.forgo(&call.key, token),
                 }
             }
         }
         if self.is_stopping() {
             self.activities_moved.notify_waiters();
         }
-        // Otherwise the current owner of the partition runs them.
-        for (call, token) in calls.into_iter().filter(|_| self.node.owns()) {
+        for (call, token) in calls {
             self.run_activity(call, token);
         }
     }
