@@ -55,6 +55,8 @@ pub enum Fault {
     ActivityTwice,
     /// An activity never gives its result: its worker is gone until the node restarts.
     ActivityGone,
+    /// The hub is deleted with all that is in it, and one with its name is made, with another number of partitions.
+    HubMadeAnew,
     /// The machine's clock is set back.
     ClockBack,
     /// The machine's clock is set forth.
@@ -79,7 +81,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::GroupLost,
         Self::GroupUnknown,
         Self::CallFailed,
@@ -104,6 +106,7 @@ impl Fault {
         Self::PartialAnswer,
         Self::ActivityTwice,
         Self::ActivityGone,
+        Self::HubMadeAnew,
         Self::ClockBack,
         Self::LongPause,
         Self::Evicted,
@@ -127,7 +130,7 @@ impl Fault {
             | Self::CleanRestart
             | Self::ClockBack
             | Self::ClockForth => 20,
-            Self::Full | Self::FullForLong | Self::LongPause | Self::TurnBlocked => 8,
+            Self::HubMadeAnew | Self::Full | Self::FullForLong | Self::LongPause | Self::TurnBlocked => 8,
             // Chances are groups.
             Self::GroupLost | Self::GroupUnknown | Self::CrashInGroup => 150,
             // Chances are calls.

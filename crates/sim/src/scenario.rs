@@ -119,6 +119,11 @@ impl Scenario {
                 (self.group_commits_max, self.pause_max) = (1, 1);
                 self.crash_at = None;
             }
+            Some(Bug::FailedReadIsForgotten) => {
+                self.rates.set(Fault::CallFailed, 800);
+                self.memory_bytes_max = 0;
+            }
+            Some(Bug::LateTicks) => self.rates = Rates::default(),
             Some(Bug::HalfGroup | Bug::HalfCommit) => self.rates.set(Fault::CrashInGroup, 500),
         }
     }

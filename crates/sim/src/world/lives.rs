@@ -29,7 +29,7 @@ use crate::scripted::Scripted;
 use crate::{Violation, checks};
 
 /// So few that the sweeps of a partition happen in small plans too.
-const SWEEP_MIN: usize = 3;
+pub(super) const SWEEP_MIN: usize = 3;
 
 impl Node {
     pub(super) fn new(id: NodeId, partitions: u16, bug: Option<Bug>, rng: &mut Rng, steady: Steady) -> Self {
@@ -137,6 +137,9 @@ impl World {
         if !is_staged && self.strikes(Fault::ClaimLost) {
             self.claim_elsewhere()?;
         }
+        if !is_staged && self.strikes(Fault::HubMadeAnew) {
+            self.make_hub_anew()?;
+        }
         if self.strikes(Fault::TurnBlocked) {
             let live = self.journal.present().filter(|book| book.state.is_live());
             let live: Vec<InstanceId> = live.map(|book| book.state.info.instance.clone()).collect();
@@ -157,12 +160,7 @@ impl World {
     pub(super) fn halt(&mut self, trouble: Trouble) -> Halt {
         match trouble {
             Trouble::Crash { is_after } => {
-                let fault = if is_after {
-                    Fault::CrashAfterCall
-                } else {
-                    Fault::CrashBeforeCall
-                };
-                self.tally.count(fault);
+                self.note_crash_point(is_after);
                 Halt::Crash
             }
             Trouble::Store(Error::Fenced { .. }) if self.node.is_fenced => Halt::Reload,
@@ -173,6 +171,14 @@ impl World {
             Trouble::Store(error @ Error::Stale { .. }) => Halt::Found(Violation::new("R188", error.to_string())),
             Trouble::Store(error) => Halt::Found(Violation::new("store", format!("{error} ({error:?})"))),
         }
+    }
+
+    fn note_crash_point(&mut self, is_after: bool) {
+        self.tally.count(if is_after {
+            Fault::CrashAfterCall
+        } else {
+            Fault::CrashBeforeCall
+        });
     }
 
     pub(super) fn create_hub(&mut self) -> Result<(), Violation> {
@@ -188,6 +194,30 @@ impl World {
                 },
             }
         }
+    }
+
+    /// Deletes the hub and makes another one with its name. Nothing of the old one may show in it, though workers still have
+    /// turns of the old one.
+    fn make_hub_anew(&mut self) -> Result<(), Violation> {
+        loop {
+            let hub = self.hub.clone();
+            match self.write(|writer| writer.delete_hub(&hub)) {
+                Ok(_) | Err(Trouble::Store(Error::NoSuchHub { .. })) => break,
+                Err(Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. })) => {}
+                Err(Trouble::Store(error)) => return Err(checks::store_failed(&error)),
+                Err(Trouble::Crash { is_after }) => {
+                    self.note_crash_point(is_after);
+                    self.disk.reopen().map_err(|error| checks::store_failed(&error))?;
+                }
+            }
+        }
+        self.forget();
+        self.in_doubt = None;
+        self.ops.clear();
+        self.partitions = self.rng.u16(1..=4);
+        self.journal = self.journal.of_next_hub(self.partitions);
+        self.end_process();
+        self.create_hub()
     }
 
     /// An assertion breaks in a partition, perhaps over one of its instances.
@@ -465,6 +495,7 @@ impl World {
             .iter()
             .map(|section| section.commits.len() as u64)
             .sum::<u64>();
+        self.timers_fire_on_time(group)?;
         let known = self.journal.books.len();
         let applied = self.journal.apply(group);
         self.tally.instances += (self.journal.books.len() - known) as u64;
@@ -528,6 +559,11 @@ impl World {
         self.trace.line(|| format!("{} crash", self.now));
         self.forget();
         self.reopen()?;
+        self.end_process();
+        Ok(())
+    }
+
+    fn end_process(&mut self) {
         self.node = self.fresh_node();
         // Activities and reads end with the process; workers elsewhere may still answer.
         let outlives = |job: &Job| matches!(job.kind, JobKind::Answer { .. });
@@ -544,7 +580,6 @@ impl World {
         } else {
             None
         };
-        Ok(())
     }
 
     /// Drops a partition while the others go on. Messages to it are kept.

@@ -119,3 +119,13 @@ fn half_a_commit_is_found() {
 fn effects_before_their_commits_are_found() {
     shrinks(Bug::EarlyRelease);
 }
+
+#[test]
+fn a_read_that_failed_and_is_forgotten_is_found() {
+    found(Bug::FailedReadIsForgotten);
+}
+
+#[test]
+fn timers_that_fire_late_are_found() {
+    shrinks(Bug::LateTicks);
+}
