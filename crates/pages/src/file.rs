@@ -58,12 +58,26 @@ macro_rules! handed_on {
 
 /// Methods of a log, whose frames have checksums of SQLite's own.
 pub(crate) static LOG: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
-    xRead: Some(read_plain),
+    xRead: Some(read_log),
     xWrite: Some(gather),
     ..methods::<true>()
 };
 
 handed_on!(read_plain => xRead(into: *mut c_void, bytes: c_int, offset: ffi::sqlite3_int64), ffi::SQLITE_IOERR_READ);
+
+unsafe extern "C" fn read_log(
+    file: *mut ffi::sqlite3_file,
+    into: *mut c_void,
+    bytes: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    #[cfg(feature = "testing")]
+    if crate::testing::fails(crate::testing::Access::Read) {
+        return ffi::SQLITE_IOERR_READ;
+    }
+    // SAFETY: as SQLite calls it.
+    unsafe { read_plain(file, into, bytes, offset) }
+}
 
 const fn methods<const STRICT: bool>() -> ffi::sqlite3_io_methods {
     ffi::sqlite3_io_methods {
@@ -129,6 +143,10 @@ unsafe extern "C" fn read<const STRICT: bool>(
         let Some(method) = (*(*inner).pMethods).xRead else {
             return ffi::SQLITE_IOERR_READ;
         };
+        #[cfg(feature = "testing")]
+        if crate::testing::fails(crate::testing::Access::Read) {
+            return ffi::SQLITE_IOERR_READ;
+        }
         let code = method(inner, into, bytes, offset);
         // The beginning of the first page is read alone to learn how large pages are, and the whole of it before anything
         // else is believed.
@@ -171,6 +189,10 @@ unsafe extern "C" fn write(
         let Some(method) = (*(*inner).pMethods).xWrite else {
             return ffi::SQLITE_IOERR_WRITE;
         };
+        #[cfg(feature = "testing")]
+        if crate::testing::fails(crate::testing::Access::Write) {
+            return ffi::SQLITE_IOERR_WRITE;
+        }
         let Some(number) = page_number(offset, bytes) else {
             return method(inner, from, bytes, offset);
         };
@@ -243,6 +265,11 @@ unsafe fn settle(file: *mut ffi::sqlite3_file) -> c_int {
         };
         #[cfg(feature = "testing")]
         crate::testing::count_write();
+        #[cfg(feature = "testing")]
+        if crate::testing::fails(crate::testing::Access::Write) {
+            gathered.bytes.clear();
+            return ffi::SQLITE_IOERR_WRITE;
+        }
         let length = c_int::try_from(gathered.bytes.len()).unwrap_or(c_int::MAX);
         let code = method(inner, gathered.bytes.as_ptr().cast(), length, gathered.offset);
         gathered.bytes.clear();

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 thread_local! {
     static SYNCS: Cell<u32> = const { Cell::new(0) };
+    static FAILS: Cell<Option<(Access, u64)>> = const { Cell::new(None) };
     static PAGES_READ: Cell<u64> = const { Cell::new(0) };
     static WRITES: Cell<u64> = const { Cell::new(0) };
 }
@@ -12,6 +13,37 @@ thread_local! {
 /// what it could not write.
 pub fn fail_syncs(count: u32) {
     SYNCS.set(count);
+}
+
+/// What a disk is asked for, and may refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read from a file or a log.
+    Read,
+    /// To write to a log, or to a file, which a checkpoint does.
+    Write,
+    /// To sync either.
+    Sync,
+}
+
+/// Has this thread's access of the kind fail that comes after so many others of it; `None` has none fail. Answers what was left
+/// of the last such order: `None` if that access has failed.
+pub fn fail_access(next: Option<(Access, u64)>) -> Option<(Access, u64)> {
+    FAILS.replace(next)
+}
+
+pub(crate) fn fails(access: Access) -> bool {
+    match FAILS.get() {
+        Some((wanted, 0)) if wanted == access => {
+            FAILS.set(None);
+            true
+        }
+        Some((wanted, after)) if wanted == access => {
+            FAILS.set(Some((wanted, after - 1)));
+            false
+        }
+        _ => false,
+    }
 }
 
 /// Pages that this thread has read from files so far.
@@ -33,6 +65,9 @@ pub(crate) fn count_read() {
 }
 
 pub(crate) fn sync_fails() -> bool {
+    if fails(Access::Sync) {
+        return true;
+    }
     let left = SYNCS.get();
     SYNCS.set(left.saturating_sub(1));
     left > 0

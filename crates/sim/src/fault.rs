@@ -15,6 +15,12 @@ pub enum Fault {
     CallFailed,
     /// A call of the store other than a group is made, and its answer lost.
     CallUnanswered,
+    /// The disk below the store refuses to read, from a file or a log.
+    DiskReadFailed,
+    /// It refuses to write, be it for a commit or for a checkpoint.
+    DiskWriteFailed,
+    /// It refuses to sync.
+    DiskSyncFailed,
     /// The node crashes at a store call, before it does anything.
     CrashBeforeCall,
     /// The node crashes at a store call that was done.
@@ -81,11 +87,14 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::GroupLost,
         Self::GroupUnknown,
         Self::CallFailed,
         Self::CallUnanswered,
+        Self::DiskReadFailed,
+        Self::DiskWriteFailed,
+        Self::DiskSyncFailed,
         Self::CrashBeforeCall,
         Self::CrashAfterCall,
         Self::CrashInGroup,
@@ -119,6 +128,14 @@ impl Fault {
         Self::ClockForth,
     ];
 
+    /// Whether it takes a disk.
+    pub fn is_of_disk(self) -> bool {
+        matches!(
+            self,
+            Self::DiskReadFailed | Self::DiskWriteFailed | Self::DiskSyncFailed
+        )
+    }
+
     /// Highest rate that is drawn, in strikes per 10 000 chances.
     fn rate_max(self) -> u32 {
         match self {
@@ -128,6 +145,9 @@ impl Fault {
             | Self::ClaimLost
             | Self::PartitionBroken
             | Self::CleanRestart
+            | Self::DiskReadFailed
+            | Self::DiskWriteFailed
+            | Self::DiskSyncFailed
             | Self::ClockBack
             | Self::ClockForth => 20,
             Self::HubMadeAnew | Self::Full | Self::FullForLong | Self::LongPause | Self::TurnBlocked => 8,

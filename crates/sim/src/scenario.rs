@@ -123,6 +123,11 @@ impl Scenario {
                 self.rates.set(Fault::CallFailed, 800);
                 self.memory_bytes_max = 0;
             }
+            Some(Bug::FailedSealPasses) => {
+                self.rates = Rates::default();
+                self.rates.set(Fault::DiskWriteFailed, 200);
+                self.rates.set(Fault::DiskSyncFailed, 200);
+            }
             Some(Bug::LateTicks) => self.rates = Rates::default(),
             Some(Bug::HalfGroup | Bug::HalfCommit) => self.rates.set(Fault::CrashInGroup, 500),
         }

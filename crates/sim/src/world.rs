@@ -66,6 +66,8 @@ pub enum Bug {
     AcceptsAfterFailure,
     /// Effects are let go before their commits are durable (against A36).
     EarlyRelease,
+    /// A group whose sealing the disk refused is taken for durable (against P1).
+    FailedSealPasses,
     /// A read that failed is not made again.
     FailedReadIsForgotten,
     /// A partition is not told that time has passed for a while.
@@ -79,6 +81,8 @@ impl Bug {
             // An answer counts for a turn that it was not made for.
             Self::EpochReused => &["I2", "I4", "I9", "liveness", "panic"],
             // It asks for what its history does not have, or waits for what came already.
+            // A later commit does not fit, something is asked for that is not there, or is there after a restart only in part.
+            Self::FailedSealPasses => &["I1", "I4", "I5", "I10"],
             Self::FailedReadIsForgotten => &["liveness"],
             Self::LateTicks => &["I6"],
             Self::LiveOverReload => &["I9", "liveness"],

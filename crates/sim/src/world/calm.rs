@@ -37,6 +37,7 @@ impl World {
             self.disk.crash_at = None;
         }
         self.full_until = self.now;
+        self.disk.heal();
         self.trace.line(|| format!("{} calm", self.now));
         // Work for orchestrators that do not run on this node waits for one that has them.
         if self.node.lost_activities > 0 || !self.node.broken.is_empty() || !self.node.offers_all() {

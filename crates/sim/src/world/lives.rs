@@ -16,6 +16,7 @@ use taskhub_engine::supervision::{
     Broken, BrokenBy, Happening, Order, Scope, Service, Supervision, Surroundings, Unclaimed,
 };
 use taskhub_engine::worker::{Offered, Worker};
+use taskhub_store::embedded::Access;
 use taskhub_store::{Claim, Error, Group, Lease, NodeId, PartitionKey, Recovered, Section, partition_of};
 
 use super::work::{Job, JobKind};
@@ -97,6 +98,11 @@ fn offered(rng: &mut Rng) -> Offered {
     Offered::new(Some(names.collect()))
 }
 
+/// Whether that may go well the next time.
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { .. } | Error::Unknown { .. } | Error::Full)
+}
+
 impl World {
     /// A process without memory. While there are faults it may lack functions.
     fn fresh_node(&mut self) -> Node {
@@ -117,6 +123,7 @@ impl World {
         if self.strikes(Fault::ClockForth) {
             self.clock_off += self.rng.i64(1..50_000_000);
         }
+        self.trouble_disk();
         if self.strikes(Fault::LongPause) {
             self.now = self.now.plus(Duration::from_hours(self.rng.u64(20..30)));
         }
@@ -164,6 +171,8 @@ impl World {
                 Halt::Crash
             }
             Trouble::Store(Error::Fenced { .. }) if self.node.is_fenced => Halt::Reload,
+            // What the disk refused, which a call that is no group bears itself.
+            Trouble::Store(error) if is_passing(&error) => Halt::Reload,
             // Whoever has claimed it is this very node, or nobody.
             Trouble::Store(error @ Error::Fenced { .. }) => Halt::Found(Violation::new("A21", error.to_string())),
             // Its number, or what it is about, is not what is stored, so it was made from something else.
@@ -187,11 +196,33 @@ impl World {
             match self.write(|writer| writer.create_hub(&hub, partitions, now)) {
                 Ok(_) | Err(Trouble::Store(Error::HubExists { .. })) => return Ok(()),
                 // Whoever makes it hears of that, and tries again.
-                Err(Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. })) => {}
+                Err(Trouble::Store(error)) if is_passing(&error) => {}
                 Err(trouble) => match self.halt(trouble) {
                     Halt::Found(violation) => return Err(violation),
                     Halt::Crash | Halt::Reload => self.crash()?,
                 },
+            }
+        }
+    }
+
+    /// Has the disk refuse something soon. It counts when it does.
+    fn trouble_disk(&mut self) {
+        /// Accesses of the kind that may go well before.
+        const AFTER_MAX: u64 = 12;
+        let kinds = [
+            (Fault::DiskReadFailed, Access::Read),
+            (Fault::DiskWriteFailed, Access::Write),
+            (Fault::DiskSyncFailed, Access::Sync),
+        ];
+        for access in self.disk.take_failed() {
+            let of_it = kinds.iter().filter(|(_, other)| *other == access);
+            of_it.for_each(|(fault, _)| self.tally.count(*fault));
+        }
+        for (fault, access) in kinds {
+            if !self.is_calm && self.rates.strikes(fault, &mut self.rng) {
+                let after = self.rng.u64(..AFTER_MAX);
+                self.trace.line(|| format!("{} {fault:?} after {after}", self.now));
+                self.disk.fail(access, after);
             }
         }
     }
@@ -203,7 +234,7 @@ impl World {
             let hub = self.hub.clone();
             match self.write(|writer| writer.delete_hub(&hub)) {
                 Ok(_) | Err(Trouble::Store(Error::NoSuchHub { .. })) => break,
-                Err(Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. })) => {}
+                Err(Trouble::Store(error)) if is_passing(&error) => {}
                 Err(Trouble::Store(error)) => return Err(checks::store_failed(&error)),
                 Err(Trouble::Crash { is_after }) => {
                     self.note_crash_point(is_after);
@@ -410,7 +441,7 @@ impl World {
     /// Whether that is all that is wrong.
     fn is_out_of_reach(&mut self, trouble: Trouble) -> Result<(), Halt> {
         match trouble {
-            Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. }) => Ok(()),
+            Trouble::Store(error) if is_passing(&error) => Ok(()),
             trouble => Err(self.halt(trouble)),
         }
     }

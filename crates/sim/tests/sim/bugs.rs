@@ -11,9 +11,13 @@ const FINDS: usize = 2;
 const STEPS_MAX: usize = 8;
 
 fn with(bug: Bug, seed: u64) -> Config {
+    let medium = match bug {
+        Bug::FailedSealPasses => Medium::Embedded,
+        _ => Medium::Mem,
+    };
     Config {
         bug: Some(bug),
-        ..Config::new(seed, Medium::Mem)
+        ..Config::new(seed, medium)
     }
 }
 
@@ -128,4 +132,9 @@ fn a_read_that_failed_and_is_forgotten_is_found() {
 #[test]
 fn timers_that_fire_late_are_found() {
     shrinks(Bug::LateTicks);
+}
+
+#[test]
+fn a_group_that_the_disk_refused_and_that_is_acknowledged_is_found() {
+    found(Bug::FailedSealPasses);
 }
