@@ -172,6 +172,28 @@ unsafe extern "C" fn read<const STRICT: bool>(
     }
 }
 
+/// The system's method that writes.
+type Write = unsafe extern "C" fn(*mut ffi::sqlite3_file, *const c_void, c_int, ffi::sqlite3_int64) -> c_int;
+
+/// Has the system write.
+///
+/// # Safety
+///
+/// `method` is that of `inner`, which is open.
+unsafe fn put(method: Write, inner: *mut ffi::sqlite3_file, bytes: &[u8], offset: ffi::sqlite3_int64) -> c_int {
+    let length = |bytes: &[u8]| c_int::try_from(bytes.len()).unwrap_or(c_int::MAX);
+    #[cfg(feature = "testing")]
+    if let Some((instead, offset)) = crate::testing::written_instead(bytes, offset) {
+        if instead.is_empty() {
+            return ffi::SQLITE_OK;
+        }
+        // SAFETY: as the caller promises.
+        return unsafe { method(inner, instead.as_ptr().cast(), length(&instead), offset) };
+    }
+    // SAFETY: as the caller promises.
+    unsafe { method(inner, bytes.as_ptr().cast(), length(bytes), offset) }
+}
+
 thread_local! {
     /// The page that is being written, with its sum: SQLite's own copy is not ours to change.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -204,7 +226,7 @@ unsafe extern "C" fn write(
             if let Some((_, last)) = scratch.split_last_chunk_mut::<SUM_BYTES>() {
                 *last = sum;
             }
-            method(inner, scratch.as_ptr().cast(), bytes, offset)
+            put(method, inner, scratch, offset)
         })
     }
 }
@@ -270,8 +292,7 @@ unsafe fn settle(file: *mut ffi::sqlite3_file) -> c_int {
             gathered.bytes.clear();
             return ffi::SQLITE_IOERR_WRITE;
         }
-        let length = c_int::try_from(gathered.bytes.len()).unwrap_or(c_int::MAX);
-        let code = method(inner, gathered.bytes.as_ptr().cast(), length, gathered.offset);
+        let code = put(method, inner, &gathered.bytes, gathered.offset);
         gathered.bytes.clear();
         code
     }
