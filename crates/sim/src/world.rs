@@ -79,7 +79,7 @@ impl Bug {
     pub fn found_by(self) -> &'static [&'static str] {
         match self {
             // An answer counts for a turn that it was not made for.
-            Self::EpochReused => &["I2", "I4", "I9", "liveness", "panic"],
+            Self::EpochReused => &["I1", "I2", "I4", "I9", "liveness", "panic"],
             // It asks for what its history does not have, or waits for what came already.
             // A later commit does not fit, something is asked for that is not there, or is there after a restart only in part.
             Self::FailedSealPasses => &["I1", "I4", "I5", "I10"],
