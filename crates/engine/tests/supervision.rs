@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use taskhub_core::id::{Epoch, HubName, InstanceId};
-use taskhub_engine::attempt::{Attempt, Next, PAUSE};
 use taskhub_engine::supervision::{
     Broken, BrokenBy, Happening, Order, Scope, Service, Supervision, Surroundings, Unclaimed,
 };
-use taskhub_store::{Error as StoreError, Lease, PartitionKey, Previous, partition_of};
+use taskhub_store::{Lease, PartitionKey, Previous, partition_of};
 
 const PARTITIONS: u16 = 3;
 
@@ -240,18 +239,4 @@ fn an_end_waits_until_what_is_read_is_served_and_not_for_what_fails_again_and_ag
     bench.tell(Happening::Flushed);
     bench.tell(Happening::Claimed(Err(Unclaimed::Later)));
     assert_eq!(bench.tell(Happening::Drain), Some(Order::GiveBack));
-}
-
-/// A group of partitions that were claimed without room is given up at once, and others are tried again for a while.
-#[test]
-fn a_group_waits_for_room_only_where_there_was_some() {
-    let tries = |is_out_of_room| {
-        let (mut attempt, mut now, mut tries) = (Attempt::new(Duration::ZERO), Duration::ZERO, 1);
-        while attempt.answered(Err(&StoreError::Full), now, is_out_of_room) == Next::Again {
-            (now, tries) = (now + PAUSE, tries + 1);
-        }
-        assert_eq!(attempt.has_waited(), tries > 1);
-        tries
-    };
-    assert_eq!((tries(true), tries(false)), (1, 11));
 }

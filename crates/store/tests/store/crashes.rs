@@ -478,7 +478,7 @@ fn a_disk_that_refuses_an_access_loses_nothing_that_was_acknowledged() {
                 left = fail_access(None);
                 match both.map(drop).and(went) {
                     Ok(()) | Err(Error::Unknown { .. } | Error::Unavailable { .. } | Error::Full) => {}
-                    Err(Error::Corrupt { what, .. }) if what.contains("the log is not this store's") => break,
+                    Err(Error::Corrupt { what, .. }) if what.contains("do not belong together") => break,
                     Err(error) => panic!("{access:?} {nth}: {error}"),
                 }
             }
@@ -491,7 +491,7 @@ fn a_disk_that_refuses_an_access_loses_nothing_that_was_acknowledged() {
                 Ok(writer) => writer,
                 // The store refuses to be opened after a write was refused while it was, and says why: that is told, if not all
                 // that one could wish for.
-                Err(Error::Corrupt { what, .. }) if what.contains("the log is not this store's") => {
+                Err(Error::Corrupt { what, .. }) if what.contains("do not belong together") => {
                     closed_out += 1;
                     continue;
                 }
