@@ -632,7 +632,7 @@ pub(crate) struct Pending {
 impl Pending {
     /// Takes the request back, unless it is begun.
     fn take_back(&self) -> bool {
-        self.claim.as_ref().is_some_and(|claim| claim.take_back())
+        self.claim.as_ref().is_some_and(Claim::take_back)
     }
 
     /// Whether the request had no effect, if it is no longer answered.
