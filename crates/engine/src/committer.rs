@@ -14,14 +14,14 @@ use std::time::Duration;
 use taskhub_store::Error as StoreError;
 use tokio::time::sleep;
 
+use crate::clock::now;
+use crate::common::Common;
 use crate::error::{Error, chain};
 use crate::group::{ReleaseOn, Ticket};
-use crate::hub::To;
 use crate::io::Input;
-use crate::node::Common;
+use crate::link::ThreadInput;
 use crate::open_group::{Batch, Taken};
-use crate::run::now;
-use crate::thread::ThreadInput;
+use crate::reply::To;
 use crate::writing::{Failure, Ledger, Next, Told, Writing, Written};
 
 /// A durable group, which is finished only after its effects are released.

@@ -337,6 +337,23 @@ impl Dispatcher {
         self.free_place(&name);
     }
 
+    /// A call that was to run is not run here after all, because its partition may be another node's by now. It is offered anew by
+    /// whoever has that, which may be this node again.
+    pub fn forgo(&mut self, key: &TaskKey, token: Token) {
+        if let Some(Call {
+            state: CallState::Running {
+                token: current, name, ..
+            },
+            ..
+        }) = self.calls.get(key)
+            && *current == token
+        {
+            let name = name.clone();
+            self.calls.remove(key);
+            self.free_place(&name);
+        }
+    }
+
     /// One that ran, or was about to, does so no more.
     fn free_place(&mut self, name: &FoldedName) {
         self.running -= 1;

@@ -16,11 +16,12 @@ use crate::admission::Admission;
 use crate::dispatcher::Event;
 use crate::error::chain;
 use crate::group::At;
-use crate::hub::To;
 use crate::io::{Input, Output};
+use crate::link::{HubInput, Made, Pulse, Report};
 use crate::open_group::Release;
-use crate::partition::{Counts, Partition};
-use crate::shared::{Made, Pulse, Shared};
+use crate::partition::Partition;
+use crate::reply::To;
+use crate::shared::Shared;
 use crate::supervision::{Broken, BrokenBy, Scope};
 use crate::worker::{TurnItem, TurnOutcome, Worker};
 
@@ -37,52 +38,6 @@ pub(crate) const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// Longest sleep towards a timer: the wall clock may step forward meanwhile, which makes it due (R52).
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
-
-/// A partition to be served from now on.
-pub(crate) struct Adopted {
-    pub(crate) hub: Arc<Shared>,
-    pub(crate) partition: Partition<To>,
-    /// As all others it does nothing that adds work, for want of room.
-    pub(crate) has_no_room: bool,
-}
-
-impl std::fmt::Debug for Adopted {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_tuple("Adopted").field(self.partition.key()).finish()
-    }
-}
-
-/// An input of a hub on one of the threads.
-#[derive(Debug)]
-pub(crate) enum HubInput {
-    /// Something for one of its partitions.
-    Partition(u16, Input<To>),
-    /// Serve this partition.
-    Adopt(Box<Adopted>),
-    /// These are its first outputs; told once every partition of the hub is served.
-    Begin(u16, Vec<Output<To>>),
-    /// Drop all partitions, then confirm.
-    Drop(oneshot::Sender<()>),
-    /// Drop this partition, then confirm. Messages to it are kept until it is served again.
-    DropOne(u16, oneshot::Sender<()>),
-    /// End this round, then give the partitions back.
-    Drain(oneshot::Sender<Vec<Lease>>),
-    /// Say how the partitions are doing.
-    Report(oneshot::Sender<Report>),
-}
-
-/// How the partitions of a thread are doing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Report {
-    /// What happened in them.
-    pub counts: Counts,
-    /// Instances in memory.
-    pub instances: usize,
-    /// Bytes they take, roughly.
-    pub instance_bytes: usize,
-    /// Bytes that workers keep live, roughly.
-    pub live_bytes: usize,
-}
 
 /// A hub on one of the threads.
 pub(crate) struct Executor {
@@ -585,19 +540,6 @@ impl Executor {
             });
         }
         report
-    }
-}
-
-impl Report {
-    /// Adds another thread's or partition's figures.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.counts.turns += other.counts.turns;
-        self.counts.dropped += other.counts.dropped;
-        self.counts.replays += other.counts.replays;
-        self.counts.failed_turns += other.counts.failed_turns;
-        self.instances += other.instances;
-        self.instance_bytes += other.instance_bytes;
-        self.live_bytes += other.live_bytes;
     }
 }
 

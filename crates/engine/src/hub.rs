@@ -1,13 +1,10 @@
 //! The façade: a hub's verbs. Fronts and the library decode, call one of these, and encode.
 
-use std::any::Any;
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskhub_core::event::HistoryEvent;
-use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{ExecutionId, HubName, IdempotencyKey, InstanceId, Name};
 use taskhub_core::instance::InstanceState;
 use taskhub_core::message::StartRequest;
@@ -15,19 +12,20 @@ use taskhub_core::payload::Payload;
 use taskhub_core::query::{Cursor, Filter, Page, Payloads};
 use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus, Stall};
-use taskhub_store::{Error as StoreError, ExecutionKey, Extent, PARTITIONS_DEFAULT, Selection, Store, decode_history};
+use taskhub_store::{Error as StoreError, ExecutionKey, Extent, Selection, Store, decode_history};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use crate::clock::{Clock, SystemClock};
+use crate::common::Common;
 use crate::dispatcher::{Capacity, Dispatcher};
 use crate::error::Error;
-use crate::executor::{HubInput, Report};
-use crate::group::{AHEAD_BYTES_MAX, GROUP_BYTES_MAX};
 use crate::io::{Input, Reply, Request, WaitFor};
-use crate::node::{Common, Node};
-use crate::partition::Destination;
+use crate::link::{HubInput, Report};
+use crate::node::Node;
+use crate::options::Options;
 pub use crate::purge::Purged;
+pub use crate::reply::Held;
+use crate::reply::{Claim, To};
 use crate::run::Supervisor;
 use crate::shared::{Drain, Parts, Shared};
 use crate::watchdog::LOST_THREADS_MAX;
@@ -44,65 +42,6 @@ pub(crate) const WAIT_PAUSE_MAX: Duration = Duration::from_secs(1);
 const REQUESTS_MAX: usize = 100_000;
 /// Shortest time a stop gives a thread to end its round.
 const DRAIN_MIN: Duration = Duration::from_secs(1);
-
-/// How a hub is run.
-#[derive(Clone)]
-pub struct Options {
-    /// Partitions of a hub that is created now; an existing one keeps its number (A15).
-    pub partitions: u16,
-    /// Threads that serve the partitions of all hubs (of the node).
-    pub threads: usize,
-    /// Activities that may run at once.
-    pub activities_max: usize,
-    /// Limits of single activities.
-    pub activities_by_name: HashMap<FoldedName, usize>,
-    /// Names of the activities this node has; calls of others wait. Absent: all.
-    pub activities_offered: Option<BTreeSet<FoldedName>>,
-    /// Names of the orchestrators this node has; instances of others wait in the store, and the reason is in their
-    /// status (R164, A51). Absent: all.
-    pub orchestrators_offered: Option<BTreeSet<FoldedName>>,
-    /// Budget of instances in memory, in bytes; what is idle beyond it is read again when needed.
-    pub memory_bytes_max: usize,
-    /// Bytes of commits that run ahead of the disk, roughly (of the node); above it no turn begins, and starts and events wait.
-    pub ahead_bytes_max: usize,
-    /// Bytes written together, roughly (of the node). A single commit may be larger.
-    pub group_bytes_max: usize,
-    /// A turn that takes longer costs its thread (A33; of the node).
-    pub turn_limit: Duration,
-    /// Duration of the node's lease if other nodes use the same store (a setting of the node). The node renews it five
-    /// times as often, and takes a hub only if no living node has it. Until then it stands by: it answers reads and
-    /// changes nothing. Absent: no other node uses the store, so earlier owners of a hub are dead.
-    pub lease: Option<Duration>,
-    /// Where the time comes from (of the node). It may be set back and forth: the hub goes by the steady time that is made of it.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            partitions: PARTITIONS_DEFAULT,
-            threads: 1,
-            activities_max: 1_000,
-            activities_by_name: HashMap::new(),
-            activities_offered: None,
-            orchestrators_offered: None,
-            memory_bytes_max: 512 << 20,
-            ahead_bytes_max: AHEAD_BYTES_MAX,
-            group_bytes_max: GROUP_BYTES_MAX,
-            turn_limit: Duration::from_secs(10),
-            lease: None,
-            clock: Arc::new(SystemClock),
-        }
-    }
-}
-
-impl std::fmt::Debug for Options {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Options")
-            .field("partitions", &self.partitions)
-            .finish_non_exhaustive()
-    }
-}
 
 /// What keeps a hub from making anything durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,76 +66,6 @@ pub struct HistoryPart {
     pub total: u32,
     /// Whose it is; a part of another execution does not go on with it.
     pub execution: ExecutionId,
-}
-
-/// Something that a caller keeps for a request until it is done with: durable, refused or forgotten.
-pub type Held = Box<dyn Any + Send>;
-
-/// Where the answer to a request goes.
-pub struct To {
-    answer: oneshot::Sender<Result<Reply, Error>>,
-    claim: Option<Claim>,
-    /// Dropped with the request.
-    _held: Option<Held>,
-}
-
-impl std::fmt::Debug for To {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("To")
-    }
-}
-
-impl To {
-    /// Says that it was not done.
-    pub(crate) fn refuse(self, why: impl Into<Error>) {
-        let _nobody_listens = self.answer.send(Err(why.into()));
-    }
-
-    pub(crate) fn answer(self, reply: Reply) {
-        // A caller that went away wants no answer.
-        let _nobody_listens = self.answer.send(Ok(reply));
-    }
-
-    /// Whether the request is still wanted. From now on its caller waits until it is known what became of it.
-    pub(crate) fn begin(&self) -> bool {
-        self.claim.as_ref().is_none_or(Claim::begin)
-    }
-}
-
-impl Destination for To {
-    fn is_gone(&self) -> bool {
-        self.answer.is_closed()
-    }
-
-    fn note_made(&self) {
-        if let Some(claim) = &self.claim {
-            claim.0.store(MADE, Ordering::Release);
-        }
-    }
-}
-
-/// A request has it once: either its partition, which begins it, or its caller, who takes it back.
-#[derive(Clone, Debug, Default)]
-struct Claim(Arc<AtomicU8>);
-
-const WAITING: u8 = 0;
-const BEGUN: u8 = 1;
-/// Its commit is made.
-const MADE: u8 = 2;
-const TAKEN_BACK: u8 = 3;
-
-impl Claim {
-    /// Whether its partition has it from now on.
-    fn begin(&self) -> bool {
-        self.take(BEGUN)
-    }
-
-    fn take(&self, to: u8) -> bool {
-        let taken = self
-            .0
-            .compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire);
-        taken.is_ok()
-    }
 }
 
 /// A running hub. Dropping it ends its threads; [`Hub::stop`] does so without leaving work half done.
@@ -707,11 +576,7 @@ impl Hub {
             Input::Request {
                 instance: instance.clone(),
                 request,
-                to: To {
-                    answer: to,
-                    claim,
-                    _held: held,
-                },
+                to: To::new(to, claim, held),
             },
         );
         Ok(pending)
@@ -767,14 +632,12 @@ pub(crate) struct Pending {
 impl Pending {
     /// Takes the request back, unless it is begun.
     fn take_back(&self) -> bool {
-        self.claim.as_ref().is_some_and(|claim| claim.take(TAKEN_BACK))
+        self.claim.as_ref().is_some_and(Claim::take_back)
     }
 
     /// Whether the request had no effect, if it is no longer answered.
     fn came_to_nothing(&self) -> bool {
-        self.claim
-            .as_ref()
-            .is_some_and(|claim| claim.0.load(Ordering::Acquire) != MADE)
+        self.claim.as_ref().is_some_and(|claim| !claim.is_made())
     }
 }
 

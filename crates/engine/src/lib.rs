@@ -3,6 +3,7 @@
 mod admission;
 pub mod clock;
 mod committer;
+mod common;
 pub mod dispatcher;
 mod error;
 mod executor;
@@ -10,12 +11,15 @@ pub mod flaw;
 pub mod group;
 pub mod hub;
 pub mod io;
+mod link;
 mod node;
 mod offline;
 mod open_group;
+mod options;
 pub mod partition;
 mod purge;
 mod queue;
+mod reply;
 mod run;
 mod shared;
 mod slot;
@@ -29,11 +33,12 @@ pub mod writing;
 use std::time::Duration;
 
 pub use error::{Error, chain};
-pub use executor::Report;
-pub use hub::{Hub, Options, Trouble};
+pub use hub::{Hub, Trouble};
 pub use io::WaitFor;
+pub use link::Report;
 pub use node::Node;
 pub use offline::OfflineHub;
+pub use options::Options;
 
 /// Pause before the delivery after `attempts` failed ones: 1 s, doubling, at most 5 min (R184).
 fn backoff(attempts: u32) -> Duration {

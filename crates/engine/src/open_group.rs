@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::error::Error;
 use crate::group::{Gathering, HandedOver, Limits, ReleaseOn, Ticket};
-use crate::hub::To;
+use crate::reply::To;
 
 pub(crate) type Batch = crate::group::Batch<To>;
 pub(crate) type Release = crate::group::Release<To>;

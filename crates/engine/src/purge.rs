@@ -15,11 +15,11 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_store::{Error as StoreError, Extent, Selection};
 use tokio::time::sleep;
 
+use crate::clock::now;
+use crate::common::Common;
 use crate::error::Error;
 use crate::hub::{CALL_DEADLINE, Hub, Pending, WAIT_PAUSE_MAX, WAIT_PAUSE_MIN};
 use crate::io::{Reply, Request};
-use crate::node::Common;
-use crate::run::now;
 
 /// Ids per page while purging by filter (A42).
 const PURGE_PAGE: usize = 1_000;

@@ -8,12 +8,14 @@ use taskhub_store::{Error as StoreError, Lease, Previous, Recovered};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::clock::now;
 use crate::dispatcher::Event;
 use crate::error::chain;
-use crate::executor::{Adopted, HubInput};
-use crate::hub::{Options, To};
 use crate::io::Output;
+use crate::link::{Adopted, HubInput};
+use crate::options::Options;
 use crate::partition::{Partition, Random, Setup};
+use crate::reply::To;
 use crate::shared::{Drain, Shared};
 use crate::supervision::{Happening, Order, Scope, Service, Supervision, Surroundings, Unclaimed};
 
@@ -325,14 +327,6 @@ async fn wait_until(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the watchdog and the commit deadline measure the machine, not the hub"
-)]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }
 
 /// Closes a hub whose heart stops.

@@ -5,20 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use taskhub_core::commit::Commit;
-use taskhub_core::id::{Epoch, HubName, InstanceId, Seq};
+use taskhub_core::id::{Epoch, HubName, InstanceId};
 use taskhub_store::{Error as StoreError, FingerprintPage, PartitionKey, partition_of};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::common::Common;
 use crate::dispatcher::{Dispatcher, Event, Order, Token};
-use crate::executor::{HubInput, Report};
-use crate::hub::To;
 use crate::io::Input;
-use crate::node::Common;
-use crate::open_group::{Batch, OpenGroup, Release, displace};
+use crate::link::{HubInput, Report, ThreadInput, ThreadLink};
+use crate::open_group::Release;
+use crate::reply::To;
 use crate::supervision::{Broken, Scope};
-use crate::thread::{ThreadInput, ThreadLink};
 use crate::worker::{ActivityCall, Functions, Offered};
 
 /// The shared part of a hub.
@@ -66,111 +64,6 @@ struct Joins {
     left: Vec<oneshot::Receiver<()>>,
     tasks: Vec<JoinHandle<()>>,
     reads: JoinSet<()>,
-}
-
-/// Lets a watchdog see that a thread is stuck in a turn, at the cost of two counters per turn (A33).
-#[derive(Debug, Default)]
-pub(crate) struct Pulse {
-    /// Odd while a turn runs.
-    turns: AtomicU64,
-    /// The hub and the instance of the turn.
-    current: Mutex<Option<(u32, InstanceId)>>,
-    is_given_up: AtomicBool,
-    /// What the thread will hand over of each hub when its round ends. Here, so that the commits made before a turn
-    /// that blocks are not lost with it.
-    batches: Mutex<BTreeMap<u32, Batch>>,
-}
-
-/// A commit, and where it was made.
-pub(crate) struct Made<'p> {
-    pub(crate) partition: &'p PartitionKey,
-    pub(crate) epoch: Epoch,
-    pub(crate) seq: Seq,
-    pub(crate) commit: Commit,
-}
-
-impl Pulse {
-    pub(crate) fn begin(&self, hub: u32, instance: &InstanceId) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((hub, instance.clone()));
-        self.turns.fetch_add(1, Ordering::Release);
-    }
-
-    pub(crate) fn end(&self) {
-        self.turns.fetch_add(1, Ordering::Release);
-    }
-
-    /// No turn runs any more, however the last one ended.
-    pub(crate) fn end_all(&self) {
-        self.turns
-            .fetch_add(self.turns.load(Ordering::Acquire) % 2, Ordering::Release);
-    }
-
-    /// The turn that runs now, by a number that no other turn of the thread has, with its hub and instance.
-    pub(crate) fn running(&self) -> Option<(u64, u32, InstanceId)> {
-        let number = self.turns.load(Ordering::Acquire);
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (hub, instance) = current.filter(|_| number % 2 == 1)?;
-        Some((number, hub, instance))
-    }
-
-    fn batches(&self) -> MutexGuard<'_, BTreeMap<u32, Batch>> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a commit to what is handed over, which is done at once when that is enough for a group.
-    pub(crate) fn push(&self, hub: &Shared, made: Made<'_>) {
-        let is_enough = {
-            let mut batches = self.batches();
-            let batch = batches.entry(hub.number).or_insert_with(|| Batch::new(hub.number));
-            batch.push(made.partition, made.epoch, made.seq, made.commit);
-            batch.bytes() >= hub.node.group.limits().group_max
-        };
-        if is_enough {
-            self.hand_over(hub);
-        }
-    }
-
-    /// Makes an effect wait for the next batch of the hub.
-    pub(crate) fn hold(&self, hub: u32, release: Release) {
-        let mut batches = self.batches();
-        let batch = batches.entry(hub).or_insert_with(|| Batch::new(hub));
-        batch.hold(release);
-    }
-
-    /// Throws away what is not handed over of a hub, and tells those who wait for it that nothing came of it.
-    pub(crate) fn forget(&self, hub: u32) {
-        let forgotten = self.batches().remove(&hub);
-        if let Some(batch) = forgotten {
-            displace(batch.turn_away());
-        }
-    }
-
-    /// Hands over what the thread has so far of a hub; nothing, once it is given up.
-    pub(crate) fn hand_over(&self, hub: &Shared) {
-        // The lock is held over the hand-over, so that a thread that was just given up cannot slip one in.
-        let mut batches = self.batches();
-        if let Some(batch) = batches.get_mut(&hub.number)
-            && !self.is_given_up()
-            && !batch.is_empty()
-        {
-            hub.node.group.hand_over(batch.take());
-        }
-    }
-
-    /// Hands over what the thread made before the turn it is stuck in, and accepts nothing more from it.
-    pub(crate) fn give_up(&self, group: &OpenGroup) {
-        let mut batches = self.batches();
-        for batch in std::mem::take(&mut *batches).into_values() {
-            if !batch.is_empty() {
-                group.hand_over(batch);
-            }
-        }
-        self.is_given_up.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_given_up(&self) -> bool {
-        self.is_given_up.load(Ordering::Acquire)
-    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -418,15 +311,16 @@ impl Shared {
                     Order::Redeliver { key, deliveries } => {
                         self.send(key.partition.index, Input::TaskRedelivered { key, deliveries });
                     }
-                    Order::Run { call, token } => calls.push((call, token)),
+                    Order::Run { call, token } if self.node.owns() => calls.push((call, token)),
+                    // Before anything is offered anew: this node may have its partitions again, and begin anew, at any moment.
+                    Order::Run { call, token } => dispatcher.forgo(&call.key, token),
                 }
             }
         }
         if self.is_stopping() {
             self.activities_moved.notify_waiters();
         }
-        // Otherwise the current owner of the partition runs them.
-        for (call, token) in calls.into_iter().filter(|_| self.node.owns()) {
+        for (call, token) in calls {
             self.run_activity(call, token);
         }
     }

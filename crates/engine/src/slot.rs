@@ -216,3 +216,21 @@ impl IdFilter {
         self.fingerprints.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_comes_while_the_filter_is_filled_anew_is_known_afterwards() {
+        let mut filter = IdFilter::default();
+        filter.add_stored(vec![1, 2], true);
+        assert!(filter.begin_refill([3].into_iter()));
+        filter.add(4);
+        assert!(filter.may_exist(1), "until all is told it goes by what it knew");
+        filter.add_stored(vec![2], false);
+        filter.add_stored(vec![5], true);
+        let known: Vec<u64> = (0..8).filter(|id| filter.may_exist(*id)).collect();
+        assert_eq!(known, [2, 3, 4, 5]);
+    }
+}

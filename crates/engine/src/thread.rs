@@ -8,52 +8,33 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use taskhub_store::Error as StoreError;
 
-use crate::executor::{Executor, HubInput, IDLE_MAX};
-use crate::queue::Queue;
-use crate::shared::Pulse;
+use crate::common::Common;
+use crate::executor::{Executor, IDLE_MAX};
+use crate::link::{HubInput, ThreadInput, ThreadLink};
 use crate::supervision::Scope;
 
 /// Most inputs taken in before turns begin.
 const ROUND_INPUTS_MAX: usize = 1024;
 
-/// An input of a partition thread.
-#[derive(Debug)]
-pub(crate) enum ThreadInput {
-    /// Something for a hub, by its number.
-    Hub(u32, HubInput),
-    /// A hub is closed: drop its partitions, then confirm.
-    Leave(u32, oneshot::Sender<()>),
-    /// Less is ahead of the disk, for which some wait.
-    Room,
+/// Starts the partition thread with this number.
+pub(crate) fn start(node: &Common, number: usize) -> Result<ThreadLink, StoreError> {
+    let link = ThreadLink::new();
+    let own = link.clone();
+    node.spawn_thread(&format!("partitions-{number}"), number, move || serve(own, number))?;
+    Ok(link)
 }
 
-/// The way to one partition thread.
-#[derive(Clone, Debug)]
-pub(crate) struct ThreadLink {
-    pub(crate) inputs: Arc<Queue<ThreadInput>>,
-    pub(crate) pulse: Arc<Pulse>,
-}
-
-impl ThreadLink {
-    pub(crate) fn new() -> Self {
-        Self {
-            inputs: Arc::new(Queue::new()),
-            pulse: Arc::new(Pulse::default()),
-        }
-    }
-
-    /// Serves until it is stopped, or until all senders are dropped.
-    pub(crate) fn serve(self, number: usize) {
-        let mut thread = PartitionThread {
-            number,
-            link: self,
-            inputs: VecDeque::new(),
-            hubs: BTreeMap::new(),
-        };
-        while !thread.link.pulse.is_given_up() && thread.round() {}
-    }
+/// Serves until it is stopped, or until all senders are dropped.
+fn serve(link: ThreadLink, number: usize) {
+    let mut thread = PartitionThread {
+        number,
+        link,
+        inputs: VecDeque::new(),
+        hubs: BTreeMap::new(),
+    };
+    while !thread.link.pulse.is_given_up() && thread.round() {}
 }
 
 struct PartitionThread {

@@ -9,9 +9,10 @@ use std::time::Duration;
 use taskhub_core::id::InstanceId;
 use tokio::time::{Instant, sleep};
 
-use crate::node::Common;
-use crate::run::now;
+use crate::clock::now;
+use crate::common::Common;
 use crate::supervision::{Broken, BrokenBy};
+use crate::thread::start;
 
 /// A turn that takes longer is named in a warning (A33).
 const TURN_WARN: Duration = Duration::from_secs(1);
@@ -107,7 +108,8 @@ fn give_up(node: &Arc<Common>, blocked: Blocked) {
             by: BrokenBy::Blocking,
         });
     }
-    if let Err(error) = node.replace_thread(thread) {
+    let fresh = start(node, thread).map(|fresh| node.replace_link(thread, fresh));
+    if let Err(error) = fresh {
         tracing::error!(%error, "cannot start a new thread");
     }
     node.lose_all();

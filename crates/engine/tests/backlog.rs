@@ -3,11 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a broken script fails its test")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use taskhub_core::action::{Action, ActionKind, Completion, TurnAnswer};
 use taskhub_core::commit::Change;
 use taskhub_core::control::{self, Started};
-use taskhub_core::event::{EventKind, Tags};
+use taskhub_core::event::{EventKind, HistoryEvent, Tags};
 use taskhub_core::fold::FoldedName;
 use taskhub_core::id::{Epoch, ExecutionId, HubName, InstanceId, InstanceNumber, Name, Seq};
 use taskhub_core::instance::InstanceState;
@@ -16,17 +17,18 @@ use taskhub_core::payload::Payload;
 use taskhub_core::time::Timestamp;
 use taskhub_core::{Ids, limits};
 use taskhub_engine::flaw::Flaws;
-use taskhub_engine::io::{Input, Output, Request};
+use taskhub_engine::io::{Input, Output, Request, WaitFor};
 use taskhub_engine::partition::{Destination, Partition, Random, Setup};
 use taskhub_engine::worker::{Offered, TurnItem, TurnOutcome};
 use taskhub_store::{Lease, PartitionKey, Previous, Recovered};
 
-#[derive(Debug)]
-struct Nobody;
+/// Who asks; gone if there is something that counts them.
+#[derive(Debug, Default)]
+struct Nobody(Option<Arc<()>>);
 
 impl Destination for Nobody {
     fn is_gone(&self) -> bool {
-        false
+        self.0.is_some()
     }
 }
 
@@ -101,6 +103,20 @@ fn complete() -> Action {
 
 impl Bench {
     fn over(stored: BTreeMap<InstanceId, InstanceState>, memory_bytes_max: usize, offered: Offered) -> Self {
+        Self::recovered(stored, memory_bytes_max, offered, Vec::new())
+    }
+
+    /// It was recovered when the commits of its own before this one were there.
+    fn with_horizon(stored: BTreeMap<InstanceId, InstanceState>, seq: u64) -> Self {
+        Self::recovered(stored, usize::MAX, Offered::default(), vec![Seq(seq)])
+    }
+
+    fn recovered(
+        stored: BTreeMap<InstanceId, InstanceState>,
+        memory_bytes_max: usize,
+        offered: Offered,
+        horizon: Vec<Seq>,
+    ) -> Self {
         let lease = Lease {
             partition: PartitionKey {
                 hub: HubName::new("bench").unwrap(),
@@ -123,7 +139,7 @@ impl Bench {
         let counters = Recovered::Counters {
             next_seq: Seq(100_000),
             next_instance: InstanceNumber(100_000),
-            horizon: Vec::new(),
+            horizon,
         };
         let inbox = |state: &InstanceState| Recovered::Inbox {
             instance: state.info.instance.clone(),
@@ -199,7 +215,7 @@ impl Bench {
         self.round(Input::Request {
             instance: instance.clone(),
             request,
-            to: Nobody,
+            to: Nobody::default(),
         });
     }
 
@@ -326,7 +342,7 @@ fn what_is_not_durable_is_not_forgotten() {
     let asked = Input::Request {
         instance: id(0),
         request: Request::Info,
-        to: Nobody,
+        to: Nobody::default(),
     };
     bench.partition.step(asked, START, &mut out);
     let last = bench.partition.last_seq();
@@ -493,4 +509,183 @@ fn planned_work_for_orchestrators_that_are_elsewhere_has_no_timer() {
     bench.ask(&id(1), Request::Info);
     bench.run();
     assert_eq!(bench.partition.next_tick(), None);
+}
+
+/// An instance that has had its first turn, in which it asked for these.
+fn waiting(memory_bytes_max: usize, actions: Vec<Action>) -> Bench {
+    let mut bench = Bench::over(started(1, 1, None), memory_bytes_max, Offered::default());
+    bench.begin();
+    assert!(bench.work());
+    let item = bench.turns.pop().unwrap();
+    bench.answer(item, actions);
+    bench.become_durable();
+    bench
+}
+
+fn raise(name: &str) -> Request {
+    Request::Raise {
+        name: Name::new(name).unwrap(),
+        input: None,
+        key: None,
+    }
+}
+
+#[test]
+fn a_timer_that_came_due_of_an_instance_in_the_store_fires_before_what_came_later() {
+    let timer = Action {
+        id: 0,
+        kind: ActionKind::CreateTimer { fire_at: LATER },
+    };
+    let mut bench = waiting(0, vec![timer]);
+    (0..3).for_each(|_| bench.round(Input::Tick));
+    assert_eq!(bench.partition.memory().0, 0, "it is not in memory");
+    bench.now = bench.partition.next_tick().unwrap();
+    bench.take_in(Input::Tick);
+    bench.take_in(Input::Request {
+        instance: id(0),
+        request: raise("Go"),
+        to: Nobody::default(),
+    });
+    assert!(bench.work());
+    let mut seen = Vec::new();
+    while let Some(item) = bench.turns.pop() {
+        seen.extend(item.new_events.iter().map(|event| event.kind.name()));
+        bench.answer(item, Vec::new());
+    }
+    seen.retain(|name| *name != "OrchestratorStarted");
+    assert_eq!(seen, ["TimerFired", "EventRaised"]);
+}
+
+/// Clients that ask again and again, and listen for a while each time.
+#[test]
+fn waits_for_one_instance_that_nobody_listens_to_are_not_kept() {
+    let mut bench = waiting(usize::MAX, Vec::new());
+    let waits = Arc::new(());
+    for _ in 0..100 {
+        bench.round(Input::Request {
+            instance: id(0),
+            request: Request::Wait(WaitFor::Ended),
+            to: Nobody(Some(Arc::clone(&waits))),
+        });
+    }
+    assert_eq!(
+        Arc::strong_count(&waits),
+        1 + 1,
+        "the last one is there until the next comes"
+    );
+}
+
+#[test]
+fn a_failing_turn_says_since_when_it_fails() {
+    let mut bench = waiting(usize::MAX, Vec::new());
+    bench.ask(&id(0), raise("Go"));
+    for attempts in 1..=3 {
+        let item = bench.turns.pop().unwrap();
+        bench.round(Input::Turned {
+            instance: item.instance,
+            fence: item.fence,
+            outcome: TurnOutcome::Failed {
+                reason: format!("for the time {attempts}"),
+            },
+        });
+        let stall = bench.partition.peek(&id(0)).unwrap().stalled.clone().unwrap();
+        assert_eq!((stall.since, stall.attempts), (START, attempts));
+        assert_eq!(stall.reason, format!("for the time {attempts}"));
+        bench.now = bench.partition.next_tick().unwrap();
+        bench.round(Input::Tick);
+    }
+    assert!(bench.now > START);
+}
+
+/// A read of a history that was overtaken is made again, some times for each turn.
+#[test]
+fn reads_that_come_out_too_short_are_counted_for_each_turn() {
+    let mut bench = waiting(usize::MAX, Vec::new());
+    for turn in 0..3 {
+        bench.ask(&id(0), raise("Go"));
+        bench.become_durable();
+        let item = bench.turns.pop().unwrap();
+        let of_turn = |events: usize| Input::History {
+            instance: id(0),
+            fence: item.fence,
+            events: vec![HistoryEvent::inbound(START, EventKind::OrchestratorStarted); events],
+        };
+        bench.round(Input::Turned {
+            instance: id(0),
+            fence: item.fence,
+            outcome: TurnOutcome::NeedsHistory,
+        });
+        for _ in 0..5 {
+            bench.round(of_turn(0));
+            assert!(bench.turns.is_empty());
+        }
+        bench.round(of_turn(item.past_events as usize));
+        assert_eq!(bench.partition.peek(&id(0)).unwrap().stalled, None, "turn {turn}");
+        let item = bench.turns.pop().unwrap();
+        bench.answer(item, Vec::new());
+        bench.become_durable();
+    }
+}
+
+#[test]
+fn a_timer_is_looked_at_when_it_may_fire_and_no_earlier() {
+    let fire_at = Timestamp::from_micros(9_000_001);
+    let timer = Action {
+        id: 0,
+        kind: ActionKind::CreateTimer { fire_at },
+    };
+    let bench = waiting(usize::MAX, vec![timer]);
+    assert_eq!(bench.partition.next_tick(), Some(fire_at.fires_at()));
+    assert!(fire_at.fires_at() > fire_at);
+}
+
+/// What it read of its own messages when it was recovered is not taken once more; the next one is.
+#[test]
+fn messages_from_the_horizon_on_are_taken() {
+    let mut bench = Bench::with_horizon(started(1, 1, None), 7);
+    bench.begin();
+    bench.run();
+    let mut taken = Vec::new();
+    for seq in 5..=8 {
+        let at = OutboxRef {
+            partition: 0,
+            seq: Seq(seq),
+            index: 0,
+        };
+        let (target, name) = (id(0), Name::new("Go").unwrap());
+        let body = OutboxBody::Event { name, input: None };
+        let last = bench.partition.last_seq();
+        bench.round(Input::Message {
+            at,
+            item: OutboxItem { target, body },
+        });
+        if bench.partition.last_seq() > last {
+            taken.push(seq);
+        }
+    }
+    assert_eq!(taken, [7, 8]);
+}
+
+/// An instance may end while activities of it run.
+#[test]
+fn activities_that_run_on_are_withdrawn_when_their_instance_is_purged() {
+    let call = Action {
+        id: 0,
+        kind: ActionKind::ScheduleTask {
+            name: Name::new("Step").unwrap(),
+            version: None,
+            input: None,
+            tags: Tags::new(),
+        },
+    };
+    let mut bench = waiting(usize::MAX, vec![call, Action { id: 1, ..complete() }]);
+    let mut out = Vec::new();
+    let purge = Input::Request {
+        instance: id(0),
+        request: Request::Purge,
+        to: Nobody::default(),
+    };
+    bench.partition.step(purge, START, &mut out);
+    let withdrawn = out.iter().filter(|output| matches!(output, Output::Withdraw { .. }));
+    assert_eq!(withdrawn.count(), 1, "{out:?}");
 }

@@ -315,3 +315,36 @@ fn calls_of_functions_that_the_node_does_not_have_wait_and_nothing_is_counted_fo
     assert_eq!(bench.tell(Event::Offer(offer("i", 2, "oURS"))).len(), 1);
     assert_eq!(bench.dispatcher.len(), 3);
 }
+
+/// Orchestrators may call functions by names that they make up.
+#[test]
+fn a_name_that_has_nothing_left_is_forgotten() {
+    let mut bench = Bench::new(10, &[]);
+    let names = (0..100).map(|number| format!("Step{number}"));
+    for (token, name) in (0..).zip(names) {
+        assert_eq!(bench.tell(Event::Offer(offer("a", token, &name))).len(), 1);
+        assert_eq!(bench.done(key("a", token), token).len(), 1);
+        assert!(bench.tell(Event::Settled(key("a", token))).is_empty());
+    }
+    assert!(bench.dispatcher.is_empty());
+    let shown = format!("{:?}", bench.dispatcher).to_lowercase();
+    assert!(!shown.contains("step"), "{shown}");
+}
+
+#[test]
+fn a_call_that_is_not_run_after_all_gives_its_place_back_and_is_offered_anew() {
+    let mut bench = Bench::new(1, &[]);
+    assert_eq!(
+        bench.tell(Event::Offer(offer("a", 0, "A"))),
+        ["run a#0 delivery 1 token 0"]
+    );
+    bench.dispatcher.forgo(&key("a", 0), 1);
+    assert_eq!(bench.dispatcher.running(), 1, "another hand-out was meant");
+    bench.dispatcher.forgo(&key("a", 0), 0);
+    assert_eq!(bench.dispatcher.running(), 0);
+    assert!(bench.done(key("a", 0), 0).is_empty());
+    assert_eq!(
+        bench.tell(Event::Offer(offer("a", 0, "A"))),
+        ["run a#0 delivery 1 token 1"]
+    );
+}

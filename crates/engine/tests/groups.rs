@@ -340,7 +340,7 @@ fn an_instance_that_cannot_be_made_means_that_nothing_can_be_and_is_nobodys_faul
 fn hubs_with_the_same_numbers_are_told_apart() {
     let (mut gathering, mut ledger) = (gathering([0, 1, 2]), Ledger::default());
     for (hub, seq) in [(0, 7), (1, 3), (2, 5)] {
-        let _waiting = gathering.hand_over(batch(hub, seq..seq + 1));
+        let _waiting = gathering.hand_over(batch(hub, [seq]));
     }
     let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
     // Not in the group: a hub that nothing was written of yet.

@@ -59,12 +59,26 @@ macro_rules! handed_on {
 
 /// Methods of a log, whose frames have checksums of SQLite's own.
 pub(crate) static LOG: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
-    xRead: Some(read_plain),
+    xRead: Some(read_log),
     xWrite: Some(gather),
     ..methods::<true>()
 };
 
 handed_on!(read_plain => xRead(into: *mut c_void, bytes: c_int, offset: ffi::sqlite3_int64), ffi::SQLITE_IOERR_READ);
+
+unsafe extern "C" fn read_log(
+    file: *mut ffi::sqlite3_file,
+    into: *mut c_void,
+    bytes: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    #[cfg(feature = "testing")]
+    if crate::testing::fails(crate::testing::Access::Read) {
+        return ffi::SQLITE_IOERR_READ;
+    }
+    // SAFETY: as SQLite calls it.
+    unsafe { read_plain(file, into, bytes, offset) }
+}
 
 const fn methods<const STRICT: bool>() -> ffi::sqlite3_io_methods {
     ffi::sqlite3_io_methods {
@@ -130,6 +144,10 @@ unsafe extern "C" fn read<const STRICT: bool>(
         let Some(method) = (*(*inner).pMethods).xRead else {
             return ffi::SQLITE_IOERR_READ;
         };
+        #[cfg(feature = "testing")]
+        if crate::testing::fails(crate::testing::Access::Read) {
+            return ffi::SQLITE_IOERR_READ;
+        }
         let code = method(inner, into, bytes, offset);
         // The beginning of the first page is read alone to learn how large pages are, and the whole of it before anything
         // else is believed.
@@ -155,6 +173,28 @@ unsafe extern "C" fn read<const STRICT: bool>(
     }
 }
 
+/// The system's method that writes.
+type Write = unsafe extern "C" fn(*mut ffi::sqlite3_file, *const c_void, c_int, ffi::sqlite3_int64) -> c_int;
+
+/// Has the system write.
+///
+/// # Safety
+///
+/// `method` is that of `inner`, which is open.
+unsafe fn put(method: Write, inner: *mut ffi::sqlite3_file, bytes: &[u8], offset: ffi::sqlite3_int64) -> c_int {
+    let length = |bytes: &[u8]| c_int::try_from(bytes.len()).unwrap_or(c_int::MAX);
+    #[cfg(feature = "testing")]
+    if let Some((instead, offset)) = crate::testing::written_instead(bytes, offset) {
+        if instead.is_empty() {
+            return ffi::SQLITE_OK;
+        }
+        // SAFETY: as the caller promises.
+        return unsafe { method(inner, instead.as_ptr().cast(), length(&instead), offset) };
+    }
+    // SAFETY: as the caller promises.
+    unsafe { method(inner, bytes.as_ptr().cast(), length(bytes), offset) }
+}
+
 thread_local! {
     /// The page that is being written, with its sum: SQLite's own copy is not ours to change.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -172,6 +212,10 @@ unsafe extern "C" fn write(
         let Some(method) = (*(*inner).pMethods).xWrite else {
             return ffi::SQLITE_IOERR_WRITE;
         };
+        #[cfg(feature = "testing")]
+        if crate::testing::fails(crate::testing::Access::Write) {
+            return ffi::SQLITE_IOERR_WRITE;
+        }
         let Some(number) = page_number(offset, bytes) else {
             return method(inner, from, bytes, offset);
         };
@@ -183,7 +227,7 @@ unsafe extern "C" fn write(
             if let Some((_, last)) = scratch.split_last_chunk_mut::<SUM_BYTES>() {
                 *last = sum;
             }
-            method(inner, scratch.as_ptr().cast(), bytes, offset)
+            put(method, inner, scratch, offset)
         })
     }
 }
@@ -245,8 +289,12 @@ unsafe fn settle(file: *mut ffi::sqlite3_file) -> c_int {
         };
         #[cfg(feature = "testing")]
         crate::testing::count_write();
-        let length = c_int::try_from(gathered.bytes.len()).unwrap_or(c_int::MAX);
-        let code = method(inner, gathered.bytes.as_ptr().cast(), length, gathered.offset);
+        #[cfg(feature = "testing")]
+        if crate::testing::fails(crate::testing::Access::Write) {
+            gathered.bytes.clear();
+            return ffi::SQLITE_IOERR_WRITE;
+        }
+        let code = put(method, inner, &gathered.bytes, gathered.offset);
         gathered.bytes.clear();
         code
     }

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use taskhub_store::blocking::{Reader, Writer};
-use taskhub_store::embedded::{EmbeddedOptions, SqliteReader, SqliteWriter, Synchronous};
+use taskhub_store::embedded::{Access, EmbeddedOptions, SqliteReader, SqliteWriter, Synchronous, fail_access};
 use taskhub_store::mem::MemData;
 use taskhub_store::{Error, Group};
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub enum Medium {
     /// The reference store in memory.
     Mem,
-    /// The embedded store in a temporary folder. Its crashes are the simulation's own, so it syncs nothing.
+    /// The embedded store in a temporary folder.
     Embedded,
 }
 
@@ -59,6 +59,10 @@ pub(crate) struct Disk {
     /// Calls so far.
     pub(crate) calls: u64,
     pub(crate) crash_at: Option<CrashPoint>,
+    /// What the node's calls are to find that the disk below the store refuses, after so many accesses of the kind.
+    fails: Option<(Access, u64)>,
+    /// Accesses that were refused and not counted yet.
+    failed: Vec<Access>,
 }
 
 impl Disk {
@@ -73,6 +77,8 @@ impl Disk {
             kept,
             calls: 0,
             crash_at: None,
+            fails: None,
+            failed: Vec::new(),
         })
     }
 
@@ -96,11 +102,41 @@ impl Disk {
         if point.is_some_and(|point| !point.is_after) {
             return Err(Trouble::Crash { is_after: false });
         }
-        let result = call(self.opened());
+        let result = self.over_a_bad_disk(call);
         if point.is_some() {
             return Err(Trouble::Crash { is_after: true });
         }
         result.map_err(Trouble::Store)
+    }
+
+    /// Has the disk refuse an access of the node's, after so many others of the kind. A store in memory has none.
+    pub(crate) fn fail(&mut self, access: Access, after: u64) {
+        if matches!(self.kept, Kept::Folder(_)) {
+            self.fails = Some((access, after));
+        }
+    }
+
+    /// Has the disk be a good one from now on.
+    pub(crate) fn heal(&mut self) {
+        self.fails = None;
+    }
+
+    /// What the disk has refused since this was last asked.
+    pub(crate) fn take_failed(&mut self) -> Vec<Access> {
+        std::mem::take(&mut self.failed)
+    }
+
+    fn over_a_bad_disk<T>(&mut self, call: impl FnOnce(&mut Open) -> T) -> T {
+        let Some((access, after)) = self.fails.take() else {
+            return call(self.opened());
+        };
+        fail_access(Some((access, after)));
+        let result = call(self.opened());
+        self.fails = fail_access(None);
+        if self.fails.is_none() {
+            self.failed.push(access);
+        }
+        result
     }
 
     /// A call of the writing half.
@@ -136,7 +172,7 @@ impl Kept {
             Self::Folder(folder) => {
                 let path = folder.path();
                 let options = EmbeddedOptions {
-                    synchronous: Synchronous::Off,
+                    synchronous: Synchronous::Full,
                     ..EmbeddedOptions::default()
                 };
                 let writer = SqliteWriter::open(path, options)?;

@@ -17,6 +17,12 @@ pub enum Fault {
     CallFailed,
     /// A call of the store other than a group is made, and its answer lost.
     CallUnanswered,
+    /// The disk below the store refuses to read, from a file or a log.
+    DiskReadFailed,
+    /// It refuses to write, be it for a commit or for a checkpoint.
+    DiskWriteFailed,
+    /// It refuses to sync.
+    DiskSyncFailed,
     /// The node crashes at a store call, before it does anything.
     CrashBeforeCall,
     /// The node crashes at a store call that was done.
@@ -57,6 +63,8 @@ pub enum Fault {
     ActivityTwice,
     /// An activity never gives its result: its worker is gone until the node restarts.
     ActivityGone,
+    /// The hub is deleted with all that is in it, and one with its name is made, with another number of partitions.
+    HubMadeAnew,
     /// The machine's clock is set back.
     ClockBack,
     /// The machine's clock is set forth.
@@ -81,12 +89,15 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 39] = [
         Self::GroupLost,
         Self::GroupUnknown,
         Self::CommitRefused,
         Self::CallFailed,
         Self::CallUnanswered,
+        Self::DiskReadFailed,
+        Self::DiskWriteFailed,
+        Self::DiskSyncFailed,
         Self::CrashBeforeCall,
         Self::CrashAfterCall,
         Self::CrashInGroup,
@@ -107,6 +118,7 @@ impl Fault {
         Self::PartialAnswer,
         Self::ActivityTwice,
         Self::ActivityGone,
+        Self::HubMadeAnew,
         Self::ClockBack,
         Self::LongPause,
         Self::Evicted,
@@ -119,6 +131,14 @@ impl Fault {
         Self::ClockForth,
     ];
 
+    /// Whether it takes a disk.
+    pub fn is_of_disk(self) -> bool {
+        matches!(
+            self,
+            Self::DiskReadFailed | Self::DiskWriteFailed | Self::DiskSyncFailed
+        )
+    }
+
     /// Highest rate that is drawn, in strikes per 10 000 chances.
     fn rate_max(self) -> u32 {
         match self {
@@ -128,9 +148,12 @@ impl Fault {
             | Self::ClaimLost
             | Self::PartitionBroken
             | Self::CleanRestart
+            | Self::DiskReadFailed
+            | Self::DiskWriteFailed
+            | Self::DiskSyncFailed
             | Self::ClockBack
             | Self::ClockForth => 20,
-            Self::Full | Self::FullForLong | Self::LongPause | Self::TurnBlocked => 8,
+            Self::HubMadeAnew | Self::Full | Self::FullForLong | Self::LongPause | Self::TurnBlocked => 8,
             // Chances are groups.
             Self::GroupLost | Self::GroupUnknown | Self::CrashInGroup => 150,
             Self::CommitRefused => 60,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use taskhub_core::commit::{Change, Commit, Creation, OpenKind};
 use taskhub_core::event::{EventKind, HistoryEvent};
 use taskhub_core::failure::INVALID_RESPONSE;
-use taskhub_core::id::{InstanceId, InstanceNumber, Seq};
+use taskhub_core::id::{ExecutionId, InstanceId, InstanceNumber, Seq};
 use taskhub_core::message::{OutboxBody, OutboxItem, OutboxRef};
 use taskhub_core::status::InstanceInfo;
 use taskhub_store::{Group, Recovered, Section, partition_of};
@@ -35,6 +35,9 @@ pub(crate) struct Journal {
     pub(crate) books: BTreeMap<(u16, InstanceNumber), Book>,
     /// For each id the status records it had, absent ones included.
     timelines: BTreeMap<InstanceId, Vec<Moment>>,
+    /// Ids that were ever given to an execution, or to an instance.
+    executions: BTreeSet<ExecutionId>,
+    instances: BTreeSet<InstanceId>,
     /// Tags of the starts that took place.
     pub(crate) started: BTreeMap<String, u32>,
     /// Places of the last message from a partition to an instance.
@@ -76,6 +79,13 @@ impl Book {
     }
 }
 
+/// Whether an orchestrator had the id made as a new one; those that are made of the parent's may come again
+/// with it (R70).
+fn is_random(instance: &InstanceId) -> bool {
+    let text = instance.as_str();
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 impl Journal {
     pub(crate) fn new(partitions: u16) -> Self {
         let count = usize::from(partitions);
@@ -84,6 +94,15 @@ impl Journal {
             next_seq: vec![Seq(1); count],
             next_instance: vec![None; count],
             ..Self::default()
+        }
+    }
+
+    /// That of a hub which takes the place of this one; what was unique stays so.
+    pub(crate) fn of_next_hub(&mut self, partitions: u16) -> Self {
+        Self {
+            executions: std::mem::take(&mut self.executions),
+            instances: std::mem::take(&mut self.instances),
+            ..Self::new(partitions)
         }
     }
 
@@ -179,6 +198,11 @@ impl Journal {
         let target = self.book(&item.target).map(|book| &book.state);
         let is_live = target.is_some_and(Reference::is_live);
         let update = commit.update();
+        if is_random(&item.target) && matches!(item.body, OutboxBody::Start(_)) && self.instances.contains(&item.target)
+        {
+            let what = format!("`{}` is made as a new id a second time", item.target);
+            return Err(Violation::new("ids", what));
+        }
         let has_effect = match &item.body {
             OutboxBody::Start(start) => {
                 let is_created = matches!(&commit.change, Some(Change::Create(made)) if made.info.parent.as_deref() == start.parent.as_ref());
@@ -249,6 +273,8 @@ impl Journal {
             *self.started.entry(plan.tag).or_default() += 1;
         }
         self.present.insert(commit.instance.clone(), number);
+        self.instances.insert(commit.instance.clone());
+        self.new_execution(creation.info.execution)?;
         let state = Reference::created(number, creation);
         let book = Book {
             state,
@@ -280,6 +306,7 @@ impl Journal {
         }
         let history = book.events().len();
         book.state.take(update, history)?;
+        let next = update.continued.as_ref().map(|next| next.execution);
         let record = book.records.last_mut();
         if let Some(record) = record {
             for event in &update.events {
@@ -294,7 +321,19 @@ impl Journal {
         if update.continued.is_some() {
             book.records.push(Record::default());
         }
-        rules::check_status(instance, book)
+        rules::check_status(instance, book)?;
+        next.map_or(Ok(()), |next| self.new_execution(next))
+    }
+
+    /// No two executions have the same id, whatever the clock does.
+    fn new_execution(&mut self, execution: ExecutionId) -> Result<(), Violation> {
+        if self.executions.insert(execution) {
+            return Ok(());
+        }
+        Err(Violation::new(
+            "ids",
+            format!("execution {execution} begins a second time"),
+        ))
     }
 
     fn remove(&mut self, partition: u16, instance: &InstanceId, number: InstanceNumber) -> Result<(), Violation> {
@@ -375,5 +414,28 @@ impl Journal {
             item: item.clone(),
         }));
         items.iter().map(|item| format!("{item:?}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Medium, world};
+
+    #[test]
+    fn an_execution_that_begins_a_second_time_is_told() {
+        let first = (0..).find_map(|seed| world::first_creation_of(&Config::new(seed, Medium::Mem)));
+        let (partitions, mut group) = first.unwrap();
+        let mut journal = Journal::new(partitions);
+        journal.apply(&group).unwrap();
+        let section = &mut group.sections[0];
+        section.first_seq = journal.next_seq(section.partition.index);
+        let commit = &mut section.commits[0];
+        let Some(Change::Create(creation)) = &mut commit.change else {
+            unreachable!("it creates an instance")
+        };
+        creation.replaces = Some(commit.number);
+        commit.number = commit.number.next();
+        assert_eq!(journal.apply(&group).unwrap_err().invariant, "ids");
     }
 }

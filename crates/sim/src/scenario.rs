@@ -122,6 +122,16 @@ impl Scenario {
                 (self.group_commits_max, self.pause_max) = (1, 1);
                 self.crash_at = None;
             }
+            Some(Bug::FailedReadIsForgotten) => {
+                self.rates.set(Fault::CallFailed, 800);
+                self.memory_bytes_max = 0;
+            }
+            Some(Bug::FailedSealPasses) => {
+                self.rates = Rates::default();
+                self.rates.set(Fault::DiskWriteFailed, 200);
+                self.rates.set(Fault::DiskSyncFailed, 200);
+            }
+            Some(Bug::LateTicks) => self.rates = Rates::default(),
             Some(Bug::HalfGroup | Bug::HalfCommit) => self.rates.set(Fault::CrashInGroup, 500),
         }
     }

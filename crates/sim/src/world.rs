@@ -35,6 +35,7 @@ mod lives;
 mod reads;
 mod schedule;
 mod shell;
+mod timing;
 mod work;
 
 pub(crate) use clients::{Op, OpState};
@@ -68,6 +69,12 @@ pub enum Bug {
     AcceptsAfterFailure,
     /// Effects are let go before their commits are durable (against A36).
     EarlyRelease,
+    /// A group whose sealing the disk refused is taken for durable (against P1).
+    FailedSealPasses,
+    /// A read that failed is not made again.
+    FailedReadIsForgotten,
+    /// A partition is not told that time has passed for a while.
+    LateTicks,
 }
 
 impl Bug {
@@ -75,8 +82,12 @@ impl Bug {
     pub fn found_by(self) -> &'static [&'static str] {
         match self {
             // An answer counts for a turn that it was not made for.
-            Self::EpochReused => &["I2", "I4", "I9", "liveness", "panic"],
+            Self::EpochReused => &["I1", "I2", "I4", "I9", "liveness", "panic"],
             // It asks for what its history does not have, or waits for what came already.
+            // A later commit does not fit, something is asked for that is not there, or is there after a restart only in part.
+            Self::FailedSealPasses => &["I1", "I4", "I5", "I10"],
+            Self::FailedReadIsForgotten => &["I1", "liveness"],
+            Self::LateTicks => &["I6"],
             Self::LiveOverReload => &["I9", "liveness"],
             Self::AwayLosesMessages => &["I5", "liveness"],
             Self::TerminateWaitsForTurn | Self::EarlyRelease => &["I1"],
@@ -206,6 +217,32 @@ pub(crate) fn some_instance_of(config: &Config) -> Option<Stored> {
     None
 }
 
+/// The first group of a simulation, if all it does is to create one instance, and the number of partitions.
+#[cfg(test)]
+pub(crate) fn first_creation_of(config: &Config) -> Option<(u16, Group)> {
+    let mut world = World::new(config, Scenario::drawn(config)).ok()?;
+    world.create_hub().ok()?;
+    for _ in 0..1_000 {
+        world.step().ok()?;
+        let Some(writing) = world.node.writing.take() else {
+            continue;
+        };
+        let (group, _) = writing.doubt();
+        let [section] = group.sections.as_slice() else {
+            return None;
+        };
+        let [commit] = section.commits.as_slice() else {
+            return None;
+        };
+        let creates = matches!(commit.change, Some(taskhub_core::commit::Change::Create(_)));
+        return creates.then(|| {
+            let sections = group.sections.clone();
+            (world.partitions, Group { sections })
+        });
+    }
+    None
+}
+
 #[cfg(test)]
 type Stored = (
     crate::reference::Reference,
@@ -286,6 +323,8 @@ pub(crate) struct World {
     round_weight: u32,
     memory_bytes_max: usize,
     is_calm: bool,
+    /// When all was done that was left when the faults stopped, by the node's time: from then on timers fire on time.
+    settled_at: Option<Timestamp>,
     pub(crate) tally: Tally,
     trace: Trace,
 }
@@ -400,6 +439,7 @@ impl World {
             round_weight: scenario.round_weight,
             memory_bytes_max: scenario.memory_bytes_max,
             is_calm: false,
+            settled_at: None,
             tally: Tally::default(),
             trace: config.trace.clone(),
             clients,

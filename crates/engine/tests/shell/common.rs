@@ -25,6 +25,7 @@ use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemStore};
 use taskhub_store::{
     Beat, Claim, Claimed, Error as StoreError, Group, HubInfo, Lease, NodeId, PartitionKey, Space, Store, Work,
+    partition_of,
 };
 use tokio::sync::Semaphore;
 
@@ -38,6 +39,8 @@ pub(crate) struct Plain {
     pub(crate) gate: Arc<Semaphore>,
     /// Orchestrators that loop, or did.
     pub(crate) looping: Arc<AtomicUsize>,
+    /// Workers that were made.
+    pub(crate) workers: Arc<AtomicUsize>,
     unblock: Arc<AtomicUsize>,
 }
 
@@ -53,6 +56,7 @@ impl Plain {
             activities_run: Arc::default(),
             gate: Arc::new(Semaphore::new(permits)),
             looping: Arc::default(),
+            workers: Arc::default(),
             unblock: Arc::default(),
         }
     }
@@ -67,6 +71,7 @@ struct PlainWorker(Plain, HashMap<InstanceId, Vec<HistoryEvent>>);
 
 impl Functions for Plain {
     fn worker(&self) -> Box<dyn Worker> {
+        self.workers.fetch_add(1, Ordering::AcqRel);
         Box::new(PlainWorker(self.clone(), HashMap::new()))
     }
 
@@ -201,6 +206,13 @@ pub(crate) fn id(text: &str) -> InstanceId {
     InstanceId::new(text).unwrap()
 }
 
+/// An id with this beginning whose instance is in the partition, of so many.
+pub(crate) fn in_partition(partition: u16, partitions: u16, begin: &str) -> String {
+    let mut ids = (0..).map(|number| format!("{begin}{number}"));
+    ids.find(|text| partition_of(&id(text), partitions) == partition)
+        .unwrap()
+}
+
 pub(crate) fn start(instance: &str, name: &str, input: Option<&str>) -> StartRequest {
     StartRequest {
         instance: id(instance),
@@ -330,6 +342,15 @@ impl Gate {
         let instances = commits().map(|commit| commit.instance.to_string()).collect();
         self.groups.lock().unwrap().push((bytes, instances));
     }
+}
+
+/// Goes on with it once.
+pub(crate) async fn is_pending<T>(future: &mut (impl Future<Output = T> + Unpin)) {
+    poll_fn(|context| {
+        assert!(Pin::new(&mut *future).poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
 }
 
 pub(crate) type Started<'h> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'h>>;

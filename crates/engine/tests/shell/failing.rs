@@ -3,9 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::common::{GRACE, Plain, TURN_LIMIT, Watched, id, open, open_halves, open_on, open_with, stalled, start};
+use super::common::{
+    GRACE, Gate, Plain, TURN_LIMIT, Watched, ask, id, in_partition, is_pending, open, open_halves, open_on, open_with,
+    stalled, start,
+};
 use taskhub_core::id::{InstanceId, Name, Seq};
 use taskhub_core::message::OutboxRef;
 use taskhub_core::payload::Payload;
@@ -222,6 +226,38 @@ async fn a_full_disk_makes_way_for_purges() {
         let ended = timeout(GRACE, hub.wait(&id(instance), WaitFor::Ended)).await.unwrap();
         assert_eq!(ended.unwrap().status, RuntimeStatus::Completed);
     }
+}
+
+/// They wait for room with the dispatcher: each that were taken in would cost a reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn results_that_come_while_the_disk_is_full_cost_nothing() {
+    const BUSY: usize = 5;
+    let functions = Plain::gated(0);
+    let (hub, is_full) = fillable(&functions, Options::default()).await;
+    all_complete(&hub, 2, "0").await;
+    let busy: Vec<InstanceId> = (0..BUSY).map(|number| id(&format!("busy{number}"))).collect();
+    for instance in &busy {
+        hub.start(start(instance.as_str(), "Steps", Some("1"))).await.unwrap();
+        hub.wait(instance, WaitFor::Started).await.unwrap();
+    }
+    is_full.store(true, Ordering::Release);
+    let lost = hub.start(start("lost", "Steps", None)).await;
+    assert!(is_full_error(&lost), "{lost:?}");
+    timeout(GRACE, hub.purge(&id("i0"))).await.unwrap().unwrap();
+    let reloads = hub.reloads();
+    functions.gate.add_permits(BUSY);
+    while functions.activities_run.load(Ordering::Acquire) < BUSY {
+        tokio::task::yield_now().await;
+    }
+    hub.report().await;
+    timeout(GRACE, hub.purge(&id("i1"))).await.unwrap().unwrap();
+    assert_eq!(hub.reloads(), reloads);
+    is_full.store(false, Ordering::Release);
+    for instance in &busy {
+        let ended = timeout(GRACE, hub.wait(instance, WaitFor::Ended)).await.unwrap();
+        assert_eq!(ended.unwrap().status, RuntimeStatus::Completed);
+    }
+    assert_eq!(functions.activities_run.load(Ordering::Acquire), BUSY);
 }
 
 /// What an operator does on a full disk: it is possible, and nothing else is made meanwhile.
@@ -470,4 +506,165 @@ async fn reads_go_on_while_the_partitions_cannot_be_claimed() {
         hub.wait(&id("one"), WaitFor::Ended).await.unwrap().status,
         RuntimeStatus::Terminated
     );
+}
+
+/// The supervisor waits for the disk because of one partition when another one breaks, so that nothing else comes to their thread:
+/// what the third one wants done in that round is done in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_breaks_keeps_no_other_from_ending_the_round() {
+    let [stored, breaks, blocks, also_breaks] =
+        [(0, "stored"), (1, "breaks"), (2, "blocks"), (2, "also-breaks")].map(|(of, begin)| in_partition(of, 3, begin));
+    let options = || Options {
+        partitions: 3,
+        threads: 1,
+        ..Options::default()
+    };
+    let (data, functions) = (MemData::new(), Plain::new());
+    let hub = open_with(&data, &functions, options()).await;
+    hub.start(start(&stored, "Wait", None)).await.unwrap();
+    hub.wait(&id(&stored), WaitFor::Started).await.unwrap();
+    hub.stop(GRACE).await.unwrap();
+    drop(hub);
+
+    let gate = Arc::new(Gate::default());
+    let way = Arc::clone(&gate);
+    let writer = Watched(data.writer(), move |group: &Group| {
+        way.pass(group);
+        Ok(())
+    });
+    let hub = open_halves(writer, data.reader(), &functions, options()).await;
+    gate.set(true);
+    let first = ask(&hub, vec![start(&breaks, "Break", None)], 0).await;
+    reloaded(&hub).await;
+    let mut blocks = Box::pin(hub.start(start(&blocks, "Loop", None)));
+    is_pending(&mut blocks).await;
+    while functions.looping.load(Ordering::Acquire) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Both wait for the thread, which takes them in at once.
+    let mut breaks = Box::pin(hub.start(start(&also_breaks, "Break", None)));
+    is_pending(&mut breaks).await;
+    let stored = id(&stored);
+    let mut info = Box::pin(hub.info(&stored));
+    is_pending(&mut info).await;
+    functions.unblock();
+    let info = timeout(GRACE, info).await.unwrap().unwrap();
+    assert_eq!(info.map(|info| info.status), Some(RuntimeStatus::Running));
+    drop((first, blocks, breaks));
+    gate.set(false);
+    hub.stop(GRACE).await.unwrap();
+}
+
+/// Work that goes on beside it does not keep a partition that broke from being served again: it waits for what was handed over
+/// before, and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_broke_waits_for_no_group_that_came_after_it() {
+    const GROUPS: usize = 100;
+    let data = MemData::new();
+    let (asks, asked) = channel();
+    let (permits, permitted) = channel();
+    let writer = Watched(data.writer(), move |_: &Group| {
+        // All pass at the end, when nobody listens any more.
+        if asks.send(()).is_ok() {
+            let _ended = permitted.recv();
+        }
+        Ok(())
+    });
+    let options = Options {
+        partitions: 2,
+        ..Options::default()
+    };
+    let hub = open_halves(writer, data.reader(), &Plain::new(), options).await;
+    let breaks = in_partition(1, 2, "breaks");
+    let mut starts = ask(&hub, vec![start(&breaks, "Break", None)], 0).await;
+    reloaded(&hub).await;
+    asked.recv().unwrap();
+    for number in 1.. {
+        assert!(number < GROUPS, "it is not served while others work");
+        // Behind the group that waits to be written there is always another.
+        let goes_on = in_partition(0, 2, &format!("goes-on-{number}-"));
+        starts.extend(ask(&hub, vec![start(&goes_on, "Wait", None)], number).await);
+        if hub.report().await.instances > number {
+            // The one that broke it is read, since it is set aside.
+            break;
+        }
+        permits.send(()).unwrap();
+        asked.recv().unwrap();
+    }
+    drop((asked, permits));
+    assert!(
+        stalled(&hub, &id(&breaks))
+            .await
+            .contains("an internal assertion failed")
+    );
+    drop(starts);
+    hub.stop(GRACE).await.unwrap();
+}
+
+/// Waits until the memory of a partition that broke is dropped.
+async fn reloaded(hub: &Hub) {
+    while hub.reloads() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Behind what its thread is told to drop.
+    hub.report().await;
+}
+
+/// What it keeps may be half of what it should be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_broke_in_a_turn_is_not_used_again() {
+    let functions = Plain::new();
+    let options = Options {
+        threads: 1,
+        ..Options::default()
+    };
+    let hub = open_with(&MemData::new(), &functions, options).await;
+    start_surely(&hub, "good").await;
+    assert_eq!(functions.workers.load(Ordering::Acquire), 1);
+    hub.start(start("bad", "Break", None)).await.unwrap();
+    assert!(stalled(&hub, &id("bad")).await.contains("an internal assertion failed"));
+    assert_eq!(functions.workers.load(Ordering::Acquire), 2);
+    start_surely(&hub, "also-good").await;
+    hub.wait(&id("also-good"), WaitFor::Ended).await.unwrap();
+    hub.stop(GRACE).await.unwrap();
+}
+
+/// A partition waits for the state of an instance while its neighbour is read anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_for_a_partition_outlasts_the_reload_of_another() {
+    let options = || Options {
+        partitions: 2,
+        ..Options::default()
+    };
+    let (waits, breaks) = (in_partition(0, 2, "waits"), in_partition(1, 2, "breaks"));
+    let (data, functions) = (MemData::new(), Plain::new());
+    let hub = open_with(&data, &functions, options()).await;
+    hub.start(start(&waits, "Wait", None)).await.unwrap();
+    hub.wait(&id(&waits), WaitFor::Started).await.unwrap();
+    hub.stop(GRACE).await.unwrap();
+    drop(hub);
+
+    let (is_out, loads) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+    let (out, count) = (Arc::clone(&is_out), Arc::clone(&loads));
+    let faults = Faults::new(move |call| {
+        if call == StoreCall::Load && out.load(Ordering::Acquire) {
+            count.fetch_add(1, Ordering::AcqRel);
+            return Fault::FailBefore;
+        }
+        Fault::None
+    });
+    let hub = open_on(&data, &faults, &functions, options()).await;
+    let waits = id(&waits);
+    let mut raised = Box::pin(hub.raise_event(&waits, Name::new("Go").unwrap(), None, None));
+    is_pending(&mut raised).await;
+    while loads.load(Ordering::Acquire) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Its answer comes before its partition breaks, or is lost with it.
+    let _either = hub.start(start(&breaks, "Break", None)).await;
+    reloaded(&hub).await;
+    is_out.store(false, Ordering::Release);
+    timeout(GRACE, raised).await.unwrap().unwrap();
+    hub.wait(&waits, WaitFor::Ended).await.unwrap();
+    hub.stop(GRACE).await.unwrap();
 }

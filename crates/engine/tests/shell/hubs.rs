@@ -13,6 +13,7 @@ use taskhub_store::Store;
 use taskhub_store::faulty::{Fault, Faults, StoreCall};
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemStore};
+use tokio::time::timeout;
 
 async fn open(node: &Node, count: usize) -> Vec<Hub> {
     let mut hubs = Vec::new();
@@ -96,6 +97,26 @@ async fn a_hub_that_stops_leaves_the_others() {
         .await
         .unwrap();
     again.wait(&id("one"), WaitFor::Ended).await.unwrap();
+}
+
+/// What its functions hold, such as connections, goes with it, though the threads that served it go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hub_that_stopped_nothing_is_kept() {
+    let node = node(MemStore::empty());
+    let others = open(&node, 1).await;
+    let functions = Arc::new(Plain::new());
+    let name = HubName::new("Goes").unwrap();
+    let goes = node.open(name, Options::default(), functions.clone()).await.unwrap();
+    goes.start(start("waits", "Wait", None)).await.unwrap();
+    goes.stop(GRACE).await.unwrap();
+    drop(goes);
+    let is_free = async {
+        while Arc::strong_count(&functions) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(GRACE, is_free).await.unwrap();
+    others[0].start(start("goes-on", "Steps", Some("0"))).await.unwrap();
 }
 
 /// The thread is that of all three.

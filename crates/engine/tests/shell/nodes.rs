@@ -11,7 +11,7 @@ use taskhub_core::time::Timestamp;
 use taskhub_engine::{Error, Hub, Options, WaitFor};
 use taskhub_store::layer::Layer;
 use taskhub_store::mem::{MemData, MemStore};
-use taskhub_store::{Beat, Claim, Claimed, Fut, Group, NodeId, Store};
+use taskhub_store::{Beat, Claim, Claimed, Error as StoreError, Fut, Group, NodeId, Store};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -19,12 +19,26 @@ use super::common::{GRACE, Plain, id, start};
 
 /// So short that a test waits for its end now and then.
 const LEASE: Duration = Duration::from_millis(300);
+/// After this a caller is asked no further.
+const SOON: Duration = Duration::from_millis(10);
 const STEPS: usize = 3;
+
+/// What becomes of the beats of a node that is stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beats {
+    /// They wait, as all it does.
+    Wait,
+    /// They reach the store all the same, and their answers wait.
+    AreHeardLate,
+    /// The store cannot be reached.
+    Fail,
+}
 
 /// A store whose node can be stopped in the middle of whatever it does, as a process is.
 struct Stoppable {
     store: MemStore,
     is_stopped: watch::Receiver<bool>,
+    beats: Beats,
 }
 
 impl Stoppable {
@@ -41,6 +55,15 @@ impl Layer for Stoppable {
 
     fn beat(&self, node: NodeId, lasts: Duration, now: Timestamp) -> Fut<'_, Beat> {
         Box::pin(async move {
+            if self.beats == Beats::Fail && *self.is_stopped.borrow() {
+                let source = "the test".into();
+                return Err(StoreError::Unavailable { source });
+            }
+            if self.beats == Beats::AreHeardLate {
+                let beat = self.store.beat(node, lasts, now).await;
+                self.goes_on().await;
+                return beat;
+            }
             self.goes_on().await;
             self.store.beat(node, lasts, now).await
         })
@@ -63,13 +86,18 @@ impl Layer for Stoppable {
 
 /// A node of its own on the data.
 async fn node(data: &MemData) -> (Hub, watch::Sender<bool>) {
+    node_with(data, LEASE, Beats::Wait).await
+}
+
+async fn node_with(data: &MemData, lease: Duration, beats: Beats) -> (Hub, watch::Sender<bool>) {
     let (stop, is_stopped) = watch::channel(false);
     let store = Stoppable {
         store: MemStore::over(data),
         is_stopped,
+        beats,
     };
     let options = Options {
-        lease: Some(LEASE),
+        lease: Some(lease),
         ..Options::default()
     };
     let name = HubName::new("TestHub").unwrap();
@@ -172,4 +200,78 @@ async fn a_node_that_was_stopped_for_too_long_is_refused_and_nothing_is_lost_or_
     }
     one.0.stop(GRACE).await.unwrap();
     other.0.stop(GRACE).await.unwrap();
+}
+
+/// The lease of a node that was stopped is over, and nobody has taken what it had: it goes on as a new node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_stopped_for_too_long_goes_on_alone() {
+    let data = MemData::new();
+    let (hub, stop) = node_with(&data, LEASE, Beats::Fail).await;
+    start_surely(&hub, "one").await;
+    let (store, clock) = (MemStore::over(&data), Options::default().clock);
+    let onlooker = NodeId(8);
+    for (before, after) in [("one", "two"), ("two", "three")] {
+        stop.send_replace(true);
+        store.claim(&Claim::new(onlooker, &[], clock.now())).await.unwrap();
+        while store.beat(onlooker, GRACE, clock.now()).await.unwrap().nodes.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        stop.send_replace(false);
+        start_surely(&hub, after).await;
+        // The first time there is work in flight when it stops, and the second time there is none.
+        are_done(&hub, &["one", before, after].map(id).into()).await;
+    }
+    hub.stop(GRACE).await.unwrap();
+}
+
+/// It may have lost what it had, so it does no work, though it has not heard of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_renew_its_lease_begins_no_turns() {
+    let data = MemData::new();
+    let (here, stop) = node(&data).await;
+    start_surely(&here, "one").await;
+    are_done(&here, &[id("one")].into()).await;
+    stop.send_replace(true);
+    let (there, _stop) = node(&data).await;
+    start_surely(&there, "two").await;
+    let turns = here.report().await.counts.turns;
+    assert!(turns > 0);
+    let late = async |name: &str| {
+        let started = here.start(start(name, "Steps", None)).await;
+        assert!(
+            matches!(started, Err(Error::Unavailable | Error::Displaced)),
+            "{started:?}"
+        );
+    };
+    timeout(GRACE, late("late")).await.unwrap();
+    assert_eq!(here.report().await.counts.turns, turns);
+    stop.send_replace(false);
+    are_done(&there, &["one", "two"].map(id).into()).await;
+    there.stop(GRACE).await.unwrap();
+}
+
+/// The store has kept the lease, and the node has not counted on it: what it left undone meanwhile it finds by beginning anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hears_late_of_its_lease_begins_anew() {
+    let data = MemData::new();
+    // Longer than it takes from the first refusal to the next beat.
+    let (hub, stop) = node_with(&data, 4 * LEASE, Beats::AreHeardLate).await;
+    start_surely(&hub, "one").await;
+    stop.send_replace(true);
+    let refused = async {
+        for number in 0.. {
+            // As long as it counts on its lease they are begun, and wait for the store.
+            let late = start(&format!("late-{number}"), "Wait", None);
+            match timeout(SOON, hub.start(late)).await {
+                Err(_) => {}
+                Ok(Err(Error::Unavailable | Error::Displaced)) => return,
+                Ok(told) => panic!("{told:?}"),
+            }
+        }
+    };
+    timeout(GRACE, refused).await.unwrap();
+    stop.send_replace(false);
+    start_surely(&hub, "two").await;
+    assert!(hub.reloads() > 0);
+    hub.stop(GRACE).await.unwrap();
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::common::{GRACE, Plain, TURN_LIMIT, Watched, ask, id, open_halves, open_on, start};
+use super::common::{GRACE, Plain, TURN_LIMIT, Watched, ask, id, in_partition, open_halves, open_on, start};
 use super::failing::start_surely;
 use taskhub_core::action::{Action, ActionKind, Completion, TurnAnswer};
 use taskhub_core::event::{EventKind, Tags};
@@ -23,7 +23,7 @@ use taskhub_store::faulty::{Fault, Faults, StoreCall};
 use taskhub_store::inline::Inline;
 use taskhub_store::layer::Layer;
 use taskhub_store::mem::{MemData, MemStore};
-use taskhub_store::{Error as StoreError, Fut, Group, Lease, PartitionKey, Recovered, Store, partition_of};
+use taskhub_store::{Error as StoreError, Fut, Group, Lease, PartitionKey, Recovered, Store};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -138,14 +138,6 @@ async fn open(writer: impl Writer + 'static, data: &MemData, talk: &Talk, option
     Hub::open(Arc::new(store), name, options, functions).await.unwrap()
 }
 
-/// An id with this beginning whose instance is in the partition, of two.
-fn in_partition(partition: u16, begin: &str) -> String {
-    let ids = (0..).map(|number| format!("{begin}{number}"));
-    ids.into_iter()
-        .find(|text| partition_of(&id(text), 2) == partition)
-        .unwrap()
-}
-
 /// Looks whether each message that is taken was made by a commit that came before, in the same group or an earlier one.
 fn messages_behind_their_cause(
     is_violated: &Arc<AtomicBool>,
@@ -181,11 +173,11 @@ async fn messages_reach_other_threads_behind_the_commits_they_come_from() {
     };
     let writer = Watched(data.writer(), messages_behind_their_cause(&is_violated));
     let hub = open(writer, &data, &talk, options).await;
-    let listener = in_partition(1, "listens");
+    let listener = in_partition(1, 2, "listens");
     hub.start(start(&listener, "Listen", None)).await.unwrap();
     let input = vec![listener.as_str(); TOLD].join(",");
     for round in 0..ROUNDS {
-        let teller = in_partition(0, &format!("tells{round}-"));
+        let teller = in_partition(0, 2, &format!("tells{round}-"));
         hub.start(start(&teller, "Tell", Some(&input))).await.unwrap();
     }
     let all_heard = async {
@@ -215,8 +207,8 @@ async fn a_thread_that_was_given_up_hands_nothing_over() {
     };
     let hub = open(data.writer(), &data, &talk, options).await;
     // Turns of the first partition come first.
-    let (tells, blocks) = (in_partition(0, "tells"), in_partition(1, "blocks"));
-    let listens = in_partition(1, "listens");
+    let (tells, blocks) = (in_partition(0, 2, "tells"), in_partition(1, 2, "blocks"));
+    let listens = in_partition(1, 2, "listens");
     hub.start(start(&listens, "Listen", None)).await.unwrap();
     hub.wait(&id(&listens), WaitFor::Started).await.unwrap();
     let input = format!("Tell:{tells}:{listens},Block:{blocks}:");
@@ -398,13 +390,13 @@ async fn a_message_to_a_partition_that_is_read_anew_is_kept_for_it() {
         .unwrap();
     may_hand_on.send_replace(false);
     is_read.mark_unchanged();
-    hub.start(start(&in_partition(0, "breaks"), "Break", None))
+    hub.start(start(&in_partition(0, 2, "breaks"), "Break", None))
         .await
         .unwrap();
     is_read.changed().await.unwrap();
-    let child = in_partition(0, "child");
+    let child = in_partition(0, 2, "child");
     let begin = format!("Tell:{child}:");
-    let parent = in_partition(1, "parent");
+    let parent = in_partition(1, 2, "parent");
     hub.start(start(&parent, "Begin", Some(&begin))).await.unwrap();
     hub.wait(&id(&parent), WaitFor::Started).await.unwrap();
     may_hand_on.send_replace(true);
@@ -416,4 +408,73 @@ async fn a_message_to_a_partition_that_is_read_anew_is_kept_for_it() {
     };
     assert_eq!(timeout(GRACE, ended).await.unwrap(), RuntimeStatus::Completed);
     assert_eq!(hub.reloads(), 1);
+}
+
+/// A store that loses a group when it is told, and counts those that take a message which was never made.
+struct Loses {
+    store: MemStore,
+    is_next: Arc<AtomicBool>,
+    stale: Arc<AtomicUsize>,
+}
+
+impl Layer for Loses {
+    fn below(&self) -> &dyn Store {
+        &self.store
+    }
+
+    fn commit(&self, group: Arc<Group>) -> Fut<'_, ()> {
+        Box::pin(async move {
+            if self.is_next.swap(false, Ordering::AcqRel) {
+                let source = "the test".into();
+                return Err(StoreError::Unknown { source });
+            }
+            let done = self.store.commit(group).await;
+            if matches!(done, Err(StoreError::Stale { .. })) {
+                self.stale.fetch_add(1, Ordering::AcqRel);
+            }
+            done
+        })
+    }
+}
+
+/// The commit that it comes from is lost, so it never was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_kept_for_a_partition_goes_with_the_memory_of_its_sender() {
+    let (is_next, stale) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let store = Loses {
+        store: MemStore::empty(),
+        is_next: Arc::clone(&is_next),
+        stale: Arc::clone(&stale),
+    };
+    let options = Options {
+        partitions: 2,
+        threads: 1,
+        ..Options::default()
+    };
+    let name = HubName::new("TestHub").unwrap();
+    let hub = Hub::open(Arc::new(store), name, options, Arc::new(Talk::default()))
+        .await
+        .unwrap();
+    // After the second one it pauses before the partition is read anew, which is when a message to it is lost.
+    for number in 0..2 {
+        let breaks = in_partition(0, 2, &format!("breaks{number}-"));
+        hub.start(start(&breaks, "Break", None)).await.unwrap();
+        if number == 0 {
+            start_surely(&hub, &in_partition(0, 2, "first")).await;
+        }
+    }
+    is_next.store(true, Ordering::Release);
+    let child = in_partition(0, 2, "child");
+    let begin = format!("Tell:{child}:");
+    let lost = hub
+        .start(start(&in_partition(1, 2, "parent"), "Begin", Some(&begin)))
+        .await;
+    assert!(lost.is_err(), "{lost:?}");
+    // Each partition is served again.
+    for partition in [0, 1] {
+        start_surely(&hub, &in_partition(partition, 2, "next")).await;
+    }
+    assert_eq!(hub.info(&id(&child)).await.unwrap(), None);
+    assert_eq!(stale.load(Ordering::Acquire), 0, "it was delivered all the same");
+    hub.stop(GRACE).await.unwrap();
 }

@@ -1,12 +1,15 @@
 //! The shell around partitions and dispatcher, on the store in memory.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::common::{GRACE, Plain, TURN_LIMIT, id, open, open_with, start};
+use super::common::{GRACE, Plain, TURN_LIMIT, id, in_partition, open, open_with, start};
+use taskhub_core::message::StartRequest;
 use taskhub_core::query::Filter;
 use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::{Error, Options, WaitFor};
 use taskhub_store::mem::MemData;
+use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lone_orchestration_of_three_activities_takes_four_groups() {
@@ -217,4 +220,56 @@ async fn a_deleted_hub_leaves_nothing_behind() {
     let hub = open(&data, &Plain::new()).await;
     assert_eq!(hub.info(&id("one")).await.unwrap(), None);
     assert_eq!(hub.counts().await.unwrap(), Vec::new());
+}
+
+/// Nothing comes to the thread until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_goes_on_by_itself_when_something_is_due() {
+    let options = Options::default();
+    let soon = options.clock.now().plus(Duration::from_millis(200));
+    let hub = open_with(&MemData::new(), &Plain::new(), options).await;
+    let later = StartRequest {
+        scheduled_start: Some(soon),
+        ..start("later", "Steps", Some("0"))
+    };
+    hub.start(later).await.unwrap();
+    let ended = timeout(GRACE, hub.wait(&id("later"), WaitFor::Ended)).await;
+    assert_eq!(ended.unwrap().unwrap().status, RuntimeStatus::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_are_those_of_all_threads() {
+    let options = Options {
+        partitions: 2,
+        threads: 2,
+        ..Options::default()
+    };
+    let hub = open_with(&MemData::new(), &Plain::new(), options).await;
+    for partition in [0, 1] {
+        let waits = in_partition(partition, 2, "waits");
+        hub.start(start(&waits, "Wait", None)).await.unwrap();
+    }
+    // What a report is told in one round is published at its end, before the next report.
+    hub.report().await;
+    let report = hub.report().await;
+    let figures = hub.figures();
+    assert_eq!((report.instances, report.counts.turns), (2, 2));
+    assert_eq!((figures.instances, figures.counts.turns), (2, 2));
+    assert_eq!(figures.instance_bytes, report.instance_bytes);
+}
+
+/// More than are purged in one step.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_of_many_counts_the_rows_of_all() {
+    const COUNT: u64 = 40;
+    let hub = open(&MemData::new(), &Plain::new()).await;
+    for number in 0..=COUNT {
+        let instance = format!("i{number}");
+        hub.start(start(&instance, "Steps", Some("1"))).await.unwrap();
+        hub.wait(&id(&instance), WaitFor::Ended).await.unwrap();
+    }
+    let of_one = hub.purge(&id("i0")).await.unwrap();
+    assert!(of_one.rows > 1);
+    let of_all = hub.purge_where(Filter::default()).await.unwrap();
+    assert_eq!((of_all.count, of_all.rows), (COUNT, COUNT * of_one.rows));
 }

@@ -2,13 +2,10 @@
 //! small ones pass.
 
 use std::collections::BTreeSet;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use super::common::{GRACE, Gate, Plain, Watched, ask, id, open_halves, round, start};
+use super::common::{GRACE, Gate, Plain, Watched, ask, id, is_pending, open_halves, round, start};
 use taskhub_engine::{Error, Hub, Options, WaitFor};
 use taskhub_store::mem::MemData;
 use taskhub_store::{Error as StoreError, Group, partition_of};
@@ -116,15 +113,6 @@ async fn a_large_start_is_written_without_others_of_its_kind_and_lets_small_ones
     assert!(Some(&last_small) < larges.first(), "{groups:?}");
     assert!(groups.iter().all(|(bytes, _)| *bytes < 2 * LARGE), "{groups:?}");
     hub.stop(GRACE).await.unwrap();
-}
-
-/// Goes on with it once.
-async fn is_pending<T>(future: &mut (impl Future<Output = T> + Unpin)) {
-    poll_fn(|context| {
-        assert!(Pin::new(&mut *future).poll(context).is_pending());
-        Poll::Ready(())
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,8 @@ use taskhub_core::status::RuntimeStatus;
 use taskhub_engine::io::Request;
 
 use super::World;
+use super::groups::HUB;
+use super::lives::SWEEP_MIN;
 use crate::Violation;
 use crate::journal::Book;
 use crate::library::{AWAITS, LIBRARY};
@@ -13,6 +15,11 @@ use crate::plan::{quoted, text};
 
 /// Rounds of help after which an instance that is still live hangs.
 const ROUNDS_MAX: u32 = 300;
+
+/// Entries that a partition keeps for each of its instances: some are swept away only when there are twice as many as are in use.
+const ENTRIES_PER_INSTANCE_MAX: usize = 3;
+/// And what it keeps however few there are.
+const ENTRIES_BESIDES_MAX: usize = 2 * SWEEP_MIN;
 
 /// What an instance needs from outside to go on.
 enum Need {
@@ -31,6 +38,7 @@ impl World {
             self.disk.crash_at = None;
         }
         self.full_until = self.now;
+        self.disk.heal();
         self.trace.line(|| format!("{} calm", self.now));
         // Work for orchestrators that do not run on this node waits for one that has them.
         if self.node.lost_activities > 0
@@ -49,6 +57,8 @@ impl World {
             if live.is_empty() {
                 return self.gives_memory_back();
             }
+            let now = self.node_time();
+            self.settled_at.get_or_insert(now);
             if live.iter().all(|(_, need)| need.is_none()) {
                 let named: Vec<&InstanceId> = live.iter().map(|(instance, _)| instance).collect();
                 return Err(Violation::new(
@@ -66,16 +76,42 @@ impl World {
         ))
     }
 
-    /// What has ended and is durable leaves memory when the budget asks for it (A39).
+    /// What has ended and is durable leaves memory when the budget asks for it (A39), and nothing else is left of it either.
     fn gives_memory_back(&mut self) -> Result<(), Violation> {
         let now = self.node_time();
-        for partition in self.node.partitions.values_mut() {
+        for (index, partition) in &mut self.node.partitions {
             partition.balance(now, &mut Vec::new());
-            let (instances, _) = partition.memory();
-            if self.memory_bytes_max == 0 && instances > 0 {
-                let what = format!("partition {} keeps {instances} instances in memory", partition.key());
+            let (_, bytes) = partition.memory();
+            if bytes > self.memory_bytes_max {
+                let (what, most) = (partition.key(), self.memory_bytes_max);
+                return Err(Violation::new(
+                    "P8",
+                    format!("partition {what} keeps {bytes} bytes in memory, and {most} may stay"),
+                ));
+            }
+            let present = self
+                .journal
+                .books
+                .iter()
+                .filter(|((of, _), book)| of == index && !book.is_gone);
+            let present = present.count();
+            let (timers, waits, ids) = partition.entries();
+            let most = ENTRIES_PER_INSTANCE_MAX * present + ENTRIES_BESIDES_MAX;
+            if timers.max(waits).max(ids) > most {
+                let what = format!(
+                    "partition {} has {present} instances, and keeps {timers} timers, {waits} waits and {ids} ids",
+                    partition.key()
+                );
                 return Err(Violation::new("P8", what));
             }
+        }
+        let node = &self.node;
+        let queued: usize = node.queues.values().map(std::collections::VecDeque::len).sum();
+        let unwritten = usize::from(!node.batch.is_empty() || !node.gathering.is_flushed(HUB, u64::MAX));
+        let left = [queued, unwritten, node.turns_out.len()];
+        if left.iter().any(|count| *count > 0) {
+            let what = format!("[inputs, sections, effects, turns] that nobody waits for any more: {left:?}");
+            return Err(Violation::new("P8", what));
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use taskhub_engine::supervision::{
 };
 use taskhub_engine::worker::{Offered, Worker};
 use taskhub_engine::writing::{Failure, Ledger};
+use taskhub_store::embedded::Access;
 use taskhub_store::{Claim, Error, Group, Lease, NodeId, PartitionKey, Recovered, Section, partition_of};
 
 use super::groups::HUB;
@@ -32,7 +33,7 @@ use crate::scripted::Scripted;
 use crate::{Violation, checks};
 
 /// So few that the sweeps of a partition happen in small plans too.
-const SWEEP_MIN: usize = 3;
+pub(super) const SWEEP_MIN: usize = 3;
 
 impl Node {
     pub(super) fn new(
@@ -112,6 +113,11 @@ fn offered(rng: &mut Rng) -> Offered {
     Offered::new(Some(names.collect()))
 }
 
+/// Whether that may go well the next time.
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { .. } | Error::Unknown { .. } | Error::Full)
+}
+
 impl World {
     /// A process without memory. While there are faults it may lack functions.
     fn fresh_node(&mut self) -> Node {
@@ -139,6 +145,7 @@ impl World {
         if self.strikes(Fault::ClockForth) {
             self.clock_off += self.rng.i64(1..50_000_000);
         }
+        self.trouble_disk();
         if self.strikes(Fault::LongPause) {
             self.now = self.now.plus(Duration::from_hours(self.rng.u64(20..30)));
         }
@@ -158,6 +165,9 @@ impl World {
         let is_staged = self.node.writing.as_ref().is_some_and(|writing| writing.is_staged);
         if !is_staged && self.strikes(Fault::ClaimLost) {
             self.claim_elsewhere()?;
+        }
+        if !is_staged && self.strikes(Fault::HubMadeAnew) {
+            self.make_hub_anew()?;
         }
         if self.strikes(Fault::TurnBlocked) {
             let live = self.journal.present().filter(|book| book.state.is_live());
@@ -179,15 +189,12 @@ impl World {
     pub(super) fn halt(&mut self, trouble: Trouble) -> Halt {
         match trouble {
             Trouble::Crash { is_after } => {
-                let fault = if is_after {
-                    Fault::CrashAfterCall
-                } else {
-                    Fault::CrashBeforeCall
-                };
-                self.tally.count(fault);
+                self.note_crash_point(is_after);
                 Halt::Crash
             }
             Trouble::Store(Error::Fenced { .. }) if self.node.is_fenced => Halt::Reload,
+            // What the disk refused, which a call that is no group bears itself.
+            Trouble::Store(error) if is_passing(&error) => Halt::Reload,
             // Whoever has claimed it is this very node, or nobody.
             Trouble::Store(error @ Error::Fenced { .. }) => Halt::Found(Violation::new("A21", error.to_string())),
             // Its number, or what it is about, is not what is stored, so it was made from something else.
@@ -197,19 +204,73 @@ impl World {
         }
     }
 
+    fn note_crash_point(&mut self, is_after: bool) {
+        self.tally.count(if is_after {
+            Fault::CrashAfterCall
+        } else {
+            Fault::CrashBeforeCall
+        });
+    }
+
     pub(super) fn create_hub(&mut self) -> Result<(), Violation> {
         loop {
             let (hub, partitions, now) = (self.hub.clone(), self.partitions, self.node_time());
             match self.write(|writer| writer.create_hub(&hub, partitions, now)) {
                 Ok(_) | Err(Trouble::Store(Error::HubExists { .. })) => return Ok(()),
                 // Whoever makes it hears of that, and tries again.
-                Err(Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. })) => {}
+                Err(Trouble::Store(error)) if is_passing(&error) => {}
                 Err(trouble) => match self.halt(trouble) {
                     Halt::Found(violation) => return Err(violation),
                     Halt::Crash | Halt::Reload => self.crash()?,
                 },
             }
         }
+    }
+
+    /// Has the disk refuse something soon. It counts when it does.
+    fn trouble_disk(&mut self) {
+        /// Accesses of the kind that may go well before.
+        const AFTER_MAX: u64 = 12;
+        let kinds = [
+            (Fault::DiskReadFailed, Access::Read),
+            (Fault::DiskWriteFailed, Access::Write),
+            (Fault::DiskSyncFailed, Access::Sync),
+        ];
+        for access in self.disk.take_failed() {
+            let of_it = kinds.iter().filter(|(_, other)| *other == access);
+            of_it.for_each(|(fault, _)| self.tally.count(*fault));
+        }
+        for (fault, access) in kinds {
+            if !self.is_calm && self.rates.strikes(fault, &mut self.rng) {
+                let after = self.rng.u64(..AFTER_MAX);
+                self.trace.line(|| format!("{} {fault:?} after {after}", self.now));
+                self.disk.fail(access, after);
+            }
+        }
+    }
+
+    /// Deletes the hub and makes another one with its name. Nothing of the old one may show in it, though workers still have
+    /// turns of the old one.
+    fn make_hub_anew(&mut self) -> Result<(), Violation> {
+        loop {
+            let hub = self.hub.clone();
+            match self.write(|writer| writer.delete_hub(&hub)) {
+                Ok(_) | Err(Trouble::Store(Error::NoSuchHub { .. })) => break,
+                Err(Trouble::Store(error)) if is_passing(&error) => {}
+                Err(Trouble::Store(error)) => return Err(checks::store_failed(&error)),
+                Err(Trouble::Crash { is_after }) => {
+                    self.note_crash_point(is_after);
+                    self.disk.reopen().map_err(|error| checks::store_failed(&error))?;
+                }
+            }
+        }
+        self.forget();
+        self.in_doubt = None;
+        self.ops.clear();
+        self.partitions = self.rng.u16(1..=4);
+        self.journal = self.journal.of_next_hub(self.partitions);
+        self.end_process();
+        self.create_hub()
     }
 
     /// An assertion breaks in a partition, perhaps over one of its instances.
@@ -406,7 +467,7 @@ impl World {
     /// Whether that is all that is wrong.
     fn is_out_of_reach(&mut self, trouble: Trouble) -> Result<(), Halt> {
         match trouble {
-            Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. }) => Ok(()),
+            Trouble::Store(error) if is_passing(&error) => Ok(()),
             trouble => Err(self.halt(trouble)),
         }
     }
@@ -491,6 +552,7 @@ impl World {
             .iter()
             .map(|section| section.commits.len() as u64)
             .sum::<u64>();
+        self.timers_fire_on_time(group)?;
         let known = self.journal.books.len();
         let applied = self.journal.apply(group);
         self.tally.instances += (self.journal.books.len() - known) as u64;
@@ -552,6 +614,11 @@ impl World {
         self.trace.line(|| format!("{} crash", self.now));
         self.forget();
         self.reopen()?;
+        self.end_process();
+        Ok(())
+    }
+
+    fn end_process(&mut self) {
         self.node = self.fresh_node();
         // Activities and reads end with the process; workers elsewhere may still answer.
         let outlives = |job: &Job| matches!(job.kind, JobKind::Answer { .. });
@@ -568,7 +635,6 @@ impl World {
         } else {
             None
         };
-        Ok(())
     }
 
     /// Drops a partition while the others go on. Messages to it are kept.

@@ -8,8 +8,9 @@ use taskhub_engine::io::Input;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::{Error, ExecutionKey, FingerprintPage, HistoryRange, decode_history};
 
+use super::lives::is_passing;
 use super::work::JobKind;
-use super::{Halt, ReplyTo, World};
+use super::{Bug, Halt, ReplyTo, World};
 use crate::disk::{Disk, Trouble};
 use crate::fault::Fault;
 
@@ -54,8 +55,8 @@ impl World {
     ) -> Result<Option<T>, Halt> {
         match read {
             Ok(read) => Ok(Some(read)),
-            Err(Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. })) => {
-                if self.epoch_of(index) == epoch {
+            Err(Trouble::Store(error)) if is_passing(&error) => {
+                if self.epoch_of(index) == epoch && self.bug != Some(Bug::FailedReadIsForgotten) {
                     self.after(READ_PAUSE, kind);
                 }
                 Ok(None)
@@ -130,7 +131,7 @@ impl World {
         let FingerprintPage { fingerprints, next } = match page {
             Ok(page) => page,
             // Without the filter each look-up of an unknown id reads the table, which is slower and never wrong.
-            Err(Trouble::Store(Error::Unavailable { .. } | Error::Unknown { .. })) => return Ok(()),
+            Err(Trouble::Store(error)) if is_passing(&error) => return Ok(()),
             Err(trouble) => return Err(self.halt(trouble)),
         };
         let is_last = next.is_none();

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use taskhub_core::time::Timestamp;
 use taskhub_engine::io::Input;
 use taskhub_engine::supervision::Happening;
 
 use super::work::Job;
-use super::{Halt, START, World};
+use super::{Bug, Halt, START, World};
 use crate::{Violation, lists};
 
 /// Steps after which a simulation that does not come to rest is a failure.
@@ -81,7 +82,7 @@ impl World {
             if partition.has_ready() && !is_idle {
                 moves.push((if waits { 1 } else { 8 }, Move::Turns(*index)));
             }
-            if partition.next_tick().is_some_and(|at| at <= now) && !is_idle {
+            if partition.next_tick().is_some_and(|at| self.ticks_from(at) <= now) && !is_idle {
                 moves.push((6, Move::Tick(*index)));
             }
         }
@@ -107,6 +108,14 @@ impl World {
             moves.push((1, Move::Look));
         }
         moves
+    }
+
+    /// From when on a partition is told of something that is due.
+    fn ticks_from(&self, due: Timestamp) -> Timestamp {
+        match self.bug {
+            Some(Bug::LateTicks) => due.plus(Duration::from_secs(2)),
+            _ => due,
+        }
     }
 
     fn make(&mut self, next: Move) -> Result<(), Halt> {
@@ -147,7 +156,7 @@ impl World {
             .partitions
             .values()
             .filter(|_| !self.node.is_idle)
-            .filter_map(|partition| Some(self.now.plus(steady.until(partition.next_tick()?))));
+            .filter_map(|partition| Some(self.now.plus(steady.until(self.ticks_from(partition.next_tick()?)))));
         let wakes = self.node.supervision.wakes_at().map(|at| START.plus(at));
         let writing = self.node.writing.iter().map(|writing| writing.not_before);
         let request = (self.ops_left > 0).then_some(self.next_request_at);

@@ -11,9 +11,13 @@ const FINDS: usize = 2;
 const STEPS_MAX: usize = 8;
 
 fn with(bug: Bug, seed: u64) -> Config {
+    let medium = match bug {
+        Bug::FailedSealPasses => Medium::Embedded,
+        _ => Medium::Mem,
+    };
     Config {
         bug: Some(bug),
-        ..Config::new(seed, Medium::Mem)
+        ..Config::new(seed, medium)
     }
 }
 
@@ -118,4 +122,19 @@ fn half_a_commit_is_found() {
 #[test]
 fn effects_before_their_commits_are_found() {
     shrinks(Bug::EarlyRelease);
+}
+
+#[test]
+fn a_read_that_failed_and_is_forgotten_is_found() {
+    found(Bug::FailedReadIsForgotten);
+}
+
+#[test]
+fn timers_that_fire_late_are_found() {
+    shrinks(Bug::LateTicks);
+}
+
+#[test]
+fn a_group_that_the_disk_refused_and_that_is_acknowledged_is_found() {
+    found(Bug::FailedSealPasses);
 }

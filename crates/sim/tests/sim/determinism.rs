@@ -16,7 +16,10 @@ fn a_seed_repeats_its_trace_on_both_stores() {
                 first == second,
                 "seed {seed} on {medium} goes another way at line {differing:?}"
             );
-            assert!(first.lines().count() > 100);
+            assert!(
+                first.lines().count() > 20,
+                "seed {seed} on {medium} does next to nothing"
+            );
         }
     }
 }

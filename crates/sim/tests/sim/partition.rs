@@ -243,7 +243,7 @@ fn a_history_that_the_store_has_lost_part_of_is_not_read_for_ever() {
     assert!(reads > 1, "one read may have been overtaken by a commit");
     let info = bench.partition.peek(&item.instance).unwrap();
     let reason = &info.stalled.as_ref().expect("it says what it waits for").reason;
-    assert!(reason.contains("of which the store has 0"), "{reason}");
+    assert!(reason.contains("but the store has 0"), "{reason}");
 }
 
 #[test]

@@ -89,7 +89,10 @@ fn every_fault_strikes(count: u64, medium: Medium) {
         let one = passes(&Config::new(seed, medium)).unwrap_or_else(|what| panic!("{what}"));
         tally.add(&one);
     }
-    let idle: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| tally.of(*fault) == 0).collect();
+    let idle: Vec<Fault> = Fault::ALL
+        .into_iter()
+        .filter(|fault| tally.of(*fault) == 0 && (medium == Medium::Embedded || !fault.is_of_disk()))
+        .collect();
     assert!(idle.is_empty(), "{idle:?} never struck:\n{}", table(&tally));
 }
 

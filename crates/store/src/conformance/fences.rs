@@ -63,6 +63,21 @@ pub fn a_claim_takes_all_or_nothing(store: &dyn Store) {
     assert_eq!(claim(store, &[]), []);
 }
 
+/// Each claim of a call counts like one of its own: the last one's fence is the partition's, and the ones before it were the
+/// same node's.
+pub fn a_partition_that_a_claim_names_twice_is_claimed_twice(store: &dyn Store) {
+    let owner = Owner::new(store, "Twice", 2);
+    done(store.release(&owner.leases()));
+    let key = owner.lease(1).partition.clone();
+    let leases = claim(store, &[key.clone(), key.clone()]);
+    assert_eq!(leases[1].epoch, leases[0].epoch.next());
+    let previous: Vec<Previous> = leases.iter().map(|lease| lease.previous).collect();
+    assert_eq!(previous, [Previous::Nobody, Previous::ThisNode]);
+    let error = refused(store.recover(&leases[0]));
+    assert!(matches!(error, Error::Fenced { .. }), "{error}");
+    done(store.recover(&leases[1]));
+}
+
 /// What an old owner still sends has no effect (R190).
 pub fn an_old_epoch_is_fenced_and_leaves_nothing(store: &dyn Store) {
     let mut owner = Owner::new(store, "Fences", 1);

@@ -98,6 +98,7 @@ macro_rules! conformance {
             fences {
                 every_claim_raises_the_epoch
                 a_claim_takes_all_or_nothing
+                a_partition_that_a_claim_names_twice_is_claimed_twice
                 an_old_epoch_is_fenced_and_leaves_nothing
                 fences_are_per_partition
                 a_bad_section_fails_the_whole_group

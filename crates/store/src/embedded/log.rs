@@ -196,3 +196,47 @@ fn checkpoint<T>(connection: &Connection, mode: &str, read: impl FnOnce(bool, i6
     let mut statement = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
     statement.query_row([], |row| Ok(read(row.get(0)?, row.get(1)?, row.get(2)?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A MiB goes to the log.
+    fn write(connection: &Connection) {
+        let sql = "UPDATE t SET body = randomblob(1048576)";
+        connection.execute_batch(sql).unwrap();
+    }
+
+    #[test]
+    fn after_a_long_read_the_log_has_its_first_bound_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Connection::open(folder.path().join("some.db")).unwrap();
+        let (connection, reader) = (open(), open());
+        let setup = "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0; \
+             CREATE TABLE t (body); INSERT INTO t VALUES (zeroblob(1))";
+        connection.execute_batch(setup).unwrap();
+        let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+        let mut log = Log::new(page_bytes);
+        let bounds = |log: &Log| (log.restart_bytes, log.wait);
+
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+        while log.logged < RESTART_BYTES {
+            write(&connection);
+            log.keep_short(&connection, false);
+        }
+        let (bytes, wait) = bounds(&log);
+        assert!(
+            bytes >= 2 * RESTART_BYTES,
+            "{bytes}: nobody waits for a long read at every group"
+        );
+        assert_eq!(wait, 2 * RESTART_WAIT);
+
+        reader.execute_batch("COMMIT").unwrap();
+        // All of it is written back, so that what comes next begins it anew.
+        log.write_back(&connection);
+        write(&connection);
+        log.keep_short(&connection, false);
+        assert!(log.has_begun_anew());
+        assert_eq!(bounds(&log), (RESTART_BYTES, RESTART_WAIT));
+    }
+}

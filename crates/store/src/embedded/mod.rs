@@ -65,7 +65,7 @@ pub use reserve::refuse_reserves;
 #[cfg(feature = "testing")]
 pub use resum::resum;
 #[cfg(feature = "testing")]
-pub use taskhub_pages::testing::{fail_syncs, pages_read};
+pub use taskhub_pages::testing::{Access, Lie, fail_access, fail_syncs, lie_about_write, pages_read};
 pub use verify::Progress;
 pub use watch::Watch;
 pub use writer::SqliteWriter;

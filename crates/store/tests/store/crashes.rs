@@ -16,7 +16,7 @@ use taskhub_core::query::{Filter, Page, Payloads};
 use taskhub_core::status::RuntimeStatus;
 use taskhub_store::blocking::{Reader, Writer};
 use taskhub_store::conformance::{NODE, Owner, block_on, done, instance, name};
-use taskhub_store::embedded::{SqliteReader, SqliteWriter};
+use taskhub_store::embedded::{Access, EmbeddedOptions, Lie, SqliteReader, SqliteWriter, fail_access, lie_about_write};
 use taskhub_store::faulty::{Fault, Faults, FaultyReader, FaultyWriter, Rates, StoreCall};
 use taskhub_store::inline::Inline;
 use taskhub_store::mem::{MemData, MemStore};
@@ -386,4 +386,122 @@ fn a_log_cut_short_or_torn_holds_whole_groups_only() {
     assert_eq!(last, groups.len());
     assert!(seen.len() > groups.len() / 2, "the cuts lie between groups: {seen:?}");
     assert_eq!(told(&store), told(&MemStore::over(&expected)));
+}
+
+/// What came of the plan on a disk that lied about one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Believed {
+    /// The disk was not asked as often.
+    Never,
+    /// Everything is there.
+    Nothing,
+    /// An error or the check says that something is wrong.
+    Told,
+    /// A group that was acknowledged is not there, and nothing says so.
+    Lie,
+}
+
+fn over_a_lying_disk(lie: Lie, nth: u64, groups: &[Group], expected: &MemData) -> Believed {
+    let scratch = Scratch::new();
+    let run = || -> Result<(), Error> {
+        let writer = SqliteWriter::open(scratch.path(), EmbeddedOptions::default())?;
+        let store = Inline::new(writer, SqliteReader::open(scratch.path())?);
+        let positions = positions(groups);
+        let acknowledged = 0;
+        let mut run = Run {
+            groups,
+            positions,
+            acknowledged,
+        };
+        run.go_on(&store)
+    };
+    lie_about_write(Some((lie, nth)));
+    let went = run();
+    if lie_about_write(None).is_some() {
+        return Believed::Never;
+    }
+    let look = || -> Result<bool, Error> {
+        went?;
+        let writer = SqliteWriter::open(scratch.path(), EmbeddedOptions::default())?;
+        let store = Inline::new(writer, SqliteReader::open(scratch.path())?);
+        let verified = block_on(store.verify())?;
+        let is_clean = verified.problems.is_empty();
+        Ok(is_clean && told(&store) == told(&MemStore::over(expected)))
+    };
+    match look() {
+        Ok(true) => Believed::Nothing,
+        Err(_) => Believed::Told,
+        Ok(false) => {
+            let problems = taskhub_store::embedded::repair::verify(scratch.path(), &mut |_| {});
+            let is_told = problems.map_or(true, |verified| !verified.problems.is_empty());
+            if is_told { Believed::Told } else { Believed::Lie }
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_lies_about_a_write_is_not_believed() {
+    let (groups, expected) = plan();
+    for lie in [Lie::Lost, Lie::Torn, Lie::Misdirected, Lie::Flipped] {
+        let mut outcomes = Vec::new();
+        loop {
+            match over_a_lying_disk(lie, outcomes.len() as u64, &groups, &expected) {
+                Believed::Never => break,
+                outcome => outcomes.push(outcome),
+            }
+        }
+        assert!(outcomes.len() > groups.len(), "{lie:?}: {outcomes:?}");
+        assert!(!outcomes.contains(&Believed::Lie), "{lie:?}: {outcomes:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_refuses_an_access_loses_nothing_that_was_acknowledged() {
+    let (groups, expected) = plan();
+    for access in [Access::Read, Access::Write, Access::Sync] {
+        let (mut refused, mut closed_out) = (0, 0);
+        for nth in 0.. {
+            let scratch = Scratch::new();
+            let mut run = Run {
+                groups: &groups,
+                positions: positions(&groups),
+                acknowledged: 0,
+            };
+            let mut left = Some((access, nth));
+            // Another process goes on where the first one could not, perhaps a third.
+            for _ in 0..3 {
+                fail_access(left);
+                let opened = SqliteWriter::open(scratch.path(), EmbeddedOptions::default());
+                let both = opened.and_then(|writer| Ok(Inline::new(writer, SqliteReader::open(scratch.path())?)));
+                let went = both.as_ref().map_or(Ok(()), |store| run.go_on(store));
+                // What is refused while a store is closed is not looked at here.
+                left = fail_access(None);
+                match both.map(drop).and(went) {
+                    Ok(()) | Err(Error::Unknown { .. } | Error::Unavailable { .. } | Error::Full) => {}
+                    Err(Error::Corrupt { what, .. }) if what.contains("do not belong together") => break,
+                    Err(error) => panic!("{access:?} {nth}: {error}"),
+                }
+            }
+            if left.is_some() {
+                break;
+            }
+            refused += 1;
+            let opened = SqliteWriter::open(scratch.path(), EmbeddedOptions::default());
+            let writer = match opened {
+                Ok(writer) => writer,
+                // The store refuses to be opened after a write was refused while it was, and says why: that is told, if not all
+                // that one could wish for.
+                Err(Error::Corrupt { what, .. }) if what.contains("do not belong together") => {
+                    closed_out += 1;
+                    continue;
+                }
+                Err(error) => panic!("{access:?} {nth}: {error}"),
+            };
+            let store = Inline::new(writer, SqliteReader::open(scratch.path()).unwrap());
+            assert_eq!(told(&store), told(&MemStore::over(&expected)), "{access:?} {nth}");
+            assert_eq!(done(store.verify()).problems, Vec::<String>::new(), "{access:?} {nth}");
+        }
+        assert!(refused > 5, "{access:?}: {refused}");
+        assert!(closed_out * 4 <= refused, "{access:?}: {closed_out} of {refused}");
+    }
 }

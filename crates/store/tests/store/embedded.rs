@@ -399,6 +399,32 @@ fn without_the_room_that_is_kept_nothing_is_made_but_purges_and_claims() {
     assert_eq!(problems(&scratch), Vec::<String>::new());
 }
 
+/// Half as much is kept as the file has, up to a bound, without the store being opened anew.
+#[test]
+fn the_room_that_is_kept_grows_with_the_file() {
+    const MIB: u64 = 1 << 20;
+    let scratch = Scratch::new();
+    let bytes = |file: &str| std::fs::metadata(scratch.path().join(file)).unwrap().len();
+    let store = open(&scratch, OFF);
+    let mut owner = Owner::new(&store, "Grows", 1);
+    assert_eq!(bytes("reserve"), MIB);
+    let mut number = 0;
+    while bytes("store.db") < 17 * MIB {
+        assert!(number < 100, "the log is written back long before");
+        let wanted = (bytes("store.db") / 2).clamp(MIB, 8 * MIB);
+        owner.start_with(&StartRequest {
+            input: Some(Payload::new(vec![7; 1 << 20])),
+            ..Owner::request(&instance(&format!("order-{number}")))
+        });
+        owner.flush();
+        assert_eq!(bytes("reserve"), wanted, "after {number} groups");
+        number += 1;
+    }
+    owner.start(&instance("last"));
+    owner.flush();
+    assert_eq!(bytes("reserve"), 8 * MIB, "no more is kept of a larger file");
+}
+
 #[test]
 fn what_is_staged_and_not_sealed_is_gone_with_its_writer() {
     let (scratch, mem) = (Scratch::new(), MemStore::empty());

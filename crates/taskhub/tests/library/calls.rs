@@ -76,6 +76,18 @@ fn no_attempt_is_made_past_the_retry_timeout() {
 }
 
 #[test]
+fn no_attempt_is_made_at_the_very_retry_timeout() {
+    let retrying = async |ctx: OrchestrationContext, (): ()| -> Result<()> {
+        let policy = RetryPolicy::new(100, SECOND).retry_timeout(SECOND * 10);
+        Ok(ctx.call_activity("Fails", ()).retry(policy).await?)
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Retrying", retrying));
+    hub.fake_activity_taking("Fails", SECOND * 10, |(): ()| Err::<(), _>(Error::msg("no")));
+    hub.run_orchestrator::<(), _>("Retrying", ()).unwrap_err();
+    assert_eq!(hub.call_count("Fails"), 1);
+}
+
+#[test]
 fn s_retry_nonretriable() {
     let mut hub = failing(9, Error::new("Declined", "no funds").non_retriable(), || {
         RetryPolicy::new(5, SECOND)

@@ -193,6 +193,31 @@ fn of_an_event_and_a_time_out_in_one_turn_the_first_in_history_wins() {
     }
 }
 
+/// The code comes to it when both are there.
+#[test]
+fn of_an_event_and_a_time_out_that_were_not_awaited_the_first_in_history_wins() {
+    let busy = async |ctx: OrchestrationContext, (): ()| -> Result<Option<u32>> {
+        let go = ctx.wait_for_external_event("Go").timeout(HOUR);
+        ctx.wait_for_external_event::<()>("Next").await?;
+        Ok(go.await?)
+    };
+    for (event_is_first, wanted) in [(true, Some(5)), (false, None)] {
+        let mut hub = TestHub::new(Registry::new().orchestrator("Busy", busy));
+        let id = hub.start("Busy", ());
+        hub.settle();
+        if event_is_first {
+            hub.raise_event(&id, "Go", 5).unwrap();
+            hub.advance(HOUR * 2);
+        } else {
+            hub.advance(HOUR * 2);
+            hub.raise_event(&id, "Go", 5).unwrap();
+        }
+        hub.raise_event(&id, "Next", ()).unwrap();
+        hub.run();
+        assert_eq!(hub.output::<Option<u32>>(&id).unwrap(), wanted);
+    }
+}
+
 #[test]
 fn s_timer_cancel() {
     let race = async |ctx: OrchestrationContext, (): ()| -> Result<Option<u32>> {
@@ -464,6 +489,41 @@ fn events_not_consumed_go_along_in_their_order() {
     hub.raise_event(&id, "Next", ()).unwrap();
     hub.run();
     assert_eq!(hub.output::<Vec<u32>>(&id).unwrap(), [1, 2, 3]);
+}
+
+/// Such a wait is never withdrawn, and nobody has its event all the same.
+#[test]
+fn an_event_of_a_wait_that_was_forgotten_goes_along() {
+    let forgetful = async |ctx: OrchestrationContext, is_second: bool| -> Result<u32> {
+        if is_second {
+            return Ok(ctx.wait_for_external_event("A").await?);
+        }
+        std::mem::forget(ctx.wait_for_external_event::<u32>("A"));
+        ctx.wait_for_external_event::<()>("Next").await?;
+        ctx.continue_as_new(true)
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Forgetful", forgetful));
+    let id = hub.start("Forgetful", false);
+    hub.settle();
+    hub.raise_event(&id, "A", 1).unwrap();
+    hub.raise_event(&id, "Next", ()).unwrap();
+    hub.run();
+    assert_eq!(hub.output::<u32>(&id).unwrap(), 1);
+}
+
+#[test]
+fn an_execution_that_asked_for_the_next_one_goes_on_whatever_it_returns() {
+    let returning = async |ctx: OrchestrationContext, is_second: bool| -> Result<String> {
+        if is_second {
+            return Ok("the second".to_owned());
+        }
+        let _error_that_is_to_be_returned = ctx.continue_as_new::<()>(true);
+        Ok("the first".to_owned())
+    };
+    let mut hub = TestHub::new(Registry::new().orchestrator("Returning", returning));
+    let id = hub.start("Returning", false);
+    hub.run();
+    assert_eq!(hub.output::<String>(&id).unwrap(), "the second");
 }
 
 #[test]

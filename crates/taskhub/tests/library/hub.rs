@@ -419,3 +419,44 @@ async fn a_name_registered_twice_keeps_the_hub_closed() {
         "invalid-hub-name"
     );
 }
+
+#[tokio::test]
+async fn whoever_asks_for_results_in_the_history_is_shown_the_history() {
+    let hub = Hub::builder("Shown")
+        .orchestrator("E1_HelloSequence", hello_sequence)
+        .activity("E1_SayHello", say_hello)
+        .in_memory()
+        .await
+        .unwrap();
+    let id = hub.client().start("E1_HelloSequence", ()).await.unwrap();
+    hub.client().wait_for_end(&id).await.unwrap();
+    let status = hub
+        .client()
+        .get_status(&id)
+        .with_history_output()
+        .await
+        .unwrap()
+        .unwrap();
+    let history = status.history.unwrap();
+    let results = history.iter().filter(|event| match &event.kind {
+        EventKind::TaskCompleted { result, .. } => result.is_some(),
+        _ => false,
+    });
+    assert_eq!(results.count(), 3);
+}
+
+/// Whoever repeats a start because they did not hear the answer has no id yet.
+#[tokio::test]
+async fn a_start_that_is_repeated_with_its_key_and_without_an_id_is_one_instance() {
+    let hub = Hub::builder("Keys")
+        .orchestrator("Adder", adder)
+        .in_memory()
+        .await
+        .unwrap();
+    let client = hub.client();
+    let start = async |key: &str| client.start("Adder", 1).key(key).await.unwrap().id().clone();
+    let first = start("order-7").await;
+    assert_eq!(start("order-7").await, first);
+    assert_ne!(start("order-8").await, first);
+    assert_eq!(client.instances().await.unwrap().len(), 2);
+}

@@ -171,6 +171,18 @@ fn an_end_where_the_history_goes_on_is_non_determinism() {
 }
 
 #[test]
+fn an_event_that_is_sent_to_somebody_else_is_non_determinism() {
+    let sends = |to: &'static str| {
+        move |ctx: OrchestrationContext| async move {
+            ctx.raise_event(to, "Hi", ())?;
+            Ok(ctx.wait_for_external_event("Next").await?)
+        }
+    };
+    let failure = redeployed(sends("order-1"), sends("order-2"));
+    assert!(failure.message.contains("event `Hi` to `order-1`"), "{failure}");
+}
+
+#[test]
 fn names_that_differ_in_case_only_are_the_same() {
     let mut hub = TestHub::new(Registry::new().orchestrator("Changing", changed));
     echo(&mut hub, &["Work", "WORK"]);
@@ -233,6 +245,19 @@ fn s_replay_check() {
         failure.message.contains("scheduled activity `E1_SayHello` with id 0"),
         "{failure}"
     );
+}
+
+/// Wherever it was when it was terminated is no divergence.
+#[test]
+fn a_history_that_was_ended_from_outside_is_replayed() {
+    let registry = || Registry::new().orchestrator("Changing", changed);
+    let mut hub = TestHub::new(registry());
+    let id = hub.start("Changing", ());
+    hub.settle();
+    hub.terminate(&id, "enough").unwrap();
+    hub.run();
+    assert_eq!(hub.status(&id), RuntimeStatus::Terminated);
+    retrace(&registry(), hub.history(&id)).unwrap();
 }
 
 #[test]

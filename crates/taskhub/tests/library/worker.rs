@@ -441,3 +441,131 @@ fn s_log_replay_safe() {
         assert!(lines[0].contains(field), "{}", lines[0]);
     }
 }
+
+/// The first turn of an instance whose orchestrator is registered as `TwoSteps`, and later ones with what came before.
+fn turn_of(past_events: u32, new_events: &[HistoryEvent]) -> TurnItem {
+    TurnItem {
+        past_events,
+        past: (past_events == 0).then(Vec::new),
+        new_events: new_events.into(),
+        ..item("a", 0, false)
+    }
+}
+
+fn worker_of<F>(orchestrator: F) -> Box<dyn Worker>
+where
+    F: AsyncFn(OrchestrationContext) -> Result<u32> + Clone + Send + Sync + 'static,
+{
+    let function = move |ctx, (): ()| {
+        let orchestrator = orchestrator.clone();
+        async move { orchestrator(ctx).await }
+    };
+    let registry = Registry::new().orchestrator("TwoSteps", function);
+    RegisteredFunctions::new(registry, WorkerOptions::default()).worker()
+}
+
+fn raised(name: &str, input: &str) -> HistoryEvent {
+    let (name, input) = (Name::new(name).unwrap(), Some(Payload::text(input)));
+    event(-1, EventKind::EventRaised { name, input })
+}
+
+#[test]
+fn a_timer_that_has_fired_is_not_cancelled() {
+    let mut worker = worker_of(async |ctx: OrchestrationContext| {
+        let timer = ctx.create_timer(Duration::from_hours(1));
+        ctx.wait_for_external_event::<u32>("Go").await?;
+        drop(timer);
+        Ok(ctx.wait_for_external_event("End").await?)
+    });
+    let made = actions(worker.turn(&turn_of(0, &[turn_started(), started("a")])));
+    let [
+        Action {
+            id: 0,
+            kind: ActionKind::CreateTimer { fire_at },
+        },
+    ] = made[..]
+    else {
+        panic!("{made:?}")
+    };
+    let fired = event(-1, EventKind::TimerFired { timer_id: 0, fire_at });
+    assert_eq!(
+        actions(worker.turn(&turn_of(3, &[turn_started(), fired, raised("Go", "1")]))),
+        []
+    );
+}
+
+/// A store that was restored may have two of them.
+#[test]
+fn the_first_result_of_a_call_counts() {
+    let mut worker = worker_of(async |ctx: OrchestrationContext| {
+        let call = ctx.call_activity::<u32, _>("Work", ());
+        ctx.wait_for_external_event::<u32>("Go").await?;
+        Ok(call.await?)
+    });
+    worker.turn(&turn_of(0, &[turn_started(), started("a")]));
+    let result = |number: u32| {
+        let (task_scheduled_id, result) = (0, Some(Payload::text(&number.to_string())));
+        let kind = EventKind::TaskCompleted {
+            task_scheduled_id,
+            result,
+        };
+        event(-1, kind)
+    };
+    let new = [turn_started(), result(1), result(2), raised("Go", "3")];
+    let ended = actions(worker.turn(&turn_of(3, &new)));
+    let ActionKind::CompleteOrchestration(Completion::Completed(output)) = &ended[0].kind else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(output.as_ref().map(Payload::to_text).as_deref(), Some("1"));
+}
+
+/// What it makes is part of its history from then on.
+#[test]
+fn a_live_execution_that_sent_an_event_needs_no_history() {
+    let mut worker = worker_of(async |ctx: OrchestrationContext| {
+        ctx.raise_event("b", "Hi", ())?;
+        ctx.wait_for_external_event::<u32>("Go").await?;
+        Ok(ctx.wait_for_external_event("End").await?)
+    });
+    let made = actions(worker.turn(&turn_of(0, &[turn_started(), started("a")])));
+    assert!(
+        matches!(made[0].kind, ActionKind::SendEvent { .. }) && made.len() == 1,
+        "{made:?}"
+    );
+    assert_eq!(
+        actions(worker.turn(&turn_of(3, &[turn_started(), raised("Go", "1")]))),
+        []
+    );
+}
+
+#[test]
+fn a_live_execution_takes_what_it_was_fed() {
+    const BYTES: usize = 100_000;
+    let mut worker = worker_of(async |ctx: OrchestrationContext| {
+        ctx.wait_for_external_event::<String>("Go").await?;
+        Ok(ctx.wait_for_external_event("End").await?)
+    });
+    worker.turn(&turn_of(0, &[turn_started(), started("a")]));
+    let before = worker.live_bytes();
+    let text = format!("\"{}\"", "x".repeat(BYTES));
+    worker.turn(&turn_of(2, &[turn_started(), raised("Go", &text)]));
+    let fed = worker.live_bytes() - before;
+    assert!((BYTES..BYTES + 1_000).contains(&fed), "{fed} bytes");
+}
+
+#[test]
+fn one_execution_above_the_whole_budget_stays_and_none_beside_it() {
+    let options = |live_bytes_max| WorkerOptions {
+        live_bytes_max,
+        ..WorkerOptions::default()
+    };
+    let mut one = worker(options(1));
+    one.turn(&item("a", 0, false));
+    assert_eq!(scheduled_id(one.turn(&item("a", 1, false))), 1);
+    one.turn(&item("b", 0, false));
+    assert!(matches!(one.turn(&item("a", 2, false)), TurnOutcome::NeedsHistory));
+    let mut none = worker(options(0));
+    none.turn(&item("a", 0, false));
+    assert!(matches!(none.turn(&item("a", 1, false)), TurnOutcome::NeedsHistory));
+    assert_eq!(none.live_bytes(), 0);
+}
