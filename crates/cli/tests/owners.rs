@@ -82,7 +82,11 @@ fn a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays() {
     symlink(&victim, store.join("lock")).unwrap();
     let output = func(scratch.path(), None, &folder, &LIST);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
-    assert!(text(&output).contains("lock: it is a link"), "{}", text(&output));
+    assert!(
+        text(&output).contains("lock: it is a symbolic link"),
+        "{}",
+        text(&output)
+    );
     assert_eq!(fs::read_to_string(victim).unwrap(), "mine");
 }
 

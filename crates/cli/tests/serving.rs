@@ -507,7 +507,7 @@ fn a_server_whose_store_is_taken_away_ends_and_says_what_is_gone() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{what}: {}", text(&output.stderr));
         let said = format!(
-            "error[store-lost]: the server ends: the store in {}",
+            "error[store-lost]: the server ends: the files of the store in {}",
             folder.path().display()
         );
         let err = text(&output.stderr);

@@ -193,6 +193,11 @@ impl Dispatcher {
         self
     }
 
+    /// Goes on with other limits. What runs beyond them runs to its end.
+    pub fn set_capacity(&mut self, capacity: Capacity) {
+        self.capacity = capacity;
+    }
+
     fn offers(&self, name: &FoldedName) -> bool {
         self.offered.as_ref().is_none_or(|names| names.contains(name))
     }

@@ -70,6 +70,13 @@ impl Timers {
         self.entries.pop_first()
     }
 
+    /// Drops the next entries as long as they mean nothing any more.
+    pub fn drop_first_while(&mut self, mut is_spent: impl FnMut(&Due) -> bool) {
+        while self.entries.first().is_some_and(&mut is_spent) {
+            self.entries.pop_first();
+        }
+    }
+
     /// Drops entries that mean nothing any more.
     pub fn retain(&mut self, mut means_something: impl FnMut(&Due) -> bool) {
         self.entries.retain(|entry| means_something(entry));

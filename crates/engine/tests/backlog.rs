@@ -455,6 +455,23 @@ fn planned_instances_leave_memory_and_come_back_when_they_are_due() {
     assert!(bench.most.1 <= budget + 20_000, "{} bytes in memory", bench.most.1);
 }
 
+#[test]
+fn a_clock_that_jumps_is_not_told_of_what_has_no_cause_any_more() {
+    let mut bench = Bench::over(started(2, 100, Some(LATER)), 50_000, Offered::default());
+    bench.begin();
+    bench.run();
+    let reason = || Request::Terminate {
+        reason: None,
+        recurse: false,
+    };
+    bench.ask(&id(0), reason());
+    assert_eq!(bench.partition.next_due(), Some(LATER), "of the other one");
+    bench.ask(&id(1), reason());
+    assert_eq!(bench.partition.next_tick(), Some(LATER), "nothing has looked since");
+    assert_eq!(bench.partition.next_due(), None);
+    assert_eq!(bench.partition.entries().0, 0);
+}
+
 /// None but this one.
 fn only(name: &str) -> Offered {
     Offered::new(Some([FoldedName::new(Name::new(name).unwrap())].into()))

@@ -128,6 +128,21 @@ fn a_name_at_its_limit_does_not_hold_up_others() {
 }
 
 #[test]
+fn other_limits_hold_for_what_is_handed_out_from_then_on() {
+    let mut bench = Bench::new(10, &[("Slow", 2)]);
+    for occurrence in 0..5 {
+        bench.tell(Event::Offer(offer("i", occurrence, "Slow")));
+    }
+    let by_name = [(FoldedName::new(Name::new("Slow").unwrap()), 1)].into();
+    bench.dispatcher.set_capacity(Capacity { overall: 10, by_name });
+    assert_eq!(bench.done(key("i", 0), 0), ["result i#0"]);
+    assert_eq!(bench.done(key("i", 1), 1), ["result i#1", "run i#2 delivery 1 token 2"]);
+    let (overall, by_name) = (10, [].into());
+    bench.dispatcher.set_capacity(Capacity { overall, by_name });
+    assert_eq!(bench.done(key("i", 2), 2).len(), 3, "both that wait");
+}
+
+#[test]
 fn s_stale_token() {
     let mut bench = Bench::new(10, &[]);
     bench.tell(Event::Offer(offer("i", 0, "A")));

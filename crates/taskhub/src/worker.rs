@@ -275,7 +275,7 @@ impl LiveWorker {
 }
 
 /// The answer that fails an instance. Its id is below those of all actions, since it belongs to none.
-pub(crate) fn failed(failure: Failure) -> Answered {
+fn failed(failure: Failure) -> Answered {
     let kind = ActionKind::CompleteOrchestration(Completion::Failed(Box::new(failure)));
     Answered {
         actions: vec![Action { id: -1, kind }],
@@ -293,12 +293,7 @@ fn answer(item: &TurnItem, answered: Answered) -> TurnOutcome {
 }
 
 /// Runs a turn again from the start of its history and compares what it asks for (A28).
-pub(crate) fn check(
-    registry: &Registry,
-    past: &[HistoryEvent],
-    new: &[HistoryEvent],
-    answered: &Answered,
-) -> Result<(), Failure> {
+fn check(registry: &Registry, past: &[HistoryEvent], new: &[HistoryEvent], answered: &Answered) -> Result<(), Failure> {
     let Some(execution) = Execution::of(past.iter().chain(new)) else {
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! Tests of orchestrators without a store, a runtime or a clock: everything runs on the caller's thread,
+//! Tests of orchestrators without a disk, a runtime or a clock: everything runs on the caller's thread,
 //! the clock is virtual, and every turn is also replayed from the start of its history and compared.
 //!
 //! ```
@@ -25,24 +25,25 @@
 mod fake;
 mod run;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskhub_core::commit::Commit;
-use taskhub_core::control::{self, Started};
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::failure::Failure;
 use taskhub_core::fold::{self, FoldedName};
-use taskhub_core::id::{ExecutionId, HubName, InstanceId, InstanceNumber, Name, Occurrence};
-use taskhub_core::instance::InstanceState;
-use taskhub_core::message::{OutboxItem, Outcome, Repeats, StartRequest};
+use taskhub_core::id::{HubName, InstanceId, Name};
+use taskhub_core::message::{Outcome, Repeats, ReusePolicy, StartRequest};
 use taskhub_core::payload::Payload;
-use taskhub_core::refusal::Refusal;
 use taskhub_core::status::{InstanceInfo, RuntimeStatus};
 use taskhub_core::time::Timestamp;
-use taskhub_store::PartitionKey;
+use taskhub_engine::Options;
+use taskhub_engine::dispatcher::{Capacity, Dispatcher, Token};
+use taskhub_engine::io::{Input, Reply, Request};
+use taskhub_engine::partition::Partition;
+use taskhub_engine::worker::TaskKey;
+use taskhub_store::{PartitionKey, Recovered};
 
 use crate::codec::{self, FromPayload, IntoPayload};
 use crate::error::PANIC;
@@ -52,6 +53,7 @@ use crate::registry::{IntoError, Registry};
 use crate::replay::{Execution, Stop};
 use crate::worker::{LiveWorker, WorkerOptions};
 use fake::Fake;
+use run::{Caller, Disk};
 
 /// Replays a recorded history with the current code, without any side effect, to check that the code still makes the
 /// recorded calls. Use it with histories of running instances before you deploy a new build (R43).
@@ -95,26 +97,33 @@ pub fn retrace(registry: &Registry, history: &[HistoryEvent]) -> Result<(), Fail
 /// When the virtual clock begins: the start of 2024.
 const EPOCH_SECONDS: i64 = 1_704_067_200;
 
-/// A hub in memory with a virtual clock. Activities are run at once: the registered ones, or fakes in
-/// their place. Its methods panic where a test is wrong, such as about the id of an instance.
+/// A hub in memory with a virtual clock: the partition and the dispatcher of a real one, over a store in memory that
+/// is never late. Limits of activities hold, a turn that gives no answer is tried again after growing pauses, and a timer
+/// fires a millisecond late.
+///
+/// Other than on a real hub, activities take no time, but for fakes that say how much; one whose result nobody wants any
+/// more ends at once; and turns begin only in [`TestHub::settle`], [`TestHub::advance`] and [`TestHub::run`]. Its methods
+/// panic where a test is wrong, such as about the id of an instance.
 pub struct TestHub {
     registry: Arc<Registry>,
     worker: LiveWorker,
     fakes: BTreeMap<FoldedName, Fake>,
-    instances: BTreeMap<InstanceId, Kept>,
-    /// Instances that something happened to and that may have a turn to run.
-    touched: BTreeSet<InstanceId>,
-    outbox: VecDeque<OutboxItem>,
-    due: BTreeMap<(Timestamp, u64), Due>,
+    disk: Disk,
+    partition: Partition<Caller>,
+    dispatcher: Dispatcher,
+    /// On their way to the partition.
+    inputs: VecDeque<Input<Caller>>,
+    /// The answer to the caller.
+    reply: Option<Reply>,
+    /// Activities that run, by when they end, with what comes of them.
+    running: BTreeMap<(Timestamp, Token), (TaskKey, Outcome)>,
+    histories: BTreeMap<InstanceId, Histories>,
     calls: Vec<ActivityRecord>,
-    ids: CountedIds,
-    partition: PartitionKey,
     now: Timestamp,
-    counter: u64,
     checks_replay: bool,
 }
 
-/// An activity call that was made.
+/// An activity call, each time that it was handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ActivityRecord {
@@ -124,48 +133,19 @@ pub struct ActivityRecord {
     pub name: String,
     /// Its input.
     pub input: Option<Payload>,
-    /// When it was scheduled, by the virtual clock.
+    /// When it was handed out, by the virtual clock.
     pub at: Timestamp,
     /// Which attempt of its retry policy it is, as [`ActivityContext::attempt`](crate::ActivityContext::attempt) tells.
     pub attempt: u32,
+    /// How often it was handed out, as [`ActivityContext::delivery`](crate::ActivityContext::delivery) tells.
+    pub delivery: u32,
 }
 
-struct Kept {
-    state: InstanceState,
-    history: Vec<HistoryEvent>,
-    earlier: Vec<Vec<HistoryEvent>>,
-}
-
-/// What happens at some time.
-enum Due {
-    Timer {
-        instance: InstanceId,
-        number: InstanceNumber,
-        occurrence: Occurrence,
-    },
-    Result {
-        instance: InstanceId,
-        number: InstanceNumber,
-        occurrence: Occurrence,
-        outcome: Outcome,
-    },
-    Start(InstanceId),
-}
-
-/// Ids by counting, so that a test sees the same ones each time.
+/// What was committed of an instance.
 #[derive(Default)]
-struct CountedIds(u64);
-
-impl taskhub_core::Ids for CountedIds {
-    fn execution(&mut self) -> ExecutionId {
-        self.0 += 1;
-        ExecutionId::new(u128::from(self.0).to_be_bytes())
-    }
-
-    fn instance_number(&mut self) -> InstanceNumber {
-        self.0 += 1;
-        InstanceNumber(self.0)
-    }
+struct Histories {
+    current: Vec<HistoryEvent>,
+    earlier: Vec<Vec<HistoryEvent>>,
 }
 
 /// Setting up.
@@ -176,24 +156,26 @@ impl TestHub {
     ///
     /// If the registry has problems.
     pub fn new(registry: Registry) -> Self {
-        assert!(registry.problems().is_empty(), "{}", registry.problems().join("; "));
-        let registry = Arc::new(registry);
+        let registry = sound(registry);
         let Ok(hub) = HubName::new("TestHub") else {
             unreachable!("the name follows the rules (A6)");
         };
+        let now = Timestamp::from_parts(EPOCH_SECONDS, 0);
+        let mut disk = Disk::new(PartitionKey { hub, index: 0 }, now);
+        let (partition, _nothing) = disk.recover(false, now);
         Self {
-            worker: LiveWorker::new(Arc::clone(&registry), WorkerOptions::default()),
+            worker: worker(&registry, true),
+            partition,
+            dispatcher: Dispatcher::new(capacity(&registry)),
             registry,
             fakes: BTreeMap::new(),
-            instances: BTreeMap::new(),
-            touched: BTreeSet::new(),
-            outbox: VecDeque::new(),
-            due: BTreeMap::new(),
+            disk,
+            inputs: VecDeque::new(),
+            reply: None,
+            running: BTreeMap::new(),
+            histories: BTreeMap::new(),
             calls: Vec::new(),
-            ids: CountedIds::default(),
-            partition: PartitionKey { hub, index: 0 },
-            now: Timestamp::from_parts(EPOCH_SECONDS, 0),
-            counter: 0,
+            now,
             checks_replay: true,
         }
     }
@@ -201,6 +183,7 @@ impl TestHub {
     /// Whether every turn is also replayed and compared; on by default. For measurements.
     pub fn check_replay(&mut self, checks: bool) -> &mut Self {
         self.checks_replay = checks;
+        self.worker = worker(&self.registry, checks);
         self
     }
 
@@ -238,29 +221,33 @@ impl TestHub {
         self
     }
 
-    /// Drops all live orchestrators, as a restart does: their next turns replay the history.
+    /// Ends the hub and starts it again: live orchestrators are dropped, so that their next turns replay the history, and
+    /// instances that were set aside, after a panic for example, are tried again (A38). Activities that run go on: their
+    /// results are not lost, as after a stop with enough grace.
     pub fn restart(&mut self) -> &mut Self {
-        taskhub_engine::worker::Worker::forget(&mut self.worker, &self.partition);
+        self.recover(false);
         self
     }
 
-    /// Goes on with other functions, as a deployment does. Live orchestrators are dropped, and instances that
-    /// were set aside, after a panic for example, are tried again (A38).
+    /// The same without a stop, as after a loss of power: activities that run are lost, and handed out once more, as
+    /// [`ActivityRecord::delivery`] tells.
+    pub fn crash(&mut self) -> &mut Self {
+        self.running.clear();
+        self.dispatcher = Dispatcher::new(capacity(&self.registry));
+        self.recover(true);
+        self
+    }
+
+    /// Goes on with other functions, as a deployment does: [`TestHub::restart`] with another registry.
     ///
     /// # Panics
     ///
     /// If the registry has problems.
     pub fn deploy(&mut self, registry: Registry) -> &mut Self {
-        assert!(registry.problems().is_empty(), "{}", registry.problems().join("; "));
-        self.registry = Arc::new(registry);
-        self.worker = LiveWorker::new(Arc::clone(&self.registry), WorkerOptions::default());
-        let states = self.instances.values().map(|kept| &kept.state);
-        let stalled = states.filter(|state| state.info.stalled.is_some());
-        let retried: Vec<Commit> = stalled.map(|state| control::stall(state, None, self.now)).collect();
-        for commit in retried {
-            self.apply(commit);
-        }
-        self
+        self.registry = sound(registry);
+        self.worker = worker(&self.registry, self.checks_replay);
+        self.dispatcher.set_capacity(capacity(&self.registry));
+        self.restart()
     }
 }
 
@@ -268,7 +255,7 @@ impl TestHub {
 impl TestHub {
     /// Starts an orchestrator under an id that is made up: `test-1` and so on.
     pub fn start<I: IntoPayload>(&mut self, orchestrator: impl StartOrchestrator<I>, input: I) -> InstanceId {
-        let id = format!("test-{}", self.instances.len() + 1);
+        let id = format!("test-{}", self.histories.len() + 1);
         self.start_as(&id, orchestrator, input)
     }
 
@@ -296,7 +283,7 @@ impl TestHub {
             tags: BTreeMap::new(),
             scheduled_start: None,
             execution: None,
-            reuse: taskhub_core::message::ReusePolicy::default(),
+            reuse: ReusePolicy::default(),
             key: None,
             repeats: Repeats::default(),
         });
@@ -313,11 +300,9 @@ impl TestHub {
         if let Some(registered) = self.registry.orchestrator_name(&request.name) {
             request.name.clone_from(registered);
         }
-        let existing = self.instances.get(&request.instance).map(|kept| &kept.state);
-        match control::create(existing, &request, &mut self.ids, self.now) {
-            Ok(Started::New(commit)) => self.apply(*commit),
-            Ok(Started::Repeated) => {}
-            Err(refusal) => panic!("{refusal}"),
+        let instance = request.instance.clone();
+        if let Err(refusal) = self.ask(&instance, Request::Start(Box::new(request))) {
+            panic!("{refusal}");
         }
     }
 
@@ -332,10 +317,8 @@ impl TestHub {
         name: impl RaiseEvent<T>,
         payload: T,
     ) -> Result<(), HubError> {
-        let (name, payload) = (Name::new(name.name())?, written(payload));
-        let commit = control::raise_event(self.state(id), name, payload, None, self.now)?;
-        self.apply_if_any(commit);
-        Ok(())
+        let (name, input, key) = (Name::new(name.name())?, written(payload), None);
+        self.change(id, Request::Raise { name, input, key })
     }
 
     /// Ends an instance.
@@ -344,9 +327,8 @@ impl TestHub {
     ///
     /// If it has ended already.
     pub fn terminate(&mut self, id: &InstanceId, reason: &str) -> Result<(), HubError> {
-        let commit = control::terminate(self.state(id), Some(&Payload::text(reason)), false, self.now)?;
-        self.apply(commit);
-        Ok(())
+        let (reason, recurse) = (Some(Payload::text(reason)), false);
+        self.change(id, Request::Terminate { reason, recurse })
     }
 
     /// Sets an instance aside.
@@ -355,9 +337,7 @@ impl TestHub {
     ///
     /// If it has ended.
     pub fn suspend(&mut self, id: &InstanceId) -> Result<(), HubError> {
-        let commit = control::suspend(self.state(id), None, self.now)?;
-        self.apply_if_any(commit);
-        Ok(())
+        self.change(id, Request::Suspend { reason: None })
     }
 
     /// Lets a suspended instance go on.
@@ -366,9 +346,12 @@ impl TestHub {
     ///
     /// If it has ended.
     pub fn resume(&mut self, id: &InstanceId) -> Result<(), HubError> {
-        let commit = control::resume(self.state(id), None, self.now)?;
-        self.apply_if_any(commit);
-        Ok(())
+        self.change(id, Request::Resume { reason: None })
+    }
+
+    fn change(&mut self, id: &InstanceId, request: Request) -> Result<(), HubError> {
+        assert!(self.exists(id), "instance `{id}` does not exist in the test hub");
+        Ok(self.ask(id, request)?)
     }
 
     /// Starts an orchestrator, runs everything to its end and gives its output.
@@ -396,7 +379,7 @@ impl TestHub {
 
     /// Whether an instance exists.
     pub fn exists(&self, id: &InstanceId) -> bool {
-        self.instances.contains_key(id)
+        self.partition.peek(id).is_some()
     }
 
     /// The status record of an instance.
@@ -405,7 +388,10 @@ impl TestHub {
     ///
     /// If the instance does not exist; the same applies to all methods that take an id.
     pub fn info(&self, id: &InstanceId) -> &InstanceInfo {
-        &self.state(id).info
+        let Some(info) = self.partition.peek(id) else {
+            panic!("instance `{id}` does not exist in the test hub");
+        };
+        info
     }
 
     /// The status of an instance.
@@ -442,7 +428,7 @@ impl TestHub {
 
     /// The history of the current execution.
     pub fn history(&self, id: &InstanceId) -> &[HistoryEvent] {
-        &self.kept(id).history
+        &self.kept(id).current
     }
 
     /// The histories of the executions before the current one, oldest first.
@@ -450,7 +436,7 @@ impl TestHub {
         &self.kept(id).earlier
     }
 
-    /// The activity calls so far, in the order they were made.
+    /// The activity calls so far, in the order they were handed out.
     pub fn activity_calls(&self) -> &[ActivityRecord] {
         &self.calls
     }
@@ -465,24 +451,42 @@ impl TestHub {
 
     /// Timers, activities and planned starts that lie ahead on the clock.
     pub fn pending_count(&self) -> usize {
-        self.due.values().filter(|due| self.is_wanted(due)).count()
+        let stored = self.disk.read(self.partition.lease());
+        let is_ahead = |item: &&Recovered| match item {
+            Recovered::Task { .. } | Recovered::Timer { .. } => true,
+            Recovered::Inbox { instance, .. } => self.info(instance).scheduled_start > Some(self.now),
+            Recovered::Counters { .. } | Recovered::Message { .. } | Recovered::Damaged { .. } => false,
+        };
+        stored.iter().filter(is_ahead).count()
     }
 
-    fn apply_if_any(&mut self, commit: Option<Commit>) {
-        if let Some(commit) = commit {
-            self.apply(commit);
-        }
-    }
-
-    fn kept(&self, id: &InstanceId) -> &Kept {
-        let Some(kept) = self.instances.get(id) else {
+    fn kept(&self, id: &InstanceId) -> &Histories {
+        let Some(kept) = self.histories.get(id) else {
             panic!("instance `{id}` does not exist in the test hub");
         };
         kept
     }
+}
 
-    fn state(&self, id: &InstanceId) -> &InstanceState {
-        &self.kept(id).state
+/// A registry without problems.
+fn sound(registry: Registry) -> Arc<Registry> {
+    assert!(registry.problems().is_empty(), "{}", registry.problems().join("; "));
+    Arc::new(registry)
+}
+
+fn worker(registry: &Arc<Registry>, check_replay: bool) -> LiveWorker {
+    let options = WorkerOptions {
+        check_replay,
+        ..WorkerOptions::default()
+    };
+    LiveWorker::new(Arc::clone(registry), options)
+}
+
+/// The limits of a hub that says nothing about them, with those of the activities.
+fn capacity(registry: &Registry) -> Capacity {
+    Capacity {
+        overall: Options::default().activities_max,
+        by_name: registry.activity_limits().collect(),
     }
 }
 
@@ -495,14 +499,6 @@ fn written(value: impl IntoPayload) -> Option<Payload> {
 
 impl fmt::Debug for TestHub {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "TestHub({} instances at {})", self.instances.len(), self.now)
-    }
-}
-
-/// A commit of the test hub's own is never refused.
-fn committed(commit: Result<Commit, Refusal>) -> Commit {
-    match commit {
-        Ok(commit) => commit,
-        Err(refusal) => unreachable!("an answer given at once is current (R24): {refusal}"),
+        write!(out, "TestHub({} instances at {})", self.histories.len(), self.now)
     }
 }

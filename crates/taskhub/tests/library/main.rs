@@ -14,6 +14,7 @@ mod levels;
 mod long_failures;
 mod names;
 mod surface;
+mod test_hub;
 mod turns;
 mod values;
 mod worker;

@@ -609,5 +609,6 @@ fn what_a_turn_asks_for_beyond_its_limit_is_not_encoded() {
     hub.run();
     let stall = hub.info(&id).stalled.clone().unwrap();
     assert!(stall.reason.contains("at most 268435456"), "{stall:?}");
+    assert!(stall.is_final(), "it would ask for as much again: {stall:?}");
     assert_eq!(ENCODED.get(), 9, "256 MiB are eight and a half");
 }
