@@ -1,5 +1,5 @@
 //! Group commit as a value: the batches of partitions are collected in order, and form the next group while the store
-//! writes the previous one. This module neither waits, locks nor uses threads; [`OpenGroup`](crate::open_group) does,
+//! writes the previous one. This module neither waits, locks nor uses threads; `OpenGroup` does,
 //! and the simulator drives the same value.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
