@@ -295,6 +295,35 @@ fn a_log_that_is_begun_after_a_failed_write_is_the_stores_own() {
     assert_eq!(instances(placed(&after).path()), Ok(12));
 }
 
+/// The first access after a failed write is the one that closes the store: it too begins a log whose salts are drawn, and a
+/// reader keeps SQLite from removing that log.
+#[test]
+fn a_log_that_is_begun_while_a_store_is_closed_is_the_stores_own() {
+    let scratch = closed();
+    let store = inline(scratch.path());
+    let before = image(scratch.path());
+    fail_syncs(1);
+    let (name, now) = (taskhub_store::conformance::hub("Unknown"), Timestamp::default());
+    let error = refused(store.create_hub(&name, 1, now));
+    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    fail_syncs(0);
+    // Its writer goes before its reader.
+    drop(store);
+    let after = image(scratch.path());
+    let [old, new] = [&before, &after].map(|image| salt(image.log.as_ref().unwrap()));
+    assert!(new.wrapping_sub(old) > 1 << 17, "the salts are drawn: {old}, {new}");
+    let log = None;
+    let alone = placed(&Image { log, ..after.clone() });
+    let (is_open, said) = row(alone.path());
+    // Closing may have begun one more round.
+    let is_named = (0..=1).contains(&(i64::from(new) - said).rem_euclid(1 << 32));
+    assert!(!is_open && is_named, "the file names the log: {said}, {new}");
+    assert_eq!(instances(scratch.path()), Ok(10));
+    // The log of before has nothing to do with it now.
+    let (file, log) = (after.file, before.log);
+    is_refused(&Image { file, log }, NOT_LOST, 10);
+}
+
 /// The row follows the log long before it could be taken for another's.
 #[test]
 fn the_row_about_the_store_follows_its_log() {
