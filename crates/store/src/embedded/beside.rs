@@ -9,12 +9,16 @@
 //!   the file says    the log                                        what happened
 //!   open, salt s     has salt s or a later one                      the store was not closed
 //!   closed, salt s   has salt s, and says that it is closed         closing was interrupted
-//!   closed, salt s   has a later salt than s                        the same, while free pages were returned
+//!   closed, salt s   has a later salt than s                        the same, while free pages were returned, or after a
+//!                                                                   failed write
 //!   salt s           says that it follows s, and was not restarted  a writer opened or reopened the store, and the
 //!                                                                   file does not record that yet
 //!   salt s           has no complete group                          the same, interrupted earlier
 //!   no salt          any                                            the file is new, or was just converted
 //! ```
+//!
+//! A salt that goes into the row is read only when nothing is left to be done before the next write: after a failed write,
+//! the writer first reopens the store, and then begins a log with other salts.
 //!
 //! "The log says" means the row as SQLite reads it through the log. An older copy of the log of a store that was not
 //! closed cannot be distinguished from the current log.

@@ -5,8 +5,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use taskhub_core::event::HistoryEvent;
 use taskhub_core::id::HubName;
 use taskhub_core::instance::InstanceState;
@@ -121,7 +122,7 @@ pub struct Left {
 /// # Errors
 ///
 /// `Locked` if the store is in use, `Corrupt` if it cannot be opened without the lost data either, `Unavailable` if it
-/// cannot be written. After an error, the store is unchanged.
+/// cannot be written or is being read. After an error, the store is unchanged.
 pub fn accept_loss(path: &Path) -> Result<Option<Accepted>, Error> {
     let (folder, log) = take(path)?;
     let Some(what) = beside::loss(path, &log) else {
@@ -134,7 +135,9 @@ pub fn accept_loss(path: &Path) -> Result<Option<Accepted>, Error> {
         _ => None,
     };
     let has_row = check_rest(path, cut).map_err(|trouble| folder.error(trouble, During::Read))?;
+    let guard = shut_out(path).map_err(|trouble| folder.error(trouble, During::Read))?;
     let kept = keep(path, &place, cut).map_err(|error| unavailable(&place, &error))?;
+    drop(guard);
     if cut.is_none()
         && has_row
         && let Err(trouble) = close(path)
@@ -164,6 +167,25 @@ fn check_rest(path: &Path, cut: Option<u64>) -> Result<bool, Trouble> {
         Identity::Ours(found) if found > FORMAT => Err(layout::newer(path, found).into()),
         Identity::Ours(_) => Ok(false),
         Identity::New | Identity::Foreign => Err(layout::foreign()),
+    }
+}
+
+/// Opens a connection beside which there is no other, not even a reader's; refuses a store that is being read. Connections
+/// share an index of the log, which SQLite goes on using as long as one of them is open: beside a reader, the next writer
+/// would append to a log that is not there any more.
+fn shut_out(path: &Path) -> Result<Connection, Trouble> {
+    let connection = beside::connect_through(path, taskhub_pages::LENIENT)?;
+    // A reader keeps its lock until it closes the file, so waiting for the end of a query is no use.
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    match connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+            let what = "the store is being read, and its log cannot be replaced meanwhile; end the processes that read \
+                it, and try again";
+            Err(Error::Unavailable { source: what.into() }.into())
+        }
+        // What is damaged is known by now.
+        _ => Ok(connection),
     }
 }
 

@@ -119,10 +119,13 @@ impl StoreFile {
 
     /// Marks the file as closed and without a log.
     pub(super) fn mark_closed(&mut self) -> Result<(), Error> {
-        let about = self.about()?;
-        if !about.is_open {
+        if !self.about()?.is_open {
             return Ok(());
         }
+        // After a failed write this begins a log with other salts. With the row from before, the file would name the log
+        // of before, and the next opener would refuse this one if a reader kept SQLite from removing it.
+        self.be_ready()?;
+        let about = self.about()?;
         // Neither a part of this log nor an earlier log may be used from here on.
         let about = self.log_salt()?.map_or(about, |found| about.follow_log(found));
         let is_open = false;

@@ -295,6 +295,74 @@ fn a_log_that_is_begun_after_a_failed_write_is_the_stores_own() {
     assert_eq!(instances(placed(&after).path()), Ok(12));
 }
 
+/// The first access after a failed write is the one that closes the store: it too begins a log whose salts are drawn, and a
+/// reader keeps SQLite from removing that log.
+#[test]
+fn a_log_that_is_begun_while_a_store_is_closed_is_the_stores_own() {
+    let scratch = closed();
+    let store = inline(scratch.path());
+    let before = image(scratch.path());
+    fail_syncs(1);
+    let (name, now) = (taskhub_store::conformance::hub("Unknown"), Timestamp::default());
+    let error = refused(store.create_hub(&name, 1, now));
+    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    fail_syncs(0);
+    // Its writer goes before its reader.
+    drop(store);
+    let after = image(scratch.path());
+    let [old, new] = [&before, &after].map(|image| salt(image.log.as_ref().unwrap()));
+    assert!(new.wrapping_sub(old) > 1 << 17, "the salts are drawn: {old}, {new}");
+    let log = None;
+    let alone = placed(&Image { log, ..after.clone() });
+    let (is_open, said) = row(alone.path());
+    // Closing may have begun one more round.
+    let is_named = (0..=1).contains(&(i64::from(new) - said).rem_euclid(1 << 32));
+    assert!(!is_open && is_named, "the file names the log: {said}, {new}");
+    assert_eq!(instances(scratch.path()), Ok(10));
+    // The log of before has nothing to do with it now.
+    let (file, log) = (after.file, before.log);
+    is_refused(&Image { file, log }, NOT_LOST, 10);
+}
+
+/// Connections share an index of the log for as long as one of them is open, so the log of a reader's index stays.
+#[test]
+fn a_loss_is_not_accepted_while_a_reader_has_the_log() {
+    let (one, other) = (closed(), closed());
+    let before = image(one.path());
+    let (mine, log) = (killed(&one), killed(&other).log);
+    let mut damaged = mine.clone();
+    let bytes = damaged.log.as_mut().unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let images = [
+        Image {
+            log: log.clone(),
+            ..before
+        },
+        Image { log, ..mine },
+        damaged,
+    ];
+    for image in images {
+        let scratch = placed(&image);
+        let reader = Connection::open(scratch.path().join(FILE)).unwrap();
+        reader.execute_batch("SELECT count(*) FROM sqlite_schema").unwrap();
+        let error = repair::accept_loss(scratch.path()).unwrap_err();
+        let Error::Unavailable { source } = error else {
+            panic!("{error}")
+        };
+        assert!(source.to_string().contains("is being read"), "{source}");
+        let after = self::image(scratch.path());
+        assert!(after.file == image.file && after.log == image.log, "nothing is changed");
+        drop(reader);
+        let scratch = placed(&image);
+        let accepted = repair::accept_loss(scratch.path()).unwrap().unwrap();
+        assert_eq!(std::fs::read(accepted.kept.unwrap()).ok(), image.log);
+        let left = accepted.left.unwrap().instances;
+        assert_eq!(instances(scratch.path()), Ok(left));
+        assert!(left >= 10, "{left}");
+    }
+}
+
 /// The row follows the log long before it could be taken for another's.
 #[test]
 fn the_row_about_the_store_follows_its_log() {
