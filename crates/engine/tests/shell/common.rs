@@ -324,6 +324,8 @@ impl<W: Writer, F: FnMut(&Group) -> Result<(), StoreError> + Send> Writer for Wa
 pub(crate) struct Gate {
     is_shut: Mutex<bool>,
     moved: Condvar,
+    /// Groups that wait before it.
+    held: AtomicUsize,
     /// Of each group, the bytes and the instances of its commits.
     pub(crate) groups: Mutex<Vec<(usize, BTreeSet<String>)>>,
 }
@@ -334,9 +336,18 @@ impl Gate {
         self.moved.notify_all();
     }
 
+    /// Waits until a group is before it, so that what comes from now on goes into another one.
+    pub(crate) async fn holds_one(&self) {
+        while self.held.load(Ordering::Acquire) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) fn pass(&self, group: &Group) {
+        self.held.fetch_add(1, Ordering::AcqRel);
         let is_shut = self.is_shut.lock().unwrap();
         drop(self.moved.wait_while(is_shut, |is_shut| *is_shut).unwrap());
+        self.held.fetch_sub(1, Ordering::AcqRel);
         let commits = || group.sections.iter().flat_map(|section| &section.commits);
         let bytes = commits().map(taskhub_core::commit::Commit::size).sum();
         let instances = commits().map(|commit| commit.instance.to_string()).collect();

@@ -154,6 +154,7 @@ async fn what_is_lost_is_not_ahead_of_the_disk_any_more() {
     let input = of_bytes(LARGE);
     gate.set(true);
     let mut lost = ask(&hub, vec![start("written", "Wait", Some(&input))], 1).await;
+    gate.holds_one().await;
     lost.extend(ask(&hub, vec![start("behind", "Wait", Some(&input))], 2).await);
     gate.set(false);
     let mut told = Vec::new();
