@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use taskhub_core::id::{HubName, InstanceId, Seq};
 use taskhub_store::{
-    Claim, Error as StoreError, Group, Lease, NodeId, PartitionKey, Previous, Section, Store, load_each, partition_of,
+    Claim, Error as StoreError, Group, Lease, NodeId, PartitionKey, Previous, Store, load_each, partition_of,
 };
 
 use crate::clock::{Clock, SystemClock};
 use crate::flaw::Flaws;
+use crate::group::Batch;
 use crate::io::{Input, Output, Reply, Request};
 use crate::partition::{Destination, Partition, Random, Setup};
 use crate::worker::Offered;
@@ -36,21 +37,17 @@ pub struct OfflineHub {
     hub: HubName,
     partitions: u16,
     /// The partitions that were claimed.
-    open: BTreeMap<u16, Served>,
+    open: BTreeMap<u16, Partition<Ticket>>,
 }
 
-#[derive(Debug)]
-struct Served {
-    partition: Partition<Ticket>,
-    lease: Lease,
-}
+/// Number of the one hub in a group.
+const HUB: u32 = 0;
 
 /// What one call gathers.
-#[derive(Default)]
 struct Round {
     inputs: VecDeque<(u16, Input<Ticket>)>,
     loads: BTreeMap<u16, Vec<InstanceId>>,
-    group: Vec<Section>,
+    made: Batch<Ticket>,
     replies: Vec<Option<Reply>>,
     /// The last commit of each partition.
     last: BTreeMap<u16, Seq>,
@@ -77,8 +74,11 @@ impl OfflineHub {
         requests: Vec<(InstanceId, Request)>,
     ) -> Result<Vec<Reply>, StoreError> {
         let mut round = Round {
+            inputs: VecDeque::new(),
+            loads: BTreeMap::new(),
+            made: Batch::new(HUB),
             replies: requests.iter().map(|_| None).collect(),
-            ..Round::default()
+            last: BTreeMap::new(),
         };
         for (ticket, (instance, request)) in requests.into_iter().enumerate() {
             let index = partition_of(&instance, self.partitions);
@@ -94,8 +94,8 @@ impl OfflineHub {
                 self.load(store, index, instances, &mut round).await?;
             }
         }
-        if !round.group.is_empty() {
-            let sections = std::mem::take(&mut round.group);
+        if !round.made.is_empty() {
+            let (_, sections, _) = round.made.take().into_parts();
             store.commit(Arc::new(Group { sections })).await?;
         }
         for (index, seq) in std::mem::take(&mut round.last) {
@@ -118,31 +118,20 @@ impl OfflineHub {
         if !self.open.contains_key(&index) {
             self.serve(store, index, round).await?;
         }
-        let (hub, partitions) = (self.hub.clone(), self.partitions);
-        let Some(served) = self.open.get_mut(&index) else {
+        let Some(partition) = self.open.get_mut(&index) else {
             unreachable!("it is served since the line above")
         };
         let mut outputs = Vec::new();
-        served.partition.step(input, SystemClock.now(), &mut outputs);
-        let epoch = served.lease.epoch;
+        partition.step(input, SystemClock.now(), &mut outputs);
         for output in outputs {
             match output {
                 Output::Commit { seq, commit } => {
                     round.last.insert(index, seq);
-                    let key = PartitionKey {
-                        hub: hub.clone(),
-                        index,
-                    };
-                    round.group.push(Section {
-                        partition: key,
-                        epoch,
-                        first_seq: seq,
-                        commits: vec![commit],
-                    });
+                    round.made.push(partition.key(), partition.lease().epoch, seq, commit);
                 }
                 Output::Load(instance) => round.loads.entry(index).or_default().push(instance),
                 Output::Message { at, item } => {
-                    let target = partition_of(&item.target, partitions);
+                    let target = partition_of(&item.target, self.partitions);
                     round.inputs.push_back((target, Input::Message { at, item }));
                 }
                 Output::Reply { to, reply, .. } => round.replies[to.0] = Some(reply),
@@ -172,8 +161,9 @@ impl OfflineHub {
             unreachable!("one lease for each partition that is claimed")
         };
         let recovered = store.recover(&lease).await?;
+        let may_be_running = lease.previous == Previous::Other;
         let setup = Setup {
-            lease: lease.clone(),
+            lease,
             random: Random::System,
             memory_bytes_max: usize::MAX / 2,
             orchestrators_offered: Offered::default(),
@@ -181,7 +171,7 @@ impl OfflineHub {
             out_of_service: Vec::new(),
             // It is over before there is anything to look for.
             sweep_min: usize::MAX,
-            may_be_running: lease.previous == Previous::Other,
+            may_be_running,
             flaws: Flaws::default(),
         };
         let mut outputs = Vec::new();
@@ -192,7 +182,7 @@ impl OfflineHub {
                 round.loads.entry(index).or_default().push(instance);
             }
         }
-        self.open.insert(index, Served { partition, lease });
+        self.open.insert(index, partition);
         Ok(())
     }
 
@@ -203,16 +193,14 @@ impl OfflineHub {
         instances: Vec<InstanceId>,
         round: &mut Round,
     ) -> Result<(), StoreError> {
-        let Some(epoch) = self.open.get(&index).map(|served| served.lease.epoch) else {
+        let Some(Lease { partition, epoch, .. }) = self.open.get(&index).map(Partition::lease) else {
             unreachable!("only a partition that is served asks for states")
         };
-        let key = PartitionKey {
-            hub: self.hub.clone(),
-            index,
-        };
-        let states = load_each(store, &key, &instances).await?;
+        let states = load_each(store, partition, &instances).await?;
         for (instance, state) in instances.into_iter().zip(states) {
-            round.inputs.push_back((index, Input::of_state(instance, epoch, state)));
+            round
+                .inputs
+                .push_back((index, Input::of_state(instance, *epoch, state)));
         }
         Ok(())
     }
@@ -225,10 +213,10 @@ impl OfflineHub {
     pub async fn close(self, store: &dyn Store) -> Result<(), StoreError> {
         let clean = self
             .open
-            .into_values()
-            .map(|served| served.lease)
+            .values()
+            .map(Partition::lease)
             .filter(|lease| lease.previous == Previous::Nobody);
-        let leases: Vec<Lease> = clean.collect();
+        let leases: Vec<Lease> = clean.cloned().collect();
         store.release(&leases).await
     }
 }

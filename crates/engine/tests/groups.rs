@@ -123,6 +123,25 @@ fn unreachable() -> Error {
     }
 }
 
+/// Begins with the next group.
+fn begin(gathering: &mut Gathering<Caller>, ledger: &mut Ledger) -> Next<Caller> {
+    Writing::begin(gathering.take().unwrap(), ledger, Duration::ZERO)
+}
+
+fn offered(next: Next<Caller>) -> Writing<Caller> {
+    match next {
+        Next::Offer(writing, _) => writing,
+        other => panic!("it is not offered: {other:?}"),
+    }
+}
+
+fn failed(next: Next<Caller>) -> Failure<Caller> {
+    match next {
+        Next::Failed(failure) => failure,
+        other => panic!("it did not fail: {other:?}"),
+    }
+}
+
 /// How a store answers that refuses whatever has one of these commits in it, and what it was offered.
 fn offer(
     mut next: Next<Caller>,
@@ -245,7 +264,7 @@ fn a_refused_commit_is_found_by_halves_and_those_before_it_become_durable() {
         let (mut gathering, mut ledger) = (gathering([0]), Ledger::default());
         let _waiting = gathering.hand_over(batch(0, 1..101));
         let _waiting = gathering.hand_over(batch(0, 101..103));
-        let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+        let next = begin(&mut gathering, &mut ledger);
         let (ended, offered) = offer(next, &mut ledger, &BTreeSet::from([refused]), Extent::Rows);
         let failure = ended.unwrap_err();
         assert!(offered.len() <= 16, "{} offers for 100 commits", offered.len());
@@ -271,9 +290,7 @@ fn a_refused_commit_is_found_by_halves_and_those_before_it_become_durable() {
 fn a_store_that_takes_each_part_of_what_it_refused_leaves_nothing_undone() {
     let (mut gathering, mut ledger) = (gathering([0]), Ledger::default());
     let _waiting = gathering.hand_over(batch(0, 1..4));
-    let Next::Offer(writing, _) = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO) else {
-        panic!("a group with commits is offered");
-    };
+    let writing = offered(begin(&mut gathering, &mut ledger));
     let next = writing.answered(Err(damaged(Extent::Rows)), &mut ledger, Duration::ZERO, false);
     let (ended, offered) = offer(next, &mut ledger, &BTreeSet::new(), Extent::Rows);
     assert_eq!(offered.concat(), [1, 2, 3]);
@@ -290,7 +307,7 @@ fn an_instance_that_cannot_be_made_or_eight_that_cannot_be_changed_mean_that_not
     for attempt in 1..=8 {
         let mut gathering = gathering([0]);
         let _waiting = gathering.hand_over(batch(0, 1..2));
-        let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+        let next = begin(&mut gathering, &mut ledger);
         let (ended, _) = offer(next, &mut ledger, &BTreeSet::from([1]), Extent::Pages);
         let failure = ended.unwrap_err();
         assert_eq!(failure.is_hopeless, attempt == 8, "attempt {attempt}");
@@ -299,10 +316,10 @@ fn an_instance_that_cannot_be_made_or_eight_that_cannot_be_changed_mean_that_not
     // One that is taken shows that not everything is refused.
     let mut gathering = gathering([0]);
     let _waiting = gathering.hand_over(batch(0, 1..2));
-    let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+    let next = begin(&mut gathering, &mut ledger);
     assert!(offer(next, &mut ledger, &BTreeSet::new(), Extent::Pages).0.is_ok());
     let _waiting = gathering.hand_over(batch(0, 2..3));
-    let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+    let next = begin(&mut gathering, &mut ledger);
     let (ended, _) = offer(next, &mut ledger, &BTreeSet::from([2]), Extent::Pages);
     assert!(!ended.unwrap_err().is_hopeless);
 }
@@ -311,16 +328,12 @@ fn an_instance_that_cannot_be_made_or_eight_that_cannot_be_changed_mean_that_not
 fn what_cannot_be_known_is_not_tried_again() {
     let (mut gathering, mut ledger) = (gathering([0]), Ledger::default());
     let _waiting = gathering.hand_over(batch(0, 1..3));
-    let Next::Offer(writing, _) = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO) else {
-        panic!("a group with commits is offered");
-    };
+    let writing = offered(begin(&mut gathering, &mut ledger));
     let unknown = Error::Unknown {
         source: "nobody knows".into(),
     };
     let next = writing.answered(Err(unknown), &mut ledger, Duration::ZERO, false);
-    let Next::Failed(failure) = next else {
-        panic!("{next:?}")
-    };
+    let failure = failed(next);
     assert_eq!(told(failure, &mut gathering, &mut ledger), []);
 }
 
@@ -330,7 +343,7 @@ fn an_instance_that_cannot_be_made_means_that_nothing_can_be_and_is_nobodys_faul
     let mut made = Batch::new(0);
     made.push(&partition(0), Epoch(1), Seq(1), created());
     let _waiting = gathering.hand_over(made);
-    let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+    let next = begin(&mut gathering, &mut ledger);
     let (ended, _) = offer(next, &mut ledger, &BTreeSet::from([1]), Extent::Pages);
     let failure = ended.unwrap_err();
     assert!(failure.is_hopeless && failure.blamed.is_none(), "{failure:?}");
@@ -342,7 +355,7 @@ fn hubs_with_the_same_numbers_are_told_apart() {
     for (hub, seq) in [(0, 7), (1, 3), (2, 5)] {
         let _waiting = gathering.hand_over(batch(hub, [seq]));
     }
-    let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+    let next = begin(&mut gathering, &mut ledger);
     // Not in the group: a hub that nothing was written of yet.
     let mut behind = batch(0, 8..9);
     let at = At {
@@ -370,14 +383,10 @@ fn hubs_with_the_same_numbers_are_told_apart() {
 fn callers_of_partitions_that_are_new_to_the_commit_loop_hear_what_became_of_theirs() {
     let (mut gathering, mut ledger) = (gathering([0, 1]), Ledger::default());
     let _waiting = gathering.hand_over(batch(0, 1..2));
-    let Next::Offer(writing, _) = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO) else {
-        panic!("a group with commits is offered");
-    };
+    let writing = offered(begin(&mut gathering, &mut ledger));
     let _waiting = gathering.hand_over(batch(1, 9..10));
     let next = writing.answered(Err(Error::Full), &mut ledger, Duration::ZERO, true);
-    let Next::Failed(failure) = next else {
-        panic!("{next:?}")
-    };
+    let failure = failed(next);
     let full = |caller: u64| (caller, "store-full".to_owned());
     assert_eq!(told(failure, &mut gathering, &mut ledger), [full(1), full(9)]);
 }
@@ -386,7 +395,7 @@ fn callers_of_partitions_that_are_new_to_the_commit_loop_hear_what_became_of_the
 fn a_full_store_is_offered_the_same_for_a_second_and_its_callers_hear_that_there_is_no_room() {
     let (mut gathering, mut ledger) = (gathering([0]), Ledger::default());
     let _waiting = gathering.hand_over(batch(0, 1..3));
-    let mut next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+    let mut next = begin(&mut gathering, &mut ledger);
     let _waiting = gathering.hand_over(batch(0, 3..4));
     let mut now = Duration::ZERO;
     let failure = loop {
@@ -409,9 +418,7 @@ fn a_full_store_is_offered_the_same_for_a_second_and_its_callers_hear_that_there
 fn partitions_that_were_claimed_without_room_do_not_wait_for_any() {
     let (mut gathering, mut ledger) = (gathering([0]), Ledger::default());
     let _waiting = gathering.hand_over(batch(0, 1..3));
-    let Next::Offer(writing, _) = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO) else {
-        panic!("a group with commits is offered");
-    };
+    let writing = offered(begin(&mut gathering, &mut ledger));
     let next = writing.answered(Err(Error::Full), &mut ledger, Duration::ZERO, true);
     assert!(matches!(next, Next::Failed(_)));
 }
@@ -420,7 +427,7 @@ fn partitions_that_were_claimed_without_room_do_not_wait_for_any() {
 fn a_store_out_of_reach_is_tried_for_half_a_minute_and_then_nobody_knows_but_those_behind() {
     let (mut gathering, mut ledger) = (gathering([0]), Ledger::default());
     let _waiting = gathering.hand_over(batch(0, 1..3));
-    let mut next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+    let mut next = begin(&mut gathering, &mut ledger);
     let _waiting = gathering.hand_over(batch(0, 3..4));
     let mut now = Duration::ZERO;
     let failure = loop {
@@ -443,18 +450,14 @@ fn a_store_out_of_reach_is_tried_for_half_a_minute_and_then_nobody_knows_but_tho
 fn room_that_ends_in_a_search_leaves_what_was_found_durable_answered() {
     let (mut gathering, mut ledger) = (gathering([0]), Ledger::default());
     let _waiting = gathering.hand_over(batch(0, 1..5));
-    let Next::Offer(writing, _) = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO) else {
-        panic!("a group with commits is offered");
-    };
+    let writing = offered(begin(&mut gathering, &mut ledger));
     let next = writing.answered(Err(damaged(Extent::Rows)), &mut ledger, Duration::ZERO, false);
-    let Next::Offer(half, _) = next else { panic!("{next:?}") };
+    let half = offered(next);
     assert_eq!(numbers(half.offered()), [1, 2]);
     let next = half.answered(Ok(()), &mut ledger, Duration::ZERO, false);
-    let Next::Offer(rest, _) = next else { panic!("{next:?}") };
+    let rest = offered(next);
     let next = rest.answered(Err(Error::Full), &mut ledger, Duration::ZERO, true);
-    let Next::Failed(failure) = next else {
-        panic!("{next:?}")
-    };
+    let failure = failed(next);
     let words: Vec<String> = told(failure, &mut gathering, &mut ledger)
         .into_iter()
         .map(|(_, word)| word)
@@ -473,7 +476,7 @@ fn effects_alone_need_no_store() {
     };
     batch.hold(Release::Reply(1, Reply::Done, at));
     let _waiting = gathering.hand_over(batch);
-    let next = Writing::begin(gathering.take().unwrap(), &mut ledger, Duration::ZERO);
+    let next = begin(&mut gathering, &mut ledger);
     let Next::Durable(written) = next else {
         panic!("{next:?}")
     };

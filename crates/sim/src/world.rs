@@ -364,8 +364,8 @@ struct Node {
     failed_groups: u32,
     /// Number of the batch before which everything is to be written.
     flush_upto: u64,
-    /// Instances of which nothing can be written.
-    damaged: Vec<(InstanceId, Extent)>,
+    /// An instance of which nothing can be written.
+    damaged: Option<(InstanceId, Extent)>,
     /// Nothing that adds work can be written any more.
     is_damaged: bool,
     /// How often instances broke something. They are not run any more while the node lives, and then not even looked at.

@@ -178,17 +178,17 @@ impl World {
             .filter(|commit| matches!(commit.change, Some(Change::Update(_))))
             .map(|commit| commit.instance.clone());
         let existing: Vec<InstanceId> = existing.collect();
-        if self.node.damaged.is_empty()
+        if self.node.damaged.is_none()
             && !existing.is_empty()
             && self.strikes(Fault::CommitRefused)
             && let Some(instance) = self.rng.choice(existing)
         {
             let extent = if self.rng.bool() { Extent::Rows } else { Extent::Pages };
-            self.node.damaged.push((instance, extent));
+            self.node.damaged = Some((instance, extent));
         }
-        let damaged = self.node.damaged.iter();
-        let mut refused = damaged.filter(|(instance, _)| commits.iter().any(|commit| commit.instance == *instance));
-        refused.next().map(|(instance, extent)| Error::Corrupt {
+        let (instance, extent) = self.node.damaged.as_ref()?;
+        let is_refused = commits.iter().any(|commit| commit.instance == *instance);
+        is_refused.then(|| Error::Corrupt {
             place: format!("instance `{instance}`"),
             what: "it was damaged on purpose".to_owned(),
             extent: *extent,

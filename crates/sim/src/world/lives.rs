@@ -68,7 +68,7 @@ impl Node {
             is_full: false,
             failed_groups: 0,
             flush_upto: 0,
-            damaged: Vec::new(),
+            damaged: None,
             is_damaged: false,
             broken: BTreeMap::new(),
             queues: BTreeMap::new(),

@@ -270,6 +270,15 @@ fn inline(folder: &Path) -> Inline<SqliteWriter, SqliteReader> {
     Inline::new(writer, reader)
 }
 
+/// A write whose sync the disk refuses.
+fn fail_a_write(store: &Inline<SqliteWriter, SqliteReader>) {
+    fail_syncs(1);
+    let name = taskhub_store::conformance::hub("Unknown");
+    let error = refused(store.create_hub(&name, 1, Timestamp::default()));
+    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    fail_syncs(0);
+}
+
 /// The first write to a log that begins anew fails, and the file is opened anew, by a connection that has not begun it: SQLite
 /// draws any salts for the log.
 #[test]
@@ -278,12 +287,12 @@ fn a_log_that_is_begun_after_a_failed_write_is_the_stores_own() {
     let store = inline(scratch.path());
     // All of its log is in the file, so that the next write begins it anew.
     let before = image(scratch.path());
-    fail_syncs(1);
-    let (name, now) = (taskhub_store::conformance::hub("Unknown"), Timestamp::default());
-    let error = refused(store.create_hub(&name, 1, now));
-    assert!(matches!(error, Error::Unknown { .. }), "{error}");
-    fail_syncs(0);
-    assert!(done(store.claim(&Claim::new(NODE, &[], now))).leases.is_empty());
+    fail_a_write(&store);
+    assert!(
+        done(store.claim(&Claim::new(NODE, &[], Timestamp::default())))
+            .leases
+            .is_empty()
+    );
     let marked = image(scratch.path());
     let [old, new] = [&before, &marked].map(|image| salt(image.log.as_ref().unwrap()));
     assert!(new.wrapping_sub(old) > 1 << 17, "the salts are drawn: {old}, {new}");
@@ -302,11 +311,7 @@ fn a_log_that_is_begun_while_a_store_is_closed_is_the_stores_own() {
     let scratch = closed();
     let store = inline(scratch.path());
     let before = image(scratch.path());
-    fail_syncs(1);
-    let (name, now) = (taskhub_store::conformance::hub("Unknown"), Timestamp::default());
-    let error = refused(store.create_hub(&name, 1, now));
-    assert!(matches!(error, Error::Unknown { .. }), "{error}");
-    fail_syncs(0);
+    fail_a_write(&store);
     // Its writer goes before its reader.
     drop(store);
     let after = image(scratch.path());
